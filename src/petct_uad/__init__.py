@@ -1,0 +1,1 @@
+"""Unsupervised anomaly detection on paired PET/CT: a data-versioned, leak-free benchmark."""

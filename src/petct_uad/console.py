@@ -1,0 +1,72 @@
+"""What a person sees on the terminal while a stage runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from multiprocessing import get_context
+from os import cpu_count
+from time import monotonic
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+console = Console(stderr=True, highlight=False)
+
+
+@contextmanager
+def stage(name: str) -> Iterator[None]:
+    """Say what starts, and what it took in seconds when it ends well."""
+    started = monotonic()
+    console.print(f"[bold]{name}[/bold]: started")
+    yield
+    console.print(f"[bold]{name}[/bold]: done in {monotonic() - started:.1f} s")
+
+
+def progress_bar() -> Progress:
+    """A bar with a count, the time spent and the time left."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=console,
+    )
+
+
+def track(items: Sequence[Item], description: str) -> Iterable[Item]:
+    """Go through ``items`` under a progress bar."""
+    with progress_bar() as progress:
+        yield from progress.track(items, description=description)
+
+
+def map_in_processes(
+    function: Callable[[Item], Result], items: Sequence[Item], description: str, workers: int
+) -> list[Result]:
+    """Apply ``function`` to every item in worker processes; results keep the order of ``items``.
+
+    Args:
+        workers: number of processes; 0 means one per core, 1 means no extra process.
+    """
+    count = min(workers or cpu_count() or 1, max(len(items), 1))
+    if count == 1:
+        return [function(item) for item in track(items, description)]
+    # "spawn", because forking after torch or SimpleITK has started threads can deadlock.
+    with ProcessPoolExecutor(count, mp_context=get_context("spawn")) as pool:
+        with progress_bar() as progress:
+            results = pool.map(function, items)
+            return list(progress.track(results, total=len(items), description=description))

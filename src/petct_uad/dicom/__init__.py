@@ -1,0 +1,1 @@
+"""Reads DICOM: series, geometry, SUV and labels."""

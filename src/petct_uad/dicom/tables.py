@@ -1,0 +1,69 @@
+"""Rows of the tables that the ingest stage writes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, order=True)
+class InstanceRow:
+    """One DICOM file that was read: ``instances.csv``, sorted by file."""
+
+    file: str  # POSIX path below data/raw/<dataset>
+    sha256: str
+    sop_instance_uid: str
+    series_instance_uid: str
+    study_id: str  # "" when the file is used by no study
+    role: str  # ct, pet, label or unused
+    slice_index: int | None  # position along the normal in its volume; None for labels and unused
+
+
+@dataclass(frozen=True, order=True)
+class SeriesRow:
+    """One series: ``series.csv``, sorted by SeriesInstanceUID."""
+
+    series_instance_uid: str
+    study_instance_uid: str
+    patient: str
+    modality: str
+    manufacturer: str
+    model_name: str
+    description: str
+    instances: int
+    rows: int
+    columns: int
+    spacing_x_mm: float | None
+    spacing_y_mm: float | None
+    spacing_z_mm: float | None
+    study_id: str
+    role: str  # ct, pet, label or unused
+    reason: str  # why it was chosen or lost
+
+
+@dataclass(frozen=True, order=True)
+class StudyRow:
+    """One usable study: ``studies.csv``, sorted by study_id."""
+
+    study_id: str
+    patient: str
+    scanner: str  # Manufacturer and model name, e.g. "GE Discovery STE"
+    ct_series_instance_uid: str
+    pet_series_instance_uid: str
+    label_series_instance_uid: str  # "" when the study has no label object
+    label_kind: str  # seg, rtstruct or none
+    lesion_kind: str  # segment or ROI description(s), joined by "+"; "none" where there are none
+    ct_slices: int
+    pet_slices: int
+    same_frame_of_reference: bool
+    notes: str  # defects that were handled, in words, joined by "; "
+
+
+@dataclass(frozen=True, order=True)
+class RejectedRow:
+    """One refused file, series or study: ``rejected.csv``, sorted by subject."""
+
+    subject: str  # file below data/raw/<dataset>, or a UID
+    code: str  # RejectedInputError.code
+    found: str
+    expected: str
+    advice: str

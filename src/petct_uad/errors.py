@@ -1,0 +1,129 @@
+"""Every failure that this library raises on purpose, drawn once.
+
+* PetctError
+  x ParamsError            params.yaml holds a key or a value that the schema does not allow
+  x RejectedInputError     one file, series or study cannot be used; always names what was found
+    - UnreadableFileError    code ``unreadable``: not DICOM, truncated, or its header cannot be parsed
+    - UnsupportedObjectError code ``unsupported``: DICOM, but of a kind that is no CT, PET or label
+    - IdentityError          code ``identity``: a UID or PatientID is missing, or two files share one
+    - GeometryError          code ``geometry``: slice gaps, mixed orientation, tilt, missing position
+    - UnitsError             code ``units``: SUVbw or HU cannot be computed from the header
+    - PixelError             code ``pixels``: pixel data cannot be decoded or are not finite
+    - PairingError           code ``pairing``: a study lacks a CT or a PET, or they do not overlap
+    - LabelError             code ``label``: a SEG or RTSTRUCT does not fit the study it refers to
+  x RegistrationError      the PET cannot be brought onto the CT grid
+  x SplitError             the cohort is too small for the fractions asked for
+  x ValidationFailedError  a critical expectation on the tables failed
+  x TeacherError           teacher weights are missing or do not fit
+  x TrainingError          training diverged or has nothing to train on
+  x LineageError           a table of derivations names something that does not exist
+  x DatasetError           ``data/raw/<dataset>`` is missing, empty, or would be overwritten
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class PetctError(Exception):
+    """Base of every error that this library raises on purpose."""
+
+
+class ParamsError(PetctError):
+    """params.yaml holds a key or a value that the schema does not allow."""
+
+
+class RejectedInputError(PetctError):
+    """One file, series or study cannot be used.
+
+    Attributes:
+        subject: the file (relative to the data set) or the UID that is refused.
+        found: what was found there, with the tag where one is concerned.
+        expected: what would have been accepted.
+        advice: what a person can do about it.
+    """
+
+    code: ClassVar[str] = "rejected"
+
+    def __init__(self, subject: str, *, found: str, expected: str, advice: str) -> None:
+        super().__init__(f"{subject}: found {found}; expected {expected}. {advice}")
+        self.subject = subject
+        self.found = found
+        self.expected = expected
+        self.advice = advice
+
+
+class UnreadableFileError(RejectedInputError):
+    """Not DICOM, truncated, or its header cannot be parsed."""
+
+    code = "unreadable"
+
+
+class UnsupportedObjectError(RejectedInputError):
+    """DICOM, but of a kind that is no CT, PET or label."""
+
+    code = "unsupported"
+
+
+class IdentityError(RejectedInputError):
+    """A UID or PatientID is missing, or two different files share one SOPInstanceUID."""
+
+    code = "identity"
+
+
+class GeometryError(RejectedInputError):
+    """Slice gaps, duplicate positions, mixed orientation, tilt or a missing position."""
+
+    code = "geometry"
+
+
+class UnitsError(RejectedInputError):
+    """SUVbw or HU cannot be computed from what the header says."""
+
+    code = "units"
+
+
+class PixelError(RejectedInputError):
+    """Pixel data cannot be decoded or are not finite."""
+
+    code = "pixels"
+
+
+class PairingError(RejectedInputError):
+    """A study lacks a CT or a PET, or the two do not overlap."""
+
+    code = "pairing"
+
+
+class LabelError(RejectedInputError):
+    """A SEG or RTSTRUCT does not fit the study that it refers to."""
+
+    code = "label"
+
+
+class RegistrationError(PetctError):
+    """The PET cannot be brought onto the CT grid."""
+
+
+class SplitError(PetctError):
+    """The cohort is too small for the fractions asked for."""
+
+
+class ValidationFailedError(PetctError):
+    """A critical expectation on the tables failed."""
+
+
+class TeacherError(PetctError):
+    """Teacher weights are missing or do not fit."""
+
+
+class TrainingError(PetctError):
+    """Training diverged or has nothing to train on."""
+
+
+class LineageError(PetctError):
+    """A table of derivations names something that does not exist."""
+
+
+class DatasetError(PetctError):
+    """``data/raw/<dataset>`` is missing, empty, or would be overwritten."""

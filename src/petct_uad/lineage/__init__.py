@@ -1,0 +1,1 @@
+"""Tables that say which inputs made which outputs."""

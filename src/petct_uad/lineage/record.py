@@ -1,0 +1,95 @@
+"""The table of derivations that each stage writes: outputs from inputs, with their hashes.
+
+Entities and activities follow W3C PROV. Nothing here holds a timestamp or an absolute path, so the
+same inputs, params and code give the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from petct_uad.errors import LineageError
+from petct_uad.files import sha256_bytes, sha256_file, write_json, write_table
+from petct_uad.lineage.sources import library_modules, source_hash
+
+
+@dataclass(frozen=True, order=True)
+class Entity:
+    """Something with bytes: a file (its path in the repository), an instance, a slice."""
+
+    id: str  # "file:<path>", "instance:<SOPInstanceUID>", "slice:<slice_id>"
+    sha256: str
+
+    @classmethod
+    def of_file(cls, path: Path) -> Entity:
+        """The entity of a file below the working directory.
+
+        Raises:
+            LineageError: the file does not exist or lies outside.
+        """
+        if path.is_absolute() or ".." in path.parts or not path.is_file():
+            raise LineageError(f"{path}: not a file below the repository's root")
+        return cls(f"file:{path.as_posix()}", sha256_file(path))
+
+
+_NOTHING = Entity("", "")
+
+
+@dataclass(frozen=True)
+class Derivation:
+    """One output and everything it was made from."""
+
+    output: Entity
+    inputs: tuple[Entity, ...]
+
+
+@dataclass(frozen=True, order=True)
+class DerivationRow:
+    """One edge of ``lineage.csv``."""
+
+    output_id: str
+    output_sha256: str
+    input_id: str
+    input_sha256: str
+
+
+@dataclass(frozen=True)
+class Activity:
+    """A stage run: what was asked (params), by which code, with which packages."""
+
+    stage: str
+    params: dict[str, Any]  # the dotted keys that the stage reads, and their values
+    entry: Path  # the stage file; the library modules follow from its imports
+    packages: tuple[str, ...]  # distributions whose version can change the output
+
+
+def write_lineage(folder: Path, activity: Activity, derivations: Iterable[Derivation]) -> None:
+    """Write ``lineage.csv`` and ``activity.json`` into a stage's lineage folder.
+
+    An output made from params alone has one row with an empty input.
+    """
+    rows = {
+        DerivationRow(item.output.id, item.output.sha256, source.id, source.sha256)
+        for item in derivations
+        for source in item.inputs or (_NOTHING,)
+    }
+    write_table(folder / "lineage.csv", DerivationRow, sorted(rows))
+    write_json(folder / "activity.json", _describe(activity))
+
+
+def _describe(activity: Activity) -> dict[str, Any]:
+    modules = library_modules(activity.entry)
+    params = json.dumps(activity.params, sort_keys=True)
+    return {
+        "stage": activity.stage,
+        "params": activity.params,
+        "params_sha256": sha256_bytes(params.encode()),
+        "source_sha256": source_hash([activity.entry, *modules]),
+        "sources": [module.as_posix() for module in modules],
+        "packages": {name: version(name) for name in sorted(activity.packages)},
+    }

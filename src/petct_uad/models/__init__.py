@@ -1,0 +1,1 @@
+"""One folder per model, all behind one small interface."""

@@ -1,0 +1,1 @@
+"""CMAD, the PET/CT benchmark's cross-modality network."""

@@ -1,0 +1,1 @@
+"""PatchCore through anomalib, on the shared teacher."""

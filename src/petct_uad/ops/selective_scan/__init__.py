@@ -1,0 +1,1 @@
+"""The selective scan of Mamba and its 2D form, SS2D."""

@@ -1,0 +1,1 @@
+"""Makes a digital thorax and writes it as real DICOM."""

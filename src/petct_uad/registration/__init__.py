@@ -1,0 +1,1 @@
+"""Brings PET and labels onto the CT-anchored grid."""

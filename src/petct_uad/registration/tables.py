@@ -1,0 +1,21 @@
+"""Rows of the table that the register stage writes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, order=True)
+class RegistrationRow:
+    """One study: ``registration.csv``, sorted by study_id."""
+
+    study_id: str
+    accepted: bool  # was the refinement kept? False means the identity was used
+    reason: str
+    mutual_information_before: float
+    mutual_information_after: float
+    body_overlap_before: float  # Dice of the CT body and the PET body
+    body_overlap_after: float
+    displacement_median_mm: float  # over the body
+    displacement_max_mm: float
+    suv_total_ratio: float  # resampled over native PET, summed SUV x volume in the common field

@@ -1,0 +1,1 @@
+"""The merged table and the self-contained HTML report."""

@@ -1,0 +1,1 @@
+"""Labels, splits, crops, filters and stores axial slices."""
