@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -20,10 +21,22 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from petct_uad.errors import PetctError
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 console = Console(stderr=True, highlight=False)
+
+
+@contextmanager
+def fail_cleanly() -> Iterator[None]:
+    """Print an error that was raised on purpose without its traceback, and exit with 1."""
+    try:
+        yield
+    except PetctError as error:
+        console.print(f"error: {error}", style="bold red", markup=False)
+        sys.exit(1)
 
 
 @contextmanager

@@ -2,10 +2,10 @@
 
 * PetctError
   x ParamsError            params.yaml holds a key or a value that the schema does not allow
-  x RejectedInputError     one file, series or study cannot be used; always names what was found
-    - UnreadableFileError    code ``unreadable``: not DICOM, truncated, or its header cannot be parsed
-    - UnsupportedObjectError code ``unsupported``: DICOM, but of a kind that is no CT, PET or label
-    - IdentityError          code ``identity``: a UID or PatientID is missing, or two files share one
+  x RejectedInputError     one file, series or study cannot be used; says why
+    - UnreadableFileError    code ``unreadable``: not DICOM, truncated or without a header
+    - UnsupportedObjectError code ``unsupported``: DICOM, but no CT, PET or label
+    - IdentityError          code ``identity``: a UID or PatientID is missing or shared
     - GeometryError          code ``geometry``: slice gaps, mixed orientation, tilt, missing position
     - UnitsError             code ``units``: SUVbw or HU cannot be computed from the header
     - PixelError             code ``pixels``: pixel data cannot be decoded or are not finite
