@@ -16,6 +16,7 @@
   x ValidationFailedError  a critical expectation on the tables failed
   x TeacherError           teacher weights are missing or do not fit
   x TrainingError          training diverged or has nothing to train on
+  x EvaluationError        nothing to measure, or score tables that cannot be compared
   x LineageError           a table of derivations names something that does not exist
   x DatasetError           ``data/raw/<dataset>`` is missing, empty, or would be overwritten
 """
@@ -119,6 +120,10 @@ class TeacherError(PetctError):
 
 class TrainingError(PetctError):
     """Training diverged or has nothing to train on."""
+
+
+class EvaluationError(PetctError):
+    """Nothing to measure, or score tables that cannot be compared."""
 
 
 class LineageError(PetctError):

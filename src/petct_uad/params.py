@@ -76,6 +76,7 @@ class SplitParams(Section):
     val_fraction: Fraction
     min_lesion_area_mm2: float = Field(ge=0, le=10_000)
     guard_mm: float = Field(ge=0, le=100)
+    unlabelled: Literal["normal", "exclude"]
 
     @model_validator(mode="after")
     def _test_remains(self) -> Self:

@@ -1,1 +1,1 @@
-"""Scores, statistics and pictures of a trained model."""
+"""Scores, statistics and trivial baselines: what a trained run is worth on unseen patients."""

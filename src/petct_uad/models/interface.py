@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from petct_uad.slices.batch import Batch
 
-
 __all__ = ["AnomalyModel", "Batch", "FittedModel", "GradientModel"]
 
 

@@ -1,1 +1,1 @@
-"""The merged table and the self-contained HTML report."""
+"""One self-contained HTML page over everything that the pipeline measured."""

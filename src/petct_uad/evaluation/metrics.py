@@ -1,0 +1,170 @@
+"""Image, pixel and patient figures of merit, and the threshold that makes a score a decision."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import precision_recall_curve, roc_auc_score, roc_curve
+
+from petct_uad.evaluation.tables import HistogramRow, PrRow, RocRow, ScoreRow
+
+_AUPRO_FALSE_POSITIVE_RATE = 0.3
+
+
+@dataclass(frozen=True)
+class Scores:
+    """A score table as arrays.
+
+    Attributes:
+        labels: (n,) 0 normal, 1 abnormal.
+        scores: (n,) higher is more abnormal.
+        patients: (n,) index of each slice's patient, 0 to P - 1 in the order of their names.
+    """
+
+    labels: NDArray[np.int64]
+    scores: NDArray[np.float64]
+    patients: NDArray[np.intp]
+
+    @classmethod
+    def of(cls, rows: Sequence[ScoreRow]) -> Self:
+        """The arrays of a score table."""
+        _, patients = np.unique([row.patient for row in rows], return_inverse=True)
+        labels = np.array([row.label for row in rows], dtype=np.int64)
+        scores = np.array([row.score for row in rows], dtype=np.float64)
+        return cls(labels, scores, patients)
+
+    @property
+    def n_patients(self) -> int:
+        """Number of patients."""
+        return int(self.patients.max()) + 1
+
+    @property
+    def has_both_classes(self) -> bool:
+        """Is there a normal and an abnormal item?"""
+        return 0 < int(self.labels.sum()) < len(self.labels)
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """Decisions against labels, as counts."""
+
+    true_positive: int
+    false_positive: int
+    true_negative: int
+    false_negative: int
+
+    @classmethod
+    def at(cls, scores: Scores, threshold: float) -> Self:
+        """Count decisions, where a score above ``threshold`` is called abnormal."""
+        called, abnormal = scores.scores > threshold, scores.labels == 1
+        return cls(
+            int((called & abnormal).sum()),
+            int((called & ~abnormal).sum()),
+            int((~called & ~abnormal).sum()),
+            int((~called & abnormal).sum()),
+        )
+
+    @property
+    def f1(self) -> float:
+        """Harmonic mean of precision and sensitivity; 0 where nothing is found."""
+        wrong = self.false_positive + self.false_negative
+        return _ratio(2 * self.true_positive, 2 * self.true_positive + wrong)
+
+    @property
+    def accuracy(self) -> float:
+        """Fraction of right decisions."""
+        right = self.true_positive + self.true_negative
+        return _ratio(right, right + self.false_positive + self.false_negative)
+
+    @property
+    def sensitivity(self) -> float:
+        """Fraction of abnormal items that are called abnormal."""
+        return _ratio(self.true_positive, self.true_positive + self.false_negative)
+
+    @property
+    def specificity(self) -> float:
+        """Fraction of normal items that are called normal."""
+        return _ratio(self.true_negative, self.true_negative + self.false_positive)
+
+
+def auroc(scores: Scores) -> float:
+    """Area under the ROC curve."""
+    return float(roc_auc_score(scores.labels, scores.scores))
+
+
+def threshold_from_normals(normals: NDArray[np.float64], false_positive_rate: float) -> float:
+    """The smallest normal score with at most ``false_positive_rate`` of the normals above it."""
+    return float(np.quantile(normals, 1 - false_positive_rate, method="inverted_cdf"))
+
+
+def oracle_threshold(scores: Scores) -> float:
+    """The threshold with the best F1 on these very scores, halfway below the last one called."""
+    precision, recall, cuts = precision_recall_curve(scores.labels, scores.scores)
+    f1 = 2 * precision * recall / np.maximum(precision + recall, np.finfo(np.float64).tiny)
+    best = int(np.argmax(f1[:-1]))
+    return float((cuts[best] + cuts[best - 1]) / 2) if best else float(cuts[0]) - 1.0
+
+
+def patient_scores(scores: Scores) -> Scores:
+    """One item per patient: its highest slice score; abnormal where any of its slices is."""
+    best = np.full(scores.n_patients, -np.inf)
+    abnormal = np.zeros(scores.n_patients, dtype=np.int64)
+    np.maximum.at(best, scores.patients, scores.scores)
+    np.maximum.at(abnormal, scores.patients, scores.labels)
+    return Scores(abnormal, best, np.arange(scores.n_patients))
+
+
+def pixel_auroc(maps: NDArray[np.float32], lesions: NDArray[np.bool_]) -> float | None:
+    """AUROC over all pixels of (n, S, S) maps; None where no pixel is lesion."""
+    if not lesions.any():
+        return None
+    return float(roc_auc_score(lesions.ravel(), maps.ravel()))
+
+
+def aupro(maps: NDArray[np.float32], lesions: NDArray[np.bool_]) -> float | None:
+    """Area under the per-region overlap up to a false positive rate of 0.3, scaled to [0, 1].
+
+    Bergmann et al. 2021 (MVTec AD, section 4.2), as anomalib computes it; None without a lesion.
+    """
+    if not lesions.any():
+        return None
+    import torch
+    from anomalib.data import ImageBatch
+    from anomalib.metrics import AUPRO
+
+    metric = AUPRO(fields=["anomaly_map", "gt_mask"], fpr_limit=_AUPRO_FALSE_POSITIVE_RATE)
+    anomaly_map, mask = torch.from_numpy(maps), torch.from_numpy(lesions)
+    image = torch.zeros(len(maps), 3, 1, 1)
+    metric.update(ImageBatch(image=image, anomaly_map=anomaly_map, gt_mask=mask))
+    return float(metric.compute())
+
+
+def roc_points(scores: Scores) -> list[RocRow]:
+    """The corners of the ROC curve."""
+    false_positive, true_positive, _ = roc_curve(scores.labels, scores.scores)
+    pairs = zip(false_positive, true_positive, strict=True)
+    return [RocRow(float(fpr), float(tpr)) for fpr, tpr in pairs]
+
+
+def pr_points(scores: Scores) -> list[PrRow]:
+    """The corners of the precision-recall curve."""
+    precision, recall, _ = precision_recall_curve(scores.labels, scores.scores)
+    pairs = zip(recall[::-1], precision[::-1], strict=True)
+    return [PrRow(float(r), float(p)) for r, p in pairs]
+
+
+def histogram(scores: Scores, bins: int = 30) -> list[HistogramRow]:
+    """Normal and abnormal items per equal-width score bin."""
+    edges = np.histogram_bin_edges(scores.scores, bins)
+    normal, _ = np.histogram(scores.scores[scores.labels == 0], edges)
+    abnormal, _ = np.histogram(scores.scores[scores.labels == 1], edges)
+    columns = zip(edges[:-1], edges[1:], normal, abnormal, strict=True)
+    return [HistogramRow(float(low), float(high), int(n), int(a)) for low, high, n, a in columns]
+
+
+def _ratio(part: int, whole: int) -> float:
+    return part / whole if whole else 0.0

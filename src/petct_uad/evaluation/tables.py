@@ -1,0 +1,130 @@
+"""Rows of the tables that the evaluate and compare stages write."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, order=True)
+class ScoreRow:
+    """One test slice: ``scores.csv``, sorted by slice_id."""
+
+    slice_id: str
+    patient: str
+    study_id: str
+    label: int  # 0 normal, 1 abnormal
+    score: float  # higher is more abnormal
+    predicted: int  # 1 where the score exceeds the threshold from validation normals
+
+
+@dataclass(frozen=True)
+class RocRow:
+    """One corner of the ROC curve: ``roc.csv``, by falling threshold."""
+
+    false_positive_rate: float
+    true_positive_rate: float
+
+
+@dataclass(frozen=True)
+class PrRow:
+    """One corner of the precision-recall curve: ``pr.csv``, by rising recall."""
+
+    recall: float
+    precision: float
+
+
+@dataclass(frozen=True)
+class HistogramRow:
+    """Test slices per score bin: ``histogram.csv``, by rising score."""
+
+    score_low: float
+    score_high: float
+    normal: int
+    abnormal: int
+
+
+@dataclass(frozen=True)
+class RunMetrics:
+    """What one run is worth: ``metrics.json``, in this order of keys.
+
+    Intervals come from a bootstrap over patients. Keys that begin with ``oracle_`` stand at the
+    threshold with the best F1 on the test split itself, as the papers report; they flatter.
+    """
+
+    run: str
+    model: str
+    modality: str
+    trivial: bool  # no model: a number read off the slice
+    dataset: str
+    protocol: str  # patient or cmad
+    leaking: bool  # protocol cmad: patients of the test split were also trained on
+    parameters: int  # of the student; the frozen teacher is not counted
+    n_patients: int
+    n_val_normal: int
+    n_test_normal: int
+    n_test_abnormal: int
+    auroc: float
+    auroc_low: float
+    auroc_high: float
+    ap: float
+    ap_low: float
+    ap_high: float
+    f1: float
+    f1_low: float
+    f1_high: float
+    accuracy: float
+    accuracy_low: float
+    accuracy_high: float
+    sensitivity: float
+    sensitivity_low: float
+    sensitivity_high: float
+    specificity: float
+    specificity_low: float
+    specificity_high: float
+    threshold: float  # from validation normals
+    oracle_f1: float
+    oracle_accuracy: float
+    oracle_sensitivity: float
+    oracle_specificity: float
+    oracle_threshold: float  # from the test split
+    pixel_auroc: float | None  # None without maps
+    aupro: float | None  # up to a false positive rate of 0.3 (Bergmann et al. 2021)
+    patient_auroc: float | None  # None where all patients are of one class
+    patient_auroc_low: float | None
+    patient_auroc_high: float | None
+    confidence: float
+    bootstrap_samples: int
+    bootstrap_redrawn: int  # resamples that held one class only and were drawn again
+
+
+@dataclass(frozen=True)
+class SummaryRow:
+    """One run beside the others: ``summary.csv``, by falling AUROC."""
+
+    run: str
+    model: str
+    modality: str
+    verdict: str  # against slice SUVmax, in words
+    protocol: str
+    leaking: bool
+    auroc: float
+    auroc_low: float
+    auroc_high: float
+    auroc_minus_suvmax: float
+    auroc_minus_suvmax_low: float
+    auroc_minus_suvmax_high: float
+    ap: float
+    ap_low: float
+    ap_high: float
+    f1: float
+    accuracy: float
+    sensitivity: float
+    specificity: float
+    oracle_f1: float
+    pixel_auroc: float | None
+    aupro: float | None
+    patient_auroc: float | None
+    parameters: int
+    n_patients: int
+    n_test_normal: int
+    n_test_abnormal: int

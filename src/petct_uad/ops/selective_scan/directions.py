@@ -1,0 +1,21 @@
+"""The four sequences in which SS2D walks an image."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+DIRECTIONS = 4
+
+
+@lru_cache(maxsize=64)
+def cross_scan_order(height: int, width: int, device: torch.device) -> Tensor:
+    """(4, height * width) int64 token indices: by rows, by columns, and both backwards.
+
+    VMamba (arXiv:2401.10166), section 4.3, Fig. 3.
+    """
+    rows = torch.arange(height * width, device=device)
+    columns = rows.view(height, width).T.reshape(-1)
+    return torch.stack([rows, columns, rows.flip(0), columns.flip(0)])

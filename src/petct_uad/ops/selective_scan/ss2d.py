@@ -1,0 +1,101 @@
+"""SS2D, the two-dimensional selective scan block of VMamba, for several branches in one call."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from petct_uad.ops.selective_scan.directions import DIRECTIONS, cross_scan_order
+from petct_uad.ops.selective_scan.scan import selective_scan
+from petct_uad.params import ScanBackend
+
+
+class SS2D(nn.Module):
+    """Projection, depthwise convolution, scan in four directions, gate, projection.
+
+    Branches have separate weights and never exchange anything: they are stacked so that PET and CT
+    cost one call. Everything stays channels-last. The LayerNorm before the block and the residual
+    around it belong to the caller.
+
+    Liu et al., VMamba, arXiv:2401.10166, section 4.3 and Fig. 4; initial values as in Mamba,
+    arXiv:2312.00752, section 3.6.
+
+    Example:
+        >>> block = SS2D(8, state=4, expand=2, branches=2, backend="reference")
+        >>> block(torch.zeros(2, 1, 3, 5, 8)).shape
+        torch.Size([2, 1, 3, 5, 8])
+    """
+
+    def __init__(
+        self, dim: int, *, state: int, expand: int, branches: int, backend: ScanBackend
+    ) -> None:
+        super().__init__()
+        inner, rank = expand * dim, math.ceil(dim / 16)
+        self.inner, self.rank, self.state, self.backend = inner, rank, state, backend
+        groups = (branches, DIRECTIONS)
+        self.in_proj = _linear(branches, dim, 2 * inner, fan_in=dim)
+        self.conv_weight = _linear(branches, 3, 3, inner, fan_in=9)
+        self.conv_bias = _linear(branches, inner, fan_in=9)
+        self.x_proj = _linear(branches, inner, DIRECTIONS * (rank + 2 * state), fan_in=inner)
+        self.dt_proj = _linear(*groups, rank, inner, fan_in=rank)
+        self.dt_bias = nn.Parameter(_initial_dt_bias(*groups, inner))
+        self.a_log = nn.Parameter(_initial_a_log(*groups, state, inner))
+        self.d = nn.Parameter(torch.ones(*groups, inner))
+        self.norm_weight = nn.Parameter(torch.ones(branches, 1, inner))
+        self.norm_bias = nn.Parameter(torch.zeros(branches, 1, inner))
+        self.out_proj = _linear(branches, inner, dim, fan_in=inner)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(branches, B, H, W, dim) to the same shape."""
+        branches, batch, height, width, dim = tokens.shape
+        flat = tokens.reshape(branches, -1, dim)
+        x, z = torch.bmm(flat, self.in_proj).split(self.inner, dim=-1)  # (P, B L, E) each
+        x = self._convolve(x.unflatten(1, (batch, height, width)))
+        y = self._scan(x.view(branches, batch, height * width, self.inner), height, width)
+        y = F.layer_norm(y.view(branches, -1, self.inner), (self.inner,))
+        y = torch.addcmul(self.norm_bias, y, self.norm_weight) * F.silu(z)
+        return torch.bmm(y, self.out_proj).view(branches, batch, height, width, dim)
+
+    def _convolve(self, x: Tensor) -> Tensor:
+        """SiLU of the 3x3 depthwise convolution: (P, B, H, W, E) to the same."""
+        branches, _, height, width, inner = x.shape
+        planes = x.permute(1, 0, 4, 2, 3).reshape(-1, branches * inner, height, width)
+        kernel = self.conv_weight.permute(0, 3, 1, 2).reshape(-1, 1, 3, 3)
+        planes = F.conv2d(
+            planes, kernel, self.conv_bias.flatten(), padding=1, groups=branches * inner
+        )
+        return F.silu(planes).unflatten(1, (branches, inner)).permute(1, 0, 3, 4, 2).contiguous()
+
+    def _scan(self, x: Tensor, height: int, width: int) -> Tensor:
+        """Input-dependent scan: (P, B, L, E) to the same."""
+        branches, batch, length, inner = x.shape
+        mixed = torch.bmm(x.view(branches, -1, inner), self.x_proj)
+        mixed = mixed.view(branches, batch, length, DIRECTIONS, -1)
+        low_rank, b, c = mixed.split([self.rank, self.state, self.state], dim=-1)
+        delta = torch.einsum("pblkr,pkre->pkble", low_rank, self.dt_proj)
+        order = cross_scan_order(height, width, x.device)
+        a = -self.a_log.exp()
+        return selective_scan(
+            x, delta, self.dt_bias, a, b, c, self.d, order, backend=self.backend
+        )
+
+
+def _linear(*shape: int, fan_in: int) -> nn.Parameter:
+    """Uniform within 1 / sqrt(fan_in), as nn.Linear and nn.Conv2d start."""
+    bound = fan_in**-0.5
+    return nn.Parameter(torch.empty(shape).uniform_(-bound, bound))
+
+
+def _initial_dt_bias(*shape: int) -> Tensor:
+    """Inverse softplus of step sizes that are log-uniform in [1e-3, 1e-1]."""
+    step = torch.empty(shape).uniform_(math.log(1e-3), math.log(1e-1)).exp()
+    return step + torch.log(-torch.expm1(-step))
+
+
+def _initial_a_log(branches: int, directions: int, state: int, inner: int) -> Tensor:
+    """Decay rates 1 to N in every channel."""
+    rates = torch.arange(1.0, state + 1).log()[:, None]
+    return rates.expand(branches, directions, state, inner).clone()

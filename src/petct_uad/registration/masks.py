@@ -1,0 +1,54 @@
+"""The patient in either modality as a mask, and what registration reads off masks."""
+
+from __future__ import annotations
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+
+from petct_uad.registration.body import body_mask
+
+# Air is -1000 HU and the lightest lung -900; skin and fat start near -150.
+_CT_BODY_HU = -300.0
+# Fat, lung and muscle hold more SUVbw than this; scatter outside the body stays below it.
+_PET_BODY_SUV = 0.1
+
+
+def ct_body(ct: sitk.Image) -> sitk.Image:
+    """The body on a CT in HU: uint8, on the CT's grid."""
+    return body_mask(ct, _CT_BODY_HU)
+
+
+def pet_body(pet: sitk.Image) -> sitk.Image:
+    """The body on a PET in SUVbw: uint8, on the PET's grid."""
+    return body_mask(sitk.Median(pet, [1, 1, 0]), _PET_BODY_SUV)
+
+
+def dice(first: sitk.Image, second: sitk.Image) -> float:
+    """Overlap of two masks on one grid: 2 |A and B| / (|A| + |B|), 1 where both are empty."""
+    a, b = sitk.GetArrayViewFromImage(first) > 0, sitk.GetArrayViewFromImage(second) > 0
+    total = int(a.sum()) + int(b.sum())
+    return 2 * int((a & b).sum()) / total if total else 1.0
+
+
+def centroid_mm(mask: sitk.Image) -> tuple[float, float, float]:
+    """Centroid of a mask, or the middle of its grid where it is empty."""
+    points = points_mm(mask)
+    if not len(points):
+        return middle_mm(mask)
+    x, y, z = points.mean(axis=0).tolist()
+    return (x, y, z)
+
+
+def middle_mm(image: sitk.Image) -> tuple[float, float, float]:
+    """The point in the middle of an image's grid."""
+    index = [(count - 1) / 2 for count in image.GetSize()]
+    x, y, z = image.TransformContinuousIndexToPhysicalPoint(index)
+    return (x, y, z)
+
+
+def points_mm(mask: sitk.Image) -> NDArray[np.float64]:
+    """Centres of the voxels inside a mask: (n, 3), in the patient frame."""
+    indices = np.argwhere(sitk.GetArrayViewFromImage(mask) > 0)[:, ::-1]
+    direction = np.array(mask.GetDirection()).reshape(3, 3)
+    return indices * np.array(mask.GetSpacing()) @ direction.T + np.array(mask.GetOrigin())

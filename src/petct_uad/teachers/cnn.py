@@ -1,0 +1,82 @@
+"""A frozen CNN as a source of feature maps."""
+
+from __future__ import annotations
+
+from typing import Self, cast
+
+import torch
+from torch import Tensor, nn
+
+from petct_uad.errors import TeacherError
+from petct_uad.params import TeacherParams
+from petct_uad.teachers.weights import load_network, state_sha256
+
+
+class CnnTeacher(nn.Module):
+    """Stem and blocks of an ImageNet CNN, without its classifier; never trained.
+
+    Attributes:
+        sha256: of the weights, for configuration and lineage.
+        channels: of the output of each block, in order.
+        strides: of the same.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.stem, self.blocks = _stem_and_blocks(network)
+        config = cast("dict[str, tuple[float, ...]]", network.pretrained_cfg)
+        # Not persistent: constants of the architecture, no weights.
+        self.register_buffer("mean", torch.tensor(config["mean"])[:, None, None], persistent=False)
+        self.register_buffer("std", torch.tensor(config["std"])[:, None, None], persistent=False)
+        self.mean: Tensor
+        self.std: Tensor
+        self.sha256 = state_sha256(self)
+        self.requires_grad_(False).eval()
+        probe = self.block_outputs(torch.zeros(1, 1, 64, 64))
+        self.channels = tuple(output.shape[1] for output in probe)
+        self.strides = tuple(64 // output.shape[-1] for output in probe)
+
+    @classmethod
+    def load(cls, params: TeacherParams) -> Self:
+        """The teacher that params name.
+
+        Raises:
+            TeacherError: the weights are missing or do not fit, or the network is no CNN.
+        """
+        return cls(load_network(params))
+
+    def train(self, mode: bool = True) -> Self:
+        """Stay in evaluation mode: batch statistics of the teacher are frozen."""
+        return super().train(False)
+
+    @torch.no_grad()
+    def block_outputs(self, images: Tensor) -> list[Tensor]:
+        """Outputs (B, C_i, H_i, W_i) of every block, for (B, 1 or 3, S, S) in [0, 1]."""
+        x = self.stem((images - self.mean) / self.std)  # broadcasts one channel to three
+        outputs = []
+        for block in self.blocks:
+            x = block(x)
+            outputs.append(x)
+        return outputs
+
+    def features(self, images: Tensor) -> dict[int, Tensor]:
+        """The deepest feature map (B, C, S/stride, S/stride) of each stride 4, 8, 16, 32."""
+        outputs = zip(self.strides, self.block_outputs(images), strict=True)
+        return {stride: output for stride, output in outputs if stride >= 4}
+
+
+def _stem_and_blocks(network: nn.Module) -> tuple[nn.Sequential, nn.ModuleList]:
+    parts = dict(network.named_children())
+    if "conv_stem" in parts:  # EfficientNet
+        stem = nn.Sequential(parts["conv_stem"], parts["bn1"])
+        stages = list(cast("nn.Sequential", parts["blocks"]))
+    elif "layer1" in parts:  # ResNet
+        stem = nn.Sequential(*(parts[name] for name in ("conv1", "bn1", "act1", "maxpool")))
+        stages = [parts[f"layer{number}"] for number in (1, 2, 3, 4)]
+    else:
+        raise TeacherError(
+            f"{type(network).__name__}: gives no feature maps by stride. Set teacher.name to "
+            "efficientnet_lite0 or wide_resnet50_2 for this model."
+        )
+    blocks = [block for stage in stages for block in cast("nn.Sequential", stage)]
+    return stem, nn.ModuleList(blocks)

@@ -1,0 +1,126 @@
+"""Frozen sources of nine levels of tokens: a ViT, or a CNN made to look like one."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Self, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from petct_uad.errors import TeacherError
+from petct_uad.params import TeacherParams
+from petct_uad.teachers.cnn import CnnTeacher
+from petct_uad.teachers.weights import load_network, state_sha256
+
+LEVELS = 9
+_PROJECTION_SEED = 0
+
+
+class TokenTeacher(nn.Module, ABC):
+    """Nine levels of tokens from a frozen network.
+
+    Attributes:
+        width: d, the length of a token.
+        grid: side of the square token grid, so N = grid².
+        sha256: of the network's weights, for configuration and lineage.
+    """
+
+    width: int
+    grid: int
+    sha256: str
+
+    @abstractmethod
+    def tokens(self, images: Tensor) -> Tensor:
+        """(B, 9, N, d) for (B, 1 or 3, S, S) in [0, 1], shallow to deep."""
+
+    def train(self, mode: bool = True) -> Self:
+        """Stay in evaluation mode."""
+        return super().train(False)
+
+
+class CnnTokens(TokenTeacher):
+    """Outputs of nine successive CNN blocks from stride 8 on, as tokens on the S/16 grid.
+
+    Each is resampled, layer-normalised over its channels and projected to ``width`` by a fixed,
+    seeded matrix with orthonormal rows (or columns), which keeps angles where width allows.
+    """
+
+    def __init__(self, teacher: CnnTeacher, width: int, image_size_px: int) -> None:
+        super().__init__()
+        self.teacher = teacher
+        self.width = width
+        self.grid = image_size_px // 16
+        self.sha256 = teacher.sha256
+        self.first = teacher.strides.index(8)
+        channels = teacher.channels[self.first : self.first + LEVELS]
+        self.projections = nn.ParameterList(_orthogonal(count, width) for count in channels)
+        self.requires_grad_(False)
+
+    @torch.no_grad()
+    def tokens(self, images: Tensor) -> Tensor:  # noqa: D102
+        outputs = self.teacher.block_outputs(images)[self.first : self.first + LEVELS]
+        return torch.stack(
+            [self._project(x, p) for x, p in zip(outputs, self.projections, strict=True)], dim=1
+        )
+
+    def _project(self, x: Tensor, projection: Tensor) -> Tensor:
+        if x.shape[-1] > self.grid:
+            x = F.adaptive_avg_pool2d(x, self.grid)
+        elif x.shape[-1] < self.grid:
+            x = F.interpolate(x, size=(self.grid, self.grid), mode="bilinear")
+        x = x.flatten(2).transpose(1, 2)  # (B, N, C)
+        return F.layer_norm(x, x.shape[-1:]) @ projection
+
+
+class VitTokens(TokenTeacher):
+    """Outputs of the first nine blocks of a ViT, prefix tokens dropped (CMAD, section 4.2)."""
+
+    def __init__(self, params: TeacherParams, image_size_px: int) -> None:
+        super().__init__()
+        patch = 14 if "patch14" in params.name else 16
+        self.grid = max(round(image_size_px / patch), 1)
+        self.side_px = self.grid * patch
+        network = load_network(params, img_size=self.side_px, num_classes=0)
+        # Blocks past the ninth and the final norm are never read: they cost memory only.
+        network.blocks = cast("nn.Sequential", network.blocks)[:LEVELS]
+        network.norm = nn.Identity()
+        self.network = network
+        self.width = cast("int", network.embed_dim)
+        config = cast("dict[str, tuple[float, ...]]", network.pretrained_cfg)
+        self.register_buffer("mean", torch.tensor(config["mean"])[:, None, None], persistent=False)
+        self.register_buffer("std", torch.tensor(config["std"])[:, None, None], persistent=False)
+        self.mean: Tensor
+        self.std: Tensor
+        self.sha256 = state_sha256(network)
+
+    @torch.no_grad()
+    def tokens(self, images: Tensor) -> Tensor:  # noqa: D102
+        if images.shape[-1] != self.side_px:
+            size = (self.side_px, self.side_px)
+            images = F.interpolate(images, size=size, mode="bilinear", antialias=True)
+        outputs: list[Tensor] = self.network.forward_intermediates(  # type: ignore[operator]
+            (images - self.mean) / self.std,
+            indices=list(range(LEVELS)),
+            norm=False,
+            output_fmt="NLC",
+            intermediates_only=True,
+        )
+        return torch.stack(outputs, dim=1)
+
+
+def load_tokens(params: TeacherParams, width: int, image_size_px: int) -> TokenTeacher:
+    """The token teacher that params name; ``width`` is used for a CNN only.
+
+    Raises:
+        TeacherError: the weights are missing or do not fit.
+    """
+    if params.name.startswith("vit_"):
+        return VitTokens(params, image_size_px)
+    return CnnTokens(CnnTeacher.load(params), width, image_size_px)
+
+
+def _orthogonal(rows: int, columns: int) -> nn.Parameter:
+    generator = torch.Generator().manual_seed(_PROJECTION_SEED)
+    return nn.Parameter(nn.init.orthogonal_(torch.empty(rows, columns), generator=generator))

