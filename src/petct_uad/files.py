@@ -112,7 +112,7 @@ def _to_text(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float):
-        return repr(round(value, _DECIMALS) + 0.0)
+        return repr(round(float(value), _DECIMALS) + 0.0)  # + 0.0 turns -0.0 into 0.0
     return str(value)
 
 

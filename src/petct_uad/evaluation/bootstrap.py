@@ -7,24 +7,15 @@ resamples are a few matrix products.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from petct_uad.evaluation.metrics import Scores
+from petct_uad.evaluation.metrics import Scores, Weights, auroc
+from petct_uad.evaluation.tables import Estimate
 
-Weights = NDArray[np.float64]  # (resamples, patients)
 _CHUNK_ELEMENTS = 4_000_000  # of the (resamples, slices) matrices behind AP: 32 MB each
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A percentile interval."""
-
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)
@@ -56,16 +47,14 @@ def draw_patients(scores: Scores, samples: int, seed: int) -> Resamples:
     while len(pending):
         redrawn += len(pending)
         weights[pending] = generator.multinomial(patients, even, size=len(pending))
-        abnormal, normal = (weights[pending] @ _per_patient(scores, k) for k in (1, 0))
-        pending = pending[(abnormal == 0) | (normal == 0)]
+        pending = pending[_pairs(scores, weights[pending]) == 0]
     return Resamples(weights, redrawn)
 
 
 def auroc_of(scores: Scores, weights: Weights) -> NDArray[np.float64]:
     """AUROC of each resample, ties counted half: (resamples,)."""
-    wins = _wins(scores)
-    pairs = (weights @ _per_patient(scores, 1)) * (weights @ _per_patient(scores, 0))
-    return np.einsum("bp,pq,bq->b", weights, wins, weights, optimize=True) / pairs
+    won: NDArray[np.float64] = ((weights @ _wins(scores)) * weights).sum(axis=1)
+    return won / _pairs(scores, weights)
 
 
 def ap_of(scores: Scores, weights: Weights) -> NDArray[np.float64]:
@@ -75,37 +64,16 @@ def ap_of(scores: Scores, weights: Weights) -> NDArray[np.float64]:
     return np.concatenate(parts)
 
 
-@dataclass(frozen=True)
-class ResampledCounts:
-    """Decisions against labels in each resample: (resamples,) each."""
-
-    true_positive: NDArray[np.float64]
-    false_positive: NDArray[np.float64]
-    true_negative: NDArray[np.float64]
-    false_negative: NDArray[np.float64]
+def estimate(value: float, drawn: NDArray[np.float64], confidence: float) -> Estimate:
+    """``value`` with the central percentile interval of its resampled values."""
+    low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Estimate(value, float(low), float(high))
 
 
-def counts_of(scores: Scores, weights: Weights, threshold: float) -> ResampledCounts:
-    """Decisions of each resample, where a score above ``threshold`` is called abnormal."""
-    called, abnormal = scores.scores > threshold, scores.labels == 1
-    cells = (called & abnormal, called & ~abnormal, ~called & ~abnormal, ~called & abnormal)
-    return ResampledCounts(*(weights @ _count(scores, cell) for cell in cells))
-
-
-def interval(values: NDArray[np.float64], confidence: float) -> Interval:
-    """The central percentile interval of the resampled values."""
-    low, high = np.quantile(values, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return Interval(float(low), float(high))
-
-
-def paired_interval(
-    first: Scores,
-    second: Scores,
-    statistic: Callable[[Scores, Weights], NDArray[np.float64]],
-    resamples: Resamples,
-    confidence: float,
-) -> Interval:
-    """Interval of ``statistic(first) - statistic(second)``, both on the same drawn patients.
+def auroc_difference(
+    first: Scores, second: Scores, resamples: Resamples, confidence: float
+) -> Estimate:
+    """AUROC of ``first`` minus that of ``second``, both on the same drawn patients.
 
     Raises:
         ValueError: the two tables do not hold the same items.
@@ -114,7 +82,15 @@ def paired_interval(
     if not (same_labels and np.array_equal(first.patients, second.patients)):
         raise ValueError("a paired difference needs the same slices of the same patients")
     weights = resamples.weights
-    return interval(statistic(first, weights) - statistic(second, weights), confidence)
+    drawn = auroc_of(first, weights) - auroc_of(second, weights)
+    return estimate(auroc(first) - auroc(second), drawn, confidence)
+
+
+def _pairs(scores: Scores, weights: Weights) -> NDArray[np.float64]:
+    """Pairs of an abnormal and a normal item in each resample: (resamples,)."""
+    abnormal, normal = (scores.count_by_patient(scores.labels == label) for label in (1, 0))
+    pairs: NDArray[np.float64] = (weights @ abnormal) * (weights @ normal)
+    return pairs
 
 
 def _wins(scores: Scores) -> NDArray[np.float64]:
@@ -141,12 +117,3 @@ def _ap(scores: Scores, weights: Weights) -> NDArray[np.float64]:
     gained = np.diff(found, axis=1, prepend=0)
     total: NDArray[np.float64] = (gained * precision).sum(axis=1) / found[:, -1]
     return total
-
-
-def _per_patient(scores: Scores, label: int) -> NDArray[np.float64]:
-    return _count(scores, scores.labels == label)
-
-
-def _count(scores: Scores, chosen: NDArray[np.bool_]) -> NDArray[np.float64]:
-    counted = np.bincount(scores.patients[chosen], minlength=scores.n_patients)
-    return counted.astype(np.float64)

@@ -8,10 +8,16 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import precision_recall_curve, roc_auc_score, roc_curve
+from sklearn.metrics import (
+    average_precision_score,
+    precision_recall_curve,
+    roc_auc_score,
+    roc_curve,
+)
 
 from petct_uad.evaluation.tables import HistogramRow, PrRow, RocRow, ScoreRow
 
+Weights = NDArray[np.float64]  # (resamples, P): how often each patient counts
 _AUPRO_FALSE_POSITIVE_RATE = 0.3
 
 
@@ -47,46 +53,52 @@ class Scores:
         """Is there a normal and an abnormal item?"""
         return 0 < int(self.labels.sum()) < len(self.labels)
 
+    @property
+    def each_patient_once(self) -> Weights:
+        """The weights of the sample itself: (1, P) ones."""
+        return np.ones((1, self.n_patients))
+
+    def count_by_patient(self, chosen: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """How many of the ``chosen`` (n,) items each patient has: (P,)."""
+        counted = np.bincount(self.patients[chosen], minlength=self.n_patients)
+        return counted.astype(np.float64)
+
 
 @dataclass(frozen=True)
 class Confusion:
-    """Decisions against labels, as counts."""
+    """Decisions against labels, as counts: one element per resample of the patients."""
 
-    true_positive: int
-    false_positive: int
-    true_negative: int
-    false_negative: int
+    true_positive: NDArray[np.float64]
+    false_positive: NDArray[np.float64]
+    true_negative: NDArray[np.float64]
+    false_negative: NDArray[np.float64]
 
     @classmethod
-    def at(cls, scores: Scores, threshold: float) -> Self:
+    def at(cls, scores: Scores, threshold: float, weights: Weights) -> Self:
         """Count decisions, where a score above ``threshold`` is called abnormal."""
         called, abnormal = scores.scores > threshold, scores.labels == 1
-        return cls(
-            int((called & abnormal).sum()),
-            int((called & ~abnormal).sum()),
-            int((~called & ~abnormal).sum()),
-            int((~called & abnormal).sum()),
-        )
+        cells = (called & abnormal, called & ~abnormal, ~called & ~abnormal, ~called & abnormal)
+        return cls(*(weights @ scores.count_by_patient(cell) for cell in cells))
 
     @property
-    def f1(self) -> float:
+    def f1(self) -> NDArray[np.float64]:
         """Harmonic mean of precision and sensitivity; 0 where nothing is found."""
         wrong = self.false_positive + self.false_negative
         return _ratio(2 * self.true_positive, 2 * self.true_positive + wrong)
 
     @property
-    def accuracy(self) -> float:
+    def accuracy(self) -> NDArray[np.float64]:
         """Fraction of right decisions."""
         right = self.true_positive + self.true_negative
         return _ratio(right, right + self.false_positive + self.false_negative)
 
     @property
-    def sensitivity(self) -> float:
+    def sensitivity(self) -> NDArray[np.float64]:
         """Fraction of abnormal items that are called abnormal."""
         return _ratio(self.true_positive, self.true_positive + self.false_negative)
 
     @property
-    def specificity(self) -> float:
+    def specificity(self) -> NDArray[np.float64]:
         """Fraction of normal items that are called normal."""
         return _ratio(self.true_negative, self.true_negative + self.false_positive)
 
@@ -94,6 +106,11 @@ class Confusion:
 def auroc(scores: Scores) -> float:
     """Area under the ROC curve."""
     return float(roc_auc_score(scores.labels, scores.scores))
+
+
+def average_precision(scores: Scores) -> float:
+    """Area under the precision-recall curve, as a sum over its steps."""
+    return float(average_precision_score(scores.labels, scores.scores))
 
 
 def threshold_from_normals(normals: NDArray[np.float64], false_positive_rate: float) -> float:
@@ -166,5 +183,5 @@ def histogram(scores: Scores, bins: int = 30) -> list[HistogramRow]:
     return [HistogramRow(float(low), float(high), int(n), int(a)) for low, high, n, a in columns]
 
 
-def _ratio(part: int, whole: int) -> float:
-    return part / whole if whole else 0.0
+def _ratio(part: NDArray[np.float64], whole: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.divide(part, whole, out=np.zeros_like(whole), where=whole > 0)

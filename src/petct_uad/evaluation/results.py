@@ -6,18 +6,19 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Literal
+from typing import Any, get_type_hints
 
 import numpy as np
 from numpy.typing import NDArray
 
 from petct_uad.errors import EvaluationError
-from petct_uad.evaluation import bootstrap
+from petct_uad.evaluation.bootstrap import ap_of, auroc_of, draw_patients, estimate
 from petct_uad.evaluation.metrics import (
     Confusion,
     Scores,
-    auroc,
     aupro,
+    auroc,
+    average_precision,
     histogram,
     oracle_threshold,
     patient_scores,
@@ -26,26 +27,24 @@ from petct_uad.evaluation.metrics import (
     roc_points,
     threshold_from_normals,
 )
-from petct_uad.evaluation.tables import HistogramRow, PrRow, RocRow, RunMetrics, ScoreRow
+from petct_uad.evaluation.tables import (
+    Estimate,
+    HistogramRow,
+    PrRow,
+    RocRow,
+    RunIdentity,
+    RunMetrics,
+    ScoreRow,
+)
 from petct_uad.files import read_table, write_json, write_table
 from petct_uad.params import EvaluateParams
 from petct_uad.slices.tables import ImageRow
 
 DECIMALS = 6  # of every score and figure, so that each can be recomputed from scores.csv
 RESULT_FILES = ("metrics.json", "scores.csv", "roc.csv", "pr.csv", "histogram.csv")
-
-
-@dataclass(frozen=True)
-class RunIdentity:
-    """What a row of the benchmark is."""
-
-    run: str
-    model: str
-    modality: str
-    trivial: bool
-    dataset: str
-    protocol: Literal["patient", "cmad"]
-    parameters: int
+_ESTIMATES = tuple(
+    name for name, hint in get_type_hints(RunMetrics).items() if hint in (Estimate, Estimate | None)
+)
 
 
 @dataclass(frozen=True)
@@ -74,11 +73,12 @@ class RunResults:
 
 def measure(
     identity: RunIdentity,
+    *,
     val_scores: NDArray[np.float64],
     test_rows: Sequence[ImageRow],
     test_scores: NDArray[np.float64],
     params: EvaluateParams,
-    pixels: PixelFigures,
+    pixels: PixelFigures = PixelFigures(),
 ) -> RunResults:
     """Every figure of one run.
 
@@ -97,7 +97,14 @@ def measure(
     rows = _score_rows(test_rows, test_scores, threshold)
     scores = Scores.of(rows)
     return RunResults(
-        metrics=_metrics(identity, scores, threshold, len(val_scores), params, pixels),
+        metrics=_metrics(
+            identity,
+            scores=scores,
+            threshold=threshold,
+            n_val_normal=len(val_scores),
+            params=params,
+            pixels=pixels,
+        ),
         scores=rows,
         roc=tuple(roc_points(scores)),
         pr=tuple(pr_points(scores)),
@@ -111,7 +118,7 @@ def write_results(folder: Path, results: RunResults) -> None:
     write_table(folder / "roc.csv", RocRow, results.roc)
     write_table(folder / "pr.csv", PrRow, results.pr)
     write_table(folder / "histogram.csv", HistogramRow, results.histogram)
-    write_json(folder / "metrics.json", rounded(asdict(results.metrics)))
+    write_json(folder / "metrics.json", _flat(results.metrics))
 
 
 def read_results(folder: Path) -> RunResults:
@@ -123,7 +130,7 @@ def read_results(folder: Path) -> RunResults:
     try:
         content = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
         return RunResults(
-            RunMetrics(**content),
+            _unflat(content),
             tuple(read_table(folder / "scores.csv", ScoreRow)),
             tuple(read_table(folder / "roc.csv", RocRow)),
             tuple(read_table(folder / "pr.csv", PrRow)),
@@ -131,16 +138,8 @@ def read_results(folder: Path) -> RunResults:
         )
     except FileNotFoundError as error:
         raise EvaluationError(f"{error.filename}: not found. Run `dvc repro compare`.") from None
-    except (TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise EvaluationError(f"{folder}: results of another version: {error}") from error
-
-
-def rounded(content: dict[str, object]) -> dict[str, object]:
-    """The same mapping with floats to six decimals."""
-    return {
-        key: round(value, DECIMALS) + 0.0 if isinstance(value, float) else value
-        for key, value in content.items()
-    }
 
 
 def _check(
@@ -171,51 +170,79 @@ def _score_rows(
     )
 
 
-@dataclass(frozen=True)
-class _Estimate:
-    value: float
-    low: float
-    high: float
-
-
 def _metrics(
     identity: RunIdentity,
+    *,
     scores: Scores,
     threshold: float,
     n_val_normal: int,
     params: EvaluateParams,
     pixels: PixelFigures,
 ) -> RunMetrics:
-    resamples = bootstrap.draw_patients(scores, params.bootstrap_samples, params.seed)
-    found = _estimates(scores, threshold, resamples, params.confidence)
-    patient = _patient_auroc(scores, params)
+    resamples = draw_patients(scores, params.bootstrap_samples, params.seed)
+    weights, confidence = resamples.weights, params.confidence
+    here = Confusion.at(scores, threshold, scores.each_patient_once)
+    drawn = Confusion.at(scores, threshold, weights)
     best = oracle_threshold(scores)
-    oracle = Confusion.at(scores, best)
-    values: dict[str, object] = {
-        **asdict(identity),
-        "leaking": identity.protocol == "cmad",
-        "n_patients": scores.n_patients,
-        "n_val_normal": n_val_normal,
-        "n_test_normal": int((scores.labels == 0).sum()),
-        "n_test_abnormal": int((scores.labels == 1).sum()),
-        **{name: estimate.value for name, estimate in found.items()},
-        **{f"{name}_low": estimate.low for name, estimate in found.items()},
-        **{f"{name}_high": estimate.high for name, estimate in found.items()},
-    }
+    oracle = Confusion.at(scores, best, scores.each_patient_once)
     return RunMetrics(
-        **values,
+        identity=identity,
+        leaking=identity.leaking,
+        n_patients=scores.n_patients,
+        n_val_normal=n_val_normal,
+        n_test_normal=int((scores.labels == 0).sum()),
+        n_test_abnormal=int((scores.labels == 1).sum()),
+        auroc=estimate(auroc(scores), auroc_of(scores, weights), confidence),
+        ap=estimate(average_precision(scores), ap_of(scores, weights), confidence),
+        f1=estimate(here.f1.item(), drawn.f1, confidence),
+        accuracy=estimate(here.accuracy.item(), drawn.accuracy, confidence),
+        sensitivity=estimate(here.sensitivity.item(), drawn.sensitivity, confidence),
+        specificity=estimate(here.specificity.item(), drawn.specificity, confidence),
         threshold=threshold,
-        oracle_f1=oracle.f1,
-        oracle_accuracy=oracle.accuracy,
-        oracle_sensitivity=oracle.sensitivity,
-        oracle_specificity=oracle.specificity,
+        oracle_f1=oracle.f1.item(),
+        oracle_accuracy=oracle.accuracy.item(),
+        oracle_sensitivity=oracle.sensitivity.item(),
+        oracle_specificity=oracle.specificity.item(),
         oracle_threshold=best,
         pixel_auroc=pixels.pixel_auroc,
         aupro=pixels.aupro,
-        patient_auroc=patient.value if patient else None,
-        patient_auroc_low=patient.low if patient else None,
-        patient_auroc_high=patient.high if patient else None,
-        confidence=params.confidence,
+        patient_auroc=_patient_auroc(scores, params),
+        confidence=confidence,
         bootstrap_samples=params.bootstrap_samples,
         bootstrap_redrawn=resamples.redrawn,
     )
+
+
+def _patient_auroc(scores: Scores, params: EvaluateParams) -> Estimate | None:
+    patients = patient_scores(scores)
+    if not patients.has_both_classes:
+        return None
+    weights = draw_patients(patients, params.bootstrap_samples, params.seed).weights
+    return estimate(auroc(patients), auroc_of(patients, weights), params.confidence)
+
+
+def _flat(metrics: RunMetrics) -> dict[str, Any]:
+    """One level of keys: an estimate ``auroc`` gives auroc, auroc_low and auroc_high."""
+    flat: dict[str, Any] = asdict(metrics.identity)
+    for field in fields(metrics):
+        value = getattr(metrics, field.name)
+        if field.name in _ESTIMATES:
+            flat[field.name] = value.value if value else None
+            flat[f"{field.name}_low"] = value.low if value else None
+            flat[f"{field.name}_high"] = value.high if value else None
+        elif field.name != "identity":
+            flat[field.name] = value
+    return {key: _rounded(value) for key, value in flat.items()}
+
+
+def _unflat(flat: dict[str, Any]) -> RunMetrics:
+    rest = dict(flat)
+    identity = RunIdentity(**{field.name: rest.pop(field.name) for field in fields(RunIdentity)})
+    for name in _ESTIMATES:
+        parts = [rest.pop(key) for key in (name, f"{name}_low", f"{name}_high")]
+        rest[name] = None if None in parts else Estimate(*parts)
+    return RunMetrics(identity, **rest)
+
+
+def _rounded(value: object) -> object:
+    return round(value, DECIMALS) + 0.0 if isinstance(value, float) else value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True, order=True)
@@ -44,43 +45,52 @@ class HistogramRow:
 
 
 @dataclass(frozen=True)
-class RunMetrics:
-    """What one run is worth: ``metrics.json``, in this order of keys.
+class Estimate:
+    """A figure and its interval from a bootstrap over patients."""
 
-    Intervals come from a bootstrap over patients. Keys that begin with ``oracle_`` stand at the
-    threshold with the best F1 on the test split itself, as the papers report; they flatter.
-    """
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class RunIdentity:
+    """What a row of the benchmark is."""
 
     run: str
     model: str
-    modality: str
+    modality: str  # pet, ct, petct, or none for slice position
     trivial: bool  # no model: a number read off the slice
     dataset: str
-    protocol: str  # patient or cmad
-    leaking: bool  # protocol cmad: patients of the test split were also trained on
+    protocol: Literal["patient", "cmad"]
     parameters: int  # of the student; the frozen teacher is not counted
+
+    @property
+    def leaking(self) -> bool:
+        """Were patients of the test split also trained on?"""
+        return self.protocol == "cmad"
+
+
+@dataclass(frozen=True)
+class RunMetrics:
+    """What one run is worth: ``metrics.json``, flattened, in this order of keys.
+
+    Figures that begin with ``oracle_`` stand at the threshold with the best F1 on the test split
+    itself, as the papers report; they flatter.
+    """
+
+    identity: RunIdentity
+    leaking: bool
     n_patients: int
     n_val_normal: int
     n_test_normal: int
     n_test_abnormal: int
-    auroc: float
-    auroc_low: float
-    auroc_high: float
-    ap: float
-    ap_low: float
-    ap_high: float
-    f1: float
-    f1_low: float
-    f1_high: float
-    accuracy: float
-    accuracy_low: float
-    accuracy_high: float
-    sensitivity: float
-    sensitivity_low: float
-    sensitivity_high: float
-    specificity: float
-    specificity_low: float
-    specificity_high: float
+    auroc: Estimate
+    ap: Estimate
+    f1: Estimate
+    accuracy: Estimate
+    sensitivity: Estimate
+    specificity: Estimate
     threshold: float  # from validation normals
     oracle_f1: float
     oracle_accuracy: float
@@ -88,10 +98,8 @@ class RunMetrics:
     oracle_specificity: float
     oracle_threshold: float  # from the test split
     pixel_auroc: float | None  # None without maps
-    aupro: float | None  # up to a false positive rate of 0.3 (Bergmann et al. 2021)
-    patient_auroc: float | None  # None where all patients are of one class
-    patient_auroc_low: float | None
-    patient_auroc_high: float | None
+    aupro: float | None  # up to a false positive rate of 0.3
+    patient_auroc: Estimate | None  # None where all patients are of one class
     confidence: float
     bootstrap_samples: int
     bootstrap_redrawn: int  # resamples that held one class only and were drawn again

@@ -66,6 +66,7 @@ class Activity:
     params: dict[str, Any]  # the dotted keys that the stage reads, and their values
     entry: Path  # the stage file; the library modules follow from its imports
     packages: tuple[str, ...]  # distributions whose version can change the output
+    without: tuple[Path, ...] = ()  # library folders that this run is known not to load
 
 
 def write_lineage(folder: Path, activity: Activity, derivations: Iterable[Derivation]) -> None:
@@ -83,7 +84,7 @@ def write_lineage(folder: Path, activity: Activity, derivations: Iterable[Deriva
 
 
 def _describe(activity: Activity) -> dict[str, Any]:
-    modules = library_modules(activity.entry)
+    modules = library_modules(activity.entry, activity.without)
     params = json.dumps(activity.params, sort_keys=True)
     return {
         "stage": activity.stage,

@@ -8,23 +8,27 @@ from __future__ import annotations
 
 import ast
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 _PACKAGE = "petct_uad"
 _SOURCE_ROOT = Path("src")
 
 
-def library_modules(entry: Path) -> list[Path]:
+def library_modules(entry: Path, without: Collection[Path] = ()) -> list[Path]:
     """Library files that ``entry`` imports, directly or not, as sorted paths below ``src``.
 
     Imports inside functions count too: a stage that may load a module depends on it.
+
+    Args:
+        entry: the file to start from.
+        without: folders that this run is known not to load, such as another model's.
     """
     found: set[Path] = set()
     pending = [entry]
     while pending:
         for path in _imported_files(pending.pop()):
-            if path not in found:
+            if path not in found and not any(path.is_relative_to(folder) for folder in without):
                 found.add(path)
                 pending.append(path)
     return sorted(found)
@@ -57,3 +61,9 @@ def _files_of(module: str) -> list[Path]:
     candidates = [folder / "__init__.py" for folder in folders]
     candidates.append(folders[-1].with_suffix(".py"))
     return [path for path in candidates if path.is_file()]
+
+
+def other_models(name: str) -> tuple[Path, ...]:
+    """Folders of every model but ``name``: what a run of that model never loads."""
+    folder = _SOURCE_ROOT / _PACKAGE / "models"
+    return tuple(path for path in sorted(folder.glob("*/")) if path.name != name)

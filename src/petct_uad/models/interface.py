@@ -4,19 +4,28 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from petct_uad.errors import TrainingError
+from petct_uad.params import Modality
 from petct_uad.slices.batch import Batch
 
-__all__ = ["AnomalyModel", "Batch", "FittedModel", "GradientModel"]
+__all__ = ["AnomalyModel", "Batch", "FitPoint", "FittedModel", "GradientModel", "images_of"]
+
+
+def images_of(batch: Batch, modality: Modality) -> tuple[Tensor, ...]:
+    """The images (B, 1, S, S) that a model of this modality sees: PET before CT."""
+    return {"pet": (batch.pet,), "ct": (batch.ct,), "petct": (batch.pet, batch.ct)}[modality]
 
 
 class AnomalyModel(nn.Module, ABC):
     """A detector that was built from its typed params and a teacher.
 
     State that training or fitting produces lives in parameters and buffers, so that a safetensors
-    file of :meth:`student_state` is the whole model; frozen teacher weights are not part of it.
+    file of :meth:`student_state` is the whole model; frozen teacher weights are not part of it:
+    they lie in submodules called ``teacher``.
     """
 
     @abstractmethod
@@ -30,30 +39,66 @@ class AnomalyModel(nn.Module, ABC):
     def calibrate(self, normals: Iterable[Batch]) -> None:
         """Learn the scale of the maps from validation normals; by default there is none."""
 
-    @abstractmethod
     def student_state(self) -> dict[str, Tensor]:
         """Everything that was learnt, by name."""
+        return {
+            name: x for name, x in self.state_dict().items() if "teacher" not in name.split(".")
+        }
 
-    @abstractmethod
     def load_student_state(self, state: dict[str, Tensor]) -> None:
         """Take what :meth:`student_state` gave.
 
         Raises:
             TrainingError: names or shapes differ.
         """
+        own = self.student_state()
+        if differing := sorted(own.keys() ^ state.keys()):
+            raise TrainingError(
+                f"weights do not fit {type(self).__name__}: {len(differing)} names differ, the "
+                f"first is {differing[0]!r}. Were they trained with other params?"
+            )
+        for name, tensor in own.items():
+            if tensor.shape != state[name].shape:
+                raise TrainingError(
+                    f"weights do not fit {type(self).__name__}: {name} has shape "
+                    f"{tuple(state[name].shape)}, expected {tuple(tensor.shape)}"
+                )
+        self.load_state_dict(state, strict=False)
 
 
 class GradientModel(AnomalyModel):
     """A model that learns by gradient descent."""
 
     @abstractmethod
-    def loss(self, batch: Batch) -> Tensor:
-        """Scalar training loss of normal slices."""
+    def prepare(self, batch: Batch) -> Tensor:
+        """What :meth:`loss` needs of the slices and no training changes: (B, ...), a row per slice.
+
+        The loop computes it once per slice and keeps it, so frozen networks belong here.
+        """
+
+    @abstractmethod
+    def loss(self, prepared: Tensor) -> Tensor:
+        """Scalar training loss of normal slices, from what :meth:`prepare` gave."""
+
+
+@dataclass(frozen=True)
+class FitPoint:
+    """How well a fitted model of a growing size covers the data.
+
+    Attributes:
+        size: e.g. the number of patches in a memory bank.
+        train: mean distance of the training normals from the model.
+        held_out: the same of the validation normals.
+    """
+
+    size: int
+    train: float
+    held_out: float
 
 
 class FittedModel(AnomalyModel):
     """A model that is fitted in one pass over the training normals."""
 
     @abstractmethod
-    def fit(self, normals: Iterable[Batch]) -> None:
-        """Learn from every training normal."""
+    def fit(self, normals: Iterable[Batch], held_out: Iterable[Batch]) -> list[FitPoint]:
+        """Learn from every training normal; validation normals only measure the fit."""

@@ -20,16 +20,21 @@ _TOLERANCE_PX = 1e-3
 
 @dataclass(frozen=True)
 class SliceRange:
-    """Target slices ``first`` to ``last`` (inclusive) of the CT; ``total`` slices it has."""
+    """CT slices ``first`` up to, not including, ``end``, of ``total``."""
 
     first: int
-    last: int
+    end: int
     total: int
 
     @property
+    def count(self) -> int:
+        """How many slices are kept."""
+        return self.end - self.first
+
+    @property
     def cut(self) -> int:
-        """How many CT slices are left out."""
-        return self.total - (self.last - self.first + 1)
+        """How many slices are left out."""
+        return self.total - self.count
 
 
 def target_grid(ct: sitk.Image, spacing_mm: float) -> sitk.Image:
@@ -47,33 +52,29 @@ def target_grid(ct: sitk.Image, spacing_mm: float) -> sitk.Image:
     return grid
 
 
-def covered_slices(
-    body: sitk.Image, pet: sitk.Image, transform: RigidTransform
-) -> SliceRange | None:
-    """The longest run of slices whose whole body lies within the PET's axial extent.
+def covered_slices(body: sitk.Image, pet: sitk.Image, transform: RigidTransform) -> SliceRange:
+    """The longest run of slices whose whole body lies within the PET's axial extent; may be empty.
+
+    A slice that is covered in part is left out: air in place of uptake would look like an anomaly.
 
     Args:
         body: mask on the target grid; a slice without body counts with its centre.
-
-    Returns:
-        None where the PET covers no slice.
+        pet: gives the extent, half a voxel beyond the centres of its first and last slice.
     """
     total = body.GetSize()[2]
-    inside = [_slice_covered(body[:, :, index : index + 1], pet, transform) for index in range(total)]
-    best: SliceRange | None = None
-    start = 0
-    for index, covered in enumerate([*inside, False]):
-        if covered:
-            continue
-        if index > start and (best is None or index - start > best.last - best.first + 1):
-            best = SliceRange(start, index - 1, total)
-        start = index + 1
+    inside = [_slice_covered(body[:, :, z : z + 1], pet, transform) for z in range(total)]
+    best, first = SliceRange(0, 0, total), 0
+    for end, covered in enumerate([*inside, False]):
+        if not covered:
+            if end - first > best.count:
+                best = SliceRange(first, end, total)
+            first = end + 1
     return best
 
 
 def cut(image: sitk.Image, slices: SliceRange) -> sitk.Image:
     """The image reduced to a range of slices."""
-    return image[:, :, slices.first : slices.last + 1]
+    return image[:, :, slices.first : slices.end]
 
 
 def resample_ct(ct: sitk.Image, grid: sitk.Image) -> sitk.Image:
@@ -105,10 +106,11 @@ def antialias(image: sitk.Image, spacing_mm: float) -> sitk.Image:
     """Blur in-plane so that nothing finer than ``spacing_mm`` is left; coarser images stay.
 
     The Gaussian turns a point spread as wide as a native pixel into one as wide as a target pixel
-    (Cardoso et al., "Scale factor point spread function matching", MICCAI 2015, Eq. 5).
+    (Cardoso et al., "Scale factor point spread function matching", MICCAI 2015).
     """
     variance = [
-        max(0.0, spacing_mm**2 - native**2) / _FWHM_PER_SIGMA**2 for native in image.GetSpacing()[:2]
+        max(0.0, spacing_mm**2 - native**2) / _FWHM_PER_SIGMA**2
+        for native in image.GetSpacing()[:2]
     ]
     if not any(variance):
         return image

@@ -51,4 +51,5 @@ def points_mm(mask: sitk.Image) -> NDArray[np.float64]:
     """Centres of the voxels inside a mask: (n, 3), in the patient frame."""
     indices = np.argwhere(sitk.GetArrayViewFromImage(mask) > 0)[:, ::-1]
     direction = np.array(mask.GetDirection()).reshape(3, 3)
-    return indices * np.array(mask.GetSpacing()) @ direction.T + np.array(mask.GetOrigin())
+    points = indices * np.array(mask.GetSpacing()) @ direction.T + np.array(mask.GetOrigin())
+    return np.asarray(points, dtype=np.float64)

@@ -57,11 +57,13 @@ class RigidTransform:
         transform = self.to_sitk()
         rotation = np.array(transform.GetMatrix()).reshape(3, 3)
         centre = np.array(self.centre_mm)
-        return (points_mm - centre) @ rotation.T + centre + np.array(self.translation_mm)
+        moved = (points_mm - centre) @ rotation.T + centre + np.array(self.translation_mm)
+        return np.asarray(moved, dtype=np.float64)
 
     def displacement_mm(self, points_mm: NDArray[np.float64]) -> NDArray[np.float64]:
         """How far each of the points, (n, 3) in mm, is moved: (n,) in mm."""
-        return np.linalg.norm(self.apply(points_mm) - points_mm, axis=1)
+        moved = np.linalg.norm(self.apply(points_mm) - points_mm, axis=1)
+        return np.asarray(moved, dtype=np.float64)
 
     def write(self, path: Path) -> None:
         """Write as JSON."""

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from petct_uad.console import map_in_processes
 from petct_uad.errors import DatasetError
+from petct_uad.lineage.record import Derivation, Entity
 from petct_uad.params import PreprocessParams
 from petct_uad.registration.body import body_mask
 from petct_uad.slices.store import Shard, shard_path, write_shard
@@ -55,6 +56,27 @@ def write_shards(
     work = partial(_write_study, volumes=volumes, processed=processed, params=params)
     tables = map_in_processes(work, studies, "cropping and filtering", params.workers)
     return sorted((row for table in tables for row in table), key=lambda row: row.slice_id)
+
+
+def shard_derivations(
+    rows: Sequence[ImageRow], volumes: Path, processed: Path, slices_file: Path
+) -> list[Derivation]:
+    """Every slice from the volumes of its study, every shard and the index from those slices."""
+    table = Entity.of_file(slices_file)
+    sources = {
+        study_id: tuple(Entity.of_file(path) for path in sorted((volumes / study_id).glob("*.gz")))
+        for study_id in sorted({row.study_id for row in rows})
+    }
+    slices = {row.slice_id: Entity(f"slice:{row.slice_id}", row.sha256) for row in rows}
+    derivations = [
+        Derivation(slices[row.slice_id], (*sources[row.study_id], table)) for row in rows
+    ]
+    for study_id in sources:
+        members = tuple(slices[row.slice_id] for row in rows if row.study_id == study_id)
+        shard = Entity.of_file(shard_path(processed, study_id))
+        derivations.append(Derivation(shard, members))
+    index = Entity.of_file(processed / "index.csv")
+    return [*derivations, Derivation(index, tuple(slices.values()))]
 
 
 def _write_study(
@@ -162,8 +184,8 @@ def _fit(image: sitk.Image, box: _Square, size_px: int) -> NDArray[np.float32]:
     grid.SetOrigin(image.TransformContinuousIndexToPhysicalPoint(corner))
     grid.SetSpacing((spacing[0] * shrink, spacing[1] * shrink, spacing[2]))
     grid.SetDirection(image.GetDirection())
-    # The recursive Gaussian overshoots edges by a hair.
-    return np.clip(sitk.GetArrayFromImage(sitk.Resample(smooth, grid)), 0.0, 1.0)
+    fitted = np.asarray(sitk.GetArrayFromImage(sitk.Resample(smooth, grid)), dtype=np.float32)
+    return fitted.clip(0.0, 1.0)  # the recursive Gaussian overshoots edges by a hair
 
 
 def _gaussian_in_plane(image: sitk.Image, sigma_mm: Sequence[float]) -> sitk.Image:

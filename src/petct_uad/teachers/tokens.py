@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from petct_uad.errors import TeacherError
 from petct_uad.params import TeacherParams
 from petct_uad.teachers.cnn import CnnTeacher
 from petct_uad.teachers.weights import load_network, state_sha256

@@ -78,9 +78,7 @@ class SS2D(nn.Module):
         delta = torch.einsum("pblkr,pkre->pkble", low_rank, self.dt_proj)
         order = cross_scan_order(height, width, x.device)
         a = -self.a_log.exp()
-        return selective_scan(
-            x, delta, self.dt_bias, a, b, c, self.d, order, backend=self.backend
-        )
+        return selective_scan(x, delta, self.dt_bias, a, b, c, self.d, order, backend=self.backend)
 
 
 def _linear(*shape: int, fan_in: int) -> nn.Parameter:

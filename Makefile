@@ -1,0 +1,51 @@
+# One word per habit. Every target is safe to repeat.
+PYTHON ?= $(firstword $(shell command -v python3.11) python3)
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+# DVC runs the stages with the `python` that it finds first.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: help setup repro test lint bench lock
+
+help:
+	@echo "make setup   create $(VENV) from requirements.lock     (about 4 minutes, 7 GB, once)"
+	@echo "make repro   rebuild the whole pipeline with dvc repro (under 20 minutes on two cores)"
+	@echo "make test    run the tests                             (about 10 minutes on two cores)"
+	@echo "make lint    ruff and mypy                             (under a minute)"
+	@echo "make bench   speed of the kernels beside their peers   (a few minutes)"
+	@echo "make lock    pin what is installed in $(VENV) again"
+
+setup: $(READY)
+
+$(READY): requirements.lock pyproject.toml
+	@echo "==> creating $(VENV) and installing the pinned packages (about 4 minutes, 7 GB)"
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) not found: install Python 3.11, or run make PYTHON=/path/to/python3.11"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $(READY)
+	@echo "==> ready: source $(BIN)/activate"
+
+repro: $(READY)
+	@echo "==> dvc repro (under 20 minutes on two cores the first time, seconds afterwards)"
+	$(BIN)/dvc repro
+
+test: $(READY)
+	@echo "==> tests (about 10 minutes on two cores)"
+	$(BIN)/python -m pytest
+
+lint: $(READY)
+	@echo "==> ruff and mypy"
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+bench: $(READY)
+	@echo "==> benchmarks (a few minutes)"
+	@for script in benchmarks/*.py; do echo "--> $$script"; $(BIN)/python $$script || exit 1; done
+
+# CUDA libraries exist for Linux only, so their pins carry a marker.
+lock:
+	$(BIN)/python -m pip freeze --exclude-editable --all | grep -vE '^(pip|setuptools|wheel)==' \
+	  | sed -E 's/^((nvidia|cuda|triton)[^=]*==.*)$$/\1 ; sys_platform == "linux"/' > requirements.lock

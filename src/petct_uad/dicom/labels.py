@@ -1,0 +1,277 @@
+"""Lesion masks from DICOM SEG and RTSTRUCT, on the grid of the CT."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import highdicom
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+from skimage.draw import polygon2mask
+
+from petct_uad.dicom.geometry import Grid, Stack
+from petct_uad.dicom.index import Header, printable, read_dataset, values
+from petct_uad.dicom.series import Series, same_frame
+from petct_uad.errors import LabelError, RejectedInputError
+from petct_uad.params import IngestParams
+
+Mask = NDArray[np.uint8]
+
+_SAME_PLANE_MM = 0.01
+_CLOSED = {"CLOSED_PLANAR", "CLOSEDPLANAR_XOR"}
+_PREFERENCE = {"auto": ("SEG", "RTSTRUCT"), "seg": ("SEG",), "rtstruct": ("RTSTRUCT",)}
+
+
+@dataclass(frozen=True)
+class Label:
+    """The lesion mask of one study (uint8, 1 = lesion), and where it comes from."""
+
+    image: sitk.Image
+    headers: tuple[Header, ...]
+    kind: str  # seg or rtstruct
+    lesions: tuple[str, ...]  # names of the segments or ROIs taken, sorted
+    passed_over: tuple[str, ...]  # names that ingest.label_roi does not match, sorted
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Drawing:
+    mask: Mask  # (z, y, x) on the CT grid
+    lesions: tuple[str, ...]
+    passed_over: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Plane:
+    depth_index: float  # along the CT's normal, in CT slices
+    mask: NDArray[np.bool_]  # (y, x)
+
+
+def choose_labels(
+    series: Sequence[Series], ct: Stack, pet: Stack, wanted: str
+) -> tuple[tuple[Header, ...], str]:
+    """The label objects to use, and why.
+
+    SEG goes before RTSTRUCT; an object that references the CT goes before one that references the
+    PET, and that before one that references neither. Equals are united.
+    """
+    for modality in _PREFERENCE[wanted]:
+        found = [header for item in series for header in item.headers if header.modality == modality]
+        if found:
+            best = min(_tier(header, ct, pet) for header in found)
+            chosen = tuple(h for h in found if _tier(h, ct, pet) == best)
+            reason = ("references the CT", "references the PET", "references neither CT nor PET")
+            return chosen, reason[best]
+    return (), ""
+
+
+def read_label(
+    raw: Path, headers: Sequence[Header], ct: Stack, pet: Stack, params: IngestParams
+) -> Label:
+    """Draw the chosen label objects, united, on the CT's grid.
+
+    Raises:
+        LabelError: an object that cannot be read, lies in another frame of reference, or has
+            lesions but none of them inside the CT.
+    """
+    drawings = [_draw(raw, header, ct, pet, params.label_roi) for header in headers]
+    mask = np.maximum.reduce([drawing.mask for drawing in drawings])
+    notes = [note for drawing in drawings for note in drawing.notes]
+    if len(headers) > 1:
+        notes.append(f"the lesion mask unites {len(headers)} label objects")
+    return Label(
+        image=ct.grid.image(mask),
+        headers=tuple(headers),
+        kind=headers[0].modality.lower(),
+        lesions=_union(drawing.lesions for drawing in drawings),
+        passed_over=_union(drawing.passed_over for drawing in drawings),
+        notes=tuple(dict.fromkeys(notes)),
+    )
+
+
+def rasterise(contours_mm: Sequence[NDArray[np.float64]], grid: Grid) -> tuple[Mask, int]:
+    """Fill planar contours of one ROI on a grid, even-odd, so that a contour in another is a hole.
+
+    A slice takes the nearest plane of contours within half the distance between planes.
+
+    Args:
+        contours_mm: points (n, 3) in the patient frame (LPS, mm), one array per contour.
+
+    Returns:
+        The mask (z, y, x), and how many contours lie outside the grid.
+    """
+    mask = np.zeros(grid.size[::-1], np.uint8)
+    planes, outside = _planes(contours_mm, grid)
+    if not planes:
+        return mask, outside
+    depths = np.array([plane.depth_index for plane in planes])
+    reach = max(0.5, float(np.median(np.diff(depths))) / 2 if len(depths) > 1 else 0.5)
+    for index in range(grid.size[2]):
+        nearest = int(np.abs(depths - index).argmin())
+        if abs(depths[nearest] - index) <= reach + 1e-6:
+            mask[index] = planes[nearest].mask
+    return mask, outside
+
+
+def _tier(header: Header, ct: Stack, pet: Stack) -> int:
+    for tier, stack in enumerate((ct, pet)):
+        if stack.headers[0].series_instance_uid in header.referenced_series:
+            return tier
+    return 2
+
+
+def _draw(raw: Path, header: Header, ct: Stack, pet: Stack, pattern: str) -> _Drawing:
+    # highdicom and pydicom raise many types on label objects that break their own rules.
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            draw = _draw_seg if header.modality == "SEG" else _draw_rtstruct
+            drawing = draw(raw / header.file, header, ct, pattern)
+    except RejectedInputError:
+        raise
+    except Exception as error:
+        found = printable(f"{type(error).__name__}: {error}")
+        raise _wrong(header, found, f"a readable {header.modality}") from error
+    _check_inside(header, drawing)
+    return _Drawing(
+        drawing.mask, drawing.lesions, drawing.passed_over,
+        (*_reference_notes(header, ct, pet), *drawing.notes),
+    )  # fmt: skip
+
+
+def _reference_notes(header: Header, ct: Stack, pet: Stack) -> Iterator[str]:
+    tier = _tier(header, ct, pet)
+    if tier == 1:
+        yield f"the {header.modality} references the PET; drawn on the CT grid in patient space"
+    elif tier == 2:
+        yield f"the {header.modality} references neither CT nor PET, but shares the CT's frame"
+
+
+def _check_inside(header: Header, drawing: _Drawing) -> None:
+    drawn = any("contours lie outside" in note for note in drawing.notes)
+    if drawn and drawing.lesions and not drawing.mask.any():
+        raise _wrong(header, "lesions that lie wholly outside the CT", "lesions inside the CT")
+
+
+def _draw_seg(path: Path, header: Header, ct: Stack, pattern: str) -> _Drawing:
+    segmentation = highdicom.seg.Segmentation.from_dataset(dcmread(path), copy=False)
+    _check_frame(header, str(segmentation.get("FrameOfReferenceUID", "")), ct)
+    names = {
+        int(item.SegmentNumber): printable(str(item.SegmentLabel))
+        for item in segmentation.SegmentSequence
+    }
+    numbers = [number for number, name in names.items() if re.fullmatch(pattern, name)]
+    mask = np.zeros(ct.grid.size[::-1], np.uint8)
+    notes: list[str] = []
+    for number in numbers:
+        drawn, outside = _segment_on(segmentation, number, ct.grid)
+        mask |= drawn
+        notes += [f"{outside} voxels of {names[number]} lie outside the CT"] if outside else []
+    return _Drawing(mask, *_split_names(names.values(), pattern), tuple(notes))
+
+
+def _segment_on(segmentation: object, number: int, grid: Grid) -> tuple[Mask, int]:
+    """One segment resampled by nearest neighbour: exact where it lies on the CT's own voxels."""
+    volume = segmentation.get_volume(segment_numbers=[number])  # type: ignore[attr-defined]
+    inside: Mask = (np.squeeze(volume.array, axis=-1) >= 0.5).astype(np.uint8)
+    source = sitk.GetImageFromArray(inside)
+    source.SetOrigin([float(v) for v in volume.position])
+    source.SetSpacing([float(v) for v in reversed(volume.spacing)])
+    source.SetDirection(np.asarray(volume.direction)[:, ::-1].ravel().tolist())
+    target = grid.image(np.zeros(grid.size[::-1], np.uint8))
+    drawn = sitk.Resample(source, target, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
+    points = np.argwhere(inside)[:, ::-1].astype(np.float64)
+    axes = np.asarray(volume.direction)[:, ::-1]
+    placed = np.asarray(volume.position) + (points * volume.spacing[::-1]) @ axes.T
+    index = grid.indices(placed)
+    beyond = (index < -0.5) | (index > np.asarray(grid.size) - 0.5)
+    return sitk.GetArrayFromImage(drawn), int(beyond.any(axis=1).sum())
+
+
+def _draw_rtstruct(path: Path, header: Header, ct: Stack, pattern: str) -> _Drawing:
+    dataset = read_dataset(path)
+    names = {
+        int(item.ROINumber): (printable(str(item.get("ROIName", ""))), item)
+        for item in dataset.get("StructureSetROISequence") or ()
+    }
+    mask = np.zeros(ct.grid.size[::-1], np.uint8)
+    notes: list[str] = []
+    for roi in dataset.get("ROIContourSequence") or ():
+        name, item = names[int(roi.ReferencedROINumber)]
+        if not re.fullmatch(pattern, name):
+            continue
+        frame = item.get("ReferencedFrameOfReferenceUID") or dataset.get("FrameOfReferenceUID")
+        _check_frame(header, str(frame or ""), ct)
+        drawn, outside = rasterise(list(_contours(roi)), ct.grid)
+        mask |= drawn
+        if outside:
+            notes.append(f"{outside} contours lie outside the CT in {name}")
+    return _Drawing(mask, *_split_names((n for n, _ in names.values()), pattern), tuple(notes))
+
+
+def _contours(roi: Dataset) -> Iterator[NDArray[np.float64]]:
+    for contour in roi.get("ContourSequence") or ():
+        if contour.get("ContourGeometricType") in _CLOSED:
+            points = np.asarray(values(contour, "ContourData"), np.float64).reshape(-1, 3)
+            if len(points) >= 3:
+                yield points
+
+
+def _planes(
+    contours_mm: Sequence[NDArray[np.float64]], grid: Grid
+) -> tuple[list[_Plane], int]:
+    """Contours as filled planes sorted by depth; and how many lie outside the grid."""
+    planes: list[_Plane] = []
+    outside = 0
+    indexed = sorted((grid.indices(points) for points in contours_mm), key=lambda p: p[:, 2].mean())
+    for points in indexed:
+        depth = float(points[:, 2].mean())
+        if not -0.5 <= depth <= grid.size[2] - 0.5 or _beside(points, grid):
+            outside += 1
+            continue
+        filled = polygon2mask((grid.size[1], grid.size[0]), points[:, 1::-1])
+        if planes and (depth - planes[-1].depth_index) * grid.spacing_mm[2] < _SAME_PLANE_MM:
+            planes[-1] = _Plane(planes[-1].depth_index, planes[-1].mask ^ filled)
+        else:
+            planes.append(_Plane(depth, filled))
+    return planes, outside
+
+
+def _beside(points: NDArray[np.float64], grid: Grid) -> bool:
+    """Does a contour miss the slices, in-plane?"""
+    low, high = points[:, :2].min(axis=0), points[:, :2].max(axis=0)
+    return bool((high < -0.5).any() or (low > np.asarray(grid.size[:2]) - 0.5).any())
+
+
+def _check_frame(header: Header, frame: str, ct: Stack) -> None:
+    own = ct.headers[0].frame_of_reference_uid
+    if frame != own:
+        found = f"Frame of Reference UID (0020,0052) {frame or 'missing'}"
+        raise _wrong(header, found, f"{own or 'one'}, that of the CT")
+
+
+def _split_names(names: object, pattern: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    every = sorted(set(names))  # type: ignore[call-overload]
+    taken = tuple(name for name in every if re.fullmatch(pattern, name))
+    return taken, tuple(name for name in every if name not in taken)
+
+
+def _union(groups: object) -> tuple[str, ...]:
+    return tuple(sorted({name for group in groups for name in group}))  # type: ignore[attr-defined]
+
+
+def _wrong(header: Header, found: str, expected: str) -> LabelError:
+    return LabelError(
+        header.file,
+        found=found,
+        expected=expected,
+        advice="Correct the label, or remove it and its study: unlabelled lesions count as normal.",
+    )

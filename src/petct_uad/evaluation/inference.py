@@ -1,0 +1,84 @@
+"""Maps and scores of a whole split, and what they cost."""
+
+from __future__ import annotations
+
+import resource
+import sys
+from dataclasses import dataclass
+from time import perf_counter
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.flop_counter import FlopCounterMode
+
+from petct_uad.console import track
+from petct_uad.models.interface import AnomalyModel
+from petct_uad.slices.store import SliceStore
+
+_BATCH = 16
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One split through a model.
+
+    Attributes:
+        scores: (n,) higher is more abnormal.
+        maps: (n, S, S) higher is more abnormal.
+        seconds_per_pair: of map and score, data already in memory.
+    """
+
+    scores: NDArray[np.float64]
+    maps: NDArray[np.float32]
+    seconds_per_pair: float
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a run costs on this machine: ``cost.json``, which no stage depends on."""
+
+    run: str
+    device: str
+    threads: int
+    scan: str
+    parameters: int
+    gflops_per_pair: float  # matrix products and convolutions, two per multiply-accumulate
+    pairs: int
+    seconds_per_pair: float
+    peak_memory_mib: float
+
+
+def score_slices(
+    model: AnomalyModel, store: SliceStore, indices: list[int], device: torch.device, what: str
+) -> Scored:
+    """Map and score the slices at ``indices``, in their order."""
+    starts = range(0, len(indices), _BATCH)
+    scores: list[NDArray[np.float64]] = []
+    maps: list[NDArray[np.float32]] = []
+    seconds = 0.0
+    with torch.inference_mode():
+        for start in track(starts, what):
+            batch = store.batch(indices[start : start + _BATCH]).to(device)
+            began = perf_counter()
+            anomaly = model.anomaly_map(batch)
+            score = model.score(anomaly).cpu()
+            seconds += perf_counter() - began
+            scores.append(score.double().numpy())
+            maps.append(anomaly.float().cpu().numpy())
+    return Scored(np.concatenate(scores), np.concatenate(maps), seconds / max(len(indices), 1))
+
+
+def gflops_of_one_pair(model: AnomalyModel, store: SliceStore, device: torch.device) -> float:
+    """Billions of floating-point operations for the map of one pair, as torch counts them."""
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        model.anomaly_map(store.batch([0]).to(device))
+    return float(counter.get_total_flops()) / 1e9
+
+
+def peak_memory_mib(device: torch.device) -> float:
+    """Largest memory so far: of the GPU where there is one, else of this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)  # bytes there, KiB on Linux

@@ -1,0 +1,102 @@
+"""Baselines without a model: numbers that anyone can read off a slice.
+
+A detector that does not beat slice SUVmax has learned nothing worth having, so these three go
+through the same threshold, figures and files as every model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from petct_uad.evaluation.results import RESULT_FILES, RunResults, measure, write_results
+from petct_uad.evaluation.tables import RunIdentity
+from petct_uad.files import read_table
+from petct_uad.lineage.record import Derivation, Entity
+from petct_uad.params import EvaluateParams
+from petct_uad.slices.tables import ImageRow
+
+
+@dataclass(frozen=True)
+class TrivialBaseline:
+    """A score that is one number of the slice's row in ``index.csv``."""
+
+    name: str
+    modality: str
+    score: Callable[[ImageRow], float]
+
+
+def closeness_to_middle(row: ImageRow) -> float:
+    """1 in the middle of the stack, 0 at its first and last slice."""
+    return 1 - abs(2 * row.position - 1)
+
+
+SUVMAX = TrivialBaseline("suvmax", "pet", lambda row: row.suv_max)
+TRIVIAL_BASELINES = (
+    SUVMAX,
+    TrivialBaseline("body_area", "ct", lambda row: row.body_area_mm2),
+    TrivialBaseline("position", "none", closeness_to_middle),
+)
+
+
+def evaluate_trivial(
+    index: Path,
+    dataset: str,
+    protocol: Literal["patient", "cmad"],
+    params: EvaluateParams,
+    metrics: Path,
+) -> dict[Path, tuple[Derivation, ...]]:
+    """Write ``metrics/<name>/`` for each trivial baseline.
+
+    Returns:
+        For each of those folders, what its files were made from.
+
+    Raises:
+        EvaluationError: validation has no normals, or the test split is of one class.
+    """
+    rows = read_table(index, ImageRow)
+    derived: dict[Path, tuple[Derivation, ...]] = {}
+    for baseline in TRIVIAL_BASELINES:
+        folder = metrics / baseline.name
+        write_results(folder, score_trivial(baseline, rows, dataset, protocol, params))
+        source = (Entity.of_file(index),)
+        files = (Entity.of_file(folder / name) for name in RESULT_FILES)
+        derived[folder] = tuple(Derivation(file, source) for file in files)
+    return derived
+
+
+def score_trivial(
+    baseline: TrivialBaseline,
+    rows: Sequence[ImageRow],
+    dataset: str,
+    protocol: Literal["patient", "cmad"],
+    params: EvaluateParams,
+) -> RunResults:
+    """Every figure of one trivial baseline from the rows of ``index.csv``."""
+    test = [row for row in rows if row.split == "test"]
+    normals = [row for row in rows if row.split == "val" and row.label == 0]
+    identity = RunIdentity(
+        run=baseline.name,
+        model=baseline.name,
+        modality=baseline.modality,
+        trivial=True,
+        dataset=dataset,
+        protocol=protocol,
+        parameters=0,
+    )
+    return measure(
+        identity,
+        val_scores=_scores(baseline, normals),
+        test_rows=test,
+        test_scores=_scores(baseline, test),
+        params=params,
+    )
+
+
+def _scores(baseline: TrivialBaseline, rows: Sequence[ImageRow]) -> NDArray[np.float64]:
+    return np.array([baseline.score(row) for row in rows], dtype=np.float64)

@@ -1,0 +1,129 @@
+"""Build a model from params, and a trained model from its folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+
+from petct_uad.errors import TeacherError, TrainingError
+from petct_uad.models.interface import AnomalyModel
+from petct_uad.params import (
+    CmadParams,
+    Modality,
+    PatchcoreParams,
+    RunParams,
+    Section,
+    TeacherParams,
+)
+
+WEIGHTS_FILE = "weights.safetensors"
+CONFIG_FILE = "config.json"
+
+
+class ModelConfig(Section):
+    """What rebuilds a trained model, beside its weights: ``models/<run>/config.json``."""
+
+    run: RunParams
+    params: CmadParams | PatchcoreParams
+    teacher: TeacherParams
+    teacher_sha256: str
+    image_size_px: int
+    scan_backend: str  # which selective scan trained it; "none" for a model without
+    teacher_parameters: int
+    learnt_values: int  # trainable parameters, or values in a fitted model's state
+
+
+def build_model(
+    run: RunParams,
+    params: CmadParams | PatchcoreParams,
+    teacher: TeacherParams,
+    image_size_px: int,
+) -> AnomalyModel:
+    """An untrained model; initial weights come from torch's global generator.
+
+    Args:
+        run: which model, on which modalities.
+        params: that model's own section.
+        teacher: the frozen network.
+        image_size_px: side S of the slices.
+
+    Raises:
+        TeacherError: the teacher's weights are missing or do not fit, or it is of no use here.
+        ParamsError: the params do not fit the teacher.
+    """
+    if isinstance(params, CmadParams):
+        return _cmad(run.modality, params, teacher, image_size_px)
+    return _patchcore(run.modality, params, teacher, image_size_px)
+
+
+def load_model(
+    folder: Path, device: torch.device | None = None
+) -> tuple[AnomalyModel, ModelConfig]:
+    """A trained model in evaluation mode, and what it was built from.
+
+    Args:
+        folder: ``models/<run>``.
+        device: where to put it; by default the CPU.
+
+    Raises:
+        TrainingError: a file is missing or does not fit the other.
+        TeacherError: the teacher's weights are not those of the training.
+    """
+    config = _read_config(folder / CONFIG_FILE)
+    if not (folder / WEIGHTS_FILE).is_file():
+        raise TrainingError(f"{folder / WEIGHTS_FILE}: not found. Run `dvc repro train`.")
+    model = build_model(config.run, config.params, config.teacher, config.image_size_px)
+    if (found := teacher_sha256(model)) != config.teacher_sha256:
+        raise TeacherError(
+            f"{folder}: was trained with teacher weights {config.teacher_sha256[:12]}, found "
+            f"{found[:12]}. Restore teacher.weights or train again."
+        )
+    model.load_student_state(load_file(folder / WEIGHTS_FILE))
+    return model.eval().to(device or torch.device("cpu")), config
+
+
+def teacher_sha256(model: AnomalyModel) -> str:
+    """SHA-256 of the weights of the teacher inside a model."""
+    for module in model.modules():
+        if isinstance(found := getattr(module, "sha256", None), str):
+            return found
+    raise TeacherError(f"{type(model).__name__}: holds no teacher")
+
+
+def _read_config(path: Path) -> ModelConfig:
+    if not path.is_file():
+        raise TrainingError(f"{path}: not found. Run `dvc repro train`.")
+    try:
+        return ModelConfig.model_validate_json(path.read_bytes())
+    except ValueError as error:
+        raise TrainingError(f"{path}: is no model configuration: {error}") from error
+
+
+def _cmad(
+    modality: Modality, params: CmadParams, teacher: TeacherParams, image_size_px: int
+) -> AnomalyModel:
+    from petct_uad.models.cmad.cmad import Cmad
+    from petct_uad.teachers.tokens import load_tokens
+
+    tokens = load_tokens(teacher, params.width, image_size_px)
+    return Cmad(params, tokens, modality, image_size_px)
+
+
+def _patchcore(
+    modality: Modality, params: PatchcoreParams, teacher: TeacherParams, image_size_px: int
+) -> AnomalyModel:
+    from petct_uad.models.fusion import LateFusion
+    from petct_uad.models.patchcore.patchcore import Patchcore
+    from petct_uad.teachers.cnn import CnnTeacher
+
+    cnn = CnnTeacher.load(teacher)
+    if modality != "petct":
+        return Patchcore(params, cnn, modality, image_size_px)
+    return LateFusion(
+        {
+            "pet": Patchcore(params, cnn, "pet", image_size_px),
+            "ct": Patchcore(params, cnn, "ct", image_size_px),
+        }
+    )

@@ -1,0 +1,58 @@
+"""From coarse anomaly grids to smooth maps, and from maps to image scores."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torchvision.transforms.v2.functional import gaussian_blur
+
+_REFERENCE_SIDE_PX = 256
+_MIN_SPREAD = 1e-6
+
+
+def smooth_maps(grids: Tensor, side_px: int, sigma_px: float) -> Tensor:
+    """(..., h, w) to (..., S, S): bilinear, then a Gaussian of ``sigma_px`` at 256 px."""
+    flat = grids.reshape(-1, 1, *grids.shape[-2:])
+    maps = F.interpolate(flat, size=(side_px, side_px), mode="bilinear", align_corners=False)
+    sigma = sigma_px * side_px / _REFERENCE_SIDE_PX
+    if sigma > 0:
+        # Four standard deviations hold all but 1e-4 of a Gaussian; reflection needs a radius < S.
+        radius = min(max(round(4 * sigma), 1), side_px - 1)
+        maps = gaussian_blur(maps, kernel_size=[2 * radius + 1] * 2, sigma=[sigma] * 2)
+    return maps.reshape(*grids.shape[:-2], side_px, side_px)
+
+
+def score_maps(
+    maps: Tensor, how: Literal["top", "max", "mean"], top_fraction: float = 0.01
+) -> Tensor:
+    """(B, S, S) to (B,): the maximum, the mean, or the mean of the highest fraction of pixels."""
+    pixels = maps.flatten(1)
+    if how == "max":
+        return pixels.amax(1)
+    if how == "mean":
+        return pixels.mean(1)
+    count = max(round(top_fraction * pixels.shape[1]), 1)
+    return pixels.topk(count, dim=1).values.mean(1)
+
+
+def mean_and_spread(maps: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each map channel, over all images and pixels.
+
+    Args:
+        maps: batches (K, B, S, S).
+
+    Returns:
+        Two tensors (K,) float32.
+    """
+    moments = [
+        torch.stack([x.sum(1), x.square().sum(1), torch.full_like(x[:, 0], x.shape[1])])
+        for x in (batch.double().flatten(1) for batch in maps)
+    ]
+    total, squares, count = torch.stack(moments).sum(0)  # (K,) each
+    mean = total / count
+    spread = (squares / count - mean.square()).clamp_min(0).sqrt()
+    return mean.float(), spread.clamp_min(_MIN_SPREAD).float()

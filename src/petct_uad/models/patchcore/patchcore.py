@@ -1,0 +1,128 @@
+"""PatchCore (Roth et al. 2022, arXiv:2106.08265) on our teachers.
+
+A memory bank keeps a representative few of the patch features of normal slices; a patch is as
+abnormal as it is far from its nearest neighbour there. The greedy coreset is anomalib's.
+Deviations from the paper are listed in this folder's README.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from anomalib.models.components.sampling import KCenterGreedy
+from torch import Tensor
+from torch.nn import functional as F
+
+from petct_uad.errors import TrainingError
+from petct_uad.models.interface import Batch, FitPoint, FittedModel, images_of
+from petct_uad.models.maps import score_maps, smooth_maps
+from petct_uad.params import Modality, PatchcoreParams
+from petct_uad.teachers.cnn import CnnTeacher
+
+_CHUNK = 4096  # patches compared with the bank at once: 4096 x 1500 distances are 25 MB
+_CURVE_POINTS = 10
+_CURVE_PATCHES = 4000
+
+
+class Patchcore(FittedModel):
+    """Nearest-neighbour search in a coreset of normal patch features, one modality."""
+
+    def __init__(
+        self, params: PatchcoreParams, teacher: CnnTeacher, modality: Modality, image_size_px: int
+    ) -> None:
+        super().__init__()
+        self.params = params
+        self.teacher = teacher
+        self.modality = modality
+        self.image_size_px = image_size_px
+        deepest = dict(zip(teacher.strides, teacher.channels, strict=True))
+        self.channels = sum(deepest[stride] for stride in params.strides)
+        self.memory_bank: Tensor
+        self.register_buffer("memory_bank", torch.empty(0, self.channels))
+
+    def fit(self, normals: Iterable[Batch], held_out: Iterable[Batch]) -> list[FitPoint]:
+        """Fill the memory bank: random subsample, then greedy k-center coreset.
+
+        Returns:
+            Mean distance to the nearest bank patch, at growing sizes of the bank.
+
+        Raises:
+            TrainingError: there is no training slice.
+        """
+        patches = self._sample(normals, self.params.max_patches)
+        size = max(round(len(patches) * self.params.coreset_fraction), 1)
+        # anomalib projects two-dimensional input to 4 ln(n) / 0.16 dimensions, which is more than
+        # our features have; given three, it measures in the feature space itself.
+        sampler = KCenterGreedy(patches[:, :, None], sampling_ratio=(size + 0.5) / len(patches))
+        self.memory_bank = patches[sampler.select_coreset_idxs()]
+        return self._coverage(patches, self._sample(held_out, _CURVE_PATCHES))
+
+    @torch.no_grad()
+    def anomaly_map(self, batch: Batch) -> Tensor:
+        """(B, S, S): distance of every patch to the bank, each weighted as in Eq. 7, smoothed."""
+        patches, side = self._embed(batch)
+        support = self._support()
+        distances = [self._distances(chunk, support) for chunk in torch.split(patches, _CHUNK)]
+        grids = torch.cat(distances).view(-1, side, side)
+        return smooth_maps(grids, self.image_size_px, self.params.map_sigma_px)
+
+    def score(self, maps: Tensor) -> Tensor:
+        """(B,): the largest value of the weighted map."""
+        return score_maps(maps, "max")
+
+    def load_student_state(self, state: dict[str, Tensor]) -> None:
+        """Take a memory bank of any size."""
+        size = len(state.get("memory_bank", ()))
+        self.memory_bank = self.memory_bank.new_empty(size, self.channels)
+        super().load_student_state(state)
+
+    def _embed(self, batch: Batch) -> tuple[Tensor, int]:
+        """Locally aware patch features (B h w, C) on the finest grid asked for, and its side h."""
+        (images,) = images_of(batch, self.modality)
+        features = self.teacher.features(images)
+        pooled = [F.avg_pool2d(features[s], 3, 1, 1) for s in sorted(self.params.strides)]
+        size = pooled[0].shape[-2:]
+        resized = [F.interpolate(x, size=size, mode="bilinear") for x in pooled]
+        return torch.cat(resized, 1).permute(0, 2, 3, 1).flatten(0, 2), size[0]
+
+    def _sample(self, batches: Iterable[Batch], count: int) -> Tensor:
+        """At most ``count`` patches (n, C), drawn uniformly without holding many more at once."""
+        kept, keys = self.memory_bank.new_empty(0, self.channels), torch.empty(0)
+        for batch in batches:
+            patches, _ = self._embed(batch)
+            kept = torch.cat([kept, patches])
+            keys = torch.cat([keys, torch.rand(len(patches))])
+            if len(keys) > count:
+                keys, chosen = keys.topk(count, largest=False)
+                kept = kept[chosen]
+        if not len(kept):
+            raise TrainingError("PatchCore: no normal slice to fit. Is the split empty?")
+        return kept
+
+    def _support(self) -> Tensor:
+        """The b bank patches nearest to each bank patch, itself first: (M, b)."""
+        distances = torch.cdist(self.memory_bank, self.memory_bank).fill_diagonal_(-1)
+        neighbours = min(self.params.neighbours, len(self.memory_bank))
+        return torch.topk(distances, neighbours, largest=False).indices
+
+    def _distances(self, patches: Tensor, support: Tensor) -> Tensor:
+        """Weighted distance (n,) of patches (n, C) to the bank."""
+        nearest, index = torch.cdist(patches, self.memory_bank).min(1)
+        if support.shape[1] == 1:
+            return nearest
+        away = torch.linalg.norm(self.memory_bank[support[index]] - patches[:, None], dim=-1)
+        return (1 - away.softmax(1)[:, 0]) * nearest
+
+    def _coverage(self, train: Tensor, held_out: Tensor) -> list[FitPoint]:
+        sizes = torch.linspace(1, len(self.memory_bank), _CURVE_POINTS).round().int().tolist()
+        banks = [self.memory_bank[:size] for size in sorted(set(sizes))]
+        train = train[:_CURVE_PATCHES]
+        return [
+            FitPoint(len(bank), _mean_nearest(train, bank), _mean_nearest(held_out, bank))
+            for bank in banks
+        ]
+
+
+def _mean_nearest(patches: Tensor, bank: Tensor) -> float:
+    return float(torch.cdist(patches, bank).amin(1).mean())

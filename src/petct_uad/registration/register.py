@@ -1,0 +1,177 @@
+"""The register stage: PET, CT and labels of every study onto one grid, with quality control."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import SimpleITK as sitk
+
+from petct_uad.console import map_in_processes
+from petct_uad.dicom.tables import StudyRow
+from petct_uad.errors import RegistrationError
+from petct_uad.files import atomic_folder, read_table, write_json, write_table
+from petct_uad.lineage.record import Derivation, Entity
+from petct_uad.params import RegisterParams
+from petct_uad.registration.comparable import make_comparable
+from petct_uad.registration.grid import (
+    covered_slices,
+    cut,
+    resample_ct,
+    resample_label,
+    resample_pet,
+    target_grid,
+)
+from petct_uad.registration.masks import ct_body
+from petct_uad.registration.pictures import RegisteredStudy, draw_registration
+from petct_uad.registration.quality import Decision, decide, keep_identity, suv_total_ratio
+from petct_uad.registration.refine import refine_rigid
+from petct_uad.registration.rigid import RigidTransform
+from petct_uad.registration.summary import summarise
+from petct_uad.registration.tables import RegistrationRow
+
+
+@dataclass(frozen=True)
+class RegisterPaths:
+    """Where the stage reads and writes; all relative to the repository's root.
+
+    Attributes:
+        ingest: holds studies.csv and volumes/.
+        register: receives registration.csv and volumes/.
+        pictures: receives one PNG per study.
+        metrics: the JSON of the cohort.
+    """
+
+    ingest: Path
+    register: Path
+    pictures: Path
+    metrics: Path
+
+
+@dataclass(frozen=True)
+class _Task:
+    study: StudyRow
+    source: Path
+    target: Path
+    picture: Path
+    params: RegisterParams
+
+
+def register_studies(paths: RegisterPaths, params: RegisterParams) -> tuple[Derivation, ...]:
+    """Bring every ingested study onto its target grid; old outputs are replaced whole.
+
+    Returns:
+        One derivation per file written, from the files of ingest that it was made of.
+
+    Raises:
+        RegistrationError: a volume is missing or unreadable, or a PET covers no CT slice.
+    """
+    studies = read_table(paths.ingest / "studies.csv", StudyRow)
+    with atomic_folder(paths.register / "volumes") as volumes, atomic_folder(paths.pictures) as art:
+        tasks = [
+            _Task(
+                study=study,
+                source=paths.ingest / "volumes" / study.study_id,
+                target=volumes / study.study_id,
+                picture=art / f"{study.study_id}.png",
+                params=params,
+            )
+            for study in studies
+        ]
+        rows = map_in_processes(_register_study, tasks, "register", params.workers)
+    write_table(paths.register / "registration.csv", RegistrationRow, sorted(rows))
+    write_json(paths.metrics, summarise(studies, rows))
+    return _derivations(paths, studies)
+
+
+def _register_study(task: _Task) -> RegistrationRow:
+    """Register one study in a process of its own, and write its folder."""
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+    study_id = task.study.study_id
+    try:
+        return _write_study(task)
+    except RegistrationError as error:
+        raise RegistrationError(f"{study_id}: {error}") from error
+
+
+def _write_study(task: _Task) -> RegistrationRow:
+    ct = _read(task.source / "ct.nii.gz", sitk.sitkInt16)
+    pet = _read(task.source / "pet.nii.gz", sitk.sitkFloat32)
+    grid = target_grid(ct, task.params.spacing_mm)
+    ct_on_grid = resample_ct(ct, grid)
+    body = ct_body(ct_on_grid)
+    covered = covered_slices(body, pet, RigidTransform())
+    if not covered.count:
+        raise RegistrationError(f"the PET covers none of the CT's {covered.total} slices")
+    decision = _align(cut(ct, covered), pet, task.params)
+    kept = covered_slices(body, pet, decision.transform)
+    final = cut(ct_on_grid, kept)
+    before = resample_pet(pet, final, RigidTransform())
+    after = resample_pet(pet, final, decision.transform)
+    task.target.mkdir(parents=True)
+    sitk.WriteImage(final, task.target / "ct.nii.gz")
+    sitk.WriteImage(after, task.target / "pet.nii.gz")
+    if (label := task.source / "label.nii.gz").is_file():
+        sitk.WriteImage(
+            resample_label(_read(label, sitk.sitkUInt8), final), task.target / "label.nii.gz"
+        )
+    decision.transform.write(task.target / "transform.json")
+    registered = RegisteredStudy(task.study.study_id, final, before, after, decision)
+    draw_registration(task.picture, registered)
+    ratio = suv_total_ratio(pet, after, decision.transform)
+    return _row(task.study.study_id, decision, ratio, kept.count, kept.cut)
+
+
+def _align(ct: sitk.Image, pet: sitk.Image, params: RegisterParams) -> Decision:
+    pair = make_comparable(ct, pet)
+    if params.refine == "none":
+        return keep_identity(pair, "refinement is switched off (register.refine: none)", params)
+    return decide(pair, refine_rigid(pair, params), params)
+
+
+def _row(
+    study_id: str, decision: Decision, suv_ratio: float, slices: int, slices_cut: int
+) -> RegistrationRow:
+    return RegistrationRow(
+        study_id=study_id,
+        accepted=decision.accepted,
+        reason=decision.reason,
+        mutual_information_before=decision.before.mutual_information,
+        mutual_information_after=decision.after.mutual_information,
+        body_overlap_before=decision.before.body_overlap,
+        body_overlap_after=decision.after.body_overlap,
+        displacement_median_mm=decision.displacement_median_mm,
+        displacement_max_mm=decision.displacement_max_mm,
+        suv_total_ratio=suv_ratio,
+        slices=slices,
+        slices_cut=slices_cut,
+    )
+
+
+def _read(path: Path, pixel_type: int) -> sitk.Image:
+    try:
+        return sitk.ReadImage(path, pixel_type)
+    except RuntimeError as error:
+        cause = str(error).strip().splitlines()[-1]
+        raise RegistrationError(f"{path} cannot be read ({cause}); run ingest again") from error
+
+
+def _derivations(paths: RegisterPaths, studies: list[StudyRow]) -> tuple[Derivation, ...]:
+    found: list[Derivation] = []
+    everything: list[Entity] = [Entity.of_file(paths.ingest / "studies.csv")]
+    for study in studies:
+        source = paths.ingest / "volumes" / study.study_id
+        target = paths.register / "volumes" / study.study_id
+        pair = [Entity.of_file(source / name) for name in ("ct.nii.gz", "pet.nii.gz")]
+        everything += pair
+        for name in ("ct.nii.gz", "pet.nii.gz", "transform.json"):
+            found.append(Derivation(Entity.of_file(target / name), tuple(pair)))
+        picture = paths.pictures / f"{study.study_id}.png"
+        found.append(Derivation(Entity.of_file(picture), tuple(pair)))
+        if (target / "label.nii.gz").is_file():
+            label = Entity.of_file(source / "label.nii.gz")
+            output = Entity.of_file(target / "label.nii.gz")
+            found.append(Derivation(output, (*pair, label)))
+    for table in (paths.register / "registration.csv", paths.metrics):
+        found.append(Derivation(Entity.of_file(table), tuple(everything)))
+    return tuple(found)

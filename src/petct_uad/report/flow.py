@@ -1,0 +1,125 @@
+"""What went in, what came out of each step, and why the rest fell out."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from petct_uad.dicom.tables import InstanceRow, RejectedRow, SeriesRow, StudyRow
+from petct_uad.files import read_table
+from petct_uad.slices.tables import ImageRow, SliceRow
+
+
+@dataclass(frozen=True)
+class FlowTables:
+    """The tables of ingest, split and preprocess."""
+
+    instances: tuple[InstanceRow, ...]
+    series: tuple[SeriesRow, ...]
+    studies: tuple[StudyRow, ...]
+    rejected: tuple[RejectedRow, ...]
+    slices: tuple[SliceRow, ...]
+    images: tuple[ImageRow, ...]
+
+    @classmethod
+    def read(cls, interim: Path, processed: Path) -> FlowTables:
+        """Read them from ``data/interim/<dataset>`` and ``data/processed/<dataset>``."""
+        ingest = interim / "ingest"
+        return cls(
+            tuple(read_table(ingest / "instances.csv", InstanceRow)),
+            tuple(read_table(ingest / "series.csv", SeriesRow)),
+            tuple(read_table(ingest / "studies.csv", StudyRow)),
+            tuple(read_table(ingest / "rejected.csv", RejectedRow)),
+            tuple(read_table(interim / "split" / "slices.csv", SliceRow)),
+            tuple(read_table(processed / "index.csv", ImageRow)),
+        )
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Items that fell out for one reason."""
+
+    reason: str
+    count: int
+
+
+@dataclass(frozen=True)
+class FlowStep:
+    """One line of the flow: ``kept`` of ``entered`` items go on."""
+
+    name: str
+    entered: int
+    kept: int
+    losses: tuple[Loss, ...]
+
+
+@dataclass(frozen=True)
+class SplitCount:
+    """One split's share of the images."""
+
+    split: str
+    patients: int
+    studies: int
+    normal: int
+    abnormal: int
+
+
+def flow_steps(tables: FlowTables) -> tuple[FlowStep, ...]:
+    """From files to model input."""
+    unused = [row for row in tables.instances if row.role == "unused"]
+    unused_series = [row for row in tables.series if row.role == "unused"]
+    seen_studies = {row.study_instance_uid for row in tables.series}
+    excluded = [row for row in tables.slices if row.split == "excluded"]
+    refused = _losses(row.code for row in tables.rejected)
+    return (
+        FlowStep(
+            "DICOM files read",
+            len(tables.instances),
+            len(tables.instances) - len(unused),
+            _losses("in a series that no study uses" for _ in unused),
+        ),
+        FlowStep(
+            "Series",
+            len(tables.series),
+            len(tables.series) - len(unused_series),
+            _losses(row.reason for row in unused_series),
+        ),
+        FlowStep(
+            "Studies with one CT and one PET",
+            max(len(seen_studies), len(tables.studies)),
+            len(tables.studies),
+            refused if len(seen_studies) > len(tables.studies) else (),
+        ),
+        FlowStep(
+            "Slices",
+            len(tables.slices),
+            len(tables.slices) - len(excluded),
+            _losses(row.reason for row in excluded),
+        ),
+        FlowStep(
+            "Images in shards",
+            len(tables.slices) - len(excluded),
+            len(tables.images),
+            (),
+        ),
+    )
+
+
+def split_counts(images: Sequence[ImageRow]) -> tuple[SplitCount, ...]:
+    """Patients, studies and slices of train, val and test."""
+    counts = []
+    for split in ("train", "val", "test"):
+        rows = [row for row in images if row.split == split]
+        abnormal = sum(row.label for row in rows)
+        patients, studies = {row.patient for row in rows}, {row.study_id for row in rows}
+        normal = len(rows) - abnormal
+        counts.append(SplitCount(split, len(patients), len(studies), normal, abnormal))
+    return tuple(counts)
+
+
+def _losses(reasons: Iterable[str]) -> tuple[Loss, ...]:
+    """Reasons by falling count, then by name."""
+    ranked = sorted(Counter(reasons).items(), key=lambda item: (-item[1], item[0]))
+    return tuple(Loss(reason, count) for reason, count in ranked)

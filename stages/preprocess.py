@@ -1,0 +1,43 @@
+"""Stage ``preprocess``: crop, window, filter and resize; one shard per study."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from petct_uad.console import fail_cleanly, stage
+from petct_uad.files import atomic_folder, read_table, write_table
+from petct_uad.lineage.record import Activity, write_lineage
+from petct_uad.params import load_params
+from petct_uad.slices.images import shard_derivations, write_shards
+from petct_uad.slices.tables import ImageRow, SliceRow
+
+
+def main() -> None:
+    """Write data/processed/<dataset>."""
+    with fail_cleanly(), stage("preprocess"):
+        params = load_params()
+        interim = Path("data/interim") / params.dataset
+        processed = Path("data/processed") / params.dataset
+        volumes = interim / "register/volumes"
+        slices_file = interim / "split/slices.csv"
+        slices = read_table(slices_file, SliceRow)
+        with atomic_folder(processed) as out:
+            rows = write_shards(slices, volumes, out, params.preprocess)
+            write_table(out / "index.csv", ImageRow, rows)
+        activity = Activity(
+            stage="preprocess",
+            params={
+                "dataset": params.dataset,
+                "preprocess": params.preprocess.model_dump(mode="json", exclude={"workers"}),
+            },
+            entry=Path("stages/preprocess.py"),
+            packages=("numpy", "safetensors", "SimpleITK"),
+        )
+        derivations = shard_derivations(rows, volumes, processed, slices_file)
+        write_lineage(processed / "lineage", activity, derivations)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,40 @@
+"""Stage ``register``: bring PET and labels onto the CT-anchored grid, with quality control."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from petct_uad.console import fail_cleanly, stage
+from petct_uad.lineage.record import Activity, write_lineage
+from petct_uad.params import load_params
+from petct_uad.registration.register import RegisterPaths, register_studies
+
+
+def main() -> None:
+    """Write data/interim/<dataset>/register, reports/registration and metrics/registration.json."""
+    with fail_cleanly(), stage("register"):
+        params = load_params()
+        interim = Path("data/interim") / params.dataset
+        paths = RegisterPaths(
+            ingest=interim / "ingest",
+            register=interim / "register",
+            pictures=Path("reports/registration"),
+            metrics=Path("metrics/registration.json"),
+        )
+        derivations = register_studies(paths, params.register_)
+        activity = Activity(
+            stage="register",
+            params={
+                "dataset": params.dataset,
+                "register": params.register_.model_dump(mode="json", exclude={"workers"}),
+            },
+            entry=Path("stages/register.py"),
+            packages=("matplotlib", "numpy", "scikit-learn", "SimpleITK"),
+        )
+        write_lineage(paths.register / "lineage", activity, derivations)
+
+
+if __name__ == "__main__":
+    typer.run(main)

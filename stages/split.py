@@ -1,0 +1,42 @@
+"""Stage ``split``: label every slice and give it to train, val or test."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from petct_uad.console import fail_cleanly, stage
+from petct_uad.dicom.tables import StudyRow
+from petct_uad.files import atomic_folder, read_table, write_table
+from petct_uad.lineage.record import Activity, Derivation, Entity, write_lineage
+from petct_uad.params import load_params
+from petct_uad.slices.labels import assign_splits, label_slices
+from petct_uad.slices.tables import SliceRow
+
+
+def main() -> None:
+    """Write data/interim/<dataset>/split."""
+    with fail_cleanly(), stage("split"):
+        params = load_params()
+        interim = Path("data/interim") / params.dataset
+        studies_file = interim / "ingest/studies.csv"
+        volumes = interim / "register/volumes"
+        studies = read_table(studies_file, StudyRow)
+        rows = assign_splits(label_slices(studies, volumes, params.split), studies, params.split)
+        with atomic_folder(interim / "split") as out:
+            write_table(out / "slices.csv", SliceRow, rows)
+        table = Entity.of_file(interim / "split/slices.csv")
+        inputs = [studies_file, *sorted(volumes.glob("*/label.nii.gz"))]
+        derivation = Derivation(table, tuple(Entity.of_file(path) for path in inputs))
+        activity = Activity(
+            stage="split",
+            params={"dataset": params.dataset, "split": params.split.model_dump(mode="json")},
+            entry=Path("stages/split.py"),
+            packages=("numpy", "SimpleITK"),
+        )
+        write_lineage(interim / "split/lineage", activity, [derivation])
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,90 @@
+"""A temporary clone of this repository, with a pipeline of its own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Clone:
+    """A clone in which a person types commands."""
+
+    root: Path
+
+    def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run a command in the clone; its output is shown when it fails."""
+        done = subprocess.run(
+            command,
+            cwd=self.root,
+            env=environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        assert not check or done.returncode == 0, f"{' '.join(command)}\n{done.stdout}"
+        return done
+
+    def dvc(self, *arguments: str, check: bool = True) -> str:
+        """Run dvc and return what it printed."""
+        return self.run(sys.executable, "-m", "dvc", *arguments, check=check).stdout
+
+    def stages_run(self, output: str) -> set[str]:
+        """Names of the stages that a dvc command said it ran."""
+        lines = [line for line in output.splitlines() if line.startswith("Running stage")]
+        return {line.split("'")[1] for line in lines}
+
+    def lock(self) -> dict[str, Any]:
+        """What dvc.lock records, by stage."""
+        stages: dict[str, Any] = yaml.safe_load((self.root / "dvc.lock").read_text())["stages"]
+        return stages
+
+    def outs(self, *names: str) -> dict[str, str]:
+        """Hash of every output of the named stages."""
+        lock = self.lock()
+        return {out["path"]: out["md5"] for name in names for out in lock[name]["outs"]}
+
+
+def environment() -> dict[str, str]:
+    """This environment, with the tests' own Python first and nothing of a surrounding git."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    return kept | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+
+
+def make_clone(folder: Path) -> Clone:
+    """Clone the working tree, uncommitted changes to tracked files included, in the smoke preset."""
+    git = shutil.which("git")
+    assert git, "git is needed"
+    changes = subprocess.run(
+        [git, "stash", "create"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.strip()
+    clone = Clone(folder)
+    subprocess.run([git, "clone", "--quiet", str(ROOT), str(folder)], check=True)
+    clone.run(git, "config", "user.name", "Test")
+    clone.run(git, "config", "user.email", "test@example.org")
+    if changes:
+        clone.run(git, "fetch", "--quiet", str(ROOT), changes)
+        clone.run(git, "checkout", "--quiet", "--detach", changes)
+    shutil.copy(ROOT / "params/smoke.yaml", folder / "params.yaml")
+    return clone
+
+
+@pytest.fixture(scope="session")
+def smoke(tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    """A clone in which the smoke preset has been rebuilt and committed."""
+    clone = make_clone(tmp_path_factory.mktemp("smoke") / "repository")
+    clone.dvc("repro")
+    clone.run("git", "add", "--all")
+    clone.run("git", "commit", "--quiet", "--message", "smoke")
+    return clone

@@ -1,0 +1,152 @@
+"""What people do with the repository, done in a temporary clone on the smoke preset."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from petct_uad.files import sha256_file
+from tests.e2e.conftest import Clone, make_clone
+
+pytestmark = pytest.mark.e2e
+
+DATA_STAGES = ("phantom", "ingest", "register", "split", "preprocess", "validate")
+
+
+def test_repro_ends_in_a_table_and_a_report(smoke: Clone) -> None:
+    summary = json.loads((smoke.root / "metrics/summary.json").read_text())
+    runs = set(summary["auroc"])
+    assert runs == {"cmad-petct", "cmad-pet", "patchcore-petct", "suvmax", "body_area", "position"}
+    assert all(0 <= value <= 1 for value in summary["auroc"].values())
+    report = (smoke.root / "reports/index.html").read_text()
+    assert "cmad-petct" in report
+    assert 'src="http' not in report
+
+
+def test_second_repro_runs_nothing(smoke: Clone) -> None:
+    assert smoke.stages_run(smoke.dvc("repro")) == set()
+
+
+def test_two_clones_in_different_folders_give_identical_data(smoke: Clone, tmp_path: Path) -> None:
+    other = make_clone(tmp_path / "some" / "where else")
+    other.dvc("repro", "validate")
+    assert other.outs(*DATA_STAGES) == smoke.outs(*DATA_STAGES)
+
+
+def test_lineage_names_the_bytes_on_disk(smoke: Clone) -> None:
+    tables = sorted(smoke.root.glob("data/*/phantom/**/lineage.csv"))
+    tables += sorted(smoke.root.glob("metrics/**/lineage.csv"))
+    tables += sorted(smoke.root.glob("models/**/lineage.csv"))
+    assert len(tables) >= len(DATA_STAGES) + 2
+    for table in tables:
+        with table.open() as stream:
+            for row in csv.DictReader(stream):
+                for side in ("output", "input"):
+                    kind, _, path = row[f"{side}_id"].partition(":")
+                    if kind == "file":
+                        assert sha256_file(smoke.root / path) == row[f"{side}_sha256"], path
+
+
+def test_every_test_slice_traces_back_to_dicom_files(smoke: Clone) -> None:
+    edges: dict[str, set[str]] = {}
+    for table in smoke.root.glob("data/*/phantom/**/lineage.csv"):
+        with table.open() as stream:
+            for row in csv.DictReader(stream):
+                edges.setdefault(row["output_id"], set()).add(row["input_id"])
+    with (smoke.root / "data/interim/phantom/ingest/instances.csv").open() as stream:
+        instances = {f"instance:{row['sop_instance_uid']}" for row in csv.DictReader(stream)}
+    slices = [name for name in edges if name.startswith("slice:")]
+    assert slices
+    for name in slices:
+        assert ancestors(name, edges) & instances, name
+
+
+def ancestors(name: str, edges: dict[str, set[str]]) -> set[str]:
+    found: set[str] = set()
+    pending = [name]
+    while pending:
+        for parent in edges.get(pending.pop(), set()) - found:
+            found.add(parent)
+            pending.append(parent)
+    return found
+
+
+def test_metrics_and_experiments_print_what_a_person_wants(smoke: Clone) -> None:
+    shown = smoke.dvc("metrics", "show", "--md")
+    assert "auroc.cmad-petct" in shown
+    smoke.dvc("plots", "show", "--out", "plots_out")
+    assert (smoke.root / "plots_out/index.html").is_file()
+
+
+@pytest.mark.parametrize("value", ["null", "8.0", "eight", "-1"])
+def test_wrong_value_stops_the_first_stage_with_key_value_and_range(
+    smoke: Clone, value: str
+) -> None:
+    before = (smoke.root / "params.yaml").read_text()
+    try:
+        output = smoke.dvc("exp", "run", "-S", f"model.cmpt={value}", check=False)
+    finally:
+        (smoke.root / "params.yaml").write_text(before)
+    assert smoke.stages_run(output) == {"params"}
+    assert "model.cmpt = " in output
+    assert "at least 1, at most 64" in " ".join(output.split())
+
+
+@pytest.mark.parametrize("key", ["+model.cmptt=4", "+modle.cmpt=4"])
+def test_misspelt_key_stops_the_first_stage(smoke: Clone, key: str) -> None:
+    before = (smoke.root / "params.yaml").read_text()
+    try:
+        output = smoke.dvc("exp", "run", "-S", key, check=False)
+    finally:
+        (smoke.root / "params.yaml").write_text(before)
+    assert smoke.stages_run(output) == {"params"}
+    assert "unknown key" in output
+
+
+def test_ablation_retrains_and_reevaluates_cmad_only(smoke: Clone) -> None:
+    output = smoke.dvc("exp", "run", "--name", "four", "-S", "model.cmpt=4")
+    ran = smoke.stages_run(output)
+    assert {name for name in ran if name.startswith("train@")} == {
+        "train@cmad-petct",
+        "train@cmad-pet",
+    }
+    assert ran <= {
+        "params",
+        "train@cmad-petct",
+        "train@cmad-pet",
+        "evaluate@cmad-petct",
+        "evaluate@cmad-pet",
+        "compare",
+    }
+    assert "auroc.cmad-petct" in smoke.dvc("metrics", "diff", "--all")
+    assert "model.cmpt" in smoke.dvc("exp", "diff", "HEAD", "four", "--md")
+
+
+def test_queue_of_ablations_lists_an_auroc_for_each(smoke: Clone) -> None:
+    smoke.dvc("exp", "run", "--queue", "-S", "model.cmpt=2,16")
+    smoke.dvc("queue", "start")
+    smoke.dvc("queue", "status")
+    wait_for_queue(smoke)
+    table = smoke.dvc("exp", "show", "--csv")
+    rows = list(csv.DictReader(table.splitlines()))
+    done = {
+        row["model.cmpt"]: row["auroc.cmad-petct"]
+        for row in rows
+        if row.get("model.cmpt") in ("2", "16") and row["State"] in ("Success", "")
+    }
+    assert set(done) == {"2", "16"}
+    assert all(done.values())
+
+
+def wait_for_queue(smoke: Clone) -> None:
+    """`dvc queue start` returns at once; `queue logs --follow` would miss the second task."""
+    for _ in range(600):
+        status = smoke.dvc("queue", "status")
+        if "Queued" not in status and "Running" not in status:
+            assert "Failed" not in status, status
+            return
+        smoke.run("sleep", "1")
+    raise AssertionError(f"queue did not finish:\n{status}")

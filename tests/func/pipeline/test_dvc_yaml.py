@@ -1,0 +1,151 @@
+"""dvc.yaml says the truth about what each stage reads."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dvc.repo import Repo
+from dvc.stage import PipelineStage
+
+from petct_uad.lineage.sources import library_modules, other_models
+from petct_uad.params import load_params, schema
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def pipeline_stages() -> list[PipelineStage]:
+    with Repo(str(ROOT)) as repo:
+        stages = [stage for stage in repo.index.stages if isinstance(stage, PipelineStage)]
+    return sorted(stages, key=lambda stage: stage.addressing)
+
+
+STAGES = {stage.addressing: stage for stage in pipeline_stages()}
+every_stage = pytest.mark.parametrize("name", STAGES)
+
+
+@pytest.fixture(autouse=True)
+def at_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+
+
+def entry(stage: PipelineStage) -> Path:
+    found = re.search(r"python (stages/\w+\.py)", str(stage.cmd))
+    assert found, f"{stage.addressing}: runs no stage file: {stage.cmd}"
+    return Path(found[1])
+
+
+def file_deps(stage: PipelineStage) -> set[Path]:
+    return {Path(dep.def_path) for dep in stage.deps if not hasattr(dep, "params")}
+
+
+def params_keys(stage: PipelineStage) -> set[str]:
+    return {key for dep in stage.deps if hasattr(dep, "params") for key in dep.params}
+
+
+def skipped_models(stage: PipelineStage) -> tuple[Path, ...]:
+    run = stage.addressing.partition("@")[2]
+    return other_models(load_params().benchmark[run].model) if run else ()
+
+
+def covered(path: Path, deps: set[Path]) -> bool:
+    return any(path.is_relative_to(dep) for dep in deps)
+
+
+@every_stage
+def test_deps_cover_every_library_module_that_the_stage_imports(name: str) -> None:
+    stage = STAGES[name]
+    modules = library_modules(entry(stage), skipped_models(stage))
+    missing = [path for path in modules if not covered(path, file_deps(stage))]
+    assert not missing, f"{name}: add to deps in dvc.yaml: {[str(path) for path in missing]}"
+
+
+@every_stage
+def test_deps_name_no_library_module_that_the_stage_does_not_import(name: str) -> None:
+    stage = STAGES[name]
+    modules = library_modules(entry(stage), skipped_models(stage))
+    idle = [
+        dep
+        for dep in file_deps(stage)
+        if dep.is_relative_to("src") and not any(path.is_relative_to(dep) for path in modules)
+    ]
+    assert not idle, f"{name}: deps that nothing imports: {idle}"
+
+
+@every_stage
+def test_stage_depends_on_its_own_file_and_says_what_it_does(name: str) -> None:
+    stage = STAGES[name]
+    assert entry(stage) in file_deps(stage)
+    assert stage.desc
+
+
+@every_stage
+def test_params_keys_exist_in_the_schema(name: str) -> None:
+    unknown = [key for key in params_keys(STAGES[name]) if not in_schema(key.split("."))]
+    assert not unknown, f"{name}: params keys without a place in the schema: {unknown}"
+
+
+@every_stage
+def test_params_keys_are_those_that_the_stage_reads(name: str) -> None:
+    stage = STAGES[name]
+    read = set(keys_read(entry(stage)))
+    run = stage.addressing.partition("@")[2]
+    if run:
+        read = {key for key in read if belongs_to_run(key, run)}
+    declared = params_keys(stage)
+    undeclared = [key for key in read if not any(related(key, other) for other in declared)]
+    unread = [key for key in declared if not any(related(key, other) for other in read)]
+    assert not undeclared, f"{name}: read but not declared: {undeclared}"
+    assert not unread, f"{name}: declared but not read: {unread}"
+
+
+def belongs_to_run(key: str, run: str) -> bool:
+    own = load_params().benchmark[run].params
+    is_model_key = key.split(".", maxsplit=1)[0] in ("model", "models")
+    return not is_model_key or key == own
+
+
+def related(key: str, other: str) -> bool:
+    return f"{key}.".startswith(f"{other}.") or f"{other}.".startswith(f"{key}.")
+
+
+def in_schema(parts: list[str]) -> bool:
+    root: dict[str, Any] = schema()
+    node = root
+    for part in parts:
+        node = node.get("properties", {}).get(part) or node.get("additionalProperties") or {}
+        if "$ref" in node:
+            node = root["$defs"][node["$ref"].rsplit("/", 1)[-1]]
+        if not node:
+            return False
+    return True
+
+
+def keys_read(stage_file: Path) -> Iterator[str]:
+    """Dotted keys that a stage takes from the variable ``params``."""
+    for node in ast.walk(ast.parse(stage_file.read_text())):
+        if isinstance(node, ast.Attribute):
+            parts = attribute_chain(node)
+            if parts and parts[0] == "params":
+                known = longest_known([part.rstrip("_") for part in parts[1:]])
+                if known:
+                    yield ".".join(known)
+
+
+def attribute_chain(node: ast.expr) -> list[str]:
+    if isinstance(node, ast.Name):
+        return [node.id]
+    if isinstance(node, ast.Attribute):
+        base = attribute_chain(node.value)
+        return [*base, node.attr] if base else []
+    return []
+
+
+def longest_known(parts: list[str]) -> list[str]:
+    while parts and not in_schema(parts):
+        parts = parts[:-1]
+    return parts

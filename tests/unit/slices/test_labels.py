@@ -1,0 +1,135 @@
+"""Slices get the label and the split that the protocol promises."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from petct_uad.dicom.tables import StudyRow
+from petct_uad.errors import SplitError
+from petct_uad.params import SplitParams
+from petct_uad.slices.labels import assign_patients, assign_splits, label_slices
+from petct_uad.slices.tables import SliceRow
+
+SPACING_MM = (2.0, 2.0, 5.0)
+
+
+def split_params(**changes: object) -> SplitParams:
+    values = {
+        "protocol": "patient",
+        "seed": 0,
+        "train_fraction": 0.5,
+        "val_fraction": 0.125,
+        "min_lesion_area_mm2": 20.0,
+        "guard_mm": 5.0,
+        "unlabelled": "normal",
+    }
+    return SplitParams.model_validate(values | changes)
+
+
+def study(patient: str, *, scanner: str = "GE", kind: str = "none", label: str = "seg") -> StudyRow:
+    return StudyRow(f"{patient}_x", patient, scanner, "1", "2", "3", label, kind, 10, 10, True, "")
+
+
+def write_study(folder: Path, row: StudyRow, lesion_px: list[int] | None) -> None:
+    """A study whose slice i holds lesion_px[i] lesion pixels of 4 mm2 each."""
+    count = len(lesion_px) if lesion_px else 10
+    mask = np.zeros((count, 16, 16), np.uint8)
+    for i, pixels in enumerate(lesion_px or []):
+        mask[i].reshape(-1)[:pixels] = 1
+    for name, array in (("ct", np.zeros(mask.shape, np.int16)), ("label", mask)):
+        if name == "ct" or lesion_px is not None:
+            image = sitk.GetImageFromArray(array)
+            image.SetSpacing(SPACING_MM)
+            (folder / row.study_id).mkdir(parents=True, exist_ok=True)
+            sitk.WriteImage(image, str(folder / row.study_id / f"{name}.nii.gz"))
+
+
+def test_label_follows_lesion_area_with_doubtful_slices_excluded(tmp_path: Path) -> None:
+    row = study("P1")
+    write_study(tmp_path, row, [0, 0, 0, 2, 5, 9, 0, 0, 0])
+    rows = label_slices([row], tmp_path, split_params())
+    assert [r.label for r in rows] == [0, 0, 0, 0, 1, 1, 0, 0, 0]
+    excluded = {r.slice_index: r.reason for r in rows if r.split == "excluded"}
+    assert excluded == {
+        3: "lesion smaller than min_lesion_area_mm2",
+        6: "within guard_mm of an abnormal slice",
+    }
+    assert rows[4].lesion_area_mm2 == pytest.approx(20.0)
+
+
+def test_unlabelled_study_can_be_left_out(tmp_path: Path) -> None:
+    row = study("P1", label="none")
+    write_study(tmp_path, row, None)
+    assert {r.split for r in label_slices([row], tmp_path, split_params())} == {""}
+    left_out = label_slices([row], tmp_path, split_params(unlabelled="exclude"))
+    assert {r.reason for r in left_out} == {"study without a label object"}
+
+
+@pytest.fixture
+def cohort(tmp_path: Path) -> tuple[list[StudyRow], list[SliceRow]]:
+    kinds = ["none", "granuloma", "adenocarcinoma"]
+    studies = [
+        study(f"P{i:02d}", scanner=["GE", "SIEMENS"][i % 2], kind=kinds[i % 3]) for i in range(24)
+    ]
+    for row in studies:
+        lesion = [0, 0, 0, 9, 9, 0, 0, 0] if row.lesion_kind != "none" else [0] * 8
+        write_study(tmp_path, row, lesion)
+    return studies, label_slices(studies, tmp_path, split_params())
+
+
+Cohort = tuple[list[StudyRow], list[SliceRow]]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_patient_never_straddles_splits(cohort: Cohort, seed: int) -> None:
+    studies, rows = cohort
+    splits = defaultdict(set)
+    for row in assign_splits(rows, studies, split_params(seed=seed)):
+        if row.split != "excluded":
+            splits[row.patient].add(row.split)
+    assert all(len(parts) == 1 for parts in splits.values())
+
+
+@pytest.mark.parametrize("protocol", ["patient", "cmad"])
+def test_train_and_val_hold_normals_only_and_nothing_is_lost(cohort: Cohort, protocol: str) -> None:
+    studies, rows = cohort
+    result = assign_splits(rows, studies, split_params(protocol=protocol))
+    assert [row.slice_id for row in result] == [row.slice_id for row in rows]
+    assert all(row.split and row.reason for row in result)
+    assert not any(row.label for row in result if row.split in ("train", "val"))
+
+
+def test_cmad_protocol_leaks_patients_as_the_paper_does(cohort: Cohort) -> None:
+    studies, rows = cohort
+    result = assign_splits(rows, studies, split_params(protocol="cmad"))
+    train = {row.patient for row in result if row.split == "train"}
+    test = {row.patient for row in result if row.split == "test"}
+    assert train & test
+    assert all(row.split == "test" for row in result if row.label == 1)
+
+
+def test_patients_are_dealt_in_proportion_within_every_stratum(cohort: Cohort) -> None:
+    studies, _ = cohort
+    parts = assign_patients(studies, split_params())
+    assert sorted(parts.values()).count("train") == 12
+    assert sorted(parts.values()).count("val") == 3
+    for scanner in ("GE", "SIEMENS"):
+        trained = [s for s in studies if s.scanner == scanner and parts[s.patient] == "train"]
+        assert len(trained) == 6
+
+
+def test_split_depends_on_the_seed_and_not_on_the_order_of_studies(cohort: Cohort) -> None:
+    studies, _ = cohort
+    one = assign_patients(studies, split_params(seed=1))
+    assert one == assign_patients(studies[::-1], split_params(seed=1))
+    assert one != assign_patients(studies, split_params(seed=2))
+
+
+def test_cohort_that_cannot_be_divided_is_refused() -> None:
+    with pytest.raises(SplitError, match="2 patient"):
+        assign_patients([study("P1"), study("P2")], split_params())
