@@ -88,7 +88,7 @@ class SplitParams(Section):
 class PreprocessParams(Section):
     """From registered volumes to model input."""
 
-    image_size_px: int = Field(ge=32, le=1024, multiple_of=16)
+    image_size_px: int = Field(ge=32, le=1024, multiple_of=2)
     roi_margin_mm: float = Field(ge=0, le=100)
     body_threshold_hu: float = Field(ge=-900, le=0)
     ct_low_hu: float = Field(ge=-1100, le=3000)
@@ -231,6 +231,16 @@ class Params(Section):
     models: ModelsParams
     evaluate: EvaluateParams
     benchmark: dict[str, RunParams] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _image_fits_teacher(self) -> Self:
+        patch = 14 if self.teacher.name.startswith("vit_") else 16
+        if self.preprocess.image_size_px % patch:
+            raise ValueError(
+                f"preprocess.image_size_px = {self.preprocess.image_size_px}: "
+                f"teacher {self.teacher.name} needs a multiple of {patch}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _run_names_say_what_runs(self) -> Self:

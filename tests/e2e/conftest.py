@@ -63,7 +63,7 @@ def environment() -> dict[str, str]:
 
 
 def make_clone(folder: Path) -> Clone:
-    """Clone the working tree, uncommitted changes to tracked files included, in the smoke preset."""
+    """Clone the working tree, with uncommitted changes to tracked files, in the smoke preset."""
     git = shutil.which("git")
     assert git, "git is needed"
     changes = subprocess.run(

@@ -71,7 +71,7 @@ def test_misspelt_key_gets_a_suggestion(tmp_path: Path) -> None:
         ("split.train_fraction", 0.95, "test gets the rest"),
         ("model.heads", 5, "heads must divide width"),
         ("preprocess.ct_low_hu", 1000.0, "below ct_high_hu"),
-        ("preprocess.image_size_px", 100, "a multiple of 16"),
+        ("preprocess.image_size_px", 100, "needs a multiple of 16"),
         ("dataset", "../secret", "matching"),
         ("train.device", "gpu", "one of 'auto', 'cpu', 'cuda'"),
         ("model.schedule.learning_rate", float("nan"), "a number"),

@@ -1,0 +1,135 @@
+"""What registration, validation and lineage say about the run, as the report shows it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from petct_uad.errors import EvaluationError
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A name and a number in words."""
+
+    name: str
+    value: str
+
+
+@dataclass(frozen=True)
+class Flag:
+    """A study that stands out, and why."""
+
+    study_id: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Registration:
+    """``metrics/registration.json``."""
+
+    figures: tuple[Figure, ...]
+    flagged: tuple[Flag, ...]
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """One check of ``metrics/validation.json``."""
+
+    table: str
+    name: str
+    severity: str
+    passed: bool
+    reason: str
+    failing_rows: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Validation:
+    """``metrics/validation.json``, failed checks first."""
+
+    passed: bool
+    expectations: tuple[Expectation, ...]
+
+
+@dataclass(frozen=True)
+class StageRun:
+    """One ``lineage/activity.json``: what a stage was asked, by which code and packages."""
+
+    stage: str
+    source_sha256: str
+    params: tuple[Figure, ...]
+    packages: tuple[Figure, ...]
+
+
+def read_registration(path: Path) -> Registration:
+    """Read the cohort summary of the register stage."""
+    content = _read(path)
+    counts = [
+        Figure(_words(key), str(value)) for key, value in content.items() if isinstance(value, int)
+    ]
+    medians = [
+        Figure(f"median {_words(key)}", f"{value:.3f}")
+        for key, value in content.get("median", {}).items()
+    ]
+    flagged = tuple(Flag(item["study_id"], item["reason"]) for item in content.get("flagged", ()))
+    return Registration((*counts, *medians), flagged)
+
+
+def read_validation(path: Path) -> Validation:
+    """Read the outcome of every expectation."""
+    content = _read(path)
+    expectations = [
+        Expectation(
+            item["table"],
+            item["name"],
+            item["severity"],
+            item["passed"],
+            item["reason"],
+            tuple(map(str, item["failing_rows"])),
+        )
+        for item in content["expectations"]
+    ]
+    return Validation(content["passed"], tuple(sorted(expectations, key=lambda item: item.passed)))
+
+
+def read_stage_runs(paths: Iterable[Path]) -> tuple[StageRun, ...]:
+    """Read the activity records of stages, in the order given."""
+    runs = []
+    for path in paths:
+        content = _read(path)
+        params = tuple(Figure(*pair) for pair in _flatten(content["params"]))
+        packages = tuple(Figure(*pair) for pair in sorted(content["packages"].items()))
+        runs.append(StageRun(content["stage"], content["source_sha256"], params, packages))
+    return tuple(runs)
+
+
+def pictures_flagged_first(folder: Path, flagged: Sequence[Flag], most: int) -> tuple[Path, ...]:
+    """At most ``most`` PNG files of a folder, those of flagged studies first."""
+    names = {flag.study_id for flag in flagged}
+    return tuple(sorted(folder.glob("*.png"), key=lambda p: (p.stem not in names, p.stem))[:most])
+
+
+def _flatten(value: Any, key: str = "") -> list[tuple[str, str]]:
+    if isinstance(value, dict):
+        return [
+            pair
+            for name, inner in value.items()
+            for pair in _flatten(inner, f"{key}.{name}" if key else name)
+        ]
+    return [(key, value if isinstance(value, str) else json.dumps(value))]
+
+
+def _words(key: str) -> str:
+    return key.replace("_", " ")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise EvaluationError(f"{path}: not found. Run `dvc repro compare`.") from None
+    return content
