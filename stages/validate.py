@@ -49,7 +49,9 @@ def main() -> None:
         write_lineage(lineage, activity, [Derivation(Entity.of_file(RESULT), inputs)])
         for outcome in outcomes:
             if not outcome.passed and outcome.severity == "warning":
-                console.print(f"warning: {describe(outcome)}", style="yellow", markup=False)
+                console.print(
+                    f"warning: {describe(outcome)}", style="yellow", markup=False, soft_wrap=True
+                )
         stop_on_critical(outcomes)
 
 

@@ -35,7 +35,7 @@ def fail_cleanly() -> Iterator[None]:
     try:
         yield
     except PetctError as error:
-        console.print(f"error: {error}", style="bold red", markup=False)
+        console.print(f"error: {error}", style="bold red", markup=False, soft_wrap=True)
         sys.exit(1)
 
 

@@ -21,7 +21,7 @@ PARAMS_FILE = Path("params.yaml")
 
 Modality = Literal["pet", "ct", "petct"]
 ModelName = Literal["cmad", "patchcore"]
-ScanBackend = Literal["auto", "reference", "numba"]
+ScanBackend = Literal["auto", "reference", "numba", "cuda"]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
 Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]

@@ -45,12 +45,14 @@ class Grid:
 
     def points(self, index: Vector) -> Vector:
         """Patient coordinates (n, 3) in mm of voxel indices (n, 3) in x, y, z order."""
-        return np.asarray(self.origin_mm) + (index * self.spacing_mm) @ self.axes.T
+        offset: Vector = (index * np.asarray(self.spacing_mm)) @ self.axes.T
+        return np.asarray(self.origin_mm) + offset
 
     def indices(self, points_mm: Vector) -> Vector:
         """Continuous voxel indices (n, 3) of patient coordinates (n, 3)."""
-        offset: Vector = (points_mm - np.asarray(self.origin_mm)) @ self.axes
-        return offset / np.asarray(self.spacing_mm)
+        offset = (points_mm - np.asarray(self.origin_mm)) @ self.axes
+        index: Vector = offset / np.asarray(self.spacing_mm)
+        return index
 
     def corners(self) -> Vector:
         """Patient coordinates (8, 3) of the outer corners, half a voxel beyond the centres."""

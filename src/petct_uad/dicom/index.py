@@ -338,7 +338,7 @@ def _whole(dataset: Dataset, keyword: str) -> int | None:
 
 
 def _numbers(dataset: Dataset, keyword: str, count: int) -> tuple[float, ...] | None:
-    """``count`` finite numbers, or None: geometry.py then says which tag is missing or malformed."""
+    """``count`` finite numbers, or None where missing or malformed; geometry.py names the tag."""
     try:
         found = tuple(float(item) for item in values(dataset, keyword))
     except (TypeError, ValueError):

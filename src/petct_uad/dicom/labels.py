@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from skimage.draw import polygon2mask
 
 from petct_uad.dicom.geometry import Grid, Stack
 from petct_uad.dicom.index import Header, printable, read_dataset, values
-from petct_uad.dicom.series import Series, same_frame
+from petct_uad.dicom.series import Series
 from petct_uad.errors import LabelError, RejectedInputError
 from petct_uad.params import IngestParams
 
@@ -46,7 +46,7 @@ class _Drawing:
     mask: Mask  # (z, y, x) on the CT grid
     lesions: tuple[str, ...]
     passed_over: tuple[str, ...]
-    notes: tuple[str, ...]
+    outside: int  # contours (RTSTRUCT) or voxels (SEG) beyond the CT
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,9 @@ def choose_labels(
     PET, and that before one that references neither. Equals are united.
     """
     for modality in _PREFERENCE[wanted]:
-        found = [header for item in series for header in item.headers if header.modality == modality]
+        found = [
+            header for item in series for header in item.headers if header.modality == modality
+        ]
         if found:
             best = min(_tier(header, ct, pet) for header in found)
             chosen = tuple(h for h in found if _tier(h, ct, pet) == best)
@@ -84,7 +86,11 @@ def read_label(
     """
     drawings = [_draw(raw, header, ct, pet, params.label_roi) for header in headers]
     mask = np.maximum.reduce([drawing.mask for drawing in drawings])
-    notes = [note for drawing in drawings for note in drawing.notes]
+    notes = [
+        note
+        for header, drawing in zip(headers, drawings, strict=True)
+        for note in _notes(header, drawing, ct, pet)
+    ]
     if len(headers) > 1:
         notes.append(f"the lesion mask unites {len(headers)} label objects")
     return Label(
@@ -97,13 +103,17 @@ def read_label(
     )
 
 
-def rasterise(contours_mm: Sequence[NDArray[np.float64]], grid: Grid) -> tuple[Mask, int]:
+def rasterise(
+    contours_mm: Sequence[NDArray[np.float64]], grid: Grid, plane_distance_mm: float
+) -> tuple[Mask, int]:
     """Fill planar contours of one ROI on a grid, even-odd, so that a contour in another is a hole.
 
-    A slice takes the nearest plane of contours within half the distance between planes.
+    A slice takes the nearest plane of contours within half the distance between planes, or within
+    half a slice where the planes are closer than the slices.
 
     Args:
         contours_mm: points (n, 3) in the patient frame (LPS, mm), one array per contour.
+        plane_distance_mm: slice spacing of the images that the contours were drawn on.
 
     Returns:
         The mask (z, y, x), and how many contours lie outside the grid.
@@ -113,7 +123,7 @@ def rasterise(contours_mm: Sequence[NDArray[np.float64]], grid: Grid) -> tuple[M
     if not planes:
         return mask, outside
     depths = np.array([plane.depth_index for plane in planes])
-    reach = max(0.5, float(np.median(np.diff(depths))) / 2 if len(depths) > 1 else 0.5)
+    reach = max(1.0, plane_distance_mm / grid.spacing_mm[2]) / 2
     for index in range(grid.size[2]):
         nearest = int(np.abs(depths - index).argmin())
         if abs(depths[nearest] - index) <= reach + 1e-6:
@@ -133,32 +143,31 @@ def _draw(raw: Path, header: Header, ct: Stack, pet: Stack, pattern: str) -> _Dr
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            draw = _draw_seg if header.modality == "SEG" else _draw_rtstruct
-            drawing = draw(raw / header.file, header, ct, pattern)
+            if header.modality == "SEG":
+                drawing = _draw_seg(raw / header.file, header, ct, pattern)
+            else:
+                drawing = _draw_rtstruct(raw / header.file, header, ct, pet, pattern)
     except RejectedInputError:
         raise
     except Exception as error:
         found = printable(f"{type(error).__name__}: {error}")
         raise _wrong(header, found, f"a readable {header.modality}") from error
-    _check_inside(header, drawing)
-    return _Drawing(
-        drawing.mask, drawing.lesions, drawing.passed_over,
-        (*_reference_notes(header, ct, pet), *drawing.notes),
-    )  # fmt: skip
+    if drawing.outside and not drawing.mask.any():
+        raise _wrong(header, "lesions that lie wholly outside the CT", "lesions inside the CT")
+    return drawing
 
 
-def _reference_notes(header: Header, ct: Stack, pet: Stack) -> Iterator[str]:
+def _notes(header: Header, drawing: _Drawing, ct: Stack, pet: Stack) -> Iterator[str]:
     tier = _tier(header, ct, pet)
     if tier == 1:
         yield f"the {header.modality} references the PET; drawn on the CT grid in patient space"
     elif tier == 2:
         yield f"the {header.modality} references neither CT nor PET, but shares the CT's frame"
-
-
-def _check_inside(header: Header, drawing: _Drawing) -> None:
-    drawn = any("contours lie outside" in note for note in drawing.notes)
-    if drawn and drawing.lesions and not drawing.mask.any():
-        raise _wrong(header, "lesions that lie wholly outside the CT", "lesions inside the CT")
+    if drawing.outside:
+        unit = "voxels" if header.modality == "SEG" else "contours"
+        yield f"{drawing.outside} {unit} of the {header.modality} lie outside the CT"
+    if drawing.lesions and not drawing.mask.any():
+        yield f"the {header.modality} names lesions but draws none"
 
 
 def _draw_seg(path: Path, header: Header, ct: Stack, pattern: str) -> _Drawing:
@@ -170,17 +179,19 @@ def _draw_seg(path: Path, header: Header, ct: Stack, pattern: str) -> _Drawing:
     }
     numbers = [number for number, name in names.items() if re.fullmatch(pattern, name)]
     mask = np.zeros(ct.grid.size[::-1], np.uint8)
-    notes: list[str] = []
+    outside = 0
     for number in numbers:
-        drawn, outside = _segment_on(segmentation, number, ct.grid)
+        drawn, beyond = _segment_on(segmentation, number, ct.grid)
         mask |= drawn
-        notes += [f"{outside} voxels of {names[number]} lie outside the CT"] if outside else []
-    return _Drawing(mask, *_split_names(names.values(), pattern), tuple(notes))
+        outside += beyond
+    return _Drawing(mask, *_split_names(names.values(), pattern), outside)
 
 
-def _segment_on(segmentation: object, number: int, grid: Grid) -> tuple[Mask, int]:
+def _segment_on(
+    segmentation: highdicom.seg.Segmentation, number: int, grid: Grid
+) -> tuple[Mask, int]:
     """One segment resampled by nearest neighbour: exact where it lies on the CT's own voxels."""
-    volume = segmentation.get_volume(segment_numbers=[number])  # type: ignore[attr-defined]
+    volume = segmentation.get_volume(segment_numbers=[number])
     inside: Mask = (np.squeeze(volume.array, axis=-1) >= 0.5).astype(np.uint8)
     source = sitk.GetImageFromArray(inside)
     source.SetOrigin([float(v) for v in volume.position])
@@ -196,25 +207,25 @@ def _segment_on(segmentation: object, number: int, grid: Grid) -> tuple[Mask, in
     return sitk.GetArrayFromImage(drawn), int(beyond.any(axis=1).sum())
 
 
-def _draw_rtstruct(path: Path, header: Header, ct: Stack, pattern: str) -> _Drawing:
+def _draw_rtstruct(path: Path, header: Header, ct: Stack, pet: Stack, pattern: str) -> _Drawing:
     dataset = read_dataset(path)
     names = {
         int(item.ROINumber): (printable(str(item.get("ROIName", ""))), item)
         for item in dataset.get("StructureSetROISequence") or ()
     }
+    drawn_on = pet if _tier(header, ct, pet) == 1 else ct
     mask = np.zeros(ct.grid.size[::-1], np.uint8)
-    notes: list[str] = []
+    outside = 0
     for roi in dataset.get("ROIContourSequence") or ():
         name, item = names[int(roi.ReferencedROINumber)]
         if not re.fullmatch(pattern, name):
             continue
         frame = item.get("ReferencedFrameOfReferenceUID") or dataset.get("FrameOfReferenceUID")
         _check_frame(header, str(frame or ""), ct)
-        drawn, outside = rasterise(list(_contours(roi)), ct.grid)
+        drawn, beyond = rasterise(list(_contours(roi)), ct.grid, drawn_on.grid.spacing_mm[2])
         mask |= drawn
-        if outside:
-            notes.append(f"{outside} contours lie outside the CT in {name}")
-    return _Drawing(mask, *_split_names((n for n, _ in names.values()), pattern), tuple(notes))
+        outside += beyond
+    return _Drawing(mask, *_split_names((n for n, _ in names.values()), pattern), outside)
 
 
 def _contours(roi: Dataset) -> Iterator[NDArray[np.float64]]:
@@ -225,9 +236,7 @@ def _contours(roi: Dataset) -> Iterator[NDArray[np.float64]]:
                 yield points
 
 
-def _planes(
-    contours_mm: Sequence[NDArray[np.float64]], grid: Grid
-) -> tuple[list[_Plane], int]:
+def _planes(contours_mm: Sequence[NDArray[np.float64]], grid: Grid) -> tuple[list[_Plane], int]:
     """Contours as filled planes sorted by depth; and how many lie outside the grid."""
     planes: list[_Plane] = []
     outside = 0
@@ -258,14 +267,14 @@ def _check_frame(header: Header, frame: str, ct: Stack) -> None:
         raise _wrong(header, found, f"{own or 'one'}, that of the CT")
 
 
-def _split_names(names: object, pattern: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    every = sorted(set(names))  # type: ignore[call-overload]
+def _split_names(names: Iterable[str], pattern: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    every = sorted(set(names))
     taken = tuple(name for name in every if re.fullmatch(pattern, name))
     return taken, tuple(name for name in every if name not in taken)
 
 
-def _union(groups: object) -> tuple[str, ...]:
-    return tuple(sorted({name for group in groups for name in group}))  # type: ignore[attr-defined]
+def _union(groups: Iterable[Sequence[str]]) -> tuple[str, ...]:
+    return tuple(sorted({name for group in groups for name in group}))
 
 
 def _wrong(header: Header, found: str, expected: str) -> LabelError:

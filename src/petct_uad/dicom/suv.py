@@ -1,7 +1,7 @@
 """SUVbw from PET headers, after QIBA's vendor-neutral pseudo-code, without inventing anything.
 
 SUVbw = activity concentration x weight / dose, both activities at one reference time. Reference:
-QIBA, "SUV vendor-neutral pseudo-code" (2012); DICOM PS3.3 C.8.9.1 (PET Series), C.8.9.4 (PET Image).
+QIBA, "SUV vendor-neutral pseudo-code" (2012); DICOM PS3.3 C.8.9.1 (Series), C.8.9.4 (Image).
 
 Which reference time? For DecayCorrection START it is the series time. A series that was written
 after its acquisition (post-processed) has another series time: there GE's private scan time
@@ -42,6 +42,7 @@ _NUCLIDE_HALF_LIFE_S = {
     codes.cid4020._124Iodine: 360806.0,
 }
 _HALF_LIFE_TOLERANCE = 0.02
+_DECAYED = {"START": True, "ADMIN": True, "NONE": False}
 
 
 @dataclass(frozen=True)
@@ -145,8 +146,8 @@ def _check_corrections(header: PetHeader) -> None:
         return
     if "ATTN" not in corrected:
         raise _wrong(header, tag, "\\".join(corrected), "ATTN: SUV needs attenuation correction")
-    decayed = header.decay_correction in {"START", "ADMIN"}
-    if header.units == "BQML" and decayed != ("DECY" in corrected):
+    decayed = _DECAYED.get(header.decay_correction)
+    if header.units == "BQML" and decayed is not None and decayed != ("DECY" in corrected):
         found = "\\".join(corrected) + f" with DecayCorrection {header.decay_correction!r}"
         raise _wrong(header, tag, found, "DECY exactly when decay is corrected")
 
@@ -225,9 +226,12 @@ def _remaining(header: PetHeader, scan: datetime, half_life_s: float) -> float:
     uptake_s = (scan - _injection(header, scan)).total_seconds()
     longest_s = _HALF_LIVES_TO_SCAN * half_life_s
     if not 0 <= uptake_s <= longest_s:
-        found = f"{header.injection_datetime or header.injection_time}, {uptake_s:.0f} s before "
-        raise _wrong(header, "injection (0018,1078), (0018,1072)", f"{found}the scan at {scan}",
-                     f"0 to {longest_s:.0f} s before it")  # fmt: skip
+        found = (
+            f"{header.injection_datetime or header.injection_time}, {uptake_s:.0f} s before the "
+            f"scan at {scan}, with Radionuclide Half Life (0018,1075) {half_life_s:g} s"
+        )
+        expected = f"0 to {longest_s:g} s before it, {_HALF_LIVES_TO_SCAN} half-lives at most"
+        raise _wrong(header, "injection (0018,1078), (0018,1072)", found, expected)
     return float(2 ** (-uptake_s / half_life_s))
 
 
@@ -283,14 +287,21 @@ def _datetime(header: PetHeader, tag: str, text: str) -> datetime:
     if moment is None or len(text) < len("YYYYMMDDHHMM"):
         raise _wrong(header, tag, text, "YYYYMMDDHHMMSS")
     plain = datetime.combine(moment.date(), moment.time())
-    offset = moment.utcoffset()
+    offset: timedelta | None = moment.utcoffset()
     if offset is None:
         return plain
-    local = header.timezone and DT(f"20000101000000{header.timezone}")
-    if not local:
+    return plain - offset + _timezone(header, tag, text)
+
+
+def _timezone(header: PetHeader, tag: str, text: str) -> timedelta:
+    try:
+        offset = DT(f"20000101000000{header.timezone}").utcoffset()
+    except ValueError:
+        offset = None
+    if offset is None:
         expected = "Timezone Offset From UTC (0008,0201) beside a time with an offset"
         raise _wrong(header, tag, text, expected)
-    return plain - offset + (local.utcoffset() or timedelta())
+    return timedelta(seconds=offset.total_seconds())
 
 
 def _within(

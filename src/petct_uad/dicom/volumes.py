@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -16,7 +17,7 @@ from pydicom.tag import Tag
 
 from petct_uad.dicom.geometry import Stack
 from petct_uad.dicom.index import Header, printable, read_dataset
-from petct_uad.dicom.suv import read_pet_header, suv_factors
+from petct_uad.dicom.suv import PetHeader, read_pet_header, suv_factors
 from petct_uad.errors import PixelError, RejectedInputError, UnitsError
 
 _PADDING_HU = -1024  # the least value that a 12-bit CT stores
@@ -76,11 +77,7 @@ def read_pet(raw: Path, stack: Stack) -> Volume:
         UnitsError: SUVbw cannot be computed from the headers.
         PixelError: pixels that cannot be decoded or are not finite, or a constant image.
     """
-    headers = [
-        read_pet_header(read_dataset(raw / header.file, _PET_TAGS), header.file)
-        for header in stack.headers
-    ]
-    factors = suv_factors(headers)
+    factors = suv_factors([_pet_header(raw, header) for header in stack.headers])
     array = np.empty(stack.grid.size[::-1], np.float32)
     for index, (header, item) in enumerate(_slices(raw, stack)):
         array[index] = item.values * factors[index]
@@ -88,6 +85,14 @@ def read_pet(raw: Path, stack: Stack) -> Volume:
             raise _bad_pixels(header, "values that are not finite")
     _check_not_constant(stack, array)
     return Volume(stack, stack.grid.image(array), tuple(_pet_notes(stack)))
+
+
+def _pet_header(raw: Path, header: Header) -> PetHeader:
+    try:
+        return read_pet_header(read_dataset(raw / header.file, _PET_TAGS), header.file)
+    except Exception as error:  # pydicom's many, from a nested sequence that is broken
+        found = printable(f"{type(error).__name__}: {error}")
+        raise _units(header, found, "readable PET Series and Isotope modules") from error
 
 
 def _slices(raw: Path, stack: Stack) -> Iterator[tuple[Header, _Slice]]:
@@ -135,7 +140,7 @@ def _rescale(dataset: Dataset, header: Header) -> tuple[float, float]:
     return slope, intercept
 
 
-def _padding(dataset: Dataset, stored: NDArray[np.generic]) -> NDArray[np.bool_] | None:
+def _padding(dataset: Dataset, stored: NDArray[np.integer[Any]]) -> NDArray[np.bool_] | None:
     """Where a CT slice holds padding: (0028,0120) to (0028,0121), both ends included."""
     value = dataset.get("PixelPaddingValue")
     if not isinstance(value, int):
@@ -166,7 +171,7 @@ def _pet_notes(stack: Stack) -> Iterator[str]:
 
 
 def _units(header: Header, found: str, expected: str) -> UnitsError:
-    advice = "Export the series again with its original rescale tags."
+    advice = "Export the series again with its original tags."
     return UnitsError(header.file, found=found, expected=expected, advice=advice)
 
 

@@ -21,19 +21,19 @@ LOSES = "loses to SUVmax"
 LEVEL = "not told apart from SUVmax"
 
 
-def read_runs(metrics: Path, benchmark: Iterable[str]) -> tuple[RunResults, ...]:
+def read_runs(folder: Path, benchmark: Iterable[str]) -> tuple[RunResults, ...]:
     """The results of every benchmark row and of the trivial baselines.
 
     Raises:
         EvaluationError: a run's results are missing, or its test slices are not SUVmax's.
     """
     names = [*benchmark, *(baseline.name for baseline in TRIVIAL_BASELINES)]
-    runs = tuple(read_results(metrics / name) for name in names)
+    runs = tuple(read_results(folder / name) for name in names)
     slices = {run.metrics.identity.run: [row.slice_id for row in run.scores] for run in runs}
     for name, ids in slices.items():
         if ids != slices[SUVMAX.name]:
             raise EvaluationError(
-                f"metrics/{name}/scores.csv: other test slices than metrics/{SUVMAX.name}; "
+                f"{folder / name}/scores.csv: other test slices than {folder / SUVMAX.name}; "
                 "one of the two is stale. Run `dvc repro compare`."
             )
     return runs
@@ -61,7 +61,10 @@ def write_summary(folder: Path, rows: Sequence[SummaryRow]) -> None:
     narrow = ("auroc", "auroc_low", "auroc_high", "ap", "f1", "auroc_minus_suvmax")
     write_json(
         folder / "summary.json",
-        {row.run: {key: round(getattr(row, key), DECIMALS) for key in narrow} for row in rows},
+        {
+            row.run: {key: round(getattr(row, key), DECIMALS) for key in narrow}
+            for row in sorted(rows, key=lambda row: row.run)
+        },
     )
 
 

@@ -36,7 +36,7 @@ class Scored:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a run costs on this machine: ``cost.json``, which no stage depends on."""
+    """What a run costs on this machine: ``metrics/cost/<run>.json``, which no stage reads."""
 
     run: str
     device: str

@@ -10,10 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from petct_uad.evaluation.tables import PANELS
 from petct_uad.files import atomic_path
 from petct_uad.slices.store import SliceStore
-
-PANELS = ("best", "median", "worst")
 
 
 @dataclass(frozen=True)

@@ -113,7 +113,7 @@ def measure(
 
 
 def write_results(folder: Path, results: RunResults) -> None:
-    """Write ``metrics/<run>/{metrics.json,scores.csv,roc.csv,pr.csv,histogram.csv}``."""
+    """Write ``{metrics.json,scores.csv,roc.csv,pr.csv,histogram.csv}`` of one run."""
     write_table(folder / "scores.csv", ScoreRow, results.scores)
     write_table(folder / "roc.csv", RocRow, results.roc)
     write_table(folder / "pr.csv", PrRow, results.pr)

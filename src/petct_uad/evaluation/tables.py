@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+PANELS = ("best", "median", "worst")  # pictures of a run, by score among abnormal test slices
+
 
 @dataclass(frozen=True, order=True)
 class ScoreRow:
@@ -22,8 +24,8 @@ class ScoreRow:
 class RocRow:
     """One corner of the ROC curve: ``roc.csv``, by falling threshold."""
 
-    false_positive_rate: float
-    true_positive_rate: float
+    fpr: float  # 1 - specificity
+    tpr: float  # sensitivity
 
 
 @dataclass(frozen=True)

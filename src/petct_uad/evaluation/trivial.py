@@ -51,7 +51,7 @@ def evaluate_trivial(
     params: EvaluateParams,
     metrics: Path,
 ) -> dict[Path, tuple[Derivation, ...]]:
-    """Write ``metrics/<name>/`` for each trivial baseline.
+    """Write a folder below ``metrics`` for each trivial baseline.
 
     Returns:
         For each of those folders, what its files were made from.

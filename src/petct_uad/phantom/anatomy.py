@@ -53,7 +53,7 @@ def draw_anatomy(rng: np.random.Generator, myocardium_suv: float) -> Anatomy:
     breathing = float(rng.uniform(0.0, 1.0))
     dome = -66.0 - 22.0 * breathing + float(rng.uniform(-5, 5))
     return Anatomy(
-        carina_mm=_triple(rng, (0.0, -6.0, 0.0), (6.0, 6.0, 0.0)),
+        carina_mm=_triple(rng, (0.0, -6.0, -350.0), (6.0, 6.0, 250.0)),
         sex=sex,
         age=int(rng.integers(45, 82)),
         height_m=round(height, 2),

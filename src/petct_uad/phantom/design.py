@@ -19,7 +19,6 @@ from petct_uad.phantom.truth import LesionKind, Visibility
 
 _GOLDEN = (5**0.5 - 1) / 2
 _LESION_SHARE = 0.72  # of the patients
-_DOUBLE_SHARE = 0.7  # of those: two lesions
 _MYOCARDIUM_SUV = (1.2, 8.0)
 
 
@@ -48,16 +47,16 @@ def plan_cohort(params: PhantomParams) -> list[PatientPlan]:
 def _lesions(position: int, already: int, start: npt.NDArray[np.float64]) -> tuple[LesionPlan, ...]:
     """The lesions of the affected patient at ``position`` of the design; all of one kind."""
     kinds, visibilities = get_args(LesionKind), get_args(Visibility)
-    kind = kinds[(position // 2) % 4]
-    double = _sequence(position, 0.5) < _DOUBLE_SHARE
+    block, pair, scanner = position // 8, (position // 2) % 4, position % 2
+    double = (block + 3 * pair + scanner) % 4 != 3
     base = _sequence(position, float(start[0]))
     if double:
         heights = [base, (base + 0.5) % 1.0]
     else:
-        heights = [(0.25 if position % 4 < 2 else 0.75) + 0.36 * (base - 0.5)]
-    first = position // 2 + position // 8 + 2 * (position % 2)
+        heights = [(0.25 if block % 2 else 0.75) + 0.3 * (base - 0.5)]
+    first = block + pair + 2 * scanner
     return tuple(
-        LesionPlan(kind, visibilities[(first + 2 * j) % 4], _inside(height), already + j)
+        LesionPlan(kinds[pair], visibilities[(first + 2 * j) % 4], _inside(height), already + j)
         for j, height in enumerate(heights)
     )
 
@@ -75,4 +74,4 @@ def _between(limits: tuple[float, float], share: float) -> float:
 
 def _inside(height: float) -> float:
     """Stretched so that end slices are as often hit as others, though no centre lies outside."""
-    return float(np.clip(0.5 + 1.16 * (height - 0.5), 0.03, 0.97))
+    return float(np.clip(0.5 + 1.09 * (height - 0.5), 0.03, 0.97))

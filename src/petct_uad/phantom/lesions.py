@@ -42,8 +42,8 @@ class Look:
 LOOKS: dict[LesionKind, Look] = {
     "small-cell carcinoma": Look((26, 40), (3.5, 8.0), (34, 48), 0.16, 0, 0.85, 0, "central lung"),
     "adenocarcinoma": Look((18, 34), (2.6, 6.5), (15, 40), 0.12, 16, 0.85, 5, "peripheral lung"),
-    "fibrous hyperplasia": Look((16, 30), (1.5, 3.2), (0, 35), 0.28, 6, 0.5, 0, "peripheral lung"),
-    "granuloma": Look((14, 24), (2.2, 5.0), (60, 110), 0.03, 0, 0.95, 0, "peripheral lung"),
+    "fibrous hyperplasia": Look((16, 30), (1.8, 3.6), (0, 35), 0.28, 6, 0.5, 0, "peripheral lung"),
+    "granuloma": Look((14, 24), (2.4, 5.5), (60, 110), 0.03, 0, 0.95, 0, "peripheral lung"),
 }
 
 _OUTSIDE_LUNG: tuple[Site, ...] = ("marrow", "node", "chest wall")
@@ -53,9 +53,9 @@ _ORGANS = (Tissue.FAT, Tissue.BLOOD, Tissue.MYOCARDIUM, Tissue.SOFT, Tissue.LIVE
 _HOSTS: dict[Site, tuple[Tissue, ...]] = {
     "peripheral lung": (Tissue.LUNG,),
     "central lung": (Tissue.LUNG,),
-    "marrow": (Tissue.MARROW, Tissue.CORTEX, Tissue.DISC),
+    "marrow": (Tissue.MARROW, Tissue.CORTEX, Tissue.DISC, Tissue.CARTILAGE, Tissue.MUSCLE),
     "node": (Tissue.FAT, Tissue.SOFT),
-    "chest wall": (Tissue.MUSCLE, Tissue.FAT),
+    "chest wall": (Tissue.MUSCLE, Tissue.FAT, Tissue.CORTEX, Tissue.MARROW),
 }
 
 
@@ -100,7 +100,15 @@ def draw_lesion(
         kind=plan.kind,
         visibility=plan.visibility,
         site=site,
-        centre=_place(rng, site, plan.visibility, labels, grid, z_mm, diameter / 2),
+        centre=_place(
+            rng,
+            site,
+            plan.visibility == "mismatch",
+            diameter / 2,
+            labels=labels,
+            grid=grid,
+            z_mm=z_mm,
+        ),
         diameter=diameter,
         suv=float(rng.uniform(*_suvs(plan, look))),
         hu=float(rng.uniform(*look.hu)) if shown_on_ct else None,
@@ -121,7 +129,7 @@ def body_fraction(lesion: Lesion, grid: Grid, box: tuple[slice, slice, slice]) -
     """How much of each voxel in ``box`` the lesion's body fills, 0 to 1."""
     part = grid.part(box)
     softness = max(part.spacing[1:])
-    return np.clip(0.5 + _depth(lesion, part) / softness, 0, 1).astype(np.float32)
+    return np.asarray(np.clip(0.5 + _depth(lesion, part) / softness, 0, 1), dtype=np.float32)
 
 
 def lesion_box(lesion: Lesion, grid: Grid) -> tuple[slice, slice, slice]:
@@ -160,8 +168,9 @@ def _layers(lesion: Lesion, part: Grid, depth: Floats) -> list[tuple[float, Floa
     if lesion.ground_glass:
         part_solid = np.clip((depth - 0.33 * lesion.diameter) / 5.0, 0, 0.4)
         return [(_GROUND_GLASS_HU, 0.9 * solid), (lesion.hu or 0.0, part_solid)]
-    layers = [(_GROUND_GLASS_HU - 100, np.clip(1 + depth / lesion.halo, 0, 1))] * bool(lesion.halo)
-    layers += [(-100.0, _spicule_fraction(lesion, part)), (lesion.hu or 0.0, solid)]
+    layers = [(-100.0, _spicule_fraction(lesion, part)), (lesion.hu or 0.0, solid)]
+    if lesion.halo:
+        layers.insert(0, (_GROUND_GLASS_HU - 100, np.clip(1 + depth / lesion.halo, 0, 1)))
     if lesion.calcified:
         core = depth - (1.0 - lesion.calcified) * lesion.diameter / 2
         layers.append((420.0, np.clip(0.5 + core / softness, 0, 0.8)))
@@ -222,31 +231,34 @@ def _diameters(plan: LesionPlan, look: Look, site: Site) -> tuple[float, float]:
 
 
 def _suvs(plan: LesionPlan, look: Look) -> tuple[float, float]:
-    """SUVbw ranges; a mismatch is as hot as some normal organ is."""
+    """SUVbw ranges; a mismatch is as hot as some normal organ, and PET alone must stand out."""
     if plan.visibility == "ct":
         return 0.6, 1.1
-    return (2.0, 5.0) if plan.visibility == "mismatch" else look.suv
+    if plan.visibility == "pet":
+        return max(look.suv[0], 3.0), max(look.suv[1], 5.0)
+    return (2.4, 5.5) if plan.visibility == "mismatch" else look.suv
 
 
 def _place(
     rng: np.random.Generator,
     site: Site,
-    visibility: Visibility,
+    mismatch: bool,
+    radius: float,
+    *,
     labels: Labels,
     grid: Grid,
     z_mm: float,
-    radius: float,
 ) -> Vector:
     """A random point of the slice at ``z_mm`` that suits the site."""
     plane = labels[int(np.argmin(np.abs(grid.z - z_mm)))]
-    suits = _lung_sites(plane, grid, site, visibility, radius) if "lung" in site else None
+    suits = _lung_sites(plane, grid, site, mismatch, radius) if "lung" in site else None
     candidates = np.argwhere(_other_sites(plane, grid, site) if suits is None else suits)
     row, column = candidates[rng.integers(len(candidates))]
     return float(grid.x[column]), float(grid.y[row]), float(z_mm)
 
 
 def _lung_sites(
-    plane: npt.NDArray[np.uint8], grid: Grid, site: Site, visibility: Visibility, radius: float
+    plane: npt.NDArray[np.uint8], grid: Grid, site: Site, mismatch: bool, radius: float
 ) -> Mask:
     """Lung at the right depth from the chest wall (peripheral) or from an organ (central)."""
     lung = plane == Tissue.LUNG
@@ -254,9 +266,10 @@ def _lung_sites(
         lung, sampling=grid.spacing[1:], return_indices=True
     )
     beside = plane[tuple(nearest)]
-    central = (np.abs(grid.x) < 95.0)[None, :] & np.isin(beside, _ORGANS)
+    inner = (np.abs(grid.x) < 95.0)[None, :] & (grid.y > -45.0)[:, None]
+    central = inner & np.isin(beside, _ORGANS)
     peripheral = np.isin(beside, _SOFT_WALL) & (np.abs(grid.x) > 60.0)[None, :]
-    low, high = (0.55, 0.95) if visibility == "mismatch" else (0.45, 1.0)
+    low, high = (0.55, 0.95) if mismatch else (0.45, 1.0)
     deep = (depth > low * radius) & (depth < high * radius)
     wanted = lung & deep & (central if site == "central lung" else peripheral)
     for fallback in (wanted, lung & deep, lung & (depth > 0.7 * depth.max())):
@@ -267,7 +280,7 @@ def _lung_sites(
 
 def _other_sites(plane: npt.NDArray[np.uint8], grid: Grid, site: Site) -> Mask:
     x, y = np.abs(grid.x)[None, :], grid.y[:, None]
-    core = ndimage.binary_erosion(np.isin(plane, _HOSTS[site]), iterations=1)
+    core = ndimage.binary_erosion(np.isin(plane, _HOSTS[site]), iterations=2)
     if site == "node":
         wanted = core & (x < 42) & (y > -55) & (y < 40)
     elif site == "chest wall":

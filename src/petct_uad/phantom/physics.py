@@ -66,7 +66,9 @@ def make_ct(params: PhantomParams, patient: Patient) -> CtImage:
     masks = tuple(_lesion_mask(lesion, labels, grid) for lesion in patient.lesions)
     hu = ndimage.gaussian_filter(_pair_mean(hu), (0.25, 0.55, 0.55))
     hu += _ct_noise(rng, patient, slices)
-    origin = patient.to_ct_frame((float(slices.x[0]), float(slices.y[0]), float(slices.z[0])))
+    origin = _rounded(
+        patient.to_ct_frame((float(slices.x[0]), float(slices.y[0]), float(slices.z[0])))
+    )
     pixel = CT_FIELD_MM / params.ct_matrix
     voxels = np.clip(np.rint(hu), -1024, 3071).astype(np.float32)
     return CtImage(Volume(voxels, origin, (pixel, pixel, CT_SLICE_MM)), masks)
@@ -105,14 +107,15 @@ def deep_in_liver(patient: Patient) -> Vector | None:
     """The liver's deepest point inside the stack (anatomy coordinates), at least 15 mm deep."""
     top = patient.first_slice_mm + CT_SLICE_MM * (patient.ct_slices - 1)
     inside = (patient.grid.z >= patient.first_slice_mm + 5) & (patient.grid.z <= top - 5)
-    depth = ndimage.distance_transform_edt(
-        patient.labels == Tissue.LIVER, sampling=patient.grid.spacing
-    )
-    depth[~inside] = 0.0
+    liver = patient.labels == Tissue.LIVER
+    box = ndimage.find_objects(liver.astype(np.uint8))[0] if liver.any() else (slice(0, 1),) * 3
+    depth = ndimage.distance_transform_edt(liver[box], sampling=patient.grid.spacing)
+    depth[~inside[box[0]]] = 0.0
     k, j, i = np.unravel_index(int(np.argmax(depth)), depth.shape)
     if depth[k, j, i] < 15.0:
         return None
-    return float(patient.grid.x[i]), float(patient.grid.y[j]), float(patient.grid.z[k])
+    part = patient.grid.part(box)
+    return float(part.x[i]), float(part.y[j]), float(part.z[k])
 
 
 def _ct_grids(params: PhantomParams, patient: Patient) -> tuple[Grid, Grid]:
@@ -135,12 +138,13 @@ def _pair_mean(fine: Floats) -> Floats:
 
 def _attenuation(rng: np.random.Generator, patient: Patient, labels: Labels, grid: Grid) -> Floats:
     """HU with the textures of soft tissue, marrow and lung, and with the pulmonary vessels."""
+    # The tree is drawn first: so it does not depend on how many voxels there are.
+    segments = grow_vessels(rng, patient.anatomy.cavity_half_width)
     hu = patient.anatomy.tissues.hu_table()[labels]
     mottle = smooth_noise(rng, grid, 4.0)
     hu += np.array([_mottle_hu(t) for t in Tissue], dtype=np.float32)[labels] * mottle
     lung = labels == Tissue.LUNG
     dependent = np.broadcast_to((0.28 * grid.y)[None, :, None], grid.shape)
-    segments = grow_vessels(stream_of_vessels(patient), patient.anatomy.cavity_half_width)
     vessel = vessel_fraction(segments + _mismatch_vessels(patient), grid)
     hu += np.where(lung, dependent, 0.0)
     hu += np.where(lung, vessel * (38.0 - hu), 0.0)
@@ -151,11 +155,6 @@ def _mottle_hu(tissue: Tissue) -> float:
     if tissue in (Tissue.AIR, Tissue.COUCH_FOAM, Tissue.COUCH_SHELL, Tissue.AIRWAY):
         return 0.0
     return {Tissue.LUNG: 16.0, Tissue.MARROW: 34.0, Tissue.CORTEX: 60.0}.get(tissue, 5.0)
-
-
-def stream_of_vessels(patient: Patient) -> np.random.Generator:
-    """The vessels' own random stream, so that their number never shifts another draw."""
-    return np.random.default_rng([patient.plan.index, round(patient.anatomy.weight_kg * 10), 3])
 
 
 def _mismatch_vessels(patient: Patient) -> list[Segment]:
@@ -219,9 +218,14 @@ def _pet_geometry(
     low = patient.to_ct_frame((0.0, 0.0, patient.first_slice_mm - below))[2]
     covered = below + CT_SLICE_MM * (patient.ct_slices - 0.5)
     slices = int(np.ceil(covered / scanner.pet_slice_mm)) + 1
-    origin = (-half + float(dx), -half - float(dy), round(low, 2))
-    rounded = (round(origin[0], 4), round(origin[1], 4), origin[2])
-    return rounded, (slices, scanner.pet_matrix, scanner.pet_matrix)
+    origin = _rounded((-half + float(dx), -half - float(dy), low))
+    return origin, (slices, scanner.pet_matrix, scanner.pet_matrix)
+
+
+def _rounded(point: Vector) -> Vector:
+    """To the tenth of a micrometre, so that a header's decimal string holds it exactly."""
+    x, y, z = (round(value, 4) for value in point)
+    return x, y, z
 
 
 def _displaced(
@@ -244,7 +248,6 @@ def _displaced(
 def _value_at(volume: Floats, grid: Grid, point: Vector) -> float:
     start = (grid.z[0], grid.y[0], grid.x[0])
     index = [
-        [(p - float(s)) / step]
-        for p, s, step in zip(point[::-1], start, grid.spacing, strict=True)
+        [(p - float(s)) / step] for p, s, step in zip(point[::-1], start, grid.spacing, strict=True)
     ]
     return float(ndimage.map_coordinates(volume, index, order=1)[0])

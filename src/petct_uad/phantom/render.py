@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +30,7 @@ class Canvas:
         z, y, x = grid.z[:, None, None], grid.y[None, :, None], grid.x[None, None, :]
         shift = _warp(anatomy, x, y, z)
         self.x, self.y, self.z = x + shift[0], y + shift[1], z + shift[2]
+        self.outside, self.angle = self._cavity(anatomy)
 
     def paint(
         self,
@@ -52,6 +54,18 @@ class Canvas:
         if over:
             chosen = chosen & _is_any(labels, over)
         labels[chosen] = tissue
+
+    def _cavity(self, anatomy: Anatomy) -> tuple[Floats, Floats]:
+        """Distance outside the pleura (mm, along the radius), and angle from back to front."""
+        taper = 1.0 - 0.30 * np.clip((self.grid.z - 10.0) / 110.0, 0, 1)[:, None, None] ** 1.5
+        across = np.abs(self.x) / (anatomy.cavity_half_width * taper)
+        deep = np.abs(self.y) / (anatomy.cavity_half_depth * (0.4 + 0.6 * taper))
+        # A superellipse of exponent 2.5, through square roots, since powers are slow.
+        level = (across**2 * np.sqrt(across) + deep**2 * np.sqrt(deep)) ** np.float32(0.4)
+        radius = np.sqrt(self.x**2 + self.y**2)
+        distance = radius * (1.0 - 1.0 / np.maximum(level, np.float32(1e-3)))
+        angle = np.arctan2(np.abs(self.x), self.y)
+        return distance.astype(np.float32), angle.astype(np.float32)
 
 
 def render(anatomy: Anatomy, grid: Grid) -> Labels:
@@ -95,7 +109,7 @@ def _tube(
     radius: float,
     over: Sequence[Tissue] = (),
 ) -> None:
-    for start, end in zip(path[:-1], path[1:], strict=True):
+    for start, end in pairwise(path):
         middle = tuple((s + e) / 2 for s, e in zip(start, end, strict=True))
         reach = float(np.linalg.norm(np.subtract(end, start))) / 2 + radius
 
@@ -124,20 +138,9 @@ def _is_any(labels: Labels, tissues: Sequence[Tissue]) -> Mask:
     return np.asarray(table[labels])
 
 
-def _cavity_distance(canvas: Canvas, anatomy: Anatomy) -> tuple[Floats, Floats]:
-    """Radial distance outside the pleura (mm), and the angle from the spine to the sternum."""
-    taper = 1.0 - 0.30 * np.clip((canvas.grid.z - 10.0) / 110.0, 0, 1)[:, None, None] ** 1.5
-    x, y = canvas.x, canvas.y
-    across = np.abs(x) / (anatomy.cavity_half_width * taper)
-    deep = np.abs(y) / (anatomy.cavity_half_depth * (0.4 + 0.6 * taper))
-    level = (across**2.5 + deep**2.5) ** np.float32(1 / 2.5)
-    distance = np.hypot(x, y) * (1.0 - 1.0 / np.maximum(level, 1e-3))
-    return distance.astype(np.float32), np.arctan2(np.abs(x), y).astype(np.float32)
-
-
 def _body_wall(canvas: Canvas, anatomy: Anatomy) -> None:
     """Lung, pleura, ribs, muscle, fat and skin as shells around the thoracic cavity."""
-    distance, angle = _cavity_distance(canvas, anatomy)
+    distance, angle = canvas.outside, canvas.angle
     muscle, fat = _wall_thickness(canvas, anatomy, angle)
     surface = 11.0 + muscle + fat
     bounds = [distance < 0, distance < 11.0 + muscle, distance < surface - 2.0, distance < surface]
@@ -165,7 +168,8 @@ def _by_angle(angle: Floats, values: Sequence[float]) -> Floats:
     """Smooth values at 0 (back), 25, 60, 95, 125, 155 and 180 (front) degrees."""
     fine = np.linspace(0.0, np.pi, 181)
     smooth = PchipInterpolator(np.radians([0, 25, 60, 95, 125, 155, 180]), values)(fine)
-    return np.interp(angle, fine, ndimage.uniform_filter1d(smooth, 15)).astype(np.float32)
+    values_at = np.interp(angle, fine, ndimage.uniform_filter1d(smooth, 15))
+    return np.asarray(values_at, dtype=np.float32)
 
 
 def _fat_planes(canvas: Canvas, distance: Floats, angle: Floats, muscle: Floats) -> None:
@@ -197,7 +201,7 @@ def _sternum(canvas: Canvas, anatomy: Anatomy) -> None:
     for tissue, half in ((Tissue.CORTEX, (20.0, 7.0)), (Tissue.MARROW, (16.5, 4.2))):
 
         def inside(x: Floats, y: Floats, z: Floats, h: tuple[float, float] = half) -> Mask:
-            level = (x / h[0]) ** 4 + ((y - front) / h[1]) ** 2
+            level = ((x / h[0]) ** 2) ** 2 + ((y - front) / h[1]) ** 2
             return np.asarray((level < 1.0) & (z > -95.0))
 
         canvas.paint(tissue, inside)
@@ -267,8 +271,7 @@ def _abdomen(canvas: Canvas, anatomy: Anatomy) -> None:
     """Liver, stomach and spleen under the two domes of the diaphragm."""
     below = canvas.z - diaphragm_z(anatomy, canvas.x, canvas.y)
     inside = _is_any(canvas.labels, (Tissue.LUNG, Tissue.FAT)) & (below < 0)
-    distance, _ = _cavity_distance(canvas, anatomy)
-    inside &= distance < 0
+    inside &= canvas.outside < 0
     labels = canvas.labels
     labels[inside] = Tissue.FAT
     liver = inside & (below < -3.0) & (canvas.x < 34.0 - 0.35 * canvas.y) & (canvas.y < 52.0)

@@ -20,6 +20,7 @@ class Scanner:
     fwhm_mm: float  # of the reconstructed PET image
     counts_per_suv: float  # coincidences per voxel at SUVbw 1 that give a realistic noise
     bed_seconds: int
+    bed_mm: float  # axial length that one bed position sees
     pet_signed: bool
     ct_kernel: str
     ct_noise_hu: float
@@ -28,6 +29,7 @@ class Scanner:
     institution: str
     institution_address: str
     station: str
+    serial: str
 
 
 GE_DISCOVERY_STE = Scanner(
@@ -41,6 +43,7 @@ GE_DISCOVERY_STE = Scanner(
     fwhm_mm=6.5,
     counts_per_suv=14.0,
     bed_seconds=180,
+    bed_mm=157.0,
     pet_signed=True,
     ct_kernel="STANDARD",
     ct_noise_hu=15.0,
@@ -49,6 +52,7 @@ GE_DISCOVERY_STE = Scanner(
     institution="Northfield General Hospital",
     institution_address="12 Mill Lane, Northfield",
     station="CTPET01",
+    serial="400112",
 )
 
 BIOGRAPH_VISION = Scanner(
@@ -62,6 +66,7 @@ BIOGRAPH_VISION = Scanner(
     fwhm_mm=4.5,
     counts_per_suv=22.0,
     bed_seconds=120,
+    bed_mm=263.0,
     pet_signed=False,
     ct_kernel="B30f",
     ct_noise_hu=11.0,
@@ -70,6 +75,7 @@ BIOGRAPH_VISION = Scanner(
     institution="St. Aldhelm University Hospital",
     institution_address="Ringstrasse 40, Aldheim",
     station="CTAWP7301",
+    serial="13073",
 )
 
 SCANNERS = (GE_DISCOVERY_STE, BIOGRAPH_VISION)

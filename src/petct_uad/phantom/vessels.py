@@ -37,7 +37,8 @@ def grow_vessels(rng: np.random.Generator, cavity_half_width: float) -> list[Seg
         ):
             root: Vector = (side * start[0], float(start[1]), float(start[2]))
             direction = np.array([side * aim[0], aim[1], aim[2]]) / np.linalg.norm(aim)
-            _grow(rng, segments, root, direction, 5.6 * float(rng.uniform(0.85, 1.1)), reach)
+            radius = 5.6 * float(rng.uniform(0.85, 1.1))
+            _grow(rng, segments, root, direction, radius=radius, reach=reach)
     return segments
 
 
@@ -61,6 +62,7 @@ def _grow(
     segments: list[Segment],
     start: Vector,
     direction: _Direction,
+    *,
     radius: float,
     reach: float,
 ) -> None:
@@ -72,4 +74,5 @@ def _grow(
     for share, turn in ((rng.uniform(0.78, 0.86), 0.28), (rng.uniform(0.58, 0.7), 0.75)):
         if share * radius > _THINNEST_MM:
             bent = direction + turn * rng.standard_normal(3)
-            _grow(rng, segments, end, bent / np.linalg.norm(bent), share * radius, reach)
+            bent /= np.linalg.norm(bent)
+            _grow(rng, segments, end, bent, radius=share * radius, reach=reach)

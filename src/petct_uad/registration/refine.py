@@ -21,8 +21,10 @@ def refine_rigid(pair: ComparablePair, params: RegisterParams) -> RigidTransform
     fine, from the scanner's alignment. One thread, so that the same input gives the same bytes.
 
     Raises:
-        RegistrationError: the two images do not overlap enough to start.
+        RegistrationError: no body on the CT, or the images do not overlap enough to start.
     """
+    if not sitk.GetArrayViewFromImage(pair.body).any():
+        raise RegistrationError("no body is found on the CT, so there is nothing to refine on")
     transform = sitk.Euler3DTransform()
     transform.SetCenter(centroid_mm(pair.body))
     method = _method(pair.region, params)
@@ -40,9 +42,9 @@ def _method(region: sitk.Image, params: RegisterParams) -> sitk.ImageRegistratio
     method = sitk.ImageRegistrationMethod()
     method.SetNumberOfThreads(1)
     method.SetMetricAsMattesMutualInformation(params.histogram_bins)
-    # Random points lie between voxel centres, which spares the metric the ripple of the grid.
+    # ITK takes seed 0 for the wall clock. Random points lie between voxel centres, which spares the metric the ripple of the grid.
     method.SetMetricSamplingStrategy(method.RANDOM)
-    method.SetMetricSamplingPercentage(params.sampling_fraction, params.seed)
+    method.SetMetricSamplingPercentage(params.sampling_fraction, params.seed + 1)
     method.SetMetricFixedMask(region)
     method.SetInterpolator(sitk.sitkLinear)
     method.SetOptimizerAsRegularStepGradientDescent(

@@ -15,6 +15,7 @@ from petct_uad.lineage.record import Derivation, Entity
 from petct_uad.params import RegisterParams
 from petct_uad.registration.comparable import make_comparable
 from petct_uad.registration.grid import (
+    SliceRange,
     covered_slices,
     cut,
     resample_ct,
@@ -50,7 +51,7 @@ class RegisterPaths:
 
 @dataclass(frozen=True)
 class _Task:
-    study: StudyRow
+    study_id: str
     source: Path
     target: Path
     picture: Path
@@ -70,7 +71,7 @@ def register_studies(paths: RegisterPaths, params: RegisterParams) -> tuple[Deri
     with atomic_folder(paths.register / "volumes") as volumes, atomic_folder(paths.pictures) as art:
         tasks = [
             _Task(
-                study=study,
+                study_id=study.study_id,
                 source=paths.ingest / "volumes" / study.study_id,
                 target=volumes / study.study_id,
                 picture=art / f"{study.study_id}.png",
@@ -87,51 +88,59 @@ def register_studies(paths: RegisterPaths, params: RegisterParams) -> tuple[Deri
 def _register_study(task: _Task) -> RegistrationRow:
     """Register one study in a process of its own, and write its folder."""
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
-    study_id = task.study.study_id
     try:
         return _write_study(task)
     except RegistrationError as error:
-        raise RegistrationError(f"{study_id}: {error}") from error
+        raise RegistrationError(f"{task.study_id}: {error}") from error
 
 
 def _write_study(task: _Task) -> RegistrationRow:
     ct = _read(task.source / "ct.nii.gz", sitk.sitkInt16)
     pet = _read(task.source / "pet.nii.gz", sitk.sitkFloat32)
-    grid = target_grid(ct, task.params.spacing_mm)
-    ct_on_grid = resample_ct(ct, grid)
+    ct_on_grid = resample_ct(ct, target_grid(ct, task.params.spacing_mm))
     body = ct_body(ct_on_grid)
     covered = covered_slices(body, pet, RigidTransform())
     if not covered.count:
         raise RegistrationError(f"the PET covers none of the CT's {covered.total} slices")
     decision = _align(cut(ct, covered), pet, task.params)
     kept = covered_slices(body, pet, decision.transform)
-    final = cut(ct_on_grid, kept)
-    before = resample_pet(pet, final, RigidTransform())
-    after = resample_pet(pet, final, decision.transform)
-    task.target.mkdir(parents=True)
-    sitk.WriteImage(final, task.target / "ct.nii.gz")
-    sitk.WriteImage(after, task.target / "pet.nii.gz")
-    if (label := task.source / "label.nii.gz").is_file():
-        sitk.WriteImage(
-            resample_label(_read(label, sitk.sitkUInt8), final), task.target / "label.nii.gz"
-        )
-    decision.transform.write(task.target / "transform.json")
-    registered = RegisteredStudy(task.study.study_id, final, before, after, decision)
+    ct_on_grid = cut(ct_on_grid, kept)
+    registered = RegisteredStudy(
+        study_id=task.study_id,
+        ct=ct_on_grid,
+        before=resample_pet(pet, ct_on_grid, RigidTransform()),
+        after=resample_pet(pet, ct_on_grid, decision.transform),
+        decision=decision,
+    )
+    _write_volumes(task, registered)
     draw_registration(task.picture, registered)
-    ratio = suv_total_ratio(pet, after, decision.transform)
-    return _row(task.study.study_id, decision, ratio, kept.count, kept.cut)
+    ratio = suv_total_ratio(pet, registered.after, decision.transform)
+    return _row(task.study_id, decision, ratio, kept)
+
+
+def _write_volumes(task: _Task, registered: RegisteredStudy) -> None:
+    task.target.mkdir()
+    sitk.WriteImage(registered.ct, task.target / "ct.nii.gz")
+    sitk.WriteImage(registered.after, task.target / "pet.nii.gz")
+    source = task.source / "label.nii.gz"
+    if source.is_file():
+        label = resample_label(_read(source, sitk.sitkUInt8), registered.ct)
+        sitk.WriteImage(label, task.target / "label.nii.gz")
+    registered.decision.transform.write(task.target / "transform.json")
 
 
 def _align(ct: sitk.Image, pet: sitk.Image, params: RegisterParams) -> Decision:
+    """Refine the scanner's alignment if asked to; what cannot be refined stays as scanned."""
     pair = make_comparable(ct, pet)
     if params.refine == "none":
         return keep_identity(pair, "refinement is switched off (register.refine: none)", params)
-    return decide(pair, refine_rigid(pair, params), params)
+    try:
+        return decide(pair, refine_rigid(pair, params), params)
+    except RegistrationError as error:
+        return keep_identity(pair, str(error), params)
 
 
-def _row(
-    study_id: str, decision: Decision, suv_ratio: float, slices: int, slices_cut: int
-) -> RegistrationRow:
+def _row(study_id: str, decision: Decision, suv_ratio: float, kept: SliceRange) -> RegistrationRow:
     return RegistrationRow(
         study_id=study_id,
         accepted=decision.accepted,
@@ -143,8 +152,8 @@ def _row(
         displacement_median_mm=decision.displacement_median_mm,
         displacement_max_mm=decision.displacement_max_mm,
         suv_total_ratio=suv_ratio,
-        slices=slices,
-        slices_cut=slices_cut,
+        slices=kept.count,
+        slices_cut=kept.cut,
     )
 
 
@@ -158,20 +167,24 @@ def _read(path: Path, pixel_type: int) -> sitk.Image:
 
 def _derivations(paths: RegisterPaths, studies: list[StudyRow]) -> tuple[Derivation, ...]:
     found: list[Derivation] = []
-    everything: list[Entity] = [Entity.of_file(paths.ingest / "studies.csv")]
     for study in studies:
-        source = paths.ingest / "volumes" / study.study_id
-        target = paths.register / "volumes" / study.study_id
-        pair = [Entity.of_file(source / name) for name in ("ct.nii.gz", "pet.nii.gz")]
-        everything += pair
-        for name in ("ct.nii.gz", "pet.nii.gz", "transform.json"):
-            found.append(Derivation(Entity.of_file(target / name), tuple(pair)))
-        picture = paths.pictures / f"{study.study_id}.png"
-        found.append(Derivation(Entity.of_file(picture), tuple(pair)))
-        if (target / "label.nii.gz").is_file():
-            label = Entity.of_file(source / "label.nii.gz")
-            output = Entity.of_file(target / "label.nii.gz")
-            found.append(Derivation(output, (*pair, label)))
+        found += _study_derivations(paths, study.study_id)
+    sources = {source for item in found for source in item.inputs}
+    sources.add(Entity.of_file(paths.ingest / "studies.csv"))
     for table in (paths.register / "registration.csv", paths.metrics):
-        found.append(Derivation(Entity.of_file(table), tuple(everything)))
+        found.append(Derivation(Entity.of_file(table), tuple(sorted(sources))))
     return tuple(found)
+
+
+def _study_derivations(paths: RegisterPaths, study_id: str) -> list[Derivation]:
+    """Even the CT derives from both, since the PET decides which of its slices are kept."""
+    source = paths.ingest / "volumes" / study_id
+    target = paths.register / "volumes" / study_id
+    pair = tuple(Entity.of_file(source / name) for name in ("ct.nii.gz", "pet.nii.gz"))
+    outputs = [target / name for name in ("ct.nii.gz", "pet.nii.gz", "transform.json")]
+    outputs.append(paths.pictures / f"{study_id}.png")
+    found = [Derivation(Entity.of_file(output), pair) for output in outputs]
+    if (target / "label.nii.gz").is_file():
+        label = Entity.of_file(source / "label.nii.gz")
+        found.append(Derivation(Entity.of_file(target / "label.nii.gz"), (*pair, label)))
+    return found

@@ -83,8 +83,8 @@ def roc_figure(runs: Sequence[RunResults], lines: Sequence[Stroke]) -> str:
         figure, axes = _square("1 - specificity", "sensitivity")
         axes.plot([0, 1], [0, 1], color=_RULE, linewidth=1)
         for run, line in zip(runs, lines, strict=True):
-            x = [row.false_positive_rate for row in run.roc]
-            _curve(axes, x, [row.true_positive_rate for row in run.roc], line)
+            x = [row.fpr for row in run.roc]
+            _curve(axes, x, [row.tpr for row in run.roc], line)
         return _svg(figure, "ROC curves of all runs")
 
 

@@ -11,6 +11,14 @@ from petct_uad.dicom.tables import InstanceRow, RejectedRow, SeriesRow, StudyRow
 from petct_uad.files import read_table
 from petct_uad.slices.tables import ImageRow, SliceRow
 
+_INGEST = ("instances", "series", "studies", "rejected")
+
+
+def table_files(interim: Path, processed: Path) -> tuple[Path, ...]:
+    """The tables of ingest, split and preprocess, in the order of :class:`FlowTables`."""
+    ingest = (interim / "ingest" / f"{name}.csv" for name in _INGEST)
+    return (*ingest, interim / "split" / "slices.csv", processed / "index.csv")
+
 
 @dataclass(frozen=True)
 class FlowTables:
@@ -26,14 +34,14 @@ class FlowTables:
     @classmethod
     def read(cls, interim: Path, processed: Path) -> FlowTables:
         """Read them from ``data/interim/<dataset>`` and ``data/processed/<dataset>``."""
-        ingest = interim / "ingest"
+        files = table_files(interim, processed)
         return cls(
-            tuple(read_table(ingest / "instances.csv", InstanceRow)),
-            tuple(read_table(ingest / "series.csv", SeriesRow)),
-            tuple(read_table(ingest / "studies.csv", StudyRow)),
-            tuple(read_table(ingest / "rejected.csv", RejectedRow)),
-            tuple(read_table(interim / "split" / "slices.csv", SliceRow)),
-            tuple(read_table(processed / "index.csv", ImageRow)),
+            tuple(read_table(files[0], InstanceRow)),
+            tuple(read_table(files[1], SeriesRow)),
+            tuple(read_table(files[2], StudyRow)),
+            tuple(read_table(files[3], RejectedRow)),
+            tuple(read_table(files[4], SliceRow)),
+            tuple(read_table(files[5], ImageRow)),
         )
 
 

@@ -97,14 +97,14 @@ def read_validation(path: Path) -> Validation:
 
 
 def read_stage_runs(paths: Iterable[Path]) -> tuple[StageRun, ...]:
-    """Read the activity records of stages, in the order given."""
+    """Read the activity records of stages, in the order given; equal ones once."""
     runs = []
     for path in paths:
         content = _read(path)
         params = tuple(Figure(*pair) for pair in _flatten(content["params"]))
         packages = tuple(Figure(*pair) for pair in sorted(content["packages"].items()))
         runs.append(StageRun(content["stage"], content["source_sha256"], params, packages))
-    return tuple(runs)
+    return tuple(dict.fromkeys(runs))
 
 
 def pictures_flagged_first(folder: Path, flagged: Sequence[Flag], most: int) -> tuple[Path, ...]:

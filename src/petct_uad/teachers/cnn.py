@@ -16,7 +16,6 @@ class CnnTeacher(nn.Module):
     """Stem and blocks of an ImageNet CNN, without its classifier; never trained.
 
     Attributes:
-        sha256: of the weights, for configuration and lineage.
         channels: of the output of each block, in order.
         strides: of the same.
     """
@@ -30,7 +29,6 @@ class CnnTeacher(nn.Module):
         self.register_buffer("std", torch.tensor(config["std"])[:, None, None], persistent=False)
         self.mean: Tensor
         self.std: Tensor
-        self.sha256 = state_sha256(self)
         self.requires_grad_(False).eval()
         probe = self.block_outputs(torch.zeros(1, 1, 64, 64))
         self.channels = tuple(output.shape[1] for output in probe)
@@ -44,6 +42,11 @@ class CnnTeacher(nn.Module):
             TeacherError: the weights are missing or do not fit, or the network is no CNN.
         """
         return cls(load_network(params))
+
+    @property
+    def sha256(self) -> str:
+        """Of the weights, for configuration and lineage."""
+        return state_sha256(self)
 
     def train(self, mode: bool = True) -> Self:
         """Stay in evaluation mode: batch statistics of the teacher are frozen."""

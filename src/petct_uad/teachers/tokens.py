@@ -23,12 +23,15 @@ class TokenTeacher(nn.Module, ABC):
     Attributes:
         width: d, the length of a token.
         grid: side of the square token grid, so N = grid².
-        sha256: of the network's weights, for configuration and lineage.
     """
 
     width: int
     grid: int
-    sha256: str
+
+    @property
+    @abstractmethod
+    def sha256(self) -> str:
+        """Of the network's weights, for configuration and lineage."""
 
     @abstractmethod
     def tokens(self, images: Tensor) -> Tensor:
@@ -51,11 +54,14 @@ class CnnTokens(TokenTeacher):
         self.teacher = teacher
         self.width = width
         self.grid = image_size_px // 16
-        self.sha256 = teacher.sha256
         self.first = teacher.strides.index(8)
         channels = teacher.channels[self.first : self.first + LEVELS]
         self.projections = nn.ParameterList(_orthogonal(count, width) for count in channels)
         self.requires_grad_(False)
+
+    @property
+    def sha256(self) -> str:  # noqa: D102
+        return self.teacher.sha256
 
     @torch.no_grad()
     def tokens(self, images: Tensor) -> Tensor:  # noqa: D102
@@ -92,7 +98,10 @@ class VitTokens(TokenTeacher):
         self.register_buffer("std", torch.tensor(config["std"])[:, None, None], persistent=False)
         self.mean: Tensor
         self.std: Tensor
-        self.sha256 = state_sha256(network)
+
+    @property
+    def sha256(self) -> str:  # noqa: D102
+        return state_sha256(self.network)
 
     @torch.no_grad()
     def tokens(self, images: Tensor) -> Tensor:  # noqa: D102

@@ -193,7 +193,9 @@ class GlobalFusionRefinement(nn.Module):
             return z
         branches, batch, tokens, width = z.shape
         side = round(tokens**0.5)
-        refined = self.scan(self.scan_norm(z).view(branches, batch, side, side, width))  # Eqs. 7-8
+        refined: Tensor = self.scan(
+            self.scan_norm(z).view(branches, batch, side, side, width)
+        )  # Eqs. 7-8
         return z + refined.view(z.shape)  # Eq. 9
 
 

@@ -111,8 +111,9 @@ class Patchcore(FittedModel):
         nearest, index = torch.cdist(patches, self.memory_bank).min(1)
         if support.shape[1] == 1:
             return nearest
-        away = torch.linalg.norm(self.memory_bank[support[index]] - patches[:, None], dim=-1)
-        return (1 - away.softmax(1)[:, 0]) * nearest
+        away = (self.memory_bank[support[index]] - patches[:, None]).square().sum(-1).sqrt()
+        weight = 1 - away.softmax(1)[:, 0]
+        return weight * nearest
 
     def _coverage(self, train: Tensor, held_out: Tensor) -> list[FitPoint]:
         sizes = torch.linspace(1, len(self.memory_bank), _CURVE_POINTS).round().int().tolist()

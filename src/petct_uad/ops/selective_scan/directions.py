@@ -19,3 +19,8 @@ def cross_scan_order(height: int, width: int, device: torch.device) -> Tensor:
     rows = torch.arange(height * width, device=device)
     columns = rows.view(height, width).T.reshape(-1)
     return torch.stack([rows, columns, rows.flip(0), columns.flip(0)])
+
+
+def visit(tokens: Tensor, order: Tensor) -> Tensor:
+    """(P, K, B, L, F) tokens, those of direction k in the sequence ``order[k]``."""
+    return tokens.gather(3, order[None, :, None, :, None].expand_as(tokens))

@@ -6,8 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from petct_uad.ops.selective_scan.directions import visit
 
-def selective_scan_reference(
+
+def selective_scan_reference(  # noqa: PLR0917
     u: Tensor,
     delta: Tensor,
     delta_bias: Tensor,
@@ -18,20 +20,14 @@ def selective_scan_reference(
     order: Tensor,
 ) -> Tensor:
     """Step through the recurrence; shapes are those of ``scan.selective_scan``."""
-    dt = F.softplus(_visit(delta + delta_bias[:, :, None, None], order))  # (P, K, B, L, E)
-    x = _visit(u[:, None].expand_as(delta), order)
-    states = _states(dt, dt * x, a, _visit(b.permute(0, 3, 1, 2, 4), order))
-    read = _visit(c.permute(0, 3, 1, 2, 4), order).unbind(3)
+    dt = F.softplus(visit(delta + delta_bias[:, :, None, None], order))  # (P, K, B, L, E)
+    x = visit(u[:, None].expand_as(delta), order)
+    states = _states(dt, dt * x, a, visit(b.permute(0, 3, 1, 2, 4), order))
+    read = visit(c.permute(0, 3, 1, 2, 4), order).unbind(3)
     # einsum reads each state at once; a product and a sum would hold N copies of the output.
     outputs = [torch.einsum("pkbn,pkbne->pkbe", r, h) for r, h in zip(read, states, strict=True)]
     y = torch.stack(outputs, dim=3) + d[:, :, None, None] * x
-    return _visit(y, order.argsort(dim=1)).sum(dim=1)
-
-
-def _visit(tokens: Tensor, order: Tensor) -> Tensor:
-    """(P, K, B, L, F) tokens, those of direction k in the sequence ``order[k]``."""
-    index = order[None, :, None, :, None].expand_as(tokens)
-    return tokens.gather(3, index)
+    return visit(y, order.argsort(dim=1)).sum(dim=1)
 
 
 def _states(dt: Tensor, dx: Tensor, a: Tensor, b: Tensor) -> list[Tensor]:

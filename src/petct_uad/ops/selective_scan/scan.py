@@ -7,6 +7,7 @@ or transposed copy of the tokens is ever made.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from importlib.util import find_spec
 from typing import Literal
@@ -21,8 +22,11 @@ from petct_uad.params import ScanBackend
 
 ResolvedBackend = Literal["reference", "numba", "cuda"]
 
+_NUMBA_ADVICE = "pip install numba"
+_CUDA_ADVICE = "pip install --no-build-isolation '.[gpu]' on a machine with nvcc and a CUDA torch"
 
-def selective_scan(
+
+def selective_scan(  # noqa: PLR0917
     u: Tensor,
     delta: Tensor,
     delta_bias: Tensor,
@@ -59,12 +63,61 @@ def selective_scan(
     Raises:
         ParamsError: the backend asked for cannot run here.
     """
-    name = resolve_backend(backend, u.device, u.dtype)
-    return selective_scan_reference(u, delta, delta_bias, a, b, c, d, order)
+    scan = _implementation(resolve_backend(backend, u.device, u.dtype))
+    return scan(u, delta, delta_bias, a, b, c, d, order)
 
 
 def resolve_backend(
     backend: ScanBackend, device: torch.device, dtype: torch.dtype = torch.float32
 ) -> ResolvedBackend:
-    """Which implementation runs on ``device``, for the record of a run."""
-    return "reference"
+    """The implementation that ``backend`` means for tensors on ``device``, for a run's record.
+
+    ``auto`` takes the fast one of the device where it is installed, else the reference, and says
+    once how to get the fast one.
+
+    Raises:
+        ParamsError: a backend was asked for by name and cannot run here.
+    """
+    if backend == "reference":
+        return "reference"
+    fast: ResolvedBackend = "cuda" if device.type == "cuda" else "numba"
+    if backend not in {"auto", fast}:
+        raise ParamsError(
+            f"selective scan: backend {backend!r} does not run on {device.type} tensors; "
+            f"expected 'auto', 'reference' or {fast!r}"
+        )
+    missing = _missing(fast)
+    if missing is None and dtype == torch.float32:
+        return fast
+    reason = missing or f"{fast} takes float32 only, got {dtype}"
+    if backend == "auto":
+        _say_once(f"selective scan: using the slow PyTorch reference: {reason}")
+        return "reference"
+    raise ParamsError(f"selective scan: backend {backend!r} cannot run here: {reason}")
+
+
+def _implementation(name: ResolvedBackend) -> Callable[..., Tensor]:
+    if name == "numba":
+        from petct_uad.ops.selective_scan.numba_cpu import selective_scan_numba
+
+        return selective_scan_numba
+    if name == "cuda":
+        from petct_uad.ops.selective_scan.cuda import selective_scan_cuda
+
+        return selective_scan_cuda
+    return selective_scan_reference
+
+
+@cache
+def _missing(backend: ResolvedBackend) -> str | None:
+    """What to install before ``backend`` can run, if anything."""
+    if backend == "numba":
+        return None if find_spec("numba") else f"numba is not installed ({_NUMBA_ADVICE})"
+    if find_spec("mamba_ssm") and torch.cuda.is_available():
+        return None
+    return f"mamba-ssm is not installed ({_CUDA_ADVICE})"
+
+
+@cache
+def _say_once(message: str) -> None:
+    console.print(message, markup=False)

@@ -6,21 +6,28 @@ took two to three times as long. No fast-math flag but ``contract`` (fused multi
 the order of every sum is the one written.
 """
 
+# Numba infers the types of compiled functions, and its decorators have none.
+# mypy: disable-error-code="misc, untyped-decorator, import-untyped"
+
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import torch
 from llvmlite import ir
-from numba import njit, types
+from numba import get_num_threads, njit, set_num_threads, types
 from numba.extending import intrinsic, models, register_model
 
 LANES = 16
 _VECTOR = ir.VectorType(ir.FloatType(), LANES)
 _INTEGERS = ir.VectorType(ir.IntType(32), LANES)
 _FUSED = ("contract",)
-_CALLS = {"error_model": "numpy", "fastmath": {"contract"}}
+_MOST_THREADS = get_num_threads()
+# Options of a function that kernels call, and of a kernel, which is kept on disk.
+COMPILE: dict[str, Any] = {"error_model": "numpy", "nogil": True}
+KERNEL: dict[str, Any] = {**COMPILE, "parallel": True, "cache": True}
 
 
 class Vector(types.Type):
@@ -133,13 +140,13 @@ def lane_sum(typing: Any, value: Any) -> Any:
     return types.float32(vector), generate
 
 
-@njit(**_CALLS)
+@njit(**COMPILE)
 def constant(value: float) -> Any:
     """A Python number in all lanes."""
     return splat(np.float32(value))
 
 
-@njit(**_CALLS)
+@njit(**COMPILE)
 def exp2(x: Any) -> Any:
     """Two to the power of x, for x <= 127; relative error below 8e-8, underflow ends at 2**-126.
 
@@ -157,18 +164,19 @@ def exp2(x: Any) -> Any:
     return _scale_by_power(fma(p, r, constant(1.0)), shifted)
 
 
-@njit(**_CALLS)
+@njit(**COMPILE)
 def exp_minus_abs(x: Any) -> Any:
     """exp(-|x|)."""
     negated = sub(constant(0.0), x)
     return exp2(mul(sub(constant(0.0), largest(x, negated)), constant(1.4426950408889634)))
 
 
-@njit(**_CALLS)
+@njit(**COMPILE)
 def softplus(x: Any) -> Any:
-    """log(1 + exp(x)) = max(x, 0) + log1p(z), z = exp(-|x|), where log1p(z) = 2 artanh(z / (2 + z)).
+    """log(1 + exp(x)) = max(x, 0) + log1p(z), where z = exp(-|x|).
 
-    The series of artanh is cut after s**15, where s <= 1/3: the rest is below 1e-8.
+    log1p(z) = 2 artanh(s) with s = z / (2 + z) <= 1/3, whose series is cut after s**15: the rest
+    is below 1e-8.
     """
     z = exp_minus_abs(x)
     s = div(z, add(z, constant(2.0)))
@@ -183,7 +191,7 @@ def softplus(x: Any) -> Any:
     return add(largest(x, constant(0.0)), log1p)
 
 
-@njit(**_CALLS)
+@njit(**COMPILE)
 def sigmoid(x: Any) -> Any:
     """1 / (1 + exp(-x)), without overflow: z / (1 + z) below zero."""
     z = exp_minus_abs(x)
@@ -197,3 +205,19 @@ def _select(builder: Any, x: Any, negative: Any, other: Any) -> Any:
 
 
 _where_negative = _lanewise(_select, 3)
+
+
+def run_kernel(kernel: Callable[..., None], tasks: int, *arguments: Any) -> None:
+    """Call a kernel with the memory of tensors, on as many threads as torch may use."""
+    set_num_threads(min(torch.get_num_threads(), _MOST_THREADS))
+    kernel(tasks, *(_memory(argument) for argument in arguments))
+
+
+def _memory(argument: Any) -> Any:
+    """Tensors as arrays, also inside a (named) tuple; anything else as it is."""
+    if isinstance(argument, torch.Tensor):
+        return argument.numpy()
+    if isinstance(argument, tuple):
+        items = [_memory(item) for item in argument]
+        return argument._make(items) if hasattr(argument, "_make") else tuple(items)
+    return argument

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from petct_uad.ops.selective_scan.blocks import (
+    depthwise_conv_silu_reference,
+    gated_norm_reference,
+)
 from petct_uad.ops.selective_scan.directions import DIRECTIONS, cross_scan_order
-from petct_uad.ops.selective_scan.scan import selective_scan
+from petct_uad.ops.selective_scan.scan import resolve_backend, selective_scan
 from petct_uad.params import ScanBackend
 
 
@@ -44,41 +48,48 @@ class SS2D(nn.Module):
         self.dt_bias = nn.Parameter(_initial_dt_bias(*groups, inner))
         self.a_log = nn.Parameter(_initial_a_log(*groups, state, inner))
         self.d = nn.Parameter(torch.ones(*groups, inner))
-        self.norm_weight = nn.Parameter(torch.ones(branches, 1, inner))
-        self.norm_bias = nn.Parameter(torch.zeros(branches, 1, inner))
+        self.norm_weight = nn.Parameter(torch.ones(branches, inner))
+        self.norm_bias = nn.Parameter(torch.zeros(branches, inner))
         self.out_proj = _linear(branches, inner, dim, fan_in=inner)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(branches, B, H, W, dim) to the same shape."""
         branches, batch, height, width, dim = tokens.shape
-        flat = tokens.reshape(branches, -1, dim)
-        x, z = torch.bmm(flat, self.in_proj).split(self.inner, dim=-1)  # (P, B L, E) each
-        x = self._convolve(x.unflatten(1, (batch, height, width)))
-        y = self._scan(x.view(branches, batch, height * width, self.inner), height, width)
-        y = F.layer_norm(y.view(branches, -1, self.inner), (self.inner,))
-        y = torch.addcmul(self.norm_bias, y, self.norm_weight) * F.silu(z)
-        return torch.bmm(y, self.out_proj).view(branches, batch, height, width, dim)
-
-    def _convolve(self, x: Tensor) -> Tensor:
-        """SiLU of the 3x3 depthwise convolution: (P, B, H, W, E) to the same."""
-        branches, _, height, width, inner = x.shape
-        planes = x.permute(1, 0, 4, 2, 3).reshape(-1, branches * inner, height, width)
-        kernel = self.conv_weight.permute(0, 3, 1, 2).reshape(-1, 1, 3, 3)
-        planes = F.conv2d(
-            planes, kernel, self.conv_bias.flatten(), padding=1, groups=branches * inner
-        )
-        return F.silu(planes).unflatten(1, (branches, inner)).permute(1, 0, 3, 4, 2).contiguous()
+        inner_shape = (branches, batch, height, width, self.inner)
+        convolve, gated_norm = self._blocks(tokens)
+        mixed = torch.bmm(tokens.reshape(branches, -1, dim), self.in_proj)
+        x, z = torch.split(mixed, self.inner, dim=-1)  # (P, B L, E) each
+        x = convolve(x.view(inner_shape), self.conv_weight, self.conv_bias)
+        y = self._scan(x.view(branches, batch, -1, self.inner), height, width)
+        y = gated_norm(y.view(inner_shape), z.view(inner_shape), self.norm_weight, self.norm_bias)
+        return torch.bmm(y.view(branches, -1, self.inner), self.out_proj).view(tokens.shape)
 
     def _scan(self, x: Tensor, height: int, width: int) -> Tensor:
-        """Input-dependent scan: (P, B, L, E) to the same."""
+        """Scan with weights that depend on the input: (P, B, L, E) to the same."""
         branches, batch, length, inner = x.shape
         mixed = torch.bmm(x.view(branches, -1, inner), self.x_proj)
         mixed = mixed.view(branches, batch, length, DIRECTIONS, -1)
-        low_rank, b, c = mixed.split([self.rank, self.state, self.state], dim=-1)
-        delta = torch.einsum("pblkr,pkre->pkble", low_rank, self.dt_proj)
+        low_rank, b, c = torch.split(mixed, [self.rank, self.state, self.state], dim=-1)
+        # (P K, B L, R) times (P K, R, E), so that delta comes out as the scan reads it.
+        low_rank = low_rank.permute(0, 3, 1, 2, 4).reshape(branches * DIRECTIONS, -1, self.rank)
+        delta = torch.bmm(low_rank, self.dt_proj.flatten(0, 1))
+        delta = delta.view(branches, DIRECTIONS, batch, length, inner)
         order = cross_scan_order(height, width, x.device)
-        a = -self.a_log.exp()
-        return selective_scan(x, delta, self.dt_bias, a, b, c, self.d, order, backend=self.backend)
+        rates = -self.a_log.exp()
+        return selective_scan(
+            x, delta, self.dt_bias, rates, b, c, self.d, order, backend=self.backend
+        )
+
+    def _blocks(self, tokens: Tensor) -> tuple[Callable[..., Tensor], Callable[..., Tensor]]:
+        """Convolution and gated norm, compiled where the scan is."""
+        if resolve_backend(self.backend, tokens.device, tokens.dtype) != "numba" or self.inner % 16:
+            return depthwise_conv_silu_reference, gated_norm_reference
+        from petct_uad.ops.selective_scan.numba_blocks import (
+            depthwise_conv_silu_numba,
+            gated_norm_numba,
+        )
+
+        return depthwise_conv_silu_numba, gated_norm_numba
 
 
 def _linear(*shape: int, fan_in: int) -> nn.Parameter:

@@ -1,0 +1,175 @@
+"""Any tree of DICOM files to paired CT (HU) and PET (SUVbw) volumes with lesion masks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from petct_uad.console import console, map_in_processes
+from petct_uad.dicom.index import index_files, rejected_row
+from petct_uad.dicom.series import Study, group_studies, refuse_mixed_patients
+from petct_uad.dicom.study import StudyResult, StudyTask, ingest_study
+from petct_uad.dicom.tables import InstanceRow, RejectedRow, SeriesRow, StudyRow
+from petct_uad.errors import DatasetError, PairingError
+from petct_uad.files import sha256_file, write_table
+from petct_uad.lineage.record import Derivation, Entity
+from petct_uad.params import IngestParams
+
+_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Ingested:
+    """The four tables, as written."""
+
+    instances: tuple[InstanceRow, ...]
+    series: tuple[SeriesRow, ...]
+    studies: tuple[StudyRow, ...]
+    rejected: tuple[RejectedRow, ...]
+
+
+def ingest_dataset(raw: Path, out: Path, params: IngestParams) -> Ingested:
+    """Read every DICOM file below ``raw``; write volumes and the tables of ``dicom.tables``.
+
+    Args:
+        raw: any folder tree; the names of folders and files mean nothing.
+        out: an empty folder that receives ``volumes/`` and the four tables.
+
+    Raises:
+        DatasetError: ``raw`` is missing or empty, nothing in it is usable, no name in any label
+            object matches ``label_roi``, or something was refused and ``on_reject`` is ``stop``.
+    """
+    _check_there(raw)
+    index = index_files(raw, params.workers)
+    grouped, mixed_series = group_studies(index.headers)
+    studies, mixed_patients = refuse_mixed_patients(grouped)
+    refused = [*index.rejected, *mixed_series, *mixed_patients]
+    _maybe_stop(refused, params)
+    with_images = [study for study in studies if study.of("CT", "PT")]
+    tasks = [StudyTask(raw, out / "volumes", study, params) for study in with_images]
+    results = map_in_processes(ingest_study, tasks, "reading studies", params.workers)
+    refused += [row for result in results for row in result.rejected]
+    refused += [_label_alone(study) for study in studies if not study.of("CT", "PT")]
+    _maybe_stop(refused, params)
+    ingested = _tables(results, refused)
+    _check_usable(raw, ingested, results, params)
+    _write_tables(out, ingested)
+    _say(ingested)
+    return ingested
+
+
+def derivations(ingested: Ingested, folder: Path, home: Path) -> list[Derivation]:
+    """Each volume from the DICOM instances that it was made of.
+
+    Args:
+        folder: where the files lie now.
+        home: where they will lie, relative to the repository's root; their entities' path.
+    """
+    tables = ["series.csv", "studies.csv", "rejected.csv"]
+    instances = tuple(_entity(row) for row in ingested.instances)
+    index = Entity(f"file:{home.as_posix()}/instances.csv", sha256_file(folder / "instances.csv"))
+    found = [Derivation(index, instances)]
+    found += [Derivation(_written(folder, home, name), (index,)) for name in tables]
+    for study in ingested.studies:
+        found += _study_derivations(study, ingested.instances, folder, home)
+    return found
+
+
+def _study_derivations(
+    study: StudyRow, instances: Sequence[InstanceRow], folder: Path, home: Path
+) -> list[Derivation]:
+    roles = {"ct": ["ct"], "pet": ["pet"], "label": ["label", "ct"]}
+    found = []
+    for name, sources in roles.items():
+        file = f"volumes/{study.study_id}/{name}.nii.gz"
+        if (folder / file).is_file():
+            rows = [r for r in instances if r.study_id == study.study_id and r.role in sources]
+            found.append(Derivation(_written(folder, home, file), tuple(map(_entity, rows))))
+    return found
+
+
+def _entity(row: InstanceRow) -> Entity:
+    return Entity(f"instance:{row.sop_instance_uid}", row.sha256)
+
+
+def _written(folder: Path, home: Path, name: str) -> Entity:
+    return Entity(f"file:{(home / name).as_posix()}", sha256_file(folder / name))
+
+
+def _check_there(raw: Path) -> None:
+    if not raw.is_dir() or not any(raw.iterdir()):
+        raise DatasetError(
+            f"{raw}: no such data set, or it is empty. Bring one in with "
+            f"`petct add {raw.name} FOLDER`, or set `dataset: phantom` in params.yaml and run "
+            "`dvc repro`, which makes the phantom."
+        )
+
+
+def _label_alone(study: Study) -> RejectedRow:
+    return rejected_row(
+        PairingError(
+            study.uid,
+            found=f"a label object of patient {study.patient} without its images",
+            expected="the CT and PET that it was drawn on",
+            advice="Add the images, or remove the label object.",
+        )
+    )
+
+
+def _tables(results: Sequence[StudyResult], refused: Sequence[RejectedRow]) -> Ingested:
+    return Ingested(
+        instances=tuple(sorted(row for result in results for row in result.instances)),
+        series=tuple(sorted(row for result in results for row in result.series)),
+        studies=tuple(sorted(result.row for result in results if result.row is not None)),
+        rejected=tuple(sorted(set(refused))),
+    )
+
+
+def _maybe_stop(refused: Sequence[RejectedRow], params: IngestParams) -> None:
+    if refused and params.on_reject == "stop":
+        raise DatasetError(
+            f"{len(refused)} inputs were refused and ingest.on_reject is stop:\n{_shown(refused)}"
+        )
+
+
+def _check_usable(
+    raw: Path, ingested: Ingested, results: Sequence[StudyResult], params: IngestParams
+) -> None:
+    if not ingested.studies:
+        raise DatasetError(
+            f"{raw}: no study with a usable CT and PET among {len(ingested.instances)} DICOM files "
+            f"that could be read. What was refused:\n{_shown(ingested.rejected)}\n"
+            "Correct these, or add other data with `petct add`."
+        )
+    passed_over = sorted({name for result in results for name in result.passed_over})
+    labelled = [study for study in ingested.studies if study.label_kind != "none"]
+    if passed_over and all(study.lesion_kind == "none" for study in labelled):
+        raise DatasetError(
+            f"ingest.label_roi {params.label_roi!r} matches none of the names in the label "
+            f"objects: {', '.join(passed_over)}. Every lesion would count as normal."
+        )
+
+
+def _shown(rows: Sequence[RejectedRow]) -> str:
+    lines = [
+        f"  {r.subject}: {r.code}: found {r.found}; expected {r.expected}. {r.advice}"
+        for r in sorted(rows)[:_SHOWN]
+    ]
+    more = len(rows) - len(lines)
+    return "\n".join([*lines, *([f"  and {more} more"] if more > 0 else [])])
+
+
+def _write_tables(out: Path, ingested: Ingested) -> None:
+    write_table(out / "instances.csv", InstanceRow, ingested.instances)
+    write_table(out / "series.csv", SeriesRow, ingested.series)
+    write_table(out / "studies.csv", StudyRow, ingested.studies)
+    write_table(out / "rejected.csv", RejectedRow, ingested.rejected)
+
+
+def _say(ingested: Ingested) -> None:
+    noted = sum(bool(study.notes) for study in ingested.studies)
+    console.print(
+        f"{len(ingested.studies)} studies from {len(ingested.instances)} DICOM files; "
+        f"{noted} with notes (studies.csv), {len(ingested.rejected)} refusals (rejected.csv)"
+    )

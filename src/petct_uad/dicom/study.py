@@ -1,0 +1,316 @@
+"""One study from its files to its volumes: the work of one process."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from petct_uad.dicom.geometry import Stack, overlap_mm, stack_slices
+from petct_uad.dicom.index import Header, rejected_row
+from petct_uad.dicom.labels import Label, choose_labels, read_label
+from petct_uad.dicom.series import (
+    Series,
+    Study,
+    rank_ct,
+    rank_pet,
+    same_frame,
+    scanner_name,
+    slices_within,
+    why_no_volume,
+)
+from petct_uad.dicom.tables import InstanceRow, RejectedRow, SeriesRow, StudyRow
+from petct_uad.dicom.volumes import Volume, read_ct, read_pet
+from petct_uad.errors import PairingError, RejectedInputError
+from petct_uad.params import IngestParams
+
+
+@dataclass(frozen=True)
+class StudyTask:
+    """What a worker process gets."""
+
+    raw: Path
+    volumes: Path  # the folder that receives <study_id>/*.nii.gz
+    study: Study
+    params: IngestParams
+
+
+@dataclass(frozen=True)
+class StudyResult:
+    """What it hands back; ``row`` is None where the study is refused."""
+
+    row: StudyRow | None
+    series: tuple[SeriesRow, ...]
+    instances: tuple[InstanceRow, ...]
+    rejected: tuple[RejectedRow, ...]
+    passed_over: tuple[str, ...]  # names in label objects that are no lesion by ingest.label_roi
+
+
+@dataclass(frozen=True)
+class _Use:
+    role: str
+    reason: str
+
+
+@dataclass
+class _Log:
+    """What is learnt about each series on the way, even when the study is refused in the end."""
+
+    uses: dict[str, _Use] = field(default_factory=dict)
+    stacks: dict[str, Stack] = field(default_factory=dict)
+    rejected: list[RejectedRow] = field(default_factory=list)
+
+    def refuse(self, uid: str, error: RejectedInputError) -> None:
+        self.uses[uid] = _Use("unused", f"refused ({error.code}): {error.found}")
+        self.rejected.append(rejected_row(error))
+
+
+@dataclass(frozen=True)
+class _Images:
+    ct: Volume
+    pet: Volume
+    label: Label | None
+
+
+def study_id(study: Study) -> str:
+    """``<PatientID>_<8 hex digits>``, safe as a folder name; see docs/contracts.md."""
+    digest = hashlib.sha256(study.uid.encode()).hexdigest()[:8]
+    return f"{re.sub(r'[^A-Za-z0-9_-]', '-', study.patient)}_{digest}"
+
+
+def ingest_study(task: StudyTask) -> StudyResult:
+    """Choose, read and write one study's CT, PET and label; refusals come back as rows."""
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+    log = _Log()
+    try:
+        images = _read(task, log)
+    except RejectedInputError as error:
+        log.rejected.append(rejected_row(error))
+        return _refused(task.study, log, error)
+    _write(task.volumes / study_id(task.study), images)
+    return _accepted(task.study, log, images)
+
+
+def _read(task: StudyTask, log: _Log) -> _Images:
+    pets = rank_pet(_stacks(task, "PT", log))
+    pet = _first_readable(task, pets, read_pet, "pet", log)
+    cts = rank_ct(_overlapping(_stacks(task, "CT", log), pet.stack, log), pet.stack)
+    ct = _first_readable(task, cts, read_ct, "ct", log)
+    return _Images(ct, pet, _label(task, ct.stack, pet.stack, log))
+
+
+def _stacks(task: StudyTask, modality: str, log: _Log) -> list[Stack]:
+    stacks = []
+    for series in task.study.of(modality):
+        unfit = why_no_volume(series)
+        log.uses[series.uid] = _Use("unused", unfit or "not chosen")
+        if unfit:
+            continue
+        try:
+            stack = stack_slices(series.headers, task.params.max_gap_mm)
+        except RejectedInputError as error:
+            log.refuse(series.uid, error)
+        else:
+            log.stacks[series.uid] = stack
+            stacks.append(stack)
+    return stacks
+
+
+def _overlapping(stacks: Sequence[Stack], pet: Stack, log: _Log) -> list[Stack]:
+    found = []
+    for stack in stacks:
+        if (overlap_mm(stack.grid, pet.grid) > 0).all() and slices_within(stack, pet):
+            found.append(stack)
+        else:
+            log.uses[_uid(stack)] = _Use("unused", "does not overlap the PET")
+    return found
+
+
+def _first_readable(
+    task: StudyTask,
+    stacks: Sequence[Stack],
+    read: Callable[[Path, Stack], Volume],
+    role: str,
+    log: _Log,
+) -> Volume:
+    """The best series that can be read; those that cannot are refused by name."""
+    for place, stack in enumerate(stacks):
+        try:
+            volume = read(task.raw, stack)
+        except RejectedInputError as error:
+            log.refuse(_uid(stack), error)
+            continue
+        log.uses[_uid(stack)] = _Use(role, _why_chosen(stack, role, len(stacks), place))
+        return volume
+    raise _no_partner(task.study, role, log)
+
+
+def _why_chosen(stack: Stack, role: str, candidates: int, place: int) -> str:
+    if candidates == 1:
+        return f"the only usable {role.upper()}"
+    if place:
+        return "the best of those that could be read"
+    if role == "ct":
+        return f"best of {candidates}: frame of reference, then slices over the PET, then ORIGINAL"
+    corrected = "ATTN" in stack.headers[0].corrected_image
+    return f"best of {candidates}: {'attenuation corrected' if corrected else 'most slices'}"
+
+
+def _no_partner(study: Study, role: str, log: _Log) -> PairingError:
+    modality = {"ct": "CT", "pet": "PT"}[role]
+    reasons = [log.uses[series.uid].reason for series in study.of(modality)]
+    return PairingError(
+        study.uid,
+        found=f"no usable {role.upper()} for patient {study.patient}: "
+        + ("; ".join(reasons) or "no such series"),
+        expected="one CT and one PET that overlap, in one study",
+        advice="Add the missing series, or see the rows about its series.",
+    )
+
+
+def _label(task: StudyTask, ct: Stack, pet: Stack, log: _Log) -> Label | None:
+    series = task.study.of("SEG", "RTSTRUCT")
+    headers, reason = choose_labels(series, ct, pet, task.params.labels)
+    lost = f"a label object that {reason} was taken" if headers else "not asked for"
+    lost += f" (ingest.labels: {task.params.labels})"
+    for item in series:
+        taken = any(header in headers for header in item.headers)
+        log.uses[item.uid] = _Use("label", reason) if taken else _Use("unused", lost)
+    return read_label(task.raw, headers, ct, pet, task.params) if headers else None
+
+
+def _write(folder: Path, images: _Images) -> None:
+    folder.mkdir(parents=True)
+    sitk.WriteImage(images.ct.image, folder / "ct.nii.gz", useCompression=True)
+    sitk.WriteImage(images.pet.image, folder / "pet.nii.gz", useCompression=True)
+    if images.label is not None:
+        sitk.WriteImage(images.label.image, folder / "label.nii.gz", useCompression=True)
+
+
+def _accepted(study: Study, log: _Log, images: _Images) -> StudyResult:
+    ct, pet, label = images.ct.stack, images.pet.stack, images.label
+    row = StudyRow(
+        study_id=study_id(study),
+        patient=study.patient,
+        scanner=scanner_name(pet.headers[0]),
+        ct_series_instance_uid=_uid(ct),
+        pet_series_instance_uid=_uid(pet),
+        label_series_instance_uid=label.headers[0].series_instance_uid if label else "",
+        label_kind=label.kind if label else "none",
+        lesion_kind="+".join(label.lesions) if label and label.lesions else "none",
+        ct_slices=len(ct.headers),
+        pet_slices=len(pet.headers),
+        same_frame_of_reference=same_frame(ct, pet),
+        notes="; ".join(_notes(images)),
+    )
+    return StudyResult(
+        row,
+        _series_rows(study, log, row.study_id),
+        _instance_rows(study, row.study_id, images),
+        tuple(log.rejected),
+        label.passed_over if label and not label.lesions else (),
+    )
+
+
+def _refused(study: Study, log: _Log, error: RejectedInputError) -> StudyResult:
+    for uid, use in log.uses.items():
+        if use.role != "unused":
+            log.uses[uid] = _Use("unused", f"study refused ({error.code}): {error.found}")
+    instances = _instance_rows(study, "", None)
+    return StudyResult(None, _series_rows(study, log, ""), instances, tuple(log.rejected), ())
+
+
+def _notes(images: _Images) -> Iterator[str]:
+    ct, pet = images.ct.stack, images.pet.stack
+    if not same_frame(ct, pet):
+        yield "CT and PET have different Frame of Reference UIDs (0020,0052)"
+    yield from _coverage(ct, pet)
+    yield from images.ct.notes
+    yield from images.pet.notes
+    if images.label is not None:
+        yield from images.label.notes
+        if not images.label.lesions:
+            names = ", ".join(images.label.passed_over) or "none"
+            yield f"no name in the label object matches ingest.label_roi: {names}"
+
+
+def _coverage(ct: Stack, pet: Stack) -> Iterator[str]:
+    """Where the PET leaves CT slices uncovered, by more than half a slice; and missing slices."""
+    normal = ct.grid.axes[:, 2]
+    ct_ends, pet_ends = (
+        np.sort((stack.grid.slice_centres() @ normal)[[0, -1]]) for stack in (ct, pet)
+    )
+    shifts = pet_ends - ct_ends
+    tolerance = ct.grid.spacing_mm[2] / 2
+    if shifts[0] > tolerance or shifts[1] < -tolerance:
+        for verb, edge, shift in zip(("starts", "ends"), ("first", "last"), shifts, strict=True):
+            side = "after" if shift > 0 else "before"
+            yield f"the PET {verb} {abs(shift):.2f} mm {side} the CT's {edge} slice"
+    alike = np.isclose(ct.grid.spacing_mm[2], pet.grid.spacing_mm[2], rtol=0.01)
+    if alike and len(ct.headers) != len(pet.headers):
+        yield f"{len(pet.headers)} PET slices for {len(ct.headers)} CT slices, both evenly spaced"
+
+
+def _series_rows(study: Study, log: _Log, identifier: str) -> tuple[SeriesRow, ...]:
+    return tuple(_series_row(series, log, identifier) for series in study.series)
+
+
+def _series_row(series: Series, log: _Log, identifier: str) -> SeriesRow:
+    use = log.uses.get(series.uid, _Use("unused", "its study was refused before it was read"))
+    first = series.first
+    row_mm, column_mm = first.pixel_spacing_mm or (None, None)
+    stack = log.stacks.get(series.uid)
+    return SeriesRow(
+        series_instance_uid=series.uid,
+        study_instance_uid=first.study_instance_uid,
+        patient=first.patient,
+        modality=first.modality,
+        manufacturer=first.manufacturer,
+        model_name=first.model_name,
+        description=first.description,
+        instances=len(series.headers),
+        rows=first.rows,
+        columns=first.columns,
+        spacing_x_mm=column_mm,
+        spacing_y_mm=row_mm,
+        spacing_z_mm=stack.grid.spacing_mm[2] if stack else None,
+        study_id=identifier if use.role != "unused" else "",
+        role=use.role,
+        reason=use.reason,
+    )
+
+
+def _instance_rows(
+    study: Study, identifier: str, images: _Images | None
+) -> tuple[InstanceRow, ...]:
+    used: dict[str, tuple[str, int | None]] = {}
+    if images is not None:
+        for role, volume in (("ct", images.ct), ("pet", images.pet)):
+            used |= {h.file: (role, place) for place, h in enumerate(volume.stack.headers)}
+        used |= {h.file: ("label", None) for h in (images.label.headers if images.label else ())}
+    return tuple(
+        _instance_row(header, identifier, *used.get(header.file, ("unused", None)))
+        for series in study.series
+        for header in series.headers
+    )
+
+
+def _instance_row(header: Header, identifier: str, role: str, place: int | None) -> InstanceRow:
+    return InstanceRow(
+        file=header.file,
+        sha256=header.sha256,
+        sop_instance_uid=header.sop_instance_uid,
+        series_instance_uid=header.series_instance_uid,
+        study_id="" if role == "unused" else identifier,
+        role=role,
+        slice_index=place,
+    )
+
+
+def _uid(stack: Stack) -> str:
+    return stack.headers[0].series_instance_uid

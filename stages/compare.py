@@ -1,0 +1,57 @@
+"""Stage ``compare``: every run in one table and one report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from petct_uad.console import fail_cleanly, stage
+from petct_uad.evaluation.compare import read_runs, summarise, write_summary
+from petct_uad.files import write_text
+from petct_uad.lineage.record import Activity, write_lineage
+from petct_uad.params import load_params
+from petct_uad.report import page
+
+METRICS = Path("metrics")
+RUNS = METRICS / "runs"
+REPORT = Path("reports/index.html")
+
+
+def main() -> None:
+    """Write metrics/summary.{json,csv,md} and reports/index.html."""
+    with fail_cleanly(), stage("compare"):
+        params = load_params()
+        runs = read_runs(RUNS, params.benchmark)
+        rows = summarise(runs, params.evaluate)
+        write_summary(METRICS, rows)
+        interim = Path("data/interim") / params.dataset
+        processed = Path("data/processed") / params.dataset
+        names = tuple(run.metrics.identity.run for run in runs)
+        paths = page.ReportPaths(
+            interim=interim,
+            processed=processed,
+            runs=RUNS,
+            registration=METRICS / "registration.json",
+            validation=METRICS / "validation.json",
+            pictures=Path("reports/registration"),
+            panels=Path("reports/panels"),
+            activities=page.activity_files(interim, processed, Path("models"), RUNS, names),
+        )
+        write_text(REPORT, page.render_report(rows, runs, paths))
+        activity = Activity(
+            stage="compare",
+            params={
+                "dataset": params.dataset,
+                "benchmark": params.model_dump(mode="json")["benchmark"],
+                "evaluate": params.evaluate.model_dump(mode="json"),
+            },
+            entry=Path("stages/compare.py"),
+            packages=("jinja2", "matplotlib", "numpy", "pillow", "scikit-learn"),
+        )
+        derivations = page.report_derivations(REPORT, METRICS, names, paths)
+        write_lineage(METRICS / "lineage", activity, derivations)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,38 @@
+"""Stage ``evaluate_trivial``: slice SUVmax, body area and slice position as detectors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from petct_uad.console import fail_cleanly, stage
+from petct_uad.evaluation.trivial import evaluate_trivial
+from petct_uad.lineage.record import Activity, write_lineage
+from petct_uad.params import load_params
+
+
+def main() -> None:
+    """Write metrics/runs/{suvmax,body_area,position}."""
+    with fail_cleanly(), stage("evaluate_trivial"):
+        params = load_params()
+        index = Path("data/processed") / params.dataset / "index.csv"
+        derived = evaluate_trivial(
+            index, params.dataset, params.split.protocol, params.evaluate, Path("metrics/runs")
+        )
+        activity = Activity(
+            stage="evaluate_trivial",
+            params={
+                "dataset": params.dataset,
+                "split.protocol": params.split.protocol,
+                "evaluate": params.evaluate.model_dump(mode="json"),
+            },
+            entry=Path("stages/evaluate_trivial.py"),
+            packages=("numpy", "scikit-learn"),
+        )
+        for folder, derivations in derived.items():
+            write_lineage(folder / "lineage", activity, derivations)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,31 @@
+"""phantom: params -> data/raw/phantom (DICOM) and data/truth/phantom (ground truth)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from petct_uad.console import fail_cleanly, stage
+from petct_uad.lineage.record import Activity, Derivation, Entity, write_lineage
+from petct_uad.params import load_params
+from petct_uad.phantom.cohort import make_cohort
+
+RAW = Path("data/raw/phantom")
+TRUTH = Path("data/truth/phantom")
+PACKAGES = ("SimpleITK", "highdicom", "numpy", "pydicom", "scipy")
+
+
+def main() -> None:
+    """Make the digital cohort that params.yaml describes."""
+    with fail_cleanly(), stage("phantom"):
+        params = load_params().phantom
+        files = make_cohort(params, RAW, TRUTH, workers=0)
+        asked = {f"phantom.{key}": value for key, value in params.model_dump().items()}
+        activity = Activity("phantom", asked, Path("stages/phantom.py"), PACKAGES)
+        derivations = [Derivation(Entity.of_file(file), ()) for file in files]
+        write_lineage(TRUTH / "lineage", activity, derivations)
+
+
+if __name__ == "__main__":
+    typer.run(main)

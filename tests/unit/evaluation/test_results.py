@@ -1,0 +1,180 @@
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from petct_uad.errors import EvaluationError
+from petct_uad.evaluation.compare import (
+    BEATS,
+    LEVEL,
+    LOSES,
+    read_runs,
+    summarise,
+    verdict,
+    write_summary,
+)
+from petct_uad.evaluation.panels import choose_panels
+from petct_uad.evaluation.results import measure, read_results, write_results
+from petct_uad.evaluation.tables import Estimate, RunIdentity
+from petct_uad.params import EvaluateParams
+from petct_uad.slices.tables import ImageRow
+
+PARAMS = EvaluateParams(false_positive_rate=0.05, bootstrap_samples=100, confidence=0.95, seed=0)
+LABELS = np.tile([0, 0, 1, 0], 10)
+
+
+def image_rows(labels=LABELS, prefix="s") -> list[ImageRow]:
+    return [
+        ImageRow(f"{prefix}_{i:04d}", f"P{i // 4}_s", f"P{i // 4}", "GE", "test", int(label), 0.5,
+                 0, 0.0, 1.0, 1.0, 1.0, 1.0, 0.0, 0.1, 0.1, "0" * 64)
+        for i, label in enumerate(labels)
+    ]  # fmt: skip
+
+
+def results(run: str, scores, *, trivial=False, protocol="patient", rows=None):
+    identity = RunIdentity(run, run, "pet", trivial, "tiny", protocol, 10)
+    return measure(
+        identity,
+        val_scores=np.random.default_rng(1).normal(size=50),
+        test_rows=rows or image_rows(),
+        test_scores=np.asarray(scores, dtype=float),
+        params=PARAMS,
+    )
+
+
+def noise(seed=0):
+    return np.random.default_rng(seed).normal(size=len(LABELS))
+
+
+def write_benchmark(metrics: Path, protocol="patient") -> None:
+    write_results(metrics / "good", results("good", noise() + 4 * LABELS, protocol=protocol))
+    write_results(metrics / "bad", results("bad", noise(), protocol=protocol))
+    for name, strength in (("suvmax", 0.5), ("body_area", 0.0), ("position", 0.0)):
+        scores = noise(2) + strength * LABELS
+        write_results(metrics / name, results(name, scores, trivial=True, protocol=protocol))
+
+
+def test_results_survive_writing_and_reading(tmp_path):
+    written = results("run", noise() + LABELS)
+    write_results(tmp_path, written)
+    read = read_results(tmp_path)
+    assert read.scores == written.scores
+    assert read.metrics.identity == written.metrics.identity
+    assert read.metrics.auroc.value == pytest.approx(written.metrics.auroc.value, abs=1e-6)
+    write_results(tmp_path / "again", read)
+    for path in tmp_path.glob("*.*"):
+        assert (tmp_path / "again" / path.name).read_bytes() == path.read_bytes()
+
+
+def test_auroc_can_be_recomputed_from_the_score_table(tmp_path):
+    write_results(tmp_path, results("run", 1e-3 * (noise() + LABELS)))
+    with (tmp_path / "scores.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    again = roc_auc_score([int(r["label"]) for r in rows], [float(r["score"]) for r in rows])
+    assert json.loads((tmp_path / "metrics.json").read_text())["auroc"] == round(again, 6)
+
+
+def test_every_float_has_at_most_six_decimals(tmp_path):
+    write_results(tmp_path, results("run", noise() + LABELS))
+    content = json.loads((tmp_path / "metrics.json").read_text())
+    assert all(round(v, 6) == v for v in content.values() if isinstance(v, float))
+
+
+def test_intervals_hold_their_estimates():
+    metrics = results("run", noise() + LABELS).metrics
+    for found in (metrics.auroc, metrics.ap, metrics.accuracy, metrics.specificity):
+        assert found.low <= found.value <= found.high
+
+
+@pytest.mark.parametrize("labels", [np.zeros(8, int), np.ones(8, int)])
+def test_test_slices_of_one_class_are_refused(labels):
+    with pytest.raises(EvaluationError, match="expected both classes"):
+        results("run", np.zeros(8), rows=image_rows(labels))
+
+
+def test_scores_that_are_not_finite_are_refused():
+    with pytest.raises(EvaluationError, match="test scores are not finite"):
+        results("run", np.full(len(LABELS), np.nan))
+
+
+def test_no_validation_normals_are_refused():
+    identity = RunIdentity("run", "run", "pet", False, "tiny", "patient", 10)
+    with pytest.raises(EvaluationError, match="no validation normals"):
+        measure(identity, val_scores=np.array([]), test_rows=image_rows(), test_scores=noise(),
+                params=PARAMS)  # fmt: skip
+
+
+def test_results_of_another_schema_are_refused_by_name(tmp_path):
+    write_results(tmp_path, results("run", noise()))
+    (tmp_path / "metrics.json").write_text('{"auroc": 1.0}')
+    with pytest.raises(EvaluationError, match="results of another version"):
+        read_results(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("low", "value", "high", "words"),
+    [(0.1, 0.2, 0.3, BEATS), (-0.1, 0.2, 0.3, LEVEL), (-0.2, -0.1, 0.3, LOSES), (0, 0, 0, LOSES)],
+)
+def test_a_model_must_beat_suvmax_beyond_doubt(low, value, high, words):
+    assert verdict(Estimate(value, low, high)) == words
+
+
+def test_summary_is_sorted_by_auroc_and_marks_losers_and_baselines(tmp_path):
+    write_benchmark(tmp_path)
+    rows = summarise(read_runs(tmp_path, ["good", "bad"]), PARAMS)
+    write_summary(tmp_path, rows)
+    assert [row.auroc for row in rows] == sorted((row.auroc for row in rows), reverse=True)
+    verdicts = {row.run: row.verdict for row in rows}
+    assert verdicts["good"] == BEATS
+    assert verdicts["bad"] == LOSES
+    assert verdicts["suvmax"] == "trivial baseline"
+    text = (tmp_path / "summary.md").read_text()
+    assert text.index("| good |") < text.index("| bad |")
+    assert "| bad | pet | **loses to SUVmax** |" in text
+    assert "leaking" not in text
+
+
+def test_summary_json_is_narrow(tmp_path):
+    write_benchmark(tmp_path)
+    write_summary(tmp_path, summarise(read_runs(tmp_path, ["good", "bad"]), PARAMS))
+    content = json.loads((tmp_path / "summary.json").read_text())
+    keys = ["auroc", "auroc_low", "auroc_high", "ap", "f1", "auroc_minus_suvmax"]
+    assert list(content) == ["bad", "body_area", "good", "position", "suvmax"]
+    assert all(list(figures) == keys for figures in content.values())
+    assert content["suvmax"]["auroc_minus_suvmax"] == 0
+
+
+def test_leaking_protocol_is_marked_in_every_row(tmp_path):
+    write_benchmark(tmp_path, protocol="cmad")
+    rows = summarise(read_runs(tmp_path, ["good", "bad"]), PARAMS)
+    write_summary(tmp_path, rows)
+    text = (tmp_path / "summary.md").read_text()
+    assert text.count("(leaking)") == len(rows) == 5
+    assert "also trained on" in text
+
+
+def test_runs_on_other_slices_are_not_compared(tmp_path):
+    write_benchmark(tmp_path)
+    stale = results("bad", noise(), rows=image_rows(prefix="other"))
+    write_results(tmp_path / "bad", stale)
+    with pytest.raises(EvaluationError, match=r"bad/scores\.csv: other test slices"):
+        read_runs(tmp_path, ["good", "bad"])
+
+
+def test_a_missing_run_is_named(tmp_path):
+    write_benchmark(tmp_path)
+    with pytest.raises(EvaluationError, match=r"absent/metrics\.json: not found"):
+        read_runs(tmp_path, ["good", "absent"])
+
+
+def test_panels_are_the_highest_middle_and_lowest_abnormal_slices():
+    labels = np.array([0, 1, 1, 1, 0, 1])
+    scores = np.array([9.0, 1.0, 5.0, 3.0, -9.0, 4.0])
+    assert choose_panels(labels, scores) == {"best": 2, "median": 5, "worst": 1}
+
+
+def test_a_single_abnormal_slice_is_best_median_and_worst():
+    assert set(choose_panels(np.array([0, 1]), np.array([0.0, 1.0])).values()) == {1}

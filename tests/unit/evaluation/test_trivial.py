@@ -1,0 +1,88 @@
+import csv
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from petct_uad.evaluation.trivial import (
+    SUVMAX,
+    TRIVIAL_BASELINES,
+    closeness_to_middle,
+    evaluate_trivial,
+    score_trivial,
+)
+from petct_uad.files import write_table
+from petct_uad.params import EvaluateParams
+from petct_uad.slices.tables import ImageRow
+
+PARAMS = EvaluateParams(false_positive_rate=0.25, bootstrap_samples=20, confidence=0.95, seed=0)
+
+
+def row(patient, split, label, suv_max, *, position=0.5, area=1.0) -> ImageRow:
+    return ImageRow(
+        slice_id=f"{patient}_s_{int(100 * suv_max):04d}",
+        study_id=f"{patient}_s",
+        patient=patient,
+        scanner="GE",
+        split=split,
+        label=label,
+        position=position,
+        shard_row=0,
+        lesion_area_mm2=50.0 * label,
+        lesion_kept_fraction=1.0,
+        suv_max=suv_max,
+        suv_mean=1.0,
+        body_area_mm2=area,
+        ct_mean_hu=0.0,
+        ct_std=0.1,
+        pet_std=0.1,
+        sha256="0" * 64,
+    )
+
+
+ROWS = [
+    row("V", "train", 0, 99.0),
+    *(row("V", "val", 0, suv_max) for suv_max in (1.0, 2.0, 3.0, 4.0)),
+    row("V", "val", 1, 50.0),
+    row("A", "test", 0, 1.5, position=0.0, area=3.0),
+    row("A", "test", 1, 5.0, position=0.4, area=2.0),
+    row("B", "test", 0, 3.5, position=1.0, area=4.0),
+    row("B", "test", 1, 2.5, position=0.6, area=1.0),
+]
+
+
+def test_suvmax_takes_its_threshold_from_validation_normals_only():
+    # One of four normals may lie above, so the threshold is the third: 3.0, and not 4.0 or 50.0.
+    results = score_trivial(SUVMAX, ROWS, "tiny", "patient", PARAMS)
+    assert results.metrics.threshold == 3.0
+    assert results.metrics.n_val_normal == 4
+    predicted = {score.score: score.predicted for score in results.scores}
+    assert predicted == {1.5: 0, 5.0: 1, 3.5: 1, 2.5: 0}
+    assert results.metrics.auroc.value == pytest.approx(3 / 4)
+    assert results.metrics.sensitivity.value == results.metrics.specificity.value == 0.5
+
+
+def test_each_baseline_reads_its_own_number():
+    aurocs = {
+        baseline.name: score_trivial(baseline, ROWS, "t", "patient", PARAMS).metrics.auroc.value
+        for baseline in TRIVIAL_BASELINES
+    }
+    assert aurocs == pytest.approx({"suvmax": 0.75, "body_area": 0.0, "position": 1.0})
+
+
+@pytest.mark.parametrize(("position", "score"), [(0, 0), (0.25, 0.5), (0.5, 1), (1, 0)])
+def test_position_scores_closeness_to_the_middle_of_the_stack(position, score):
+    assert closeness_to_middle(dataclasses.replace(ROWS[0], position=position)) == score
+
+
+def test_every_baseline_gets_the_files_of_a_run_and_derives_from_the_index(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_table(Path("index.csv"), ImageRow, ROWS)
+    derived = evaluate_trivial(Path("index.csv"), "tiny", "cmad", PARAMS, Path("metrics"))
+    assert {folder.name for folder in derived} == {"suvmax", "body_area", "position"}
+    for folder, derivations in derived.items():
+        written = {path.name for path in folder.iterdir()}
+        assert written == {"metrics.json", "scores.csv", "roc.csv", "pr.csv", "histogram.csv"}
+        assert {item.inputs[0].id for item in derivations} == {"file:index.csv"}
+        with (folder / "scores.csv").open(newline="") as stream:
+            assert len(list(csv.DictReader(stream))) == 4

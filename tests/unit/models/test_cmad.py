@@ -1,0 +1,190 @@
+import pytest
+import torch
+
+from petct_uad.errors import ParamsError, TrainingError
+from petct_uad.models.cmad.cmad import Cmad
+from petct_uad.params import CmadParams, Modality, TeacherParams
+from petct_uad.slices.batch import Batch
+from petct_uad.teachers.cnn import CnnTeacher
+from petct_uad.teachers.tokens import CnnTokens, VitTokens
+
+SIDE = 64
+
+
+def build(
+    params: CmadParams,
+    teacher: CnnTeacher,
+    modality: Modality = "petct",
+    seed: int = 0,
+    **keys: object,
+) -> Cmad:
+    torch.manual_seed(seed)
+    tokens = CnnTokens(teacher, params.width, SIDE)
+    return Cmad(params.model_copy(update=keys), tokens, modality, SIDE)
+
+
+def trained(model: Cmad, normals: Batch, steps: int) -> list[float]:
+    optimiser = torch.optim.AdamW(model.decoder.parameters(), lr=3e-3)
+    prepared = model.prepare(normals)
+    losses = []
+    for _ in range(steps):
+        optimiser.zero_grad()
+        loss = model.loss(prepared)
+        loss.backward()
+        optimiser.step()
+        losses.append(float(loss.detach()))
+    return losses
+
+
+def learnt(model: Cmad) -> int:
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+@pytest.fixture(scope="module")
+def vit_b14() -> VitTokens:
+    with torch.device("meta"):
+        name = "vit_base_patch14_reg4_dinov2.lvd142m"
+        return VitTokens(TeacherParams(name=name, weights="random"), image_size_px=392)
+
+
+def paper(params: CmadParams, teacher: VitTokens, **keys: object) -> Cmad:
+    own: dict[str, object] = {"heads": 12, "levels": 9, "ssm_state": 16, "ssm_expand": 2}
+    with torch.device("meta"):
+        return Cmad(params.model_copy(update=own | keys), teacher, "petct", 392)
+
+
+def test_paper_size_has_201_8_million_parameters_of_which_137_0_learn(
+    cmad_params: CmadParams, vit_b14: VitTokens
+) -> None:
+    model = paper(cmad_params, vit_b14)
+    total = sum(p.numel() for p in model.parameters())
+    assert (round(total / 1e6, 1), round(learnt(model) / 1e6, 1)) == (201.8, 136.9)
+
+
+def test_token_grid_of_the_paper_is_28_by_28(cmad_params: CmadParams, vit_b14: VitTokens) -> None:
+    images = torch.empty(1, 1, 392, 392, device="meta")
+    model = paper(cmad_params, vit_b14, gfr=False)
+    prepared = model.prepare(Batch(images, images, ("a",)))
+    assert prepared.shape == (1, 2, 9, 784, 768)
+    assert model.loss(prepared).shape == ()
+
+
+def test_loss_falls_and_a_pasted_blob_stands_out(
+    cmad_params: CmadParams, teacher: CnnTeacher, normals: Batch, unseen: Batch, abnormal: Batch
+) -> None:
+    model = build(cmad_params, teacher)
+    losses = trained(model, normals, steps=25)
+    assert losses[-1] < 0.5 * losses[0]
+    model.calibrate([normals])
+    with torch.no_grad():
+        clean, changed = model.anomaly_map(unseen), model.anomaly_map(abnormal)
+    rise = (changed - clean).mean(0)
+    assert rise[28:40, 36:48].mean() > 1.3 * rise.mean() > 0
+    assert (model.score(changed) > model.score(clean)).all()
+
+
+@pytest.mark.parametrize(
+    ("keys", "gone", "kept"),
+    [
+        ({"cmh": False}, "hybrid.attention", "hybrid.mlp"),
+        ({"gfr": False}, "scan", "attention.query"),
+    ],
+)
+def test_a_switch_removes_its_module_and_no_other(
+    cmad_params: CmadParams, teacher: CnnTeacher, keys: dict[str, bool], gone: str, kept: str
+) -> None:
+    full = build(cmad_params, teacher).student_state().keys()
+    less = build(cmad_params, teacher, **keys).student_state().keys()
+    assert {name for name in full - less if gone not in name} == set()
+    assert not any(gone in name for name in less)
+    assert any(kept in name for name in less)
+
+
+def test_prior_tokens_are_shared_by_both_branches(
+    cmad_params: CmadParams, teacher: CnnTeacher
+) -> None:
+    four, eight = (learnt(build(cmad_params, teacher, cmpt=count)) for count in (4, 8))
+    assert eight - four == 4 * cmad_params.width
+
+
+def test_each_level_costs_one_stage(cmad_params: CmadParams, teacher: CnnTeacher) -> None:
+    sizes = [learnt(build(cmad_params, teacher, levels=count)) for count in (1, 2, 3)]
+    assert sizes[2] - sizes[1] == sizes[1] - sizes[0] > 0
+
+
+@pytest.mark.parametrize("modality", ["pet", "ct"])
+def test_single_modality_never_reads_the_other(
+    cmad_params: CmadParams, teacher: CnnTeacher, unseen: Batch, modality: Modality
+) -> None:
+    model = build(cmad_params, teacher, modality)
+    nothing = torch.zeros_like(unseen.pet)
+    seen = {"pet": unseen.pet, "ct": unseen.ct}[modality]
+    other = Batch(**{"pet": nothing, "ct": nothing, modality: seen}, slice_ids=unseen.slice_ids)
+    assert torch.equal(model.prepare(unseen), model.prepare(other))
+    assert not any("hybrid.attention" in name for name in model.student_state())
+
+
+def test_branches_meet_only_in_gfr(cmad_params: CmadParams, teacher: CnnTeacher) -> None:
+    tokens = torch.randn(2, 1, 16, cmad_params.width)
+    changed = torch.stack([tokens[0], torch.randn_like(tokens[1])])
+    for gfr in (True, False):
+        decoder = build(cmad_params, teacher, gfr=gfr).decoder
+        same = torch.allclose(decoder(tokens)[:, 0], decoder(changed)[:, 0], atol=1e-6)
+        assert same is not gfr
+
+
+def test_branches_have_weights_of_their_own(cmad_params: CmadParams, teacher: CnnTeacher) -> None:
+    same_input = torch.randn(1, 1, 16, cmad_params.width).expand(2, -1, -1, -1)
+    pet, ct = build(cmad_params, teacher).decoder(same_input).unbind(1)
+    assert not torch.allclose(pet, ct)
+
+
+def test_calibration_standardises_each_modality(
+    cmad_params: CmadParams, teacher: CnnTeacher, normals: Batch
+) -> None:
+    model = build(cmad_params, teacher)
+    model.calibrate([normals])
+    maps = model.modality_maps(normals)
+    standardised = (maps - model.map_mean[:, None, None, None]) / model.map_spread[
+        :, None, None, None
+    ]
+    torch.testing.assert_close(standardised.mean((1, 2, 3)), torch.zeros(2), atol=1e-3, rtol=0)
+    torch.testing.assert_close(standardised.std((1, 2, 3)), torch.ones(2), atol=1e-3, rtol=0)
+    torch.testing.assert_close(model.anomaly_map(normals), standardised.sum(0))
+
+
+def test_fusion_by_sum_adds_raw_maps(
+    cmad_params: CmadParams, teacher: CnnTeacher, unseen: Batch
+) -> None:
+    model = build(cmad_params, teacher, fusion="sum")
+    model.calibrate([unseen])
+    torch.testing.assert_close(model.anomaly_map(unseen), model.modality_maps(unseen).sum(0))
+
+
+def test_state_round_trip_gives_the_same_maps(
+    cmad_params: CmadParams, teacher: CnnTeacher, unseen: Batch
+) -> None:
+    model, other = build(cmad_params, teacher), build(cmad_params, teacher, seed=1)
+    model.calibrate([unseen])
+    other.load_student_state(model.student_state())
+    assert torch.equal(model.anomaly_map(unseen), other.anomaly_map(unseen))
+    assert not any("teacher" in name for name in model.student_state())
+
+
+def test_weights_of_another_shape_are_refused(cmad_params: CmadParams, teacher: CnnTeacher) -> None:
+    state = build(cmad_params, teacher, cmpt=4).student_state()
+    with pytest.raises(TrainingError, match="prior"):
+        build(cmad_params, teacher).load_student_state(state)
+
+
+def test_weights_of_another_ablation_are_refused(
+    cmad_params: CmadParams, teacher: CnnTeacher
+) -> None:
+    state = build(cmad_params, teacher, gfr=False).student_state()
+    with pytest.raises(TrainingError, match="names differ"):
+        build(cmad_params, teacher).load_student_state(state)
+
+
+def test_heads_must_divide_the_teachers_width(cmad_params: CmadParams, vit_b14: VitTokens) -> None:
+    with pytest.raises(ParamsError, match="768"):
+        paper(cmad_params, vit_b14, heads=5)

@@ -1,0 +1,91 @@
+from itertools import pairwise
+
+import torch
+
+from petct_uad.models.fusion import LateFusion
+from petct_uad.models.interface import FitPoint
+from petct_uad.models.patchcore.patchcore import Patchcore
+from petct_uad.params import Modality, PatchcoreParams
+from petct_uad.slices.batch import Batch
+from petct_uad.teachers.cnn import CnnTeacher
+
+SIDE = 64
+PARAMS = PatchcoreParams(
+    strides=(8, 16),
+    max_patches=500,
+    coreset_fraction=0.1,
+    neighbours=9,
+    map_sigma_px=4.0,
+    batch_size=8,
+)
+
+
+def fitted(
+    teacher: CnnTeacher, normals: Batch, modality: Modality = "pet"
+) -> tuple[Patchcore, list[FitPoint]]:
+    torch.manual_seed(0)
+    model = Patchcore(PARAMS, teacher, modality, SIDE)
+    return model, model.fit([normals], [normals])
+
+
+def fused(teacher: CnnTeacher) -> LateFusion:
+    members = {name: Patchcore(PARAMS, teacher, name, SIDE) for name in ("pet", "ct")}
+    return LateFusion(members)  # type: ignore[arg-type]
+
+
+def test_patchcore_finds_a_pasted_blob(
+    teacher: CnnTeacher, normals: Batch, unseen: Batch, abnormal: Batch
+) -> None:
+    model, _ = fitted(teacher, normals)
+    clean, changed = model.anomaly_map(unseen), model.anomaly_map(abnormal)
+    assert (model.score(changed) > model.score(clean)).all()
+    peak = changed.mean(0).argmax()
+    assert 24 <= peak // SIDE < 44
+    assert 32 <= peak % SIDE < 52
+
+
+def test_memory_bank_holds_the_fraction_of_the_subsample(
+    teacher: CnnTeacher, normals: Batch
+) -> None:
+    model, _ = fitted(teacher, normals)
+    assert model.memory_bank.shape == (50, 40 + 112)
+
+
+def test_coverage_only_improves_as_the_bank_grows(teacher: CnnTeacher, normals: Batch) -> None:
+    _, points = fitted(teacher, normals)
+    assert [p.size for p in points] == sorted({p.size for p in points})
+    assert all(b.train <= a.train for a, b in pairwise(points))
+    assert points[-1].size == 50
+
+
+def test_same_seed_gives_the_same_bank(teacher: CnnTeacher, normals: Batch) -> None:
+    banks = [fitted(teacher, normals)[0].memory_bank for _ in range(2)]
+    assert torch.equal(*banks)
+
+
+def test_patchcore_state_round_trip(teacher: CnnTeacher, normals: Batch, unseen: Batch) -> None:
+    model, _ = fitted(teacher, normals)
+    other = Patchcore(PARAMS, teacher, "pet", SIDE)
+    other.load_student_state(model.student_state())
+    assert torch.equal(model.anomaly_map(unseen), other.anomaly_map(unseen))
+
+
+def test_late_fusion_weighs_modalities_by_their_spread_not_their_units(
+    teacher: CnnTeacher, normals: Batch, unseen: Batch
+) -> None:
+    model = fused(teacher)
+    model.fit([normals], [normals])
+    model.calibrate([normals])
+    maps = model.member_maps(normals)
+    mean, spread = maps.mean((1, 2, 3), keepdim=True), maps.std((1, 2, 3), keepdim=True)
+    expected = ((maps - mean) / spread).mean(0)
+    torch.testing.assert_close(model.anomaly_map(normals), expected, atol=1e-3, rtol=1e-3)
+
+
+def test_late_fusion_state_round_trip(teacher: CnnTeacher, normals: Batch, unseen: Batch) -> None:
+    model, other = fused(teacher), fused(teacher)
+    model.fit([normals], [normals])
+    model.calibrate([normals])
+    other.load_student_state(model.student_state())
+    assert torch.equal(model.anomaly_map(unseen), other.anomaly_map(unseen))
+    assert not any("teacher" in name for name in model.student_state())

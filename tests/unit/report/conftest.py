@@ -1,0 +1,223 @@
+"""A small benchmark made of random scores, with every file that compare reads."""
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from petct_uad.dicom.tables import InstanceRow, RejectedRow, SeriesRow, StudyRow
+from petct_uad.evaluation.panels import Panel, write_panel
+from petct_uad.evaluation.results import PixelFigures, measure, write_results
+from petct_uad.evaluation.tables import RunIdentity
+from petct_uad.evaluation.trivial import evaluate_trivial
+from petct_uad.files import write_json, write_table
+from petct_uad.params import EvaluateParams
+from petct_uad.report.page import ReportPaths
+from petct_uad.slices.tables import ImageRow, SliceRow
+
+PARAMS = EvaluateParams(false_positive_rate=0.05, bootstrap_samples=200, confidence=0.95, seed=0)
+STRENGTHS = {"cmad-petct": 2.0, "cmad-pet": 1.4, "cmad-ct": 0.4, "patchcore-petct": 1.2}
+
+
+@dataclass(frozen=True)
+class Project:
+    report: ReportPaths
+    runs: tuple[str, ...]
+    params: EvaluateParams
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> Iterator[Project]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("project"))
+        yield build_project("patient")
+
+
+@pytest.fixture
+def leaking_project(tmp_path, monkeypatch) -> Project:
+    monkeypatch.chdir(tmp_path)
+    return build_project("cmad")
+
+
+def build_project(protocol: str) -> Project:
+    """Write everything below the working directory."""
+    interim, processed = Path("data/interim/tiny"), Path("data/processed/tiny")
+    images = image_rows()
+    write_table(processed / "index.csv", ImageRow, images)
+    write_ingest_tables(interim, images)
+    metrics, results = Path("metrics"), Path("metrics/runs")
+    evaluate_trivial(processed / "index.csv", "tiny", protocol, PARAMS, results)
+    for run in STRENGTHS:
+        write_run(results / run, run, images, protocol)
+    write_panels(Path("reports/panels/cmad-petct"))
+    write_quality(metrics)
+    for study in ("P00_aa", "P13_aa"):
+        write_picture(Path("reports/registration") / f"{study}.png")
+    paths = ReportPaths(
+        interim=interim,
+        processed=processed,
+        runs=results,
+        registration=metrics / "registration.json",
+        validation=metrics / "validation.json",
+        pictures=Path("reports/registration"),
+        panels=Path("reports/panels"),
+        activities=(interim / "split/lineage/activity.json",),
+    )
+    return Project(paths, tuple(STRENGTHS), PARAMS)
+
+
+def image_rows() -> list[ImageRow]:
+    generator = np.random.default_rng(0)
+    rows = []
+    for patient in range(16):
+        split = "val" if patient < 4 else "test"
+        for index in range(20):
+            label = int(split == "test" and patient % 3 > 0 and 6 <= index < 12)
+            rows.append(
+                ImageRow(
+                    slice_id=f"P{patient:02d}_aa_{index:04d}",
+                    study_id=f"P{patient:02d}_aa",
+                    patient=f"P{patient:02d}",
+                    scanner="GE Discovery STE",
+                    split=split,
+                    label=label,
+                    position=index / 19,
+                    shard_row=index,
+                    lesion_area_mm2=120.0 * label,
+                    lesion_kept_fraction=1.0,
+                    suv_max=float(6 + 2 * label + 2 * generator.normal()),
+                    suv_mean=1.0,
+                    body_area_mm2=float(60_000 + 3_000 * generator.normal()),
+                    ct_mean_hu=-100.0,
+                    ct_std=0.2,
+                    pet_std=0.1,
+                    sha256="0" * 64,
+                )
+            )
+    return rows
+
+
+def write_run(folder: Path, run: str, images: list[ImageRow], protocol: str) -> None:
+    generator = np.random.default_rng(len(run))
+    model, modality = run.split("-")
+    test = [row for row in images if row.split == "test"]
+    normals = [row for row in images if row.split == "val"]
+    labels = np.array([row.label for row in test])
+    scores = generator.normal(size=len(test)) + STRENGTHS[run] * labels
+    identity = RunIdentity(run, model, modality, False, "tiny", protocol, 1_234_567)
+    results = measure(
+        identity,
+        val_scores=generator.normal(size=len(normals)),
+        test_rows=test,
+        test_scores=scores,
+        params=PARAMS,
+        pixels=PixelFigures(0.9, 0.6),
+    )
+    write_results(folder, results)
+
+
+def write_panels(folder: Path) -> None:
+    rows, columns = np.mgrid[-1:1:64j, -1:1:64j]
+    body = (rows**2 + (columns / 0.9) ** 2 < 0.8).astype(np.float32)
+    lesion = (rows - 0.2) ** 2 + (columns - 0.3) ** 2 < 0.02
+    panel = Panel(
+        slice_id="P04_aa_0008",
+        score=2.0,
+        threshold=1.5,
+        suv_max=8.1,
+        ct=0.6 * body,
+        pet=0.1 * body + 0.7 * lesion.astype(np.float32),
+        lesion=lesion,
+        anomaly_map=(body + 2 * lesion).astype(np.float32),
+    )
+    write_panel(folder / "best.png", panel)
+    for name in ("median", "worst"):
+        shutil.copy(folder / "best.png", folder / f"{name}.png")
+
+
+def write_ingest_tables(interim: Path, images: list[ImageRow]) -> None:
+    ingest = interim / "ingest"
+    studies = sorted({row.study_id for row in images})
+    write_table(
+        ingest / "instances.csv",
+        InstanceRow,
+        [InstanceRow(f"{s}/{i}.dcm", "0", f"1.{i}", "1.2", s, "ct", i) for s in studies
+         for i in range(3)]
+        + [InstanceRow("z/scout.dcm", "0", "1.9", "1.3", "", "unused", None)],
+    )  # fmt: skip
+    series = [
+        series_row(f"1.2.{number}.{role}", f"1.2.{number}", study, role)
+        for number, study in enumerate(studies)
+        for role in ("ct", "pet")
+    ]
+    series.append(series_row("1.3", "1.3", "", "unused"))
+    write_table(ingest / "series.csv", SeriesRow, series)
+    write_table(
+        ingest / "studies.csv",
+        StudyRow,
+        [StudyRow(s, s[:3], "GE Discovery STE", "1", "2", "3", "seg", "granuloma", 20, 20, True, "")
+         for s in studies],
+    )  # fmt: skip
+    refused = RejectedRow(
+        "z/<script>alert(1)</script>.dcm", "unreadable", "12 bytes", "DICOM", "Send it again."
+    )
+    write_table(ingest / "rejected.csv", RejectedRow, [refused])
+    write_table(interim / "split" / "slices.csv", SliceRow, slice_rows(images))
+    write_json(
+        interim / "split" / "lineage" / "activity.json",
+        {
+            "stage": "split",
+            "params": {"split": {"seed": 0, "protocol": "patient"}},
+            "params_sha256": "1" * 64,
+            "source_sha256": "2" * 64,
+            "sources": [],
+            "packages": {"numpy": "2.0.0"},
+        },
+    )
+
+
+def series_row(uid: str, study_uid: str, study_id: str, role: str) -> SeriesRow:
+    reason = "topogram" if role == "unused" else "chosen"
+    return SeriesRow(uid, study_uid, "P00", "CT", "GE", "STE", "", 20, 64, 64, 1.0, 1.0, 3.0,
+                     study_id, role, reason)  # fmt: skip
+
+
+def slice_rows(images: list[ImageRow]) -> list[SliceRow]:
+    kept = [
+        SliceRow(row.slice_id, row.study_id, row.patient, row.scanner, row.shard_row, 0.0,
+                 row.position, row.lesion_area_mm2, row.label, row.split, "normal")
+        for row in images
+    ]  # fmt: skip
+    extra = SliceRow("P15_aa_0099", "P15_aa", "P15", "GE", 99, 0.0, 1.0, 5.0, 0, "excluded",
+                     "within guard_mm of an abnormal slice")  # fmt: skip
+    return [*kept, extra]
+
+
+def write_quality(metrics: Path) -> None:
+    expectations = [
+        {"table": "images", "name": f"check {i}", "severity": "warning" if i == 2 else "critical",
+         "passed": i != 2, "reason": "because it matters",
+         "failing_rows": ["P04_aa_0003"] * (i == 2)}
+        for i in range(4)
+    ]  # fmt: skip
+    write_json(metrics / "validation.json", {"passed": True, "expectations": expectations})
+    write_json(
+        metrics / "registration.json",
+        {
+            "studies": 16,
+            "accepted": 15,
+            "refused": 1,
+            "median": {"displacement_median_mm": 4.2},
+            "flagged": [{"study_id": "P13_aa", "reason": "body overlap 0.700 is below 0.8"}],
+        },
+    )
+
+
+def write_picture(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    noise = np.random.default_rng(0).integers(0, 255, size=(120, 260), dtype=np.uint8)
+    Image.fromarray(noise).save(path)

@@ -1,0 +1,112 @@
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from petct_uad.evaluation.compare import read_runs, summarise, write_summary
+from petct_uad.files import write_text
+from petct_uad.report.page import render_report, report_derivations
+
+VOID = {"meta", "link", "img", "br", "line", "path", "use", "rect"}
+
+
+class Balance(HTMLParser):
+    """Collects elements that are closed out of order, and what pages load."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.wrong, self.loaded = [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.loaded += [v for k, v in attrs if k in ("src", "href", "xlink:href", "srcset")]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        if tag in VOID:
+            return
+        if not self.open or self.open.pop() != tag:
+            self.wrong.append((tag, self.getpos()))
+
+
+def render(project) -> str:
+    runs = read_runs(project.report.runs, project.runs)
+    return render_report(summarise(runs, project.params), runs, project.report)
+
+
+@pytest.fixture(scope="module")
+def html(project) -> str:
+    return render(project)
+
+
+def test_page_loads_nothing_from_elsewhere(html):
+    page = Balance()
+    page.feed(html)
+    assert page.loaded
+    assert all(address.startswith(("#", "data:")) for address in page.loaded)
+    assert not re.search(r"url\(\s*['\"]?(?!#)|@import", html)
+
+
+def test_elements_are_closed_in_order(html):
+    page = Balance()
+    page.feed(html)
+    assert (page.wrong, page.open) == ([], [])
+
+
+def test_every_run_has_a_row_in_order_of_auroc(project, html):
+    rows = re.findall(r'<th scope="row" data-v="([^"]+)">', html)
+    expected = summarise(read_runs(project.report.runs, project.runs), project.params)
+    assert rows == [row.run for row in expected]
+    assert {*project.runs, "suvmax", "body_area", "position"} == set(rows)
+
+
+def test_page_says_plainly_what_loses_to_suvmax(html):
+    row = html.split('<th scope="row" data-v="cmad-ct">')[1].split("</tr>")[0]
+    assert '<span class="tag bad">loses to SUVmax</span>' in row
+    assert "cmad-petct ranks first among models and beats SUVmax" in html
+
+
+def test_same_inputs_give_the_same_page(project, html):
+    assert render(project) == html
+
+
+def test_text_from_dicom_headers_is_escaped(html):
+    assert "<script>alert(1)</script>" not in html
+    assert "z/&lt;script&gt;alert(1)&lt;/script&gt;.dcm" in html
+
+
+def test_flagged_study_comes_first_with_its_reason(html):
+    captions = re.findall(r"before and after registration: ([^\"]+)", html)
+    assert captions == ["P13_aa", "P00_aa"]
+    assert "body overlap 0.700 is below 0.8" in html
+
+
+def test_failed_expectation_is_shown_with_its_rows(html):
+    notice = html.split("images: check 2</strong>")[1].split("</p>")[0]
+    assert "P04_aa_0003" in notice
+
+
+def test_slices_that_fell_out_are_counted_with_their_reason(html):
+    assert "within guard_mm of an abnormal slice: 1" in html
+
+
+def test_leaking_protocol_is_marked_above_the_table_and_in_every_row(leaking_project):
+    html = render(leaking_project)
+    assert html.index("Leaking protocol.") < html.index('id="results"')
+    assert html.count('<span class="tag warn">leaking</span>') == len(leaking_project.runs) + 3
+
+
+def test_lineage_of_the_report_names_panels_and_tables(project):
+    runs = read_runs(project.report.runs, project.runs)
+    rows = summarise(runs, project.params)
+    write_summary(Path("metrics"), rows)
+    report = Path("reports/index.html")
+    write_text(report, render_report(rows, runs, project.report))
+    names = [run.metrics.identity.run for run in runs]
+    page = report_derivations(report, Path("metrics"), names, project.report)[-1]
+    inputs = {source.id for source in page.inputs}
+    assert page.output.id == "file:reports/index.html"
+    assert "file:reports/panels/cmad-petct/worst.png" in inputs
+    assert "file:data/interim/tiny/split/slices.csv" in inputs
+    assert "file:metrics/runs/suvmax/scores.csv" in inputs

@@ -1,0 +1,85 @@
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from skimage.data import chelsea
+from torch.nn import functional as F
+
+from petct_uad.errors import TeacherError
+from petct_uad.params import TeacherParams
+from petct_uad.teachers.cnn import CnnTeacher
+from petct_uad.teachers.tokens import CnnTokens, load_tokens
+from petct_uad.teachers.weights import load_network
+
+BUNDLED = TeacherParams(name="efficientnet_lite0", weights="bundled")
+EGYPTIAN_CAT = 285
+
+
+@pytest.fixture(scope="module")
+def teacher() -> CnnTeacher:
+    return CnnTeacher.load(BUNDLED)
+
+
+def test_bundled_weights_recognise_an_egyptian_cat() -> None:
+    photo = torch.from_numpy(chelsea()).permute(2, 0, 1)[None] / 255
+    photo = F.interpolate(photo, size=(224, 336), mode="bilinear", antialias=True)[..., 56:280]
+    assert load_network(BUNDLED)((photo - 0.5) / 0.5).argmax() == EGYPTIAN_CAT
+
+
+def test_features_lie_on_the_grids_of_their_strides(teacher: CnnTeacher) -> None:
+    features = teacher.features(torch.rand(2, 1, 96, 96))
+    shapes = {stride: tuple(x.shape[1:]) for stride, x in features.items()}
+    assert shapes == {4: (24, 24, 24), 8: (40, 12, 12), 16: (112, 6, 6), 32: (320, 3, 3)}
+
+
+def test_one_channel_is_seen_as_three_equal_ones(teacher: CnnTeacher) -> None:
+    image = torch.rand(1, 1, 64, 64)
+    grey, rgb = teacher.features(image), teacher.features(image.expand(-1, 3, -1, -1))
+    assert all(torch.equal(grey[stride], rgb[stride]) for stride in grey)
+
+
+def test_teacher_never_learns(teacher: CnnTeacher) -> None:
+    assert not any(p.requires_grad for p in teacher.parameters())
+    assert not any(module.training for module in teacher.train().modules())
+
+
+@pytest.mark.parametrize("size_px", [64, 80, 144])
+def test_nine_token_levels_share_one_grid(teacher: CnnTeacher, size_px: int) -> None:
+    tokens = CnnTokens(teacher, 48, size_px).tokens(torch.rand(2, 1, size_px, size_px))
+    assert tokens.shape == (2, 9, (size_px // 16) ** 2, 48)
+
+
+def test_projection_keeps_angles_where_width_allows(teacher: CnnTeacher) -> None:
+    tokens = CnnTokens(teacher, 192, 64)
+    projection = tokens.projections[0]
+    torch.testing.assert_close(projection @ projection.T, torch.eye(40), atol=1e-5, rtol=0)
+
+
+def test_tokens_are_the_same_for_every_process() -> None:
+    images = torch.rand(1, 1, 64, 64)
+    first, second = (load_tokens(BUNDLED, 32, 64).tokens(images) for _ in range(2))
+    assert torch.equal(first, second)
+
+
+def test_weights_from_a_file_equal_the_bundled_ones(tmp_path: Path, teacher: CnnTeacher) -> None:
+    file = tmp_path / "lite0.safetensors"
+    save_file(load_network(BUNDLED).state_dict(), file)
+    again = CnnTeacher.load(TeacherParams(name="efficientnet_lite0", weights=str(file)))
+    assert again.sha256 == teacher.sha256
+
+
+def test_foreign_weights_are_refused_by_name(tmp_path: Path) -> None:
+    file = tmp_path / "other.safetensors"
+    save_file({"a": torch.zeros(1)}, file)
+    with pytest.raises(TeacherError, match=r"other\.safetensors"):
+        load_network(TeacherParams(name="efficientnet_lite0", weights=str(file)))
+
+
+@pytest.mark.parametrize(
+    ("name", "weights"),
+    [("wide_resnet50_2", "bundled"), ("efficientnet_lite0", "/nowhere/w.safetensors")],
+)
+def test_absent_weights_are_refused_with_what_is_accepted(name: str, weights: str) -> None:
+    with pytest.raises(TeacherError, match="expected"):
+        load_network(TeacherParams.model_validate({"name": name, "weights": weights}))
