@@ -70,7 +70,12 @@ def score_slices(
 
 
 def gflops_of_one_pair(model: AnomalyModel, store: SliceStore, device: torch.device) -> float:
-    """Billions of floating-point operations for the map of one pair, as torch counts them."""
+    """Billions of floating-point operations for the map of one pair, as torch counts them.
+
+    Custom kernels and element-wise steps are not counted, so a selective scan is not either.
+    """
+    # torch's counter asks every module argument that wants a gradient for its graph.
+    model.requires_grad_(False)
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         model.anomaly_map(store.batch([0]).to(device))
     return float(counter.get_total_flops()) / 1e9

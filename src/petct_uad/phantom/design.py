@@ -74,4 +74,4 @@ def _between(limits: tuple[float, float], share: float) -> float:
 
 def _inside(height: float) -> float:
     """Stretched so that end slices are as often hit as others, though no centre lies outside."""
-    return float(np.clip(0.5 + 1.09 * (height - 0.5), 0.03, 0.97))
+    return float(np.clip(0.5 + 1.05 * (height - 0.5), 0.03, 0.97))

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from petct_uad.registration.masks import ct_body
 from petct_uad.registration.quality import Decision
 
 Plane = NDArray[np.float32]
@@ -19,7 +20,9 @@ Plane = NDArray[np.float32]
 _CT_WINDOW_HU = (-900.0, 250.0)
 _EDGE_LEVELS_HU = (-400.0,)  # skin, lung and airways; organ borders are too noisy to contour
 _TILE_MM = 40.0
-_BODY_HU = -300.0
+_MARGIN_MM = 20.0
+_PANEL_INCH = 3.5
+_TEXT_INCH = 0.3
 _SUV_PERCENTILE = 99.5
 
 
@@ -63,7 +66,7 @@ def draw_registration(path: Path, study: RegisteredStudy) -> None:
     suv_high = max(float(np.percentile(_array(study.after), _SUV_PERCENTILE)), 0.1)
     # The Agg canvas comes with Figure.savefig: no pyplot, no display, no global state.
     with mpl.rc_context({"font.size": 9, "figure.facecolor": "white"}):
-        figure = Figure(figsize=(14, 7.6), dpi=90, layout="constrained")
+        figure = Figure(figsize=_size_inch(views), dpi=90, layout="constrained")
         figure.suptitle(_title(study.study_id, study.decision))
         for row, (stage, axes) in enumerate(zip(("before", "after"), _axes(figure), strict=True)):
             for column, view in enumerate(views):
@@ -73,6 +76,11 @@ def draw_registration(path: Path, study: RegisteredStudy) -> None:
                 axes[2 * column].set_title(f"{stage}: fused, {view.name}")
                 axes[2 * column + 1].set_title(f"{stage}: CT and PET tiles, CT contour")
         figure.savefig(path, format="png", metadata={"Software": None})
+
+
+def _size_inch(views: tuple[_View, _View]) -> tuple[float, float]:
+    tallest = max(view.extent[2] / view.extent[1] for view in views)
+    return (4 * _PANEL_INCH, 2 * (tallest * _PANEL_INCH + _TEXT_INCH) + 2 * _TEXT_INCH)
 
 
 def _axes(figure: Figure) -> list[list[Axes]]:
@@ -91,9 +99,10 @@ def _title(study_id: str, decision: Decision) -> str:
 
 
 def _views(study: RegisteredStudy) -> tuple[_View, _View]:
-    volumes = [_array(image) for image in (study.ct, study.before, study.after)]
+    box = _around_body(study.ct)
+    volumes = [_array(image)[box] for image in (study.ct, study.before, study.after)]
     x_mm, y_mm, z_mm = study.ct.GetSpacing()
-    middle, row, _ = np.argwhere(volumes[0] > _BODY_HU).mean(axis=0).astype(int)
+    middle, row, _ = (count // 2 for count in volumes[0].shape)
     # Head up: the last slice on top where slices run towards the head (LPS z), as they mostly do.
     order = -1 if study.ct.GetDirection()[8] > 0 else 1
     coronal = [volume[::order, row, :] for volume in volumes]
@@ -102,6 +111,18 @@ def _views(study: RegisteredStudy) -> tuple[_View, _View]:
         _View("coronal", coronal[0], coronal[1], coronal[2], z_mm, x_mm),
         _View("axial", axial[0], axial[1], axial[2], y_mm, x_mm),
     )
+
+
+def _around_body(ct: sitk.Image) -> tuple[slice, slice, slice]:
+    """All slices, and in-plane the body with a margin; everything where there is no body."""
+    inside = _array(ct_body(ct)) > 0
+    planes = [np.flatnonzero(inside.any(axis=axes)) for axes in ((0, 2), (0, 1))]
+    margins = [round(_MARGIN_MM / spacing) for spacing in (ct.GetSpacing()[1], ct.GetSpacing()[0])]
+    rows, columns = (
+        slice(max(0, found[0] - margin), found[-1] + margin + 1) if len(found) else slice(None)
+        for found, margin in zip(planes, margins, strict=True)
+    )
+    return slice(None), rows, columns
 
 
 def _draw_fused(axes: Axes, view: _View, pet: Plane, suv_high: float) -> None:
@@ -135,4 +156,4 @@ def _tiles(view: _View) -> NDArray[np.bool_]:
 
 
 def _array(image: sitk.Image) -> Plane:
-    return np.asarray(sitk.GetArrayViewFromImage(image), dtype=np.float32)
+    return np.asarray(sitk.GetArrayFromImage(image), dtype=np.float32)

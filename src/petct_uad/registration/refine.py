@@ -42,8 +42,9 @@ def _method(region: sitk.Image, params: RegisterParams) -> sitk.ImageRegistratio
     method = sitk.ImageRegistrationMethod()
     method.SetNumberOfThreads(1)
     method.SetMetricAsMattesMutualInformation(params.histogram_bins)
-    # ITK takes seed 0 for the wall clock. Random points lie between voxel centres, which spares the metric the ripple of the grid.
+    # Random points lie between voxel centres, which spares the metric the ripple of the grid.
     method.SetMetricSamplingStrategy(method.RANDOM)
+    # One more than the seed, since SimpleITK takes 0 for the wall clock.
     method.SetMetricSamplingPercentage(params.sampling_fraction, params.seed + 1)
     method.SetMetricFixedMask(region)
     method.SetInterpolator(sitk.sitkLinear)

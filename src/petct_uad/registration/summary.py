@@ -12,7 +12,7 @@ from petct_uad.dicom.tables import StudyRow
 from petct_uad.registration.tables import RegistrationRow
 
 _DECIMALS = 6
-# Iglewicz and Hoaglin, "How to detect and handle outliers" (1993): |modified z-score| above 3.5.
+# Iglewicz and Hoaglin, "How to detect and handle outliers" (1993): modified z-score above 3.5.
 _OUTLIER_Z = 3.5
 _MAD_TO_SIGMA = 1.4826
 # Below this a median absolute deviation says that studies are alike, not that one is odd.
@@ -91,7 +91,7 @@ def _outlying(row: RegistrationRow, moved_mm: np.ndarray[Any, Any]) -> Iterator[
         return
     middle = float(np.median(moved_mm))
     spread = max(float(np.median(np.abs(moved_mm - middle))), _SMALLEST_MAD_MM)
-    if abs(row.displacement_median_mm - middle) > _OUTLIER_Z * _MAD_TO_SIGMA * spread:
+    if row.displacement_median_mm - middle > _OUTLIER_Z * _MAD_TO_SIGMA * spread:
         yield (
             f"displacement {row.displacement_median_mm:.1f} mm stands out from the cohort's "
             f"{middle:.1f} mm"

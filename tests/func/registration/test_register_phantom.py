@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import chdir
-from dataclasses import dataclass
+from contextlib import chdir, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +40,9 @@ REGISTER = RegisterParams(
     workers=1,
 )
 INGESTED = Path("ingest")
+PLAIN = REGISTER.model_copy(update={"refine": "none"})
 PATHS = RegisterPaths(INGESTED, Path("register"), Path("pictures"), Path("registration.json"))
+PLAIN_PATHS = RegisterPaths(INGESTED, Path("plain"), Path("plain-pictures"), Path("plain.json"))
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,15 @@ def cohort(home: Path) -> Registered:
 
 def _read(study: StudyRow, name: str) -> sitk.Image:
     return sitk.ReadImage(f"register/volumes/{study.study_id}/{name}.nii.gz")
+
+
+@contextmanager
+def _only(study: StudyRow, cohort: Registered) -> Iterator[None]:
+    write_table(Path("ingest/studies.csv"), StudyRow, [study])
+    try:
+        yield
+    finally:
+        write_table(Path("ingest/studies.csv"), StudyRow, cohort.studies)
 
 
 def _truth(study: StudyRow) -> RigidTransform:
@@ -119,7 +130,7 @@ def test_the_summary_counts_what_the_table_holds(cohort: Registered) -> None:
 
 
 def test_every_file_has_its_derivation(cohort: Registered) -> None:
-    written = [path for path in [*Path("register").rglob("*"), *Path("pictures").rglob("*")]]
+    written = [*Path("register").rglob("*"), *Path("pictures").rglob("*")]
     files = {f"file:{path.as_posix()}" for path in written if path.is_file()}
     derived = {item.output.id for item in cohort.derivations}
     assert derived == files | {"file:registration.json"}
@@ -131,35 +142,30 @@ def test_a_second_run_gives_the_same_bytes_and_leaves_nothing_old(cohort: Regist
     outputs = [Path(f"pictures/{once.study_id}.png")]
     outputs += sorted(Path(f"register/volumes/{once.study_id}").iterdir())
     before = [sha256_file(path) for path in outputs]
-    write_table(Path("ingest/studies.csv"), StudyRow, [once])
-    try:
+    with _only(once, cohort):
         register_studies(PATHS, REGISTER)
-    finally:
-        write_table(Path("ingest/studies.csv"), StudyRow, cohort.studies)
     assert [sha256_file(path) for path in outputs] == before
     assert [path.name for path in Path("register/volumes").iterdir()] == [once.study_id]
     assert len(list(Path("pictures").iterdir())) == 1
 
 
 def test_without_refinement_the_scanner_is_believed(cohort: Registered) -> None:
-    paths = RegisterPaths(INGESTED, Path("plain"), Path("plain-pictures"), Path("plain.json"))
-    register_studies(paths, REGISTER.model_copy(update={"refine": "none"}))
-    for row in read_table(Path("plain/registration.csv"), RegistrationRow):
-        assert not row.accepted
-        assert "switched off" in row.reason
-        assert row.displacement_max_mm == 0
-        transform = Path(f"plain/volumes/{row.study_id}/transform.json")
-        assert RigidTransform.read(transform) == RigidTransform()
+    with _only(cohort.studies[0], cohort):
+        register_studies(PLAIN_PATHS, PLAIN)
+    (row,) = read_table(Path("plain/registration.csv"), RegistrationRow)
+    assert not row.accepted
+    assert "switched off" in row.reason
+    assert row.displacement_max_mm == 0
+    transform = Path(f"plain/volumes/{row.study_id}/transform.json")
+    assert RigidTransform.read(transform) == RigidTransform()
 
 
 def test_a_missing_volume_is_named_and_old_results_stay(cohort: Registered) -> None:
-    pet = Path(f"ingest/volumes/{cohort.studies[-1].study_id}/pet.nii.gz")
-    aside = pet.rename(Path("pet.nii.gz"))
-    before = sorted(Path("plain").rglob("*"))
-    paths = RegisterPaths(INGESTED, Path("plain"), Path("plain-pictures"), Path("plain.json"))
-    try:
-        with pytest.raises(RegistrationError, match=r"pet\.nii\.gz cannot be read.*run ingest"):
-            register_studies(paths, REGISTER.model_copy(update={"refine": "none"}))
-    finally:
-        aside.rename(pet)
-    assert sorted(Path("plain").rglob("*")) == before
+    before = sorted(Path("register").rglob("*"))
+    broken = replace(cohort.studies[0], study_id="NOBODY_00000000")
+    with (
+        _only(broken, cohort),
+        pytest.raises(RegistrationError, match=r"NOBODY.*ct\.nii\.gz cannot be read.*run ingest"),
+    ):
+        register_studies(PATHS, PLAIN)
+    assert sorted(Path("register").rglob("*")) == before

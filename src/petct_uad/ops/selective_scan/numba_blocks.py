@@ -21,11 +21,11 @@ from torch import Tensor
 from petct_uad.ops.selective_scan.blocks import NORM_EPS
 from petct_uad.ops.selective_scan.simd import (
     COMPILE,
-    KERNEL,
     LANES,
     add,
     constant,
     fma,
+    kernel,
     lane_sum,
     load,
     mul,
@@ -60,8 +60,8 @@ def _convolved(x, row, first, h, w, e, branch, weight, bias, size):
     for tap in range(_TAPS):
         i = _neighbour(h, w, tap, height, width)
         if i >= 0:
-            kernel = load(weight, (branch * _TAPS + tap) * channels + e)
-            total = fma(load(x, (first + i) * row + e), kernel, total)
+            factor = load(weight, (branch * _TAPS + tap) * channels + e)
+            total = fma(load(x, (first + i) * row + e), factor, total)
     return total
 
 
@@ -77,7 +77,7 @@ def _conv_forward_image(image, batch, x, row, weight, bias, y, size):
                 store(y, where, mul(pre, sigmoid(pre)))
 
 
-@njit(**KERNEL)
+@kernel
 def _conv_forward(images, batch, x, row, weight, bias, y, size):
     for image in prange(images):
         _conv_forward_image(image, batch, x, row, weight, bias, y, size)
@@ -114,8 +114,8 @@ def _conv_backward_image(image, batch, x, row, weight, bias, grad_y, grad_x, gra
                     j = _neighbour(h, w, _TAPS - 1 - tap, height, width)
                     if j >= 0:
                         arriving = load(grad_pre, j * LANES)
-                        kernel = load(weight, (branch * _TAPS + tap) * channels + e)
-                        grad = fma(arriving, kernel, grad)
+                        factor = load(weight, (branch * _TAPS + tap) * channels + e)
+                        grad = fma(arriving, factor, grad)
                         total = fma(arriving, here, load(taps, tap * LANES))
                         store(taps, tap * LANES, total)
                 store(grad_x, i * channels + e, grad)
@@ -123,7 +123,7 @@ def _conv_backward_image(image, batch, x, row, weight, bias, grad_y, grad_x, gra
             store(grad_w, (image * _TAPS + tap) * channels + e, load(taps, tap * LANES))
 
 
-@njit(**KERNEL)
+@kernel
 def _conv_backward(images, batch, x, row, weight, bias, grad_y, grad_x, grad_w, grad_b, size):
     for image in prange(images):
         _conv_backward_image(
@@ -158,7 +158,7 @@ def _norm_forward_image(image, batch, tokens, channels, y, z, row, weight, bias,
             store(out, i * channels + e, mul(normed, mul(gate, sigmoid(gate))))
 
 
-@njit(**KERNEL)
+@kernel
 def _norm_forward(images, batch, tokens, channels, y, z, row, weight, bias, out):
     for image in prange(images):
         _norm_forward_image(image, batch, tokens, channels, y, z, row, weight, bias, out)
@@ -206,7 +206,7 @@ def _norm_backward_image(image, batch, tokens, y, z, row, weight, bias, grad_out
         _norm_backward_token(i, affine, image * channels, y, z, row, weight, bias, grad_out, grads)
 
 
-@njit(**KERNEL)
+@kernel
 def _norm_backward(images, batch, tokens, y, z, row, weight, bias, grad_out, grads):
     for image in prange(images):
         _norm_backward_image(image, batch, tokens, y, z, row, weight, bias, grad_out, grads)

@@ -22,12 +22,12 @@ from torch import Tensor
 
 from petct_uad.ops.selective_scan.simd import (
     COMPILE,
-    KERNEL,
     LANES,
     add,
     constant,
     exp2,
     fma,
+    kernel,
     lane_sum,
     load,
     mul,
@@ -132,7 +132,7 @@ def _forward_task(task, inputs, y, checkpoints):
             _forward_vector(branch, sample, k, e, inputs, y, checkpoints, rates, state)
 
 
-@njit(**KERNEL)
+@kernel
 def _forward(tasks, inputs, y, checkpoints):
     for task in prange(tasks):
         _forward_task(task, inputs, y, checkpoints)
@@ -266,7 +266,7 @@ def _backward_task(task, inputs, checkpoints, grad_y, grads):
             )
 
 
-@njit(**KERNEL)
+@kernel
 def _backward(tasks, inputs, checkpoints, grad_y, grads):
     for task in prange(tasks):
         _backward_task(task, inputs, checkpoints, grad_y, grads)

@@ -12,22 +12,25 @@ the order of every sum is the one written.
 from __future__ import annotations
 
 from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
+import numba
 import numpy as np
 import torch
 from llvmlite import ir
 from numba import get_num_threads, njit, set_num_threads, types
 from numba.extending import intrinsic, models, register_model
+from numba.misc.appdirs import user_cache_dir
 
 LANES = 16
 _VECTOR = ir.VectorType(ir.FloatType(), LANES)
 _INTEGERS = ir.VectorType(ir.IntType(32), LANES)
 _FUSED = ("contract",)
 _MOST_THREADS = get_num_threads()
-# Options of a function that kernels call, and of a kernel, which is kept on disk.
+# Options of every compiled function.
 COMPILE: dict[str, Any] = {"error_model": "numpy", "nogil": True}
-KERNEL: dict[str, Any] = {**COMPILE, "parallel": True, "cache": True}
 
 
 class Vector(types.Type):
@@ -207,10 +210,29 @@ def _select(builder: Any, x: Any, negative: Any, other: Any) -> Any:
 _where_negative = _lanewise(_select, 3)
 
 
-def run_kernel(kernel: Callable[..., None], tasks: int, *arguments: Any) -> None:
+def kernel(function: Callable[..., None]) -> Any:
+    """Compile the parallel entry of a computation on first use, and keep it on disk.
+
+    numba checks only the file of the kernel itself, so the folder is named for all sources here;
+    its index is keyed by the CPU. It lies in the user's cache, which spares read-only installs and
+    the source tree; ``NUMBA_CACHE_DIR`` moves it. Where nothing can be written nothing is kept.
+    """
+    given = numba.config.CACHE_DIR
+    sources = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
+    folder = Path(given or user_cache_dir("petct-uad")) / sha256(sources).hexdigest()[:16]
+    numba.config.CACHE_DIR = str(folder)
+    try:
+        return njit(parallel=True, cache=True, **COMPILE)(function)
+    except (RuntimeError, OSError):
+        return njit(parallel=True, **COMPILE)(function)
+    finally:
+        numba.config.CACHE_DIR = given
+
+
+def run_kernel(entry: Callable[..., None], tasks: int, *arguments: Any) -> None:
     """Call a kernel with the memory of tensors, on as many threads as torch may use."""
     set_num_threads(min(torch.get_num_threads(), _MOST_THREADS))
-    kernel(tasks, *(_memory(argument) for argument in arguments))
+    entry(tasks, *(_memory(argument) for argument in arguments))
 
 
 def _memory(argument: Any) -> Any:

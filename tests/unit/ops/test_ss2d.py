@@ -1,0 +1,66 @@
+"""The SS2D block."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+
+from petct_uad.ops.selective_scan.ss2d import SS2D
+
+
+def _block(**options: int) -> SS2D:
+    torch.manual_seed(0)
+    defaults = {"state": 16, "expand": 2, "branches": 2}
+    return SS2D(32, **(defaults | options), backend="auto")
+
+
+@pytest.mark.parametrize("expand", [1, 2])
+def test_compiled_block_matches_the_reference_in_double(expand: int) -> None:
+    block = _block(expand=expand)
+    oracle = copy.deepcopy(block).double()
+    tokens = torch.randn(2, 2, 5, 7, 32)
+    upstream = torch.randn_like(tokens)
+    found = torch.autograd.grad(block(tokens), list(block.parameters()), upstream)
+    expected = torch.autograd.grad(
+        oracle(tokens.double()), list(oracle.parameters()), upstream.double()
+    )
+    for (name, _), f, e in zip(block.named_parameters(), found, expected, strict=True):
+        assert (f - e).norm() <= 1e-6 * e.norm(), name
+
+
+def test_branches_never_exchange_anything() -> None:
+    block = _block()
+    tokens = torch.randn(2, 1, 4, 4, 32)
+    changed = tokens.clone()
+    changed[1] += 1
+    assert torch.equal(block(tokens)[0], block(changed)[0])
+    assert not torch.equal(block(tokens)[1], block(changed)[1])
+
+
+def test_every_token_sees_every_other() -> None:
+    block = _block(branches=1)
+    tokens = torch.randn(1, 1, 4, 4, 32, requires_grad=True)
+    for row, column in [(0, 0), (3, 1)]:
+        (grad,) = torch.autograd.grad(block(tokens)[0, 0, row, column].sum(), tokens)
+        assert (grad.abs().sum(-1) > 0).all()
+
+
+def test_samples_of_a_batch_are_independent() -> None:
+    block = _block()
+    tokens = torch.randn(2, 3, 4, 5, 32)
+    torch.testing.assert_close(block(tokens)[:, 1:2], block(tokens[:, 1:2]))
+
+
+def test_steps_start_between_a_thousandth_and_a_tenth() -> None:
+    steps = torch.nn.functional.softplus(_block().dt_bias)
+    assert steps.min() >= 0.99e-3
+    assert steps.max() <= 0.101
+
+
+def test_width_need_not_fit_the_vector_length() -> None:
+    block = SS2D(5, state=3, expand=1, branches=1, backend="auto")
+    tokens = torch.randn(1, 1, 3, 3, 5)
+    expected = copy.deepcopy(block).double()(tokens.double())
+    torch.testing.assert_close(block(tokens).double(), expected, rtol=1e-5, atol=1e-6)

@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+from petct_uad.dicom.tables import StudyRow
+from petct_uad.registration.summary import summarise
+from petct_uad.registration.tables import RegistrationRow
+
+STUDY = StudyRow("a", "A", "GE", "1", "2", "", "none", "none", 28, 49, True, "")
+ROW = RegistrationRow("a", True, "rose", 0.5, 0.8, 0.95, 0.98, 5.0, 7.0, 1.0, 28, 0)
+
+
+def _reasons(study: StudyRow, row: RegistrationRow) -> list[str]:
+    return [item["reason"] for item in summarise([study], [row])["flagged"]]
+
+
+def test_a_sound_study_is_not_flagged() -> None:
+    assert _reasons(STUDY, ROW) == []
+
+
+def test_each_oddity_is_flagged_with_its_reason() -> None:
+    assert "too flat" in _reasons(STUDY, replace(ROW, accepted=False, reason="too flat"))[0]
+    assert "frames" in _reasons(replace(STUDY, same_frame_of_reference=False), ROW)[0]
+    assert "overlap" in _reasons(STUDY, replace(ROW, body_overlap_after=0.7))[0]
+    assert "SUV" in _reasons(STUDY, replace(ROW, suv_total_ratio=1.3))[0]
+    assert "only 18 of 28" in _reasons(STUDY, replace(ROW, slices=18, slices_cut=10))[0]
+
+
+def test_only_a_displacement_far_above_the_cohort_stands_out() -> None:
+    moved = [4.0, 4.5, 5.0, 5.5, 6.0, 0.5, 21.0]
+    rows = [replace(ROW, study_id=str(i), displacement_median_mm=d) for i, d in enumerate(moved)]
+    studies = [replace(STUDY, study_id=row.study_id) for row in rows]
+    flagged = summarise(studies, rows)["flagged"]
+    assert [item["study_id"] for item in flagged] == ["6"]
+
+
+def test_an_empty_cohort_has_a_summary() -> None:
+    assert summarise([], [])["studies"] == 0
