@@ -58,13 +58,11 @@ def write_summary(folder: Path, rows: Sequence[SummaryRow]) -> None:
     """Write ``summary.{json,csv,md}``; the JSON is kept narrow for ``dvc exp show``."""
     write_table(folder / "summary.csv", SummaryRow, rows)
     write_text(folder / "summary.md", to_markdown(rows))
-    narrow = ("auroc", "auroc_low", "auroc_high", "ap", "f1", "auroc_minus_suvmax")
+    by_name = sorted(rows, key=lambda row: row.run)
+    narrow = ("auroc", "auroc_minus_suvmax")
     write_json(
         folder / "summary.json",
-        {
-            row.run: {key: round(getattr(row, key), DECIMALS) for key in narrow}
-            for row in sorted(rows, key=lambda row: row.run)
-        },
+        {key: {row.run: round(getattr(row, key), DECIMALS) for row in by_name} for key in narrow},
     )
 
 
