@@ -19,9 +19,9 @@ PACKAGES = ("SimpleITK", "highdicom", "numpy", "pydicom", "scipy")
 def main() -> None:
     """Make the digital cohort that params.yaml describes."""
     with fail_cleanly(), stage("phantom"):
-        params = load_params().phantom
-        files = make_cohort(params, RAW, TRUTH, workers=0)
-        asked = {f"phantom.{key}": value for key, value in params.model_dump().items()}
+        params = load_params()
+        files = make_cohort(params.phantom, RAW, TRUTH, workers=0)
+        asked = {"phantom": params.phantom.model_dump(mode="json")}
         activity = Activity("phantom", asked, Path("stages/phantom.py"), PACKAGES)
         derivations = [Derivation(Entity.of_file(file), ()) for file in files]
         write_lineage(TRUTH / "lineage", activity, derivations)

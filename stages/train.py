@@ -49,7 +49,7 @@ def main(
         with atomic_folder(folder / "lineage") as lineage:
             write_lineage(
                 lineage,
-                Activity("train", read, Path(__file__).relative_to(Path.cwd()), PACKAGES),
+                Activity("train", read, Path("stages/train.py"), PACKAGES),
                 [Derivation(Entity.of_file(path), inputs) for path in trained.outputs],
             )
 
