@@ -175,3 +175,20 @@ def test_depthwise_conv_reads_strided_tokens() -> None:
         expected = depthwise_conv_silu_reference(half, weight, bias)
         found = depthwise_conv_silu_numba(half, weight, bias)
         torch.testing.assert_close(found, expected)
+
+
+def test_memory_kept_for_the_backward_pass_is_linear_in_length() -> None:
+    def kept_bytes(length: int) -> int:
+        sizes = []
+        inputs, order = _inputs((1, 4, 1, length, 32, 16))
+        leaves = [tensor.requires_grad_() for tensor in inputs]
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda tensor: sizes.append(tensor.nbytes) or tensor, lambda tensor: tensor
+        ):
+            selective_scan(*leaves, order, backend="numba")
+        return sum(sizes)
+
+    short, middle, long = (kept_bytes(length) for length in (64, 128, 192))
+    assert long - middle == middle - short
+    states_bytes = 4 * 64 * 32 * 16 * 4
+    assert middle - short < states_bytes / 2
