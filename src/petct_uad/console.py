@@ -79,7 +79,7 @@ def map_in_processes(
     if count == 1:
         return [function(item) for item in track(items, description)]
     # "spawn", because forking after torch or SimpleITK has started threads can deadlock.
-    with ProcessPoolExecutor(count, mp_context=get_context("spawn")) as pool:
-        with progress_bar() as progress:
-            results = pool.map(function, items)
-            return list(progress.track(results, total=len(items), description=description))
+    pool = ProcessPoolExecutor(count, mp_context=get_context("spawn"))
+    with pool, progress_bar() as progress:
+        results = pool.map(function, items)
+        return list(progress.track(results, total=len(items), description=description))

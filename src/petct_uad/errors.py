@@ -6,7 +6,7 @@
     - UnreadableFileError    code ``unreadable``: not DICOM, truncated or without a header
     - UnsupportedObjectError code ``unsupported``: DICOM, but no CT, PET or label
     - IdentityError          code ``identity``: a UID or PatientID is missing or shared
-    - GeometryError          code ``geometry``: slice gaps, mixed orientation, tilt, missing position
+    - GeometryError          code ``geometry``: slice gaps, mixed orientation, tilt, no position
     - UnitsError             code ``units``: SUVbw or HU cannot be computed from the header
     - PixelError             code ``pixels``: pixel data cannot be decoded or are not finite
     - PairingError           code ``pairing``: a study lacks a CT or a PET, or they do not overlap

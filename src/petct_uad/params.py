@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -327,8 +327,3 @@ def _allowed(location: tuple[int | str, ...]) -> str:
     parts = [kinds.get(node.get("type", ""), "another value")]
     parts += [f"{word} {node[name]}" for name, word in words.items() if name in node]
     return ", ".join(parts)
-
-
-def allowed_models() -> tuple[str, ...]:
-    """Names that a benchmark row may give as its model."""
-    return get_args(ModelName)
