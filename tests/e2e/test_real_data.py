@@ -1,0 +1,42 @@
+"""A folder of real DICOM goes through the whole pipeline with two commands."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import ROOT, make_clone
+
+pytestmark = pytest.mark.e2e
+
+STS = Path(os.environ.get("PETCT_DATA", ROOT.parent / "shared/data")) / "sts/dicom"
+# Two with known defects: 019 starts 6.6 mm away from its CT, 035 has two PET slices fewer.
+PATIENTS = ("STS_001", "STS_004", "STS_013", "STS_019", "STS_035")
+
+
+@pytest.mark.skipif(not STS.is_dir(), reason="PETCT_DATA holds no sts/dicom")
+def test_real_patients_go_from_a_folder_to_a_results_table(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    for patient in PATIENTS:
+        shutil.copytree(STS / patient, source / patient)
+    clone = make_clone(tmp_path / "repository")
+    petct = str(Path(sys.executable).with_name("petct"))
+    clone.run(petct, "add", "sts", str(source))
+    clone.run("git", "add", "--all")
+    clone.run("git", "commit", "--quiet", "--message", "Add sts")
+    clone.dvc("exp", "run", "-S", "dataset=sts", "-S", "validate.min_train_slices=2")
+
+    with (clone.root / "data/interim/sts/ingest/studies.csv").open() as stream:
+        studies = {row["patient"]: row for row in csv.DictReader(stream)}
+    assert set(studies) == set(PATIENTS)
+    assert "6.58 mm" in studies["STS_019"]["notes"]
+    assert "61 PET slices for 63 CT slices" in studies["STS_035"]["notes"]
+    summary = json.loads((clone.root / "metrics/summary.json").read_text())
+    assert {"cmad-petct", "patchcore-petct", "suvmax", "position"} <= set(summary["auroc"])
+    assert (clone.root / "reports/index.html").is_file()
