@@ -1,5 +1,5 @@
 # One word per habit. Every target is safe to repeat.
-PYTHON ?= $(firstword $(shell command -v python3.11) python3)
+PYTHON ?= $(shell sh -c 'command -v python3.11 || command -v python3')
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
@@ -20,8 +20,8 @@ setup: $(READY)
 
 $(READY): requirements.lock pyproject.toml
 	@echo "==> creating $(VENV) and installing the pinned packages (about 4 minutes, 7 GB)"
-	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) not found: install Python 3.11, or run make PYTHON=/path/to/python3.11"; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { echo "Python 3.11 is needed: install it, or run make PYTHON=/path/to/python3.11"; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $(READY)
@@ -47,5 +47,5 @@ bench: $(READY)
 
 # CUDA libraries exist for Linux only, so their pins carry a marker.
 lock:
-	$(BIN)/python -m pip freeze --exclude-editable --all | grep -vE '^(pip|setuptools|wheel)==' \
+	$(BIN)/python -m pip freeze --exclude-editable --all | grep -vE '^(pip|wheel)==' \
 	  | sed -E 's/^((nvidia|cuda|triton)[^=]*==.*)$$/\1 ; sys_platform == "linux"/' > requirements.lock

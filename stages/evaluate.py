@@ -11,7 +11,7 @@ from petct_uad.console import fail_cleanly, stage
 from petct_uad.evaluation.evaluate import EvaluationPaths, evaluate_run
 from petct_uad.lineage.record import Activity, write_lineage
 from petct_uad.lineage.sources import other_models
-from petct_uad.params import load_params
+from petct_uad.params import find_run, load_params
 from petct_uad.training.train import choose_device
 
 PACKAGES = ("anomalib", "matplotlib", "numba", "numpy", "scikit-learn", "timm", "torch")
@@ -46,7 +46,7 @@ def main(run: Annotated[str, typer.Argument(help="a key of benchmark in params.y
             },
             entry=Path("stages/evaluate.py"),
             packages=PACKAGES,
-            without=other_models(params.benchmark[run].model),
+            without=other_models(find_run(params.benchmark, run).model),
         )
         write_lineage(paths.metrics / "lineage", activity, derivations)
 

@@ -22,7 +22,7 @@ def main() -> None:
     home = Path("data/interim") / params.dataset / "ingest"
     activity = Activity(
         stage="ingest",
-        params={"dataset": params.dataset, "ingest": params.ingest.model_dump()},
+        params={"dataset": params.dataset, "ingest": params.ingest.model_dump(exclude={"workers"})},
         entry=Path("stages/ingest.py"),
         packages=_PACKAGES,
     )

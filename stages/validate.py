@@ -32,7 +32,7 @@ def main() -> None:
             slices=interim / "split/slices.csv",
             images=Path("data/processed") / params.dataset / "index.csv",
         )
-        outcomes = validate_tables(files, params.split, params.validate_)
+        outcomes = validate_tables(files, params.split.protocol, params.validate_)
         write_outcomes(RESULT, outcomes)
         activity = Activity(
             stage="validate",

@@ -20,6 +20,7 @@ from petct_uad.errors import ParamsError
 PARAMS_FILE = Path("params.yaml")
 
 Modality = Literal["pet", "ct", "petct"]
+Protocol = Literal["patient", "cmad"]
 ModelName = Literal["cmad", "patchcore"]
 ScanBackend = Literal["auto", "reference", "numba", "cuda"]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
@@ -70,7 +71,7 @@ class RegisterParams(Section):
 class SplitParams(Section):
     """Which slice goes where."""
 
-    protocol: Literal["patient", "cmad"]
+    protocol: Protocol
     seed: Seed
     train_fraction: Fraction
     val_fraction: Fraction
@@ -110,7 +111,7 @@ class PreprocessParams(Section):
 class ValidateParams(Section):
     """Bounds of the expectations."""
 
-    max_rejected_fraction: float = Field(ge=0, le=1)
+    max_lost_study_fraction: float = Field(ge=0, le=1)
     min_train_slices: int = Field(ge=1)
     max_suv: float = Field(gt=0)
     max_spacing_mm: float = Field(gt=0)
@@ -243,6 +244,16 @@ class Params(Section):
         return self
 
     @model_validator(mode="after")
+    def _patchcore_has_strides(self) -> Self:
+        rows = [name for name, run in self.benchmark.items() if run.model == "patchcore"]
+        if rows and self.teacher.name.startswith("vit_"):
+            raise ValueError(
+                f"benchmark.{rows[0]}: patchcore needs a convolutional teacher, got "
+                f"teacher.name = {self.teacher.name!r}; drop the row or change the teacher"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _run_names_say_what_runs(self) -> Self:
         for name, run in self.benchmark.items():
             if name != f"{run.model}-{run.modality}":
@@ -268,6 +279,17 @@ def load_params(path: Path = PARAMS_FILE) -> Params:
     except ValidationError as error:
         lines = [_explain(detail) for detail in error.errors()]
         raise ParamsError("\n".join(f"{path}: {line}" for line in lines)) from error
+
+
+def find_run(benchmark: dict[str, RunParams], name: str) -> RunParams:
+    """One row of the benchmark.
+
+    Raises:
+        ParamsError: there is no such row.
+    """
+    if name not in benchmark:
+        raise ParamsError(f"benchmark.{name}: no such run; expected one of {', '.join(benchmark)}")
+    return benchmark[name]
 
 
 def schema() -> dict[str, Any]:

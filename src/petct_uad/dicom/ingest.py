@@ -79,7 +79,7 @@ def derivations(ingested: Ingested, folder: Path, home: Path) -> list[Derivation
 def _study_derivations(
     study: StudyRow, instances: Sequence[InstanceRow], folder: Path, home: Path
 ) -> list[Derivation]:
-    roles = {"ct": ["ct"], "pet": ["pet"], "label": ["label", "ct"]}
+    roles = {"ct": ["ct"], "pet": ["pet"], "label": ["label", "ct", "pet"]}
     found = []
     for name, sources in roles.items():
         file = f"volumes/{study.study_id}/{name}.nii.gz"

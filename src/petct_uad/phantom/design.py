@@ -19,7 +19,7 @@ from petct_uad.phantom.truth import LesionKind, Visibility
 
 _GOLDEN = (5**0.5 - 1) / 2
 _LESION_SHARE = 0.72  # of the patients
-_MYOCARDIUM_SUV = (1.2, 8.0)
+_MYOCARDIUM_SUV = (1.5, 12.0)
 
 
 def plan_cohort(params: PhantomParams) -> list[PatientPlan]:

@@ -40,10 +40,10 @@ class Look:
 
 
 LOOKS: dict[LesionKind, Look] = {
-    "small-cell carcinoma": Look((26, 40), (3.5, 8.0), (34, 48), 0.16, 0, 0.85, 0, "central lung"),
-    "adenocarcinoma": Look((18, 34), (2.6, 6.5), (15, 40), 0.12, 16, 0.85, 5, "peripheral lung"),
-    "fibrous hyperplasia": Look((16, 30), (1.8, 3.6), (0, 35), 0.28, 6, 0.5, 0, "peripheral lung"),
-    "granuloma": Look((14, 24), (2.4, 5.5), (60, 110), 0.03, 0, 0.95, 0, "peripheral lung"),
+    "small-cell carcinoma": Look((30, 44), (4.5, 9.0), (34, 48), 0.16, 0, 0.85, 0, "central lung"),
+    "adenocarcinoma": Look((24, 38), (3.5, 8.0), (15, 40), 0.12, 16, 0.85, 5, "peripheral lung"),
+    "fibrous hyperplasia": Look((22, 34), (2.2, 4.0), (0, 35), 0.28, 6, 0.5, 0, "peripheral lung"),
+    "granuloma": Look((18, 30), (3.0, 7.0), (60, 110), 0.03, 0, 0.95, 0, "peripheral lung"),
 }
 
 _OUTSIDE_LUNG: tuple[Site, ...] = ("marrow", "node", "chest wall")
@@ -226,8 +226,8 @@ def _site(plan: LesionPlan, look: Look) -> Site:
 def _diameters(plan: LesionPlan, look: Look, site: Site) -> tuple[float, float]:
     """Diameters in mm; what hides in a normal structure must fit into it."""
     if plan.visibility == "mismatch":
-        return 22.0, 34.0
-    return (14.0, 24.0) if site in _OUTSIDE_LUNG else look.diameter
+        return 24.0, 36.0
+    return (18.0, 28.0) if site in _OUTSIDE_LUNG else look.diameter
 
 
 def _suvs(plan: LesionPlan, look: Look) -> tuple[float, float]:
@@ -235,8 +235,8 @@ def _suvs(plan: LesionPlan, look: Look) -> tuple[float, float]:
     if plan.visibility == "ct":
         return 0.6, 1.1
     if plan.visibility == "pet":
-        return max(look.suv[0], 3.0), max(look.suv[1], 5.0)
-    return (2.4, 5.5) if plan.visibility == "mismatch" else look.suv
+        return max(look.suv[0], 3.5), max(look.suv[1], 5.5)
+    return (3.0, 6.5) if plan.visibility == "mismatch" else look.suv
 
 
 def _place(

@@ -68,15 +68,13 @@ def shard_derivations(
         for study_id in sorted({row.study_id for row in rows})
     }
     slices = {row.slice_id: Entity(f"slice:{row.slice_id}", row.sha256) for row in rows}
-    derivations = [
-        Derivation(slices[row.slice_id], (*sources[row.study_id], table)) for row in rows
-    ]
+    derivations = [Derivation(slices[row.slice_id], sources[row.study_id]) for row in rows]
     for study_id in sources:
         members = tuple(slices[row.slice_id] for row in rows if row.study_id == study_id)
         shard = Entity.of_file(shard_path(processed, study_id))
         derivations.append(Derivation(shard, members))
     index = Entity.of_file(processed / "index.csv")
-    return [*derivations, Derivation(index, tuple(slices.values()))]
+    return [*derivations, Derivation(index, (table, *slices.values()))]
 
 
 def _write_study(

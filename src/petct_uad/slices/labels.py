@@ -40,7 +40,7 @@ def assign_splits(
     Raises:
         SplitError: a split would have no patient or no normal slice.
     """
-    by_patient = assign_patients(studies, params)
+    by_patient = assign_patients(studies, params) if params.protocol == "patient" else {}
     order = np.random.default_rng(params.seed).permutation(len(rows))
     usable = [i for i in order if rows[i].split != "excluded"]
     normals = [i for i in usable if rows[i].label == 0]

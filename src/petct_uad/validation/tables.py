@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from petct_uad.dicom.tables import InstanceRow, RejectedRow, SeriesRow, StudyRow
+from petct_uad.dicom.tables import InstanceRow, SeriesRow, StudyRow
 from petct_uad.files import read_table
 from petct_uad.registration.tables import RegistrationRow
 from petct_uad.slices.tables import ImageRow, SliceRow
@@ -26,7 +26,7 @@ class TableFiles:
 
     def paths(self) -> list[Path]:
         """Every file that is read."""
-        names = ("instances", "series", "studies", "rejected")
+        names = ("instances", "series", "studies")
         ingest = [self.ingest / f"{name}.csv" for name in names]
         return [*ingest, self.registration, self.slices, self.images]
 
@@ -41,14 +41,17 @@ def load_frames(files: TableFiles) -> dict[str, pd.DataFrame]:
         "slices": _frame(files.slices, SliceRow),
         "images": _frame(files.images, ImageRow),
     }
-    rejected = _frame(files.ingest / "rejected.csv", RejectedRow)
+    studies = frames["studies"]
+    studies["label_names_a_lesion"] = (studies["label_kind"] == "none") | (
+        studies["lesion_kind"] != "none"
+    )
     registration = frames["registration"]
     registration["overlap_gain"] = (
         registration["body_overlap_after"] - registration["body_overlap_before"]
     )
     frames["patients"] = _patients(frames["slices"])
     frames["images"]["agrees_with_slices"] = _agreement(frames["images"], frames["slices"])
-    frames["cohort"] = _cohort(files.dataset, frames, len(rejected))
+    frames["cohort"] = _cohort(files.dataset, frames)
     return frames
 
 
@@ -70,13 +73,14 @@ def _agreement(images: pd.DataFrame, slices: pd.DataFrame) -> pd.Series[bool]:
     return pd.Series([row in expected for row in found], index=images.index, dtype=bool)
 
 
-def _cohort(dataset: str, frames: dict[str, pd.DataFrame], rejected: int) -> pd.DataFrame:
+def _cohort(dataset: str, frames: dict[str, pd.DataFrame]) -> pd.DataFrame:
     images = frames["images"]
     test = images[images["split"] == "test"]["label"]
-    seen = len(frames["instances"]) + rejected
+    imaged = frames["series"][frames["series"]["modality"].isin(["CT", "PT"])]
+    seen = imaged["study_instance_uid"].nunique()
     row = {
         "dataset": dataset,
-        "rejected_fraction": rejected / max(seen, 1),
+        "lost_study_fraction": max(0.0, 1 - len(frames["studies"]) / max(seen, 1)),
         "train_slices": int((images["split"] == "train").sum()),
         "val_slices": int((images["split"] == "val").sum()),
         "test_smaller_class": int(min((test == 0).sum(), (test == 1).sum())),

@@ -17,7 +17,7 @@ import pandas as pd
 
 from petct_uad.errors import ValidationFailedError
 from petct_uad.files import write_json
-from petct_uad.params import SplitParams, ValidateParams
+from petct_uad.params import Protocol, ValidateParams
 from petct_uad.validation.suites import IDENTITY, Check, Severity, checks
 from petct_uad.validation.tables import TableFiles, load_frames
 
@@ -36,14 +36,14 @@ class Outcome:
     failing_rows: tuple[str, ...]  # identities, sorted
 
 
-def validate_tables(files: TableFiles, split: SplitParams, bounds: ValidateParams) -> list[Outcome]:
+def validate_tables(files: TableFiles, protocol: Protocol, bounds: ValidateParams) -> list[Outcome]:
     """Check every table; results in the order of the suites."""
     logging.getLogger("great_expectations").setLevel(logging.ERROR)
     frames = load_frames(files)
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = gx.data_context.types.base.ProgressBarsConfig(globally=False)
     source = context.data_sources.add_pandas("tables")
-    everything = checks(split, bounds)
+    everything = checks(protocol, bounds)
     outcomes: list[Outcome] = []
     for table in dict.fromkeys(check.table for check in everything):
         chosen = [check for check in everything if check.table == table]

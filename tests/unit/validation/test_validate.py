@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from petct_uad.dicom.tables import InstanceRow, RejectedRow, SeriesRow, StudyRow
+from petct_uad.dicom.tables import InstanceRow, SeriesRow, StudyRow
 from petct_uad.errors import ValidationFailedError
 from petct_uad.files import write_table
-from petct_uad.params import SplitParams, ValidateParams
+from petct_uad.params import Protocol, ValidateParams
 from petct_uad.registration.tables import RegistrationRow
 from petct_uad.slices.tables import ImageRow, SliceRow
 from petct_uad.validation.tables import TableFiles
@@ -23,16 +23,7 @@ from petct_uad.validation.validate import (
 )
 
 BOUNDS = ValidateParams(
-    max_rejected_fraction=0.1, min_train_slices=1, max_suv=100.0, max_spacing_mm=8.0
-)
-SPLIT = SplitParams(
-    protocol="patient",
-    seed=0,
-    train_fraction=0.5,
-    val_fraction=0.2,
-    min_lesion_area_mm2=20.0,
-    guard_mm=5.0,
-    unlabelled="normal",
+    max_lost_study_fraction=0.1, min_train_slices=1, max_suv=100.0, max_spacing_mm=8.0
 )
 
 
@@ -62,10 +53,13 @@ class Cohort:
             slice_row("P3", 0, "test"),
             slice_row("P3", 1, "test", label=1),
         ]
-        self.registration = RegistrationRow("P1", True, "better", 0.1, 0.2, 0.8, 0.9, 1, 2, 1.0)
+        self.study = StudyRow("P1", "P1", "GE", "1", "2", "3", "seg", "x", 9, 9, True, "")
+        self.registration = RegistrationRow(
+            "P1", True, "better", 0.1, 0.2, 0.8, 0.9, 1, 2, 1.0, 10, 0
+        )
 
     def outcomes(
-        self, images: list[ImageRow] | None = None, split: SplitParams = SPLIT
+        self, images: list[ImageRow] | None = None, protocol: Protocol = "patient"
     ) -> list[Outcome]:
         ingest = self.folder / "ingest"
         sha = "0" * 64
@@ -82,9 +76,8 @@ class Cohort:
         write_table(
             ingest / "studies.csv",
             StudyRow,
-            [StudyRow("P1", "P1", "GE", "1", "2", "3", "seg", "x", 9, 9, True, "")],
+            [self.study],
         )
-        write_table(ingest / "rejected.csv", RejectedRow, [])
         write_table(self.folder / "registration.csv", RegistrationRow, [self.registration])
         write_table(self.folder / "slices.csv", SliceRow, self.slices)
         rows = images if images is not None else [image_row(row) for row in self.slices]
@@ -96,7 +89,7 @@ class Cohort:
             self.folder / "slices.csv",
             self.folder / "index.csv",
         )
-        return validate_tables(files, split, BOUNDS)
+        return validate_tables(files, protocol, BOUNDS)
 
 
 @pytest.fixture
@@ -152,7 +145,7 @@ def test_identical_slices_are_a_warning_that_does_not_stop(cohort: Cohort) -> No
 
 def test_leaking_protocol_reports_straddling_patients_without_stopping(cohort: Cohort) -> None:
     cohort.slices.append(slice_row("P1", 2, "test"))
-    outcomes = cohort.outcomes(split=SPLIT.model_copy(update={"protocol": "cmad"}))
+    outcomes = cohort.outcomes(protocol="cmad")
     assert failed(outcomes) == {"patients.one_patient_one_split": ("P1",)}
     stop_on_critical(outcomes)
 
@@ -165,3 +158,11 @@ def test_results_file_names_rows_and_is_byte_stable(cohort: Cohort, tmp_path: Pa
     result = json.loads((tmp_path / "a.json").read_text())
     assert not result["passed"]
     assert result["critical_failures"] == 1
+
+
+def test_label_object_without_a_matching_lesion_stops_the_pipeline(cohort: Cohort) -> None:
+    cohort.study = replace(cohort.study, lesion_kind="none")
+    outcomes = cohort.outcomes()
+    assert failed(outcomes) == {"studies.label_names_a_lesion": ("P1",)}
+    with pytest.raises(ValidationFailedError, match=r"ingest\.label_roi"):
+        stop_on_critical(outcomes)
