@@ -37,10 +37,12 @@ def test_two_clones_in_different_folders_give_identical_data(smoke: Clone, tmp_p
 
 
 def test_lineage_names_the_bytes_on_disk(smoke: Clone) -> None:
+    runs = json.loads((smoke.root / "metrics/summary.json").read_text())["auroc"]
     tables = sorted(smoke.root.glob("data/*/phantom/**/lineage.csv"))
-    tables += sorted(smoke.root.glob("metrics/**/lineage.csv"))
-    tables += sorted(smoke.root.glob("models/**/lineage.csv"))
-    assert len(tables) >= len(DATA_STAGES) + 2
+    tables += [smoke.root / f"metrics/runs/{run}/lineage/lineage.csv" for run in runs]
+    tables += sorted(smoke.root.glob("models/*/lineage/lineage.csv"))
+    tables.append(smoke.root / "metrics/lineage/lineage.csv")
+    assert len(tables) == len(DATA_STAGES) + len(runs) + 3 + 1
     for table in tables:
         with table.open() as stream:
             for row in csv.DictReader(stream):
