@@ -13,11 +13,13 @@ import SimpleITK as sitk
 from petct_uad.dicom.tables import StudyRow
 from petct_uad.errors import SplitError
 from petct_uad.params import SplitParams
+from petct_uad.registration.masks import ct_body
 from petct_uad.slices.tables import SliceRow
 
 Part = Literal["train", "val", "test"]
 
 _TOLERANCE_MM = 1e-3  # slice positions come from decimal strings
+_MIN_BODY_MM2 = 1000.0  # a disc of 36 mm: beyond the head, a foot or a hand there is only air
 
 
 def label_slices(studies: Sequence[StudyRow], volumes: Path, params: SplitParams) -> list[SliceRow]:
@@ -109,10 +111,11 @@ def _check_every_split_has_normals(rows: Sequence[SliceRow]) -> None:
 
 @dataclass(frozen=True)
 class _Stack:
-    """Slice positions (mm) and lesion areas (mm2) of one study, both (n,)."""
+    """Slice positions (mm), lesion and body areas (mm2) of one study, each (n,)."""
 
     z_mm: np.ndarray
     area_mm2: np.ndarray
+    body_mm2: np.ndarray
 
 
 def _rows_of(study: StudyRow, folder: Path, params: SplitParams) -> list[SliceRow]:
@@ -135,7 +138,12 @@ def _rows_of(study: StudyRow, folder: Path, params: SplitParams) -> list[SliceRo
         )
         for i in range(count)
     ]
-    return [_exclude_doubtful(row, study, stack.z_mm[abnormal], params) for row in rows]
+    return [
+        replace(row, split="excluded", reason="hardly any body on the slice")
+        if body_mm2 < _MIN_BODY_MM2
+        else _exclude_doubtful(row, study, stack.z_mm[abnormal], params)
+        for row, body_mm2 in zip(rows, stack.body_mm2, strict=True)
+    ]
 
 
 def _exclude_doubtful(
@@ -157,10 +165,11 @@ def _measure(folder: Path) -> _Stack:
     ct = sitk.ReadImage(str(folder / "ct.nii.gz"))
     width, height, count = ct.GetSize()
     z_mm = np.array([ct.TransformIndexToPhysicalPoint((0, 0, i))[2] for i in range(count)])
+    pixel_mm2 = ct.GetSpacing()[0] * ct.GetSpacing()[1]
+    body_mm2 = sitk.GetArrayFromImage(ct_body(ct)).sum(axis=(1, 2)) * pixel_mm2
     label = folder / "label.nii.gz"
     if not label.is_file():
-        return _Stack(z_mm, np.zeros(count))
+        return _Stack(z_mm, np.zeros(count), body_mm2)
     mask = sitk.GetArrayFromImage(sitk.ReadImage(str(label))) > 0
-    pixel_mm2 = ct.GetSpacing()[0] * ct.GetSpacing()[1]
     assert mask.shape == (count, height, width), f"{label}: not on the grid of its CT"
-    return _Stack(z_mm, mask.sum(axis=(1, 2)) * pixel_mm2)
+    return _Stack(z_mm, mask.sum(axis=(1, 2)) * pixel_mm2, body_mm2)

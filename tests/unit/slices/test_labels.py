@@ -35,13 +35,17 @@ def study(patient: str, *, scanner: str = "GE", kind: str = "none", label: str =
     return StudyRow(f"{patient}_x", patient, scanner, "1", "2", "3", label, kind, 10, 10, True, "")
 
 
-def write_study(folder: Path, row: StudyRow, lesion_px: list[int] | None) -> None:
-    """A study whose slice i holds lesion_px[i] lesion pixels of 4 mm2 each."""
+def write_study(
+    folder: Path, row: StudyRow, lesion_px: list[int] | None, *, empty: tuple[int, ...] = ()
+) -> None:
+    """A study whose slice i holds lesion_px[i] lesion pixels of 4 mm2 each, and water or air."""
     count = len(lesion_px) if lesion_px else 10
-    mask = np.zeros((count, 16, 16), np.uint8)
+    mask = np.zeros((count, 32, 32), np.uint8)
     for i, pixels in enumerate(lesion_px or []):
         mask[i].reshape(-1)[:pixels] = 1
-    for name, array in (("ct", np.zeros(mask.shape, np.int16)), ("label", mask)):
+    ct = np.zeros(mask.shape, np.int16)
+    ct[list(empty)] = -1000
+    for name, array in (("ct", ct), ("label", mask)):
         if name == "ct" or lesion_px is not None:
             image = sitk.GetImageFromArray(array)
             image.SetSpacing(SPACING_MM)
@@ -60,6 +64,17 @@ def test_label_follows_lesion_area_with_doubtful_slices_excluded(tmp_path: Path)
         6: "within guard_mm of an abnormal slice",
     }
     assert rows[4].lesion_area_mm2 == pytest.approx(20.0)
+
+
+def test_slice_without_a_body_is_excluded_whatever_its_label(tmp_path: Path) -> None:
+    row = study("P1")
+    write_study(tmp_path, row, [0, 0, 0, 0, 9, 9], empty=(0, 5))
+    excluded = {
+        r.slice_index: r.reason
+        for r in label_slices([row], tmp_path, split_params(guard_mm=0.0))
+        if r.split == "excluded"
+    }
+    assert excluded == dict.fromkeys((0, 5), "hardly any body on the slice")
 
 
 def test_unlabelled_study_can_be_left_out(tmp_path: Path) -> None:
