@@ -473,7 +473,7 @@ def test_every_volume_derives_from_its_instances(patient, run) -> None:
     counts = [
         len(found[f"file:{home}/volumes/{study}/{name}.nii.gz"]) for name in ("ct", "pet", "label")
     ]
-    # The label on the CT grid, drawn on a series of the pair: its own object, the CT and the PET.
+    # A label derives from its own object and from both series of the pair it is drawn on.
     assert counts == [12, 12, 25]
     assert {entity.id for inputs in found.values() for entity in inputs} >= {
         f"instance:{row.sop_instance_uid}" for row in done.tables.instances
