@@ -22,9 +22,9 @@ def main() -> None:
     """Write metrics/summary.{json,csv,md} and reports/index.html."""
     with fail_cleanly(), stage("compare"):
         params = load_params()
-        runs = read_runs(RUNS, params.benchmark)
-        rows = summarise(runs, params.evaluate)
-        write_summary(METRICS, rows)
+        runs = read_runs(RUNS, params.rows)
+        summary = summarise(runs, params.evaluate)
+        write_summary(METRICS, summary)
         interim = Path("data/interim") / params.dataset
         processed = Path("data/processed") / params.dataset
         names = tuple(run.metrics.identity.run for run in runs)
@@ -38,13 +38,12 @@ def main() -> None:
             panels=Path("reports/panels"),
             activities=page.activity_files(interim, processed, Path("models"), RUNS, names),
         )
-        write_text(REPORT, page.render_report(rows, runs, paths))
+        write_text(REPORT, page.render_report(summary, runs, paths))
         activity = Activity(
             stage="compare",
             params={
                 "dataset": params.dataset,
-                "benchmark": params.model_dump(mode="json")["benchmark"],
-                "evaluate": params.evaluate.model_dump(mode="json"),
+                **params.model_dump(mode="json", include={"benchmark", "fused", "evaluate"}),
             },
             entry=Path("stages/compare.py"),
             packages=("jinja2", "matplotlib", "numpy", "pillow", "scikit-learn"),

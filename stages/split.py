@@ -27,7 +27,7 @@ def main() -> None:
         with atomic_folder(interim / "split") as out:
             write_table(out / "slices.csv", SliceRow, rows)
         table = Entity.of_file(interim / "split/slices.csv")
-        inputs = [studies_file, *sorted(volumes.glob("*/ct.nii.gz"))]
+        inputs = [studies_file, *sorted(volumes.glob("*/body.nii.gz"))]
         inputs += sorted(volumes.glob("*/label.nii.gz"))
         derivation = Derivation(table, tuple(Entity.of_file(path) for path in inputs))
         activity = Activity(

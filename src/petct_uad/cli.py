@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
+from rich.table import Table
 
 from petct_uad.console import console, fail_cleanly
 from petct_uad.files import write_text
-from petct_uad.params import PARAMS_FILE, load_params
+from petct_uad.params import PARAMS_FILE, parse_params
+from petct_uad.presets import preset_content, preset_names
 
 app = typer.Typer(no_args_is_help=True, help="A data-versioned benchmark on paired PET/CT.")
 
@@ -37,14 +39,34 @@ def add(
 
 @app.command()
 def preset(
-    name: Annotated[Literal["smoke", "paper", "cpu"], typer.Argument(help="a file in params/")],
+    name: Annotated[str, typer.Argument(help=f"one of {', '.join(preset_names())}")],
 ) -> None:
     """Write a preset over params.yaml, once it is known to be valid."""
-    source = Path("params") / f"{name}.yaml"
     with fail_cleanly():
-        load_params(source)
-        write_text(PARAMS_FILE, source.read_text(encoding="utf-8"))
+        content = preset_content(name)
+        parse_params(content, Path(f"params/{name}.yaml"))
+        write_text(PARAMS_FILE, content)
     console.print(f"{PARAMS_FILE} is now the {name} preset. Next: dvc repro", markup=False)
+
+
+@app.command()
+def models(
+    markdown: Annotated[bool, typer.Option(help="as the table of docs/models.md")] = False,
+) -> None:
+    """Parameters, multiply-accumulates and FLOPs of every model at its paper's size."""
+    # torch and timm take seconds that `petct --help` need not wait for.
+    from petct_uad.accounting import ENTRIES, HEADER, measure, row
+
+    with fail_cleanly():
+        rows = [row(entry, measure(entry)) for entry in ENTRIES]
+    if markdown:
+        lines = [HEADER, ("---",) * len(HEADER), *rows]
+        typer.echo("\n".join(f"| {' | '.join(line)} |" for line in lines))
+        return
+    table = Table(*HEADER)
+    for line in rows:
+        table.add_row(*line)
+    console.print(table)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,12 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 Row = TypeVar("Row")
 
-_DECIMALS = 6
+DECIMALS = 6  # of every float that is written
+
+
+def rounded(value: float) -> float:
+    """A float as files hold it: six decimals, no negative zero."""
+    return round(float(value), DECIMALS) + 0.0
 
 
 def sha256_file(path: Path) -> str:
@@ -112,7 +117,7 @@ def _to_text(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float):
-        return repr(round(float(value), _DECIMALS) + 0.0)  # + 0.0 turns -0.0 into 0.0
+        return repr(rounded(value))
     return str(value)
 
 

@@ -11,9 +11,10 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from petct_uad.errors import ParamsError
 
@@ -21,7 +22,7 @@ PARAMS_FILE = Path("params.yaml")
 
 Modality = Literal["pet", "ct", "petct"]
 Protocol = Literal["patient", "cmad"]
-ModelName = Literal["cmad", "patchcore"]
+ModelName = Literal["cmad", "hdhkd", "scrd4ad", "hetero_ae", "qfae", "patchcore"]
 ScanBackend = Literal["auto", "reference", "numba", "cuda"]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -60,6 +61,7 @@ class RegisterParams(Section):
 
     refine: Literal["rigid", "none"]
     spacing_mm: float = Field(ge=0.5, le=10, description="in-plane spacing of the target grid")
+    body_threshold_hu: float = Field(ge=-900, le=0)
     max_displacement_mm: float = Field(ge=0, le=100)
     histogram_bins: int = Field(ge=8, le=256)
     sampling_fraction: float = Field(gt=0, le=1)
@@ -91,7 +93,6 @@ class PreprocessParams(Section):
 
     image_size_px: int = Field(ge=32, le=1024, multiple_of=2)
     roi_margin_mm: float = Field(ge=0, le=100)
-    body_threshold_hu: float = Field(ge=-900, le=0)
     ct_low_hu: float = Field(ge=-1100, le=3000)
     ct_high_hu: float = Field(ge=-1000, le=3100)
     suv_high: float = Field(gt=0, le=100, description="SUVbw that maps to 1")
@@ -122,9 +123,14 @@ class TeacherParams(Section):
 
     name: Literal[
         "efficientnet_lite0",
+        "resnet18",
+        "resnet34",
+        "resnet50",
+        "resnext50_32x4d",
+        "wide_resnet50_2",
+        "wide_resnet101_2",
         "vit_base_patch14_reg4_dinov2.lvd142m",
         "vit_large_patch14_reg4_dinov2.lvd142m",
-        "wide_resnet50_2",
     ]
     weights: str = Field(min_length=1, description="bundled, timm, random, or a safetensors file")
 
@@ -132,25 +138,55 @@ class TeacherParams(Section):
 class TrainParams(Section):
     """What every training run shares."""
 
-    seed: Seed
+    seeds: tuple[Seed, ...] = Field(min_length=1, description="one training per seed")
     device: Literal["auto", "cpu", "cuda"]
+    precision: Literal["auto", "float32", "bfloat16"]
+    launcher: str = Field(pattern=r"^(python|torchrun --nproc-per-node [1-9][0-9]*)$")
     validate_every: int = Field(ge=1, description="iterations between validations")
+    patience: int = Field(ge=0, description="validations without a gain before stopping; 0: never")
+    checkpoint_every: int = Field(ge=0, description="iterations between checkpoints; 0: none")
+
+    @model_validator(mode="after")
+    def _seeds_differ(self) -> Self:
+        if len(set(self.seeds)) != len(self.seeds):
+            raise ValueError(f"train.seeds = {list(self.seeds)}: each seed once")
+        return self
 
 
 class ScheduleParams(Section):
-    """One gradient run: StableAdamW, warm-up, cosine (CMAD section 5.1)."""
+    """One gradient run: optimiser, learning rate over time, clipping."""
 
     iterations: int = Field(ge=1, le=10_000_000)
     batch_size: int = Field(ge=1, le=4096)
-    learning_rate: Positive
-    final_learning_rate: Positive
-    warmup_iterations: int = Field(ge=0)
+    optimiser: Literal["stable_adamw", "adam"]
+    beta1: float = Field(ge=0, lt=1)
+    beta2: float = Field(ge=0, lt=1)
     weight_decay: float = Field(ge=0)
     adam_eps: Positive
-    gradient_clip: Positive
+    learning_rate: Positive
+    decay: Literal["cosine", "step", "one_cycle", "constant"]
+    final_learning_rate: Positive
+    warmup_iterations: int = Field(ge=0)
+    gradient_clip: float = Field(ge=0, description="largest gradient norm; 0: no clipping")
 
 
-class CmadParams(Section):
+class ModelSection(Section):
+    """What the sections of all models share: nothing but their kind."""
+
+
+class GradientParams(ModelSection):
+    """A model that learns by gradient descent."""
+
+    schedule: ScheduleParams
+
+
+class FittedParams(ModelSection):
+    """A model that is fitted in one pass."""
+
+    batch_size: int = Field(ge=1, le=4096)
+
+
+class CmadParams(GradientParams):
     """CMAD (Xu et al. 2026): the proposed PET/CT model."""
 
     cmpt: int = Field(ge=1, le=64, description="number of cross-modality prior tokens (Fig. 6)")
@@ -166,7 +202,6 @@ class CmadParams(Section):
     score_top_fraction: float = Field(gt=0, le=1)
     map_sigma_px: float = Field(ge=0, le=32, description="Gaussian on the map, at 256 px")
     scan: ScanBackend
-    schedule: ScheduleParams
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> Self:
@@ -175,7 +210,7 @@ class CmadParams(Section):
         return self
 
 
-class PatchcoreParams(Section):
+class PatchcoreParams(FittedParams):
     """PatchCore (Roth et al. 2022) through anomalib."""
 
     strides: tuple[Literal[4, 8, 16, 32], ...] = Field(min_length=1)
@@ -183,13 +218,151 @@ class PatchcoreParams(Section):
     coreset_fraction: float = Field(gt=0, le=1)
     neighbours: int = Field(ge=1, le=100)
     map_sigma_px: float = Field(ge=0, le=32, description="Gaussian on the map, at 256 px")
-    batch_size: int = Field(ge=1, le=4096)
+
+
+class HdhkdParams(GradientParams):
+    """HDHKD: hybrid dual-heterogeneous knowledge distillation."""
+
+    encoder: Literal[
+        "efficientnet_lite0",
+        "resnet18",
+        "resnet34",
+        "resnet50",
+        "resnext50_32x4d",
+        "wide_resnet50_2",
+    ] = Field(description="the student's encoder (Table VI)")
+    encoder_weights: str = Field(
+        min_length=1, description="initial: bundled, timm, random, or a safetensors file"
+    )
+    lateral_width: int = Field(ge=8, le=1024, description="channels of a lateral")
+    width: int = Field(ge=32, le=2048, multiple_of=32, description="of the conv branch")
+    conv_branch: bool = Field(description="Conv Upsample branch (Eq. 3, Table V)")
+    mamba_branch: bool = Field(description="Mamba UpNet branch (Algorithm 1, Table V)")
+    multi_feature: bool = Field(description="Multi-Feature Model (Eq. 4, Table V)")
+    ss2d: bool = Field(description="SS2D inside Mamba UpNet (Table V)")
+    decoder: Literal["mamba", "fcn", "transformer", "conv"] = Field(
+        description="what mixes tokens in Mamba UpNet's place (Table VII)"
+    )
+    blocks: int = Field(ge=1, le=16, description="Mamba UpNet blocks")
+    ssm_state: int = Field(ge=1, le=64)
+    dropout: float = Field(ge=0, lt=1)
+    map_sigma_px: float = Field(ge=0, le=32, description="Gaussian on the map, at 256 px")
+    scan: ScanBackend
+
+    @model_validator(mode="after")
+    def _some_branch_decodes(self) -> Self:
+        if not (self.conv_branch or self.mamba_branch):
+            raise ValueError("conv_branch and mamba_branch: at least one must be true")
+        return self
+
+    @model_validator(mode="after")
+    def _only_mamba_has_ss2d(self) -> Self:
+        if not self.ss2d and self.decoder != "mamba":
+            raise ValueError(f"ss2d = false: says nothing with decoder = {self.decoder!r}")
+        return self
+
+
+class Scrd4adParams(GradientParams):
+    """SCRD4AD (Li et al. 2025): scale-aware contrastive reverse distillation."""
+
+    contrastive: bool = Field(description="noisy path and Eq. 2's denominator (Table 2)")
+    scale_aware: bool = Field(description="learnt weights of the scales, Eq. 3 (Table 2)")
+    variant: Literal["equation", "released"] = Field(description="Eq. 4, or the published code")
+    noise: Literal["simplex", "gaussian"] = Field(description="of the noisy path (Table 3)")
+    noise_intensity: float = Field(gt=0, le=10, description="lambda (Fig. 3)")
+    width: int = Field(ge=4, le=512, description="planes of the student at stride 4; RD4AD: 64")
+    score: Literal["mean", "top", "max"]
+    score_top_fraction: float = Field(gt=0, le=1)
+    map_sigma_px: float = Field(ge=0, le=32, description="Gaussian on the map, at 256 px")
+
+
+class HeteroAeParams(GradientParams):
+    """Hetero-AE (Lu et al. 2024): a CNN encoder and a hybrid CNN-Transformer decoder."""
+
+    encoder: Literal["teacher", "hybrid", "transformer"]
+    train_encoder: bool = Field(description="the paper does not say; false keeps it frozen")
+    decoder: Literal[
+        "hybrid", "cnn", "transformer", "resnet", "efficientnet", "swin", "pvt", "cmt"
+    ] = Field(description="Tables II and III")
+    feature_comparison: bool = Field(description="Table IV; false reconstructs the image")
+    alpha: float = Field(ge=0, le=1, description="weight of the cosine in Eq. 4")
+    map_sigma_px: float = Field(ge=0, le=32, description="Gaussian on the map, at 256 px")
+
+    @model_validator(mode="after")
+    def _only_a_teacher_can_be_frozen(self) -> Self:
+        if self.encoder != "teacher" and not self.train_encoder:
+            raise ValueError(f"encoder {self.encoder!r} has no weights; set train_encoder to true")
+        return self
+
+
+class QfaeParams(GradientParams):
+    """The Q-Former autoencoder (Dalmonte et al. 2025)."""
+
+    hidden_states: tuple[Annotated[int, Field(ge=1, le=40)], ...] = Field(
+        min_length=1, description="blocks of the encoder that are read, counted from its end"
+    )
+    width: int = Field(ge=16, le=2048, multiple_of=4, description="of queries and decoder")
+    queries_side: int = Field(ge=1, le=64, description="G: there are G² learnt queries")
+    qformer_heads: int = Field(ge=1, le=32)
+    depth: int = Field(ge=1, le=24, description="number of decoder blocks")
+    heads: int = Field(ge=1, le=32, description="of the decoder")
+    patch_px: int = Field(ge=1, le=64, description="side of the pixels that a query becomes")
+    perceptual: Literal["teacher", "vit_large_patch16_224.mae"]
+    perceptual_weights: str = Field(
+        min_length=1, description="timm, random, or a file; unused with perceptual teacher"
+    )
+    training_patches: tuple[Annotated[int, Field(ge=4, le=128)], ...] = Field(min_length=1)
+    evaluation_patches: tuple[Annotated[int, Field(ge=4, le=128)], ...] = Field(
+        min_length=1, description="patch sizes of the perceptual network (Tables 3 and 4)"
+    )
+    training_layers: tuple[Annotated[int, Field(ge=0, le=40)], ...] = Field(
+        min_length=1, description="0-based blocks of a ViT, strides of a CNN"
+    )
+    evaluation_layers: tuple[Annotated[int, Field(ge=0, le=40)], ...] = Field(min_length=1)
+    aggregation: Literal["mean", "max"] = Field(description="of the maps at each pixel")
+    score: Literal["mean_of_max", "max_of_mean"] = Field(description="Table 2 or Table 5")
+    map_sigma_px: float = Field(ge=0, le=32, description="Gaussian on the map, at 256 px")
+    augment: bool = Field(description="augmentation of section 1.4 while training")
+
+    @model_validator(mode="after")
+    def _heads_divide_width(self) -> Self:
+        for name, heads in (("qformer_heads", self.qformer_heads), ("heads", self.heads)):
+            if self.width % heads:
+                raise ValueError(f"{name} must divide width, got {heads} and {self.width}")
+        return self
+
+    @model_validator(mode="after")
+    def _lists_are_ascending(self) -> Self:
+        for name in ("hidden_states", "training_patches", "evaluation_patches",
+                     "training_layers", "evaluation_layers"):  # fmt: skip
+            values = getattr(self, name)
+            if list(values) != sorted(set(values)):
+                raise ValueError(f"{name} must be ascending, each number once: {list(values)}")
+        return self
 
 
 class ModelsParams(Section):
     """Every model but the proposed one."""
 
     patchcore: PatchcoreParams
+    hdhkd: HdhkdParams
+    scrd4ad: Scrd4adParams
+    hetero_ae: HeteroAeParams
+    qfae: QfaeParams
+
+
+class DistilParams(GradientParams):
+    """HDHKD's PDN teacher, distilled from the bundled one (section III-B)."""
+
+    width: float = Field(gt=0, le=2, description="of the PDN; 1 is the paper's 256, 512 and 384")
+    channels: int = Field(ge=8, le=1024, description="of the PDN's output")
+    strides: tuple[Literal[4, 8, 16, 32], ...] = Field(min_length=1)
+    enlarge: int = Field(ge=1, le=4, description="of the images that the distilled network sees")
+
+
+AnyModelParams = (
+    CmadParams | PatchcoreParams | HdhkdParams | Scrd4adParams | HeteroAeParams | QfaeParams
+)
 
 
 class EvaluateParams(Section):
@@ -202,11 +375,24 @@ class EvaluateParams(Section):
 
 
 class RunParams(Section):
-    """One row of the benchmark: a model, the modalities it sees, the keys it depends on."""
+    """One trained row of the benchmark: a model, the modalities it sees, what it depends on."""
 
     model: ModelName
     modality: Modality
-    params: Literal["model", "models.patchcore"]
+    params: Literal[
+        "model",
+        "models.patchcore",
+        "models.hdhkd",
+        "models.scrd4ad",
+        "models.hetero_ae",
+        "models.qfae",
+    ]
+    after: Literal["metrics/validation.json", "models/distil"]
+
+    @property
+    def trained(self) -> tuple[str, ...]:
+        """Names of the folders below ``models`` that are this row: its own."""
+        return (f"{self.model}-{self.modality}",)
 
     @model_validator(mode="after")
     def _params_belong_to_model(self) -> Self:
@@ -214,6 +400,38 @@ class RunParams(Section):
         if self.params != expected:
             raise ValueError(f"params must be {expected!r} for model {self.model!r}")
         return self
+
+    @model_validator(mode="after")
+    def _after_belongs_to_model(self) -> Self:
+        expected = "models/distil" if self.model == "hdhkd" else "metrics/validation.json"
+        if self.after != expected:
+            raise ValueError(f"after must be {expected!r} for model {self.model!r}")
+        return self
+
+    @model_validator(mode="after")
+    def _only_cmad_sees_both(self) -> Self:
+        if self.modality == "petct" and self.model != "cmad":
+            raise ValueError(
+                f"{self.model} sees one modality; give it a pet and a ct row, and fuse them: see "
+                "`fused` in params.yaml"
+            )
+        return self
+
+
+class FusedParams(Section):
+    """A row that needs no training: two trained rows of a model, their maps averaged."""
+
+    model: ModelName
+    pet: str
+    ct: str
+
+    @property
+    def trained(self) -> tuple[str, ...]:
+        """Names of the folders below ``models`` that are this row: PET before CT."""
+        return (self.pet, self.ct)
+
+
+_NEED_STRIDES = ("patchcore", "scrd4ad", "hetero_ae")
 
 
 class Params(Section):
@@ -231,7 +449,9 @@ class Params(Section):
     model: CmadParams
     models: ModelsParams
     evaluate: EvaluateParams
+    distil: DistilParams
     benchmark: dict[str, RunParams] = Field(min_length=1)
+    fused: dict[str, FusedParams]
 
     @model_validator(mode="after")
     def _image_fits_teacher(self) -> Self:
@@ -244,11 +464,11 @@ class Params(Section):
         return self
 
     @model_validator(mode="after")
-    def _patchcore_has_strides(self) -> Self:
-        rows = [name for name, run in self.benchmark.items() if run.model == "patchcore"]
+    def _teacher_has_strides(self) -> Self:
+        rows = [name for name, run in self.benchmark.items() if run.model in _NEED_STRIDES]
         if rows and self.teacher.name.startswith("vit_"):
             raise ValueError(
-                f"benchmark.{rows[0]}: patchcore needs a convolutional teacher, got "
+                f"benchmark.{rows[0]}: this model needs a convolutional teacher, got "
                 f"teacher.name = {self.teacher.name!r}; drop the row or change the teacher"
             )
         return self
@@ -260,6 +480,37 @@ class Params(Section):
                 raise ValueError(f"benchmark.{name} must be called {run.model}-{run.modality}")
         return self
 
+    @model_validator(mode="after")
+    def _fused_rows_join_two_trained_ones(self) -> Self:
+        for name, row in self.fused.items():
+            expected = tuple(f"{row.model}-{modality}" for modality in ("petct", "pet", "ct"))
+            if (name, row.pet, row.ct) != expected:
+                raise ValueError(f"fused.{name} of {row.pet} and {row.ct}: expected {expected}")
+            for part in (row.pet, row.ct):
+                if part not in self.benchmark:
+                    raise ValueError(f"fused.{name}: there is no row benchmark.{part}")
+        return self
+
+    @property
+    def rows(self) -> tuple[str, ...]:
+        """Names of all rows that are evaluated: trained ones, then fused ones."""
+        return (*self.benchmark, *self.fused)
+
+    def row(self, name: str) -> RunParams | FusedParams:
+        """One row of the benchmark, trained or fused.
+
+        Raises:
+            ParamsError: there is no such row.
+        """
+        if name not in self.rows:
+            raise ParamsError(f"{name}: no such row; expected one of {', '.join(self.rows)}")
+        return self.fused[name] if name in self.fused else self.benchmark[name]
+
+    def model_section(self, name: ModelName) -> AnyModelParams:
+        """The section that a model's row depends on."""
+        section: AnyModelParams = self.model if name == "cmad" else getattr(self.models, name)
+        return section
+
 
 def load_params(path: Path = PARAMS_FILE) -> Params:
     """Read and check params.yaml.
@@ -268,10 +519,24 @@ def load_params(path: Path = PARAMS_FILE) -> Params:
         ParamsError: naming each wrong key, its value and what is allowed there.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise ParamsError(f"{path}: not found. Run stages from the repository's root.") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise ParamsError(f"{path}: is not valid YAML: {error}") from error
+    return parse_params(text, path)
+
+
+def parse_params(text: str, path: Path) -> Params:
+    """Check the text of a params.yaml; ``path`` is named in messages.
+
+    Raises:
+        ParamsError: naming each wrong key, its value and what is allowed there.
+    """
+    try:
+        # As DVC reads it: YAML 1.2, in which 1e-9 is a number. PyYAML would see a string.
+        content = YAML(typ="safe", pure=True).load(text)
+    except YAMLError as error:
         raise ParamsError(f"{path}: is not valid YAML: {error}") from error
     try:
         # Through JSON, since strict mode then still lets a list become a tuple.

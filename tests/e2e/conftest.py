@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 import yaml
 
+from petct_uad.presets import preset_content
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -76,7 +78,7 @@ def make_clone(folder: Path) -> Clone:
     if changes:
         clone.run(git, "fetch", "--quiet", str(ROOT), changes)
         clone.run(git, "checkout", "--quiet", "--detach", changes)
-    shutil.copy(ROOT / "params/smoke.yaml", folder / "params.yaml")
+    (folder / "params.yaml").write_text(preset_content("smoke", folder / "params"))
     return clone
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from petct_uad.files import sha256_file
+from petct_uad.params import load_params
 from tests.e2e.conftest import Clone, make_clone
 
 pytestmark = pytest.mark.e2e
@@ -18,12 +19,15 @@ DATA_STAGES = ("phantom", "ingest", "register", "split", "preprocess", "validate
 
 def test_repro_ends_in_a_table_and_a_report(smoke: Clone) -> None:
     summary = json.loads((smoke.root / "metrics/summary.json").read_text())
-    runs = set(summary["auroc"])
-    assert runs == {"cmad-petct", "cmad-pet", "patchcore-petct", "suvmax", "body_area", "position"}
+    assert set(summary["auroc"]) == {*rows(smoke), "suvmax", "body_area", "position"}
     assert all(0 <= value <= 1 for value in summary["auroc"].values())
     report = (smoke.root / "reports/index.html").read_text()
     assert "cmad-petct" in report
     assert 'src="http' not in report
+
+
+def rows(clone: Clone) -> tuple[str, ...]:
+    return load_params(clone.root / "params.yaml").rows
 
 
 def test_second_repro_runs_nothing(smoke: Clone) -> None:
@@ -42,7 +46,9 @@ def test_lineage_names_the_bytes_on_disk(smoke: Clone) -> None:
     tables += [smoke.root / f"metrics/runs/{run}/lineage/lineage.csv" for run in runs]
     tables += sorted(smoke.root.glob("models/*/lineage/lineage.csv"))
     tables.append(smoke.root / "metrics/lineage/lineage.csv")
-    assert len(tables) == len(DATA_STAGES) + len(runs) + 3 + 1
+    trained = len(load_params(smoke.root / "params.yaml").benchmark)
+    distilled, compared = 1, 1
+    assert len(tables) == len(DATA_STAGES) + len(runs) + trained + distilled + compared
     for table in tables:
         with table.open() as stream:
             for row in csv.DictReader(stream):

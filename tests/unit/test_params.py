@@ -10,10 +10,11 @@ import pytest
 import yaml
 
 from petct_uad.errors import ParamsError
-from petct_uad.params import load_params
+from petct_uad.params import load_params, parse_params
+from petct_uad.presets import preset_content, preset_names
 
 ROOT = Path(__file__).resolve().parents[2]
-PRESETS = [ROOT / "params.yaml", *sorted((ROOT / "params").glob("*.yaml"))]
+PRESETS = preset_names(ROOT / "params")
 
 
 def with_value(tmp_path: Path, key: str, value: object) -> Path:
@@ -28,13 +29,29 @@ def with_value(tmp_path: Path, key: str, value: object) -> Path:
     return path
 
 
-@pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem)
-def test_every_preset_is_a_whole_valid_file(preset: Path) -> None:
-    load_params(preset)
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_is_a_whole_valid_file(name: str) -> None:
+    content = preset_content(name, ROOT / "params")
+    parse_params(content, Path(f"{name}.yaml"))
+    assert "# How many patients? 4 to 500." in content
 
 
-def test_there_are_presets_for_a_laptop_a_test_and_the_papers() -> None:
-    assert {path.stem for path in PRESETS} >= {"params", "cpu", "smoke", "paper"}
+def test_there_are_presets_for_a_laptop_a_test_and_each_paper() -> None:
+    papers = {f"paper-{model}" for model in ("cmad", "hdhkd", "scrd4ad", "hetero-ae", "qfae")}
+    assert set(PRESETS) == {"cpu", "smoke"} | papers
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [("model: {cmptt: 4}", "model.cmptt is no key"), ("fused: [x-petct]", "x-petct: no such row")],
+)
+def test_preset_that_names_what_the_base_lacks_is_refused(
+    tmp_path: Path, change: str, message: str
+) -> None:
+    (tmp_path / "cpu.yaml").write_text((ROOT / "params.yaml").read_text())
+    (tmp_path / "mine.yaml").write_text(change)
+    with pytest.raises(ParamsError, match=message):
+        preset_content("mine", tmp_path)
 
 
 def test_committed_params_are_the_cpu_preset() -> None:

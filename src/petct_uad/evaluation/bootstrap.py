@@ -7,6 +7,7 @@ resamples are a few matrix products.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -70,20 +71,42 @@ def estimate(value: float, drawn: NDArray[np.float64], confidence: float) -> Est
     return Estimate(value, float(low), float(high))
 
 
-def auroc_difference(
-    first: Scores, second: Scores, resamples: Resamples, confidence: float
+def estimate_mean(
+    values: Sequence[float], drawn: Sequence[NDArray[np.float64]], confidence: float
 ) -> Estimate:
-    """AUROC of ``first`` minus that of ``second``, both on the same drawn patients.
+    """The mean over seeds, with the interval of that mean over the same drawn patients.
+
+    Args:
+        values: the figure of each seed.
+        drawn: for each seed its resampled figures (resamples,).
+    """
+    return estimate(float(np.mean(values)), np.mean(drawn, axis=0), confidence)
+
+
+def deviation(values: Sequence[float]) -> float | None:
+    """Sample standard deviation over seeds; None for a single one."""
+    return float(np.std(values, ddof=1)) if len(values) > 1 else None
+
+
+def auroc_difference(
+    first: Sequence[Scores], second: Sequence[Scores], resamples: Resamples, confidence: float
+) -> Estimate:
+    """Mean AUROC of one run's seeds minus that of another's, both on the same drawn patients.
 
     Raises:
-        ValueError: the two tables do not hold the same items.
+        ValueError: the tables do not all hold the same items.
     """
-    same_labels = np.array_equal(first.labels, second.labels)
-    if not (same_labels and np.array_equal(first.patients, second.patients)):
-        raise ValueError("a paired difference needs the same slices of the same patients")
-    weights = resamples.weights
-    drawn = auroc_of(first, weights) - auroc_of(second, weights)
-    return estimate(auroc(first) - auroc(second), drawn, confidence)
+    for scores in (*first, *second):
+        same_labels = np.array_equal(scores.labels, first[0].labels)
+        if not (same_labels and np.array_equal(scores.patients, first[0].patients)):
+            raise ValueError("a paired difference needs the same slices of the same patients")
+    value = np.mean([*map(auroc, first)]) - np.mean([*map(auroc, second)])
+    drawn = _mean_auroc_of(first, resamples.weights) - _mean_auroc_of(second, resamples.weights)
+    return estimate(float(value), drawn, confidence)
+
+
+def _mean_auroc_of(seeds: Sequence[Scores], weights: Weights) -> NDArray[np.float64]:
+    return np.asarray(np.mean([auroc_of(scores, weights) for scores in seeds], axis=0))
 
 
 def _pairs(scores: Scores, weights: Weights) -> NDArray[np.float64]:

@@ -1,17 +1,17 @@
-"""Every run in one table, each set against slice SUVmax on the same slices."""
+"""Every run in one table, each set against slice SUVmax on the same slices, and CMAD's claims."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from petct_uad.errors import EvaluationError
 from petct_uad.evaluation.bootstrap import auroc_difference, draw_patients
-from petct_uad.evaluation.metrics import Scores
-from petct_uad.evaluation.results import DECIMALS, RunResults, read_results
+from petct_uad.evaluation.results import RunResults, read_results
 from petct_uad.evaluation.tables import Estimate, SummaryRow
 from petct_uad.evaluation.trivial import SUVMAX, TRIVIAL_BASELINES
-from petct_uad.files import write_json, write_table, write_text
+from petct_uad.files import rounded, write_json, write_table, write_text
 from petct_uad.params import EvaluateParams
 
 SUMMARY_FILES = ("summary.json", "summary.csv", "summary.md")
@@ -19,19 +19,47 @@ TRIVIAL_VERDICT = "trivial baseline"
 BEATS = "beats SUVmax"
 LOSES = "loses to SUVmax"
 LEVEL = "not told apart from SUVmax"
+SUPPORTED = "supported"
+REFUTED = "not supported"
+OPEN = "not told apart"
+# Both modalities are better than either alone (Xu et al. 2026, section 5.2).
+_CLAIMS = (("cmad-petct", "cmad-pet"), ("cmad-petct", "cmad-ct"))
 
 
-def read_runs(folder: Path, benchmark: Iterable[str]) -> tuple[RunResults, ...]:
-    """The results of every benchmark row and of the trivial baselines.
+@dataclass(frozen=True)
+class Claim:
+    """One run is better than another: its AUROC minus the other's, on the same slices."""
+
+    better: str
+    worse: str
+    difference: Estimate
+
+    @property
+    def outcome(self) -> str:
+        """Whether these data support it, beyond the interval."""
+        return _judged(self.difference, SUPPORTED, OPEN, REFUTED)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The whole benchmark in figures."""
+
+    rows: tuple[SummaryRow, ...]  # best AUROC first
+    claims: tuple[Claim, ...]  # those whose runs are there
+
+
+def read_runs(folder: Path, rows: Iterable[str]) -> tuple[RunResults, ...]:
+    """The results of every evaluated row and of the trivial baselines.
 
     Raises:
         EvaluationError: a run's results are missing, or its test slices are not SUVmax's.
     """
-    names = [*benchmark, *(baseline.name for baseline in TRIVIAL_BASELINES)]
+    names = [*rows, *(baseline.name for baseline in TRIVIAL_BASELINES)]
     runs = tuple(read_results(folder / name) for name in names)
-    slices = {run.metrics.identity.run: [row.slice_id for row in run.scores] for run in runs}
-    for name, ids in slices.items():
-        if ids != slices[SUVMAX.name]:
+    slices = {run.metrics.identity.run: _slices_by_seed(run) for run in runs}
+    (expected,) = slices[SUVMAX.name]
+    for name, seeds in slices.items():
+        if any(ids != expected for ids in seeds):
             raise EvaluationError(
                 f"{folder / name}/scores.csv: other test slices than {folder / SUVMAX.name}; "
                 "one of the two is stale. Run `dvc repro compare`."
@@ -39,41 +67,58 @@ def read_runs(folder: Path, benchmark: Iterable[str]) -> tuple[RunResults, ...]:
     return runs
 
 
-def summarise(runs: Sequence[RunResults], params: EvaluateParams) -> tuple[SummaryRow, ...]:
-    """One row per run, best AUROC first."""
-    suvmax = next(run for run in runs if run.metrics.identity.run == SUVMAX.name)
-    reference = Scores.of(suvmax.scores)
-    resamples = draw_patients(reference, params.bootstrap_samples, params.seed)
-    rows = [
-        _summary_row(
-            run,
-            auroc_difference(Scores.of(run.scores), reference, resamples, params.confidence),
+def summarise(runs: Sequence[RunResults], params: EvaluateParams) -> Summary:
+    """One row per run, each against SUVmax, and every claim whose runs are there."""
+    by_name = {run.metrics.identity.run: run for run in runs}
+    suvmax = by_name[SUVMAX.name]
+    resamples = draw_patients(suvmax.scores_by_seed[0], params.bootstrap_samples, params.seed)
+
+    def difference(first: RunResults, second: RunResults) -> Estimate:
+        return auroc_difference(
+            first.scores_by_seed, second.scores_by_seed, resamples, params.confidence
         )
-        for run in runs
+
+    rows = [_summary_row(run, difference(run, suvmax)) for run in runs]
+    claims = [
+        Claim(better, worse, difference(by_name[better], by_name[worse]))
+        for better, worse in _CLAIMS
+        if {better, worse} <= by_name.keys()
     ]
-    return tuple(sorted(rows, key=lambda row: (-row.auroc, row.run)))
+    return Summary(tuple(sorted(rows, key=lambda row: (-row.auroc, row.run))), tuple(claims))
 
 
-def write_summary(folder: Path, rows: Sequence[SummaryRow]) -> None:
+def write_summary(folder: Path, summary: Summary) -> None:
     """Write ``summary.{json,csv,md}``; the JSON is kept narrow for ``dvc exp show``."""
-    write_table(folder / "summary.csv", SummaryRow, rows)
-    write_text(folder / "summary.md", to_markdown(rows))
-    by_name = sorted(rows, key=lambda row: row.run)
+    write_table(folder / "summary.csv", SummaryRow, summary.rows)
+    write_text(folder / "summary.md", to_markdown(summary))
+    by_name = sorted(summary.rows, key=lambda row: row.run)
     narrow = ("auroc", "auroc_minus_suvmax")
     write_json(
         folder / "summary.json",
-        {key: {row.run: round(getattr(row, key), DECIMALS) for row in by_name} for key in narrow},
+        {key: {row.run: rounded(getattr(row, key)) for row in by_name} for key in narrow},
     )
 
 
-def to_markdown(rows: Sequence[SummaryRow]) -> str:
-    """The table for people: figures with intervals, and a verdict in words."""
+def to_markdown(summary: Summary) -> str:
+    """The table for people: figures with intervals, and verdicts in words."""
     header = ("run", "modality", "verdict", "AUROC", "minus SUVmax", "AP", "F1", "sensitivity",
               "specificity", "oracle F1", "pixel AUROC", "AUPRO", "patient AUROC",
               "parameters")  # fmt: skip
-    lines = [header, ("---",) * len(header), *map(_markdown_cells, rows)]
+    lines = [header, ("---",) * len(header), *map(_markdown_cells, summary.rows)]
     table = "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
-    return f"{table}\n\n{_notes(rows)}\n"
+    paragraphs = [table, _notes(summary.rows)]
+    if summary.claims:
+        paragraphs.append(claims_in_words(summary.claims))
+    return "\n\n".join(paragraphs) + "\n"
+
+
+def claims_in_words(claims: Sequence[Claim]) -> str:
+    """A paragraph: the paper's claim, and what each paired difference says of it."""
+    parts = [
+        f"{claim.better} minus {claim.worse} {_signed_estimate(claim.difference)}: {claim.outcome}"
+        for claim in claims
+    ]
+    return f"CMAD's claim that both modalities are better than one, by AUROC: {'; '.join(parts)}."
 
 
 def _summary_row(run: RunResults, difference: Estimate) -> SummaryRow:
@@ -85,16 +130,20 @@ def _summary_row(run: RunResults, difference: Estimate) -> SummaryRow:
         verdict=TRIVIAL_VERDICT if identity.trivial else verdict(difference),
         protocol=identity.protocol,
         leaking=metrics.leaking,
+        seeds=metrics.seeds,
         auroc=metrics.auroc.value,
         auroc_low=metrics.auroc.low,
         auroc_high=metrics.auroc.high,
+        auroc_deviation=metrics.auroc_deviation,
         auroc_minus_suvmax=difference.value,
         auroc_minus_suvmax_low=difference.low,
         auroc_minus_suvmax_high=difference.high,
         ap=metrics.ap.value,
         ap_low=metrics.ap.low,
         ap_high=metrics.ap.high,
+        ap_deviation=metrics.ap_deviation,
         f1=metrics.f1.value,
+        f1_deviation=metrics.f1_deviation,
         accuracy=metrics.accuracy.value,
         sensitivity=metrics.sensitivity.value,
         specificity=metrics.specificity.value,
@@ -114,23 +163,33 @@ def verdict(difference: Estimate) -> str:
 
     A model at or below SUVmax loses, whatever the interval: the burden of proof is the model's.
     """
+    return _judged(difference, BEATS, LEVEL, LOSES)
+
+
+def _judged(difference: Estimate, above: str, between: str, below: str) -> str:
     if difference.value <= 0:
-        return LOSES
-    return BEATS if difference.low > 0 else LEVEL
+        return below
+    return above if difference.low > 0 else between
+
+
+def _slices_by_seed(run: RunResults) -> list[list[str]]:
+    return [[row.slice_id for row in rows] for rows in run.by_seed]
 
 
 def _markdown_cells(row: SummaryRow) -> tuple[str, ...]:
     name = f"{row.run} (leaking)" if row.leaking else row.run
-    minus = f"{row.auroc_minus_suvmax:+.3f} ({row.auroc_minus_suvmax_low:+.3f} to " \
-            f"{row.auroc_minus_suvmax_high:+.3f})"  # fmt: skip
+    minus = Estimate(
+        row.auroc_minus_suvmax, row.auroc_minus_suvmax_low, row.auroc_minus_suvmax_high
+    )
     return (
         f"*{name}*" if row.verdict == TRIVIAL_VERDICT else name,
         row.modality,
         f"**{row.verdict}**" if row.verdict == LOSES else row.verdict,
-        f"{row.auroc:.3f} ({row.auroc_low:.3f} to {row.auroc_high:.3f})",
-        "" if row.run == SUVMAX.name else minus,
-        f"{row.ap:.3f} ({row.ap_low:.3f} to {row.ap_high:.3f})",
-        *(f"{value:.3f}" for value in (row.f1, row.sensitivity, row.specificity, row.oracle_f1)),
+        f"{_spread(row.auroc, row.auroc_deviation)} ({row.auroc_low:.3f} to {row.auroc_high:.3f})",
+        "" if row.run == SUVMAX.name else _signed_estimate(minus),
+        f"{_spread(row.ap, row.ap_deviation)} ({row.ap_low:.3f} to {row.ap_high:.3f})",
+        _spread(row.f1, row.f1_deviation),
+        *(f"{value:.3f}" for value in (row.sensitivity, row.specificity, row.oracle_f1)),
         *(_optional(value) for value in (row.pixel_auroc, row.aupro, row.patient_auroc)),
         f"{row.parameters:,}",
     )
@@ -138,6 +197,14 @@ def _markdown_cells(row: SummaryRow) -> tuple[str, ...]:
 
 def _optional(value: float | None) -> str:
     return "" if value is None else f"{value:.3f}"
+
+
+def _spread(value: float, deviation: float | None) -> str:
+    return f"{value:.3f}" if deviation is None else f"{value:.3f} ± {deviation:.3f}"
+
+
+def _signed_estimate(value: Estimate) -> str:
+    return f"{value.value:+.3f} ({value.low:+.3f} to {value.high:+.3f})"
 
 
 def _notes(rows: Sequence[SummaryRow]) -> str:
@@ -148,6 +215,8 @@ def _notes(rows: Sequence[SummaryRow]) -> str:
         "SUVmax is paired. F1, sensitivity and specificity stand at the threshold from validation "
         "normals; oracle F1 at the best threshold on the test split, as papers report it."
     )
+    if (seeds := max(row.seeds for row in rows)) > 1:
+        notes += f" Figures of models are means over {seeds} seeds, ± their standard deviation."
     if first.leaking:
         notes += " **Leaking protocol: patients of the test split were also trained on.**"
     return notes

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import resource
-import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 from torch.utils.flop_counter import FlopCounterMode
 
 from petct_uad.console import track
-from petct_uad.models.interface import AnomalyModel
+from petct_uad.models.interface import AnomalyModel, Batch
 from petct_uad.slices.store import SliceStore
 
 _BATCH = 16
@@ -53,20 +52,25 @@ def score_slices(
     model: AnomalyModel, store: SliceStore, indices: list[int], device: torch.device, what: str
 ) -> Scored:
     """Map and score the slices at ``indices``, in their order."""
-    starts = range(0, len(indices), _BATCH)
     scores: list[NDArray[np.float64]] = []
     maps: list[NDArray[np.float32]] = []
     seconds = 0.0
     with torch.inference_mode():
-        for start in track(starts, what):
-            batch = store.batch(indices[start : start + _BATCH]).to(device)
+        for chunk in track(_chunks(indices), what):
+            batch = store.batch(chunk).to(device)
             began = perf_counter()
-            anomaly = model.anomaly_map(batch)
-            score = model.score(anomaly).cpu()
+            anomaly, score = model.detect(batch)
+            score = score.cpu()
             seconds += perf_counter() - began
             scores.append(score.double().numpy())
             maps.append(anomaly.float().cpu().numpy())
     return Scored(np.concatenate(scores), np.concatenate(maps), seconds / max(len(indices), 1))
+
+
+def batches(store: SliceStore, indices: list[int], device: torch.device) -> Iterator[Batch]:
+    """The slices at ``indices`` on the device, batch by batch."""
+    for chunk in _chunks(indices):
+        yield store.batch(chunk).to(device)
 
 
 def gflops_of_one_pair(model: AnomalyModel, store: SliceStore, device: torch.device) -> float:
@@ -81,9 +85,5 @@ def gflops_of_one_pair(model: AnomalyModel, store: SliceStore, device: torch.dev
     return float(counter.get_total_flops()) / 1e9
 
 
-def peak_memory_mib(device: torch.device) -> float:
-    """Largest memory so far: of the GPU where there is one, else of this process."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if sys.platform == "darwin" else 2**10)  # bytes there, KiB on Linux
+def _chunks(indices: list[int]) -> list[list[int]]:
+    return [indices[start : start + _BATCH] for start in range(0, len(indices), _BATCH)]

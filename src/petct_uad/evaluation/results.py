@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
+from itertools import groupby
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -12,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from petct_uad.errors import EvaluationError
-from petct_uad.evaluation.bootstrap import ap_of, auroc_of, draw_patients, estimate
+from petct_uad.evaluation.bootstrap import ap_of, auroc_of, deviation, draw_patients, estimate_mean
 from petct_uad.evaluation.metrics import (
     Confusion,
     Scores,
+    Weights,
     aupro,
     auroc,
     average_precision,
@@ -36,15 +38,15 @@ from petct_uad.evaluation.tables import (
     RunMetrics,
     ScoreRow,
 )
-from petct_uad.files import read_table, write_json, write_table
+from petct_uad.files import DECIMALS, read_table, rounded, write_json, write_table
 from petct_uad.params import EvaluateParams
 from petct_uad.slices.tables import ImageRow
 
-DECIMALS = 6  # of every score and figure, so that each can be recomputed from scores.csv
 RESULT_FILES = ("metrics.json", "scores.csv", "roc.csv", "pr.csv", "histogram.csv")
 _ESTIMATES = tuple(
     name for name, hint in get_type_hints(RunMetrics).items() if hint in (Estimate, Estimate | None)
 )
+_PER_SEED = ("thresholds", "oracle_thresholds")
 
 
 @dataclass(frozen=True)
@@ -61,54 +63,72 @@ class PixelFigures:
 
 
 @dataclass(frozen=True)
+class SeedScores:
+    """What one seed's model says of the validation normals and of the test slices.
+
+    Attributes:
+        seed: of the training; 0 for a trivial baseline.
+        val: (m,) scores of the validation normals, which choose the threshold.
+        test: (n,) scores of the test slices, higher is more abnormal.
+        pixels: localisation of the same model.
+    """
+
+    seed: int
+    val: NDArray[np.float64]
+    test: NDArray[np.float64]
+    pixels: PixelFigures = PixelFigures()
+
+
+@dataclass(frozen=True)
 class RunResults:
-    """Everything that is written for one run."""
+    """Everything that is written for one run; curves and histogram are those of the first seed."""
 
     metrics: RunMetrics
-    scores: tuple[ScoreRow, ...]
+    scores: tuple[ScoreRow, ...]  # seed by seed, each with every test slice
     roc: tuple[RocRow, ...]
     pr: tuple[PrRow, ...]
     histogram: tuple[HistogramRow, ...]
+
+    @property
+    def by_seed(self) -> tuple[tuple[ScoreRow, ...], ...]:
+        """The score table of each seed."""
+        groups = groupby(self.scores, key=lambda row: row.seed)
+        return tuple(tuple(rows) for _, rows in groups)
+
+    @property
+    def scores_by_seed(self) -> tuple[Scores, ...]:
+        """The same as arrays."""
+        return tuple(map(Scores.of, self.by_seed))
 
 
 def measure(
     identity: RunIdentity,
     *,
-    val_scores: NDArray[np.float64],
+    seeds: Sequence[SeedScores],
     test_rows: Sequence[ImageRow],
-    test_scores: NDArray[np.float64],
     params: EvaluateParams,
-    pixels: PixelFigures = PixelFigures(),
 ) -> RunResults:
-    """Every figure of one run.
+    """Every figure of one run, as the mean over its seeds.
 
     Args:
-        val_scores: (m,) scores of the validation normals, which choose the threshold.
+        seeds: at least one, all of the same slices.
         test_rows: the n test slices, in the order of their ids.
-        test_scores: (n,) their scores, higher is more abnormal.
 
     Raises:
         EvaluationError: no validation normals, test slices of one class only, or scores that are
             not finite.
     """
-    val_scores, test_scores = np.round(val_scores, DECIMALS), np.round(test_scores, DECIMALS)
-    _check(identity.run, val_scores, test_rows, test_scores)
-    threshold = threshold_from_normals(val_scores, params.false_positive_rate)
-    rows = _score_rows(test_rows, test_scores, threshold)
-    scores = Scores.of(rows)
+    trials = []
+    for seed in seeds:
+        _check(identity.run, seed, test_rows)
+        trials.append(_Trial.of(seed, test_rows, params.false_positive_rate))
+    first = trials[0].scores
     return RunResults(
-        metrics=_metrics(
-            identity,
-            scores=scores,
-            threshold=threshold,
-            n_val_normal=len(val_scores),
-            params=params,
-            pixels=pixels,
-        ),
-        scores=rows,
-        roc=tuple(roc_points(scores)),
-        pr=tuple(pr_points(scores)),
-        histogram=tuple(histogram(scores)),
+        metrics=_metrics(identity, trials, n_val_normal=len(seeds[0].val), params=params),
+        scores=tuple(row for trial in trials for row in trial.rows),
+        roc=tuple(roc_points(first)),
+        pr=tuple(pr_points(first)),
+        histogram=tuple(histogram(first)),
     )
 
 
@@ -142,17 +162,55 @@ def read_results(folder: Path) -> RunResults:
         raise EvaluationError(f"{folder}: results of another version: {error}") from error
 
 
-def _check(
-    run: str,
-    val_scores: NDArray[np.float64],
-    test_rows: Sequence[ImageRow],
-    test_scores: NDArray[np.float64],
-) -> None:
-    if not len(val_scores):
+@dataclass(frozen=True)
+class _Trial:
+    """One seed's scores, and the thresholds that turn them into decisions."""
+
+    rows: tuple[ScoreRow, ...]
+    scores: Scores
+    threshold: float
+    oracle_threshold: float
+    pixels: PixelFigures
+
+    @classmethod
+    def of(
+        cls, seed: SeedScores, test_rows: Sequence[ImageRow], false_positive_rate: float
+    ) -> _Trial:
+        val, test = np.round(seed.val, DECIMALS), np.round(seed.test, DECIMALS)
+        threshold = threshold_from_normals(val, false_positive_rate)
+        rows = tuple(
+            ScoreRow(
+                seed=seed.seed,
+                slice_id=row.slice_id,
+                patient=row.patient,
+                study_id=row.study_id,
+                label=row.label,
+                score=score,
+                predicted=int(score > threshold),
+            )
+            for row, score in zip(test_rows, map(float, test), strict=True)
+        )
+        scores = Scores.of(rows)
+        return cls(rows, scores, threshold, oracle_threshold(scores), seed.pixels)
+
+    @property
+    def oracle(self) -> Confusion:
+        """Decisions at the threshold that suits the test slices best."""
+        return Confusion.at(self.scores, self.oracle_threshold, self.scores.each_patient_once)
+
+    def decisions(self, weights: Weights) -> Confusion:
+        """Decisions at the threshold from validation normals."""
+        return Confusion.at(self.scores, self.threshold, weights)
+
+
+def _check(run: str, seed: SeedScores, test_rows: Sequence[ImageRow]) -> None:
+    if not len(seed.val):
         raise EvaluationError(f"{run}: no validation normals to choose a threshold from")
-    for name, scores in (("validation", val_scores), ("test", test_scores)):
+    for name, scores in (("validation", seed.val), ("test", seed.test)):
         if not np.isfinite(scores).all():
-            raise EvaluationError(f"{run}: {name} scores are not finite; did training diverge?")
+            raise EvaluationError(
+                f"{run}: {name} scores of seed {seed.seed} are not finite; did training diverge?"
+            )
     abnormal = sum(row.label for row in test_rows)
     if not 0 < abnormal < len(test_rows):
         raise EvaluationError(
@@ -161,51 +219,50 @@ def _check(
         )
 
 
-def _score_rows(
-    rows: Sequence[ImageRow], scores: NDArray[np.float64], threshold: float
-) -> tuple[ScoreRow, ...]:
-    return tuple(
-        ScoreRow(row.slice_id, row.patient, row.study_id, row.label, score, int(score > threshold))
-        for row, score in zip(rows, map(float, scores), strict=True)
-    )
-
-
 def _metrics(
-    identity: RunIdentity,
-    *,
-    scores: Scores,
-    threshold: float,
-    n_val_normal: int,
-    params: EvaluateParams,
-    pixels: PixelFigures,
+    identity: RunIdentity, trials: Sequence[_Trial], *, n_val_normal: int, params: EvaluateParams
 ) -> RunMetrics:
-    resamples = draw_patients(scores, params.bootstrap_samples, params.seed)
-    weights, confidence = resamples.weights, params.confidence
-    here = Confusion.at(scores, threshold, scores.each_patient_once)
-    drawn = Confusion.at(scores, threshold, weights)
-    best = oracle_threshold(scores)
-    oracle = Confusion.at(scores, best, scores.each_patient_once)
+    # Labels and patients are those of any seed, and so are the patients drawn.
+    scores = [trial.scores for trial in trials]
+    first, confidence = scores[0], params.confidence
+    resamples = draw_patients(first, params.bootstrap_samples, params.seed)
+    weights = resamples.weights
+    here = [trial.decisions(first.each_patient_once) for trial in trials]
+    drawn = [trial.decisions(weights) for trial in trials]
+    aurocs, aps = [auroc(x) for x in scores], [average_precision(x) for x in scores]
+
+    def decided(figure: Callable[[Confusion], NDArray[np.float64]]) -> Estimate:
+        values = [figure(x).item() for x in here]
+        return estimate_mean(values, [figure(x) for x in drawn], confidence)
+
+    def oracle(figure: Callable[[Confusion], NDArray[np.float64]]) -> float:
+        return float(np.mean([figure(trial.oracle).item() for trial in trials]))
+
     return RunMetrics(
         identity=identity,
         leaking=identity.leaking,
-        n_patients=scores.n_patients,
+        n_patients=first.n_patients,
         n_val_normal=n_val_normal,
-        n_test_normal=int((scores.labels == 0).sum()),
-        n_test_abnormal=int((scores.labels == 1).sum()),
-        auroc=estimate(auroc(scores), auroc_of(scores, weights), confidence),
-        ap=estimate(average_precision(scores), ap_of(scores, weights), confidence),
-        f1=estimate(here.f1.item(), drawn.f1, confidence),
-        accuracy=estimate(here.accuracy.item(), drawn.accuracy, confidence),
-        sensitivity=estimate(here.sensitivity.item(), drawn.sensitivity, confidence),
-        specificity=estimate(here.specificity.item(), drawn.specificity, confidence),
-        threshold=threshold,
-        oracle_f1=oracle.f1.item(),
-        oracle_accuracy=oracle.accuracy.item(),
-        oracle_sensitivity=oracle.sensitivity.item(),
-        oracle_specificity=oracle.specificity.item(),
-        oracle_threshold=best,
-        pixel_auroc=pixels.pixel_auroc,
-        aupro=pixels.aupro,
+        n_test_normal=int((first.labels == 0).sum()),
+        n_test_abnormal=int((first.labels == 1).sum()),
+        seeds=len(trials),
+        auroc=estimate_mean(aurocs, [auroc_of(x, weights) for x in scores], confidence),
+        auroc_deviation=deviation(aurocs),
+        ap=estimate_mean(aps, [ap_of(x, weights) for x in scores], confidence),
+        ap_deviation=deviation(aps),
+        f1=decided(lambda x: x.f1),
+        f1_deviation=deviation([x.f1.item() for x in here]),
+        accuracy=decided(lambda x: x.accuracy),
+        sensitivity=decided(lambda x: x.sensitivity),
+        specificity=decided(lambda x: x.specificity),
+        thresholds=tuple(trial.threshold for trial in trials),
+        oracle_f1=oracle(lambda x: x.f1),
+        oracle_accuracy=oracle(lambda x: x.accuracy),
+        oracle_sensitivity=oracle(lambda x: x.sensitivity),
+        oracle_specificity=oracle(lambda x: x.specificity),
+        oracle_thresholds=tuple(trial.oracle_threshold for trial in trials),
+        pixel_auroc=_mean([trial.pixels.pixel_auroc for trial in trials]),
+        aupro=_mean([trial.pixels.aupro for trial in trials]),
         patient_auroc=_patient_auroc(scores, params),
         confidence=confidence,
         bootstrap_samples=params.bootstrap_samples,
@@ -213,12 +270,19 @@ def _metrics(
     )
 
 
-def _patient_auroc(scores: Scores, params: EvaluateParams) -> Estimate | None:
-    patients = patient_scores(scores)
-    if not patients.has_both_classes:
+def _patient_auroc(scores: Sequence[Scores], params: EvaluateParams) -> Estimate | None:
+    patients = [patient_scores(x) for x in scores]
+    if not patients[0].has_both_classes:
         return None
-    weights = draw_patients(patients, params.bootstrap_samples, params.seed).weights
-    return estimate(auroc(patients), auroc_of(patients, weights), params.confidence)
+    weights = draw_patients(patients[0], params.bootstrap_samples, params.seed).weights
+    drawn = [auroc_of(x, weights) for x in patients]
+    return estimate_mean([auroc(x) for x in patients], drawn, params.confidence)
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    """None where there is nothing to measure, which is so for every seed or for none."""
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
 
 
 def _flat(metrics: RunMetrics) -> dict[str, Any]:
@@ -232,7 +296,7 @@ def _flat(metrics: RunMetrics) -> dict[str, Any]:
             flat[f"{field.name}_high"] = value.high if value else None
         elif field.name != "identity":
             flat[field.name] = value
-    return {key: _rounded(value) for key, value in flat.items()}
+    return {key: _stable(value) for key, value in flat.items()}
 
 
 def _unflat(flat: dict[str, Any]) -> RunMetrics:
@@ -241,8 +305,12 @@ def _unflat(flat: dict[str, Any]) -> RunMetrics:
     for name in _ESTIMATES:
         parts = [rest.pop(key) for key in (name, f"{name}_low", f"{name}_high")]
         rest[name] = None if None in parts else Estimate(*parts)
+    for name in _PER_SEED:
+        rest[name] = tuple(rest[name])
     return RunMetrics(identity, **rest)
 
 
-def _rounded(value: object) -> object:
-    return round(value, DECIMALS) + 0.0 if isinstance(value, float) else value
+def _stable(value: object) -> object:
+    if isinstance(value, tuple):
+        return [_stable(item) for item in value]
+    return rounded(value) if isinstance(value, float) else value

@@ -10,14 +10,15 @@ PANELS = ("best", "median", "worst")  # pictures of a run, by score among abnorm
 
 @dataclass(frozen=True, order=True)
 class ScoreRow:
-    """One test slice: ``scores.csv``, sorted by slice_id."""
+    """One test slice as one seed's model scores it: ``scores.csv``, seed by seed."""
 
+    seed: int  # of the training; 0 for a trivial baseline
     slice_id: str
     patient: str
     study_id: str
     label: int  # 0 normal, 1 abnormal
     score: float  # higher is more abnormal
-    predicted: int  # 1 where the score exceeds the threshold from validation normals
+    predicted: int  # 1 where the score exceeds this seed's threshold from validation normals
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class HistogramRow:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure and its interval from a bootstrap over patients."""
+    """A figure, the mean over seeds, and its interval from a bootstrap over patients."""
 
     value: float
     low: float
@@ -77,8 +78,9 @@ class RunIdentity:
 class RunMetrics:
     """What one run is worth: ``metrics.json``, flattened, in this order of keys.
 
-    Figures that begin with ``oracle_`` stand at the threshold with the best F1 on the test split
-    itself, as the papers report; they flatter.
+    Every figure is the mean over the seeds' models, each at its own threshold. Figures that begin
+    with ``oracle_`` stand at the threshold with the best F1 on the test split itself, as the papers
+    report; they flatter. Deviations are sample standard deviations over seeds, None for one seed.
     """
 
     identity: RunIdentity
@@ -87,18 +89,22 @@ class RunMetrics:
     n_val_normal: int
     n_test_normal: int
     n_test_abnormal: int
+    seeds: int
     auroc: Estimate
+    auroc_deviation: float | None
     ap: Estimate
+    ap_deviation: float | None
     f1: Estimate
+    f1_deviation: float | None
     accuracy: Estimate
     sensitivity: Estimate
     specificity: Estimate
-    threshold: float  # from validation normals
+    thresholds: tuple[float, ...]  # one per seed, from validation normals
     oracle_f1: float
     oracle_accuracy: float
     oracle_sensitivity: float
     oracle_specificity: float
-    oracle_threshold: float  # from the test split
+    oracle_thresholds: tuple[float, ...]  # one per seed, from the test split
     pixel_auroc: float | None  # None without maps
     aupro: float | None  # up to a false positive rate of 0.3
     patient_auroc: Estimate | None  # None where all patients are of one class
@@ -117,16 +123,20 @@ class SummaryRow:
     verdict: str  # against slice SUVmax, in words
     protocol: str
     leaking: bool
+    seeds: int
     auroc: float
     auroc_low: float
     auroc_high: float
+    auroc_deviation: float | None  # over seeds, None for one
     auroc_minus_suvmax: float
     auroc_minus_suvmax_low: float
     auroc_minus_suvmax_high: float
     ap: float
     ap_low: float
     ap_high: float
+    ap_deviation: float | None
     f1: float
+    f1_deviation: float | None
     accuracy: float
     sensitivity: float
     specificity: float

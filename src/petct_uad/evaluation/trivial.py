@@ -14,7 +14,13 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from petct_uad.evaluation.results import RESULT_FILES, RunResults, measure, write_results
+from petct_uad.evaluation.results import (
+    RESULT_FILES,
+    RunResults,
+    SeedScores,
+    measure,
+    write_results,
+)
 from petct_uad.evaluation.tables import RunIdentity
 from petct_uad.files import read_table
 from petct_uad.lineage.record import Derivation, Entity
@@ -89,13 +95,8 @@ def score_trivial(
         protocol=protocol,
         parameters=0,
     )
-    return measure(
-        identity,
-        val_scores=_scores(baseline, normals),
-        test_rows=test,
-        test_scores=_scores(baseline, test),
-        params=params,
-    )
+    scores = SeedScores(0, _scores(baseline, normals), _scores(baseline, test))
+    return measure(identity, seeds=[scores], test_rows=test, params=params)
 
 
 def _scores(baseline: TrivialBaseline, rows: Sequence[ImageRow]) -> NDArray[np.float64]:

@@ -8,15 +8,8 @@ import torch
 from safetensors.torch import load_file
 
 from petct_uad.errors import TeacherError, TrainingError
-from petct_uad.models.interface import AnomalyModel
-from petct_uad.params import (
-    CmadParams,
-    Modality,
-    PatchcoreParams,
-    RunParams,
-    Section,
-    TeacherParams,
-)
+from petct_uad.models.interface import AnomalyModel, TrainableModel
+from petct_uad.params import AnyModelParams, ModelName, RunParams, Section, TeacherParams
 
 WEIGHTS_FILE = "weights.safetensors"
 CONFIG_FILE = "config.json"
@@ -26,8 +19,9 @@ class ModelConfig(Section):
     """What rebuilds a trained model, beside its weights: ``models/<run>/config.json``."""
 
     run: RunParams
-    params: CmadParams | PatchcoreParams
+    params: AnyModelParams
     teacher: TeacherParams
+    seed: int
     teacher_sha256: str
     image_size_px: int
     scan_backend: str  # which selective scan trained it; "none" for a model without
@@ -37,7 +31,7 @@ class ModelConfig(Section):
 
 def build_model(
     run: RunParams,
-    params: CmadParams | PatchcoreParams,
+    params: AnyModelParams,
     teacher: TeacherParams,
     image_size_px: int,
 ) -> AnomalyModel:
@@ -53,9 +47,12 @@ def build_model(
         TeacherError: the teacher's weights are missing or do not fit, or it is of no use here.
         ParamsError: the params do not fit the teacher.
     """
-    if isinstance(params, CmadParams):
-        return _cmad(run.modality, params, teacher, image_size_px)
-    return _patchcore(run.modality, params, teacher, image_size_px)
+    return _class_of(run.model).build(params, teacher, run.modality, image_size_px)
+
+
+def seed_folder(model_folder: Path, seed: int) -> Path:
+    """Where the model of one seed lies: ``models/<run>/seed-<n>``."""
+    return model_folder / f"seed-{seed}"
 
 
 def load_model(
@@ -101,29 +98,28 @@ def _read_config(path: Path) -> ModelConfig:
         raise TrainingError(f"{path}: is no model configuration: {error}") from error
 
 
-def _cmad(
-    modality: Modality, params: CmadParams, teacher: TeacherParams, image_size_px: int
-) -> AnomalyModel:
-    from petct_uad.models.cmad.cmad import Cmad
-    from petct_uad.teachers.tokens import load_tokens
+def _class_of(name: ModelName) -> type[TrainableModel]:
+    """The class of a model; imported here, so that a run loads no other model's code."""
+    if name == "cmad":
+        from petct_uad.models.cmad.cmad import Cmad
 
-    tokens = load_tokens(teacher, params.width, image_size_px)
-    return Cmad(params, tokens, modality, image_size_px)
+        return Cmad
+    if name == "hdhkd":
+        from petct_uad.models.hdhkd.hdhkd import Hdhkd
 
+        return Hdhkd
+    if name == "scrd4ad":
+        from petct_uad.models.scrd4ad.scrd4ad import Scrd4ad
 
-def _patchcore(
-    modality: Modality, params: PatchcoreParams, teacher: TeacherParams, image_size_px: int
-) -> AnomalyModel:
-    from petct_uad.models.fusion import LateFusion
+        return Scrd4ad
+    if name == "hetero_ae":
+        from petct_uad.models.hetero_ae.hetero_ae import HeteroAe
+
+        return HeteroAe
+    if name == "qfae":
+        from petct_uad.models.qfae.qfae import Qfae
+
+        return Qfae
     from petct_uad.models.patchcore.patchcore import Patchcore
-    from petct_uad.teachers.cnn import CnnTeacher
 
-    cnn = CnnTeacher.load(teacher)
-    if modality != "petct":
-        return Patchcore(params, cnn, modality, image_size_px)
-    return LateFusion(
-        {
-            "pet": Patchcore(params, cnn, "pet", image_size_px),
-            "ct": Patchcore(params, cnn, "ct", image_size_px),
-        }
-    )
+    return Patchcore

@@ -6,42 +6,30 @@ both.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from petct_uad.models.interface import AnomalyModel, Batch, FitPoint, FittedModel
+from petct_uad.models.interface import AnomalyModel, Batch
 from petct_uad.models.maps import mean_and_spread
 
 
-class LateFusion(FittedModel):
-    """Fitted models of single modalities as one model.
+class LateFusion(AnomalyModel):
+    """Trained models of single modalities as one model; there is nothing left to train.
 
     Each member's map is standardised by its mean and spread over the pixels of the validation
     normals, so that no modality outweighs the other by its units.
     """
 
-    def __init__(self, members: dict[str, FittedModel]) -> None:
+    def __init__(self, members: Sequence[AnomalyModel]) -> None:
         super().__init__()
-        self.members = nn.ModuleDict(members)
+        self.members = nn.ModuleList(members)
         self.map_mean: Tensor
         self.map_spread: Tensor
         self.register_buffer("map_mean", torch.zeros(len(members)))
         self.register_buffer("map_spread", torch.ones(len(members)))
-
-    def fit(self, normals: Iterable[Batch], held_out: Iterable[Batch]) -> list[FitPoint]:
-        """Fit each member; the curve is the mean of theirs, at the first member's sizes."""
-        curves = [member.fit(normals, held_out) for member in self._members()]
-        return [
-            FitPoint(
-                points[0].size,
-                sum(point.train for point in points) / len(points),
-                sum(point.held_out for point in points) / len(points),
-            )
-            for points in zip(*curves, strict=True)
-        ]
 
     def member_maps(self, batch: Batch) -> Tensor:
         """(K, B, S, S): each member's own map."""
@@ -53,24 +41,15 @@ class LateFusion(FittedModel):
         return ((self.member_maps(batch) - mean) / spread).mean(0)
 
     def score(self, maps: Tensor) -> Tensor:
-        """(B,): as the members score their own maps."""
+        """(B,): as the first member scores its own maps."""
         return self._members()[0].score(maps)
 
+    @torch.no_grad()
     def calibrate(self, normals: Iterable[Batch]) -> None:
         """Learn mean and spread of each member's maps on validation normals."""
         mean, spread = mean_and_spread(self.member_maps(batch) for batch in normals)
         self.map_mean.copy_(mean)
         self.map_spread.copy_(spread)
 
-    def load_student_state(self, state: dict[str, Tensor]) -> None:
-        """Give each member its own part first, since a member may change its shapes."""
-        for name, member in self.members.items():
-            prefix = f"members.{name}."
-            own = {
-                key.removeprefix(prefix): x for key, x in state.items() if key.startswith(prefix)
-            }
-            cast("AnomalyModel", member).load_student_state(own)
-        super().load_student_state(state)
-
-    def _members(self) -> list[FittedModel]:
-        return [cast("FittedModel", member) for member in self.members.values()]
+    def _members(self) -> list[AnomalyModel]:
+        return [cast("AnomalyModel", member) for member in self.members]

@@ -5,14 +5,23 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any, Self
 
 from torch import Tensor, nn
 
 from petct_uad.errors import TrainingError
-from petct_uad.params import Modality
+from petct_uad.params import Modality, TeacherParams
 from petct_uad.slices.batch import Batch
 
-__all__ = ["AnomalyModel", "Batch", "FitPoint", "FittedModel", "GradientModel", "images_of"]
+__all__ = [
+    "AnomalyModel",
+    "Batch",
+    "FitPoint",
+    "FittedModel",
+    "GradientModel",
+    "TrainableModel",
+    "images_of",
+]
 
 
 def images_of(batch: Batch, modality: Modality) -> tuple[Tensor, ...]:
@@ -21,7 +30,7 @@ def images_of(batch: Batch, modality: Modality) -> tuple[Tensor, ...]:
 
 
 class AnomalyModel(nn.Module, ABC):
-    """A detector that was built from its typed params and a teacher.
+    """A detector of what differs from normal slices.
 
     State that training or fitting produces lives in parameters and buffers, so that a safetensors
     file of :meth:`student_state` is the whole model; frozen teacher weights are not part of it:
@@ -35,6 +44,11 @@ class AnomalyModel(nn.Module, ABC):
     @abstractmethod
     def score(self, maps: Tensor) -> Tensor:
         """(B, S, S) maps to (B,) image scores."""
+
+    def detect(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Maps (B, S, S) and scores (B,); a model whose score is no function of its map says so."""
+        maps = self.anomaly_map(batch)
+        return maps, self.score(maps)
 
     def calibrate(self, normals: Iterable[Batch]) -> None:
         """Learn the scale of the maps from validation normals; by default there is none."""
@@ -66,19 +80,43 @@ class AnomalyModel(nn.Module, ABC):
         self.load_state_dict(state, strict=False)
 
 
-class GradientModel(AnomalyModel):
+class TrainableModel(AnomalyModel):
+    """A model that is built from its typed params and a teacher, and then learns."""
+
+    @classmethod
+    @abstractmethod
+    def build(
+        cls, params: Any, teacher: TeacherParams, modality: Modality, image_size_px: int
+    ) -> Self:
+        """An untrained model, from its own section of params.yaml.
+
+        Raises:
+            TeacherError: the teacher's weights are missing or do not fit, or it is of no use here.
+            ParamsError: the params do not fit the teacher.
+        """
+
+
+class GradientModel(TrainableModel):
     """A model that learns by gradient descent."""
 
     @abstractmethod
-    def prepare(self, batch: Batch) -> Tensor:
-        """What :meth:`loss` needs of the slices and no training changes: (B, ...), a row per slice.
+    def prepare(self, batch: Batch) -> tuple[Tensor, ...]:
+        """What :meth:`loss` needs of the slices and no training changes: each (B, ...).
 
-        The loop computes it once per slice and keeps it, so frozen networks belong here.
+        The loop computes it once per slice and keeps it, so outputs of frozen networks belong here.
         """
 
     @abstractmethod
-    def loss(self, prepared: Tensor) -> Tensor:
-        """Scalar training loss of normal slices, from what :meth:`prepare` gave."""
+    def loss(self, *prepared: Tensor) -> Tensor:
+        """Scalar training loss of normal slices, from what :meth:`prepare` gave.
+
+        Anything random in it (noise, dropout) comes from torch's global generator, and only while
+        ``self.training``: a validation loss is the same each time.
+        """
+
+    def logged(self) -> dict[str, float]:
+        """Figures worth a line in ``training.csv`` beside the loss, by name; by default none."""
+        return {}
 
 
 @dataclass(frozen=True)
@@ -96,7 +134,7 @@ class FitPoint:
     held_out: float
 
 
-class FittedModel(AnomalyModel):
+class FittedModel(TrainableModel):
     """A model that is fitted in one pass over the training normals."""
 
     @abstractmethod

@@ -12,7 +12,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from petct_uad.registration.masks import ct_body
 from petct_uad.registration.quality import Decision
 
 Plane = NDArray[np.float32]
@@ -49,12 +48,14 @@ class RegisteredStudy:
 
     Attributes:
         ct: HU.
+        body: 1 inside the patient.
         before: SUVbw through the identity.
         after: SUVbw through the transform in use.
     """
 
     study_id: str
     ct: sitk.Image
+    body: sitk.Image
     before: sitk.Image
     after: sitk.Image
     decision: Decision
@@ -99,7 +100,7 @@ def _title(study_id: str, decision: Decision) -> str:
 
 
 def _views(study: RegisteredStudy) -> tuple[_View, _View]:
-    box = _around_body(study.ct)
+    box = _around_body(study.body)
     volumes = [_array(image)[box] for image in (study.ct, study.before, study.after)]
     x_mm, y_mm, z_mm = study.ct.GetSpacing()
     middle, row, _ = (count // 2 for count in volumes[0].shape)
@@ -113,11 +114,13 @@ def _views(study: RegisteredStudy) -> tuple[_View, _View]:
     )
 
 
-def _around_body(ct: sitk.Image) -> tuple[slice, slice, slice]:
+def _around_body(body: sitk.Image) -> tuple[slice, slice, slice]:
     """All slices, and in-plane the body with a margin; everything where there is no body."""
-    inside = _array(ct_body(ct)) > 0
+    inside = _array(body) > 0
     planes = [np.flatnonzero(inside.any(axis=axes)) for axes in ((0, 2), (0, 1))]
-    margins = [round(_MARGIN_MM / spacing) for spacing in (ct.GetSpacing()[1], ct.GetSpacing()[0])]
+    margins = [
+        round(_MARGIN_MM / spacing) for spacing in (body.GetSpacing()[1], body.GetSpacing()[0])
+    ]
     rows, columns = (
         slice(max(0, found[0] - margin), found[-1] + margin + 1) if len(found) else slice(None)
         for found, margin in zip(planes, margins, strict=True)

@@ -13,6 +13,7 @@ from petct_uad.errors import RegistrationError
 from petct_uad.files import atomic_folder, read_table, write_json, write_table
 from petct_uad.lineage.record import Derivation, Entity
 from petct_uad.params import RegisterParams
+from petct_uad.registration.body import body_mask
 from petct_uad.registration.comparable import make_comparable
 from petct_uad.registration.grid import (
     SliceRange,
@@ -23,13 +24,14 @@ from petct_uad.registration.grid import (
     resample_pet,
     target_grid,
 )
-from petct_uad.registration.masks import ct_body
 from petct_uad.registration.pictures import RegisteredStudy, draw_registration
 from petct_uad.registration.quality import Decision, decide, keep_identity, suv_total_ratio
 from petct_uad.registration.refine import refine_rigid
 from petct_uad.registration.rigid import RigidTransform
 from petct_uad.registration.summary import summarise
 from petct_uad.registration.tables import RegistrationRow
+
+_ALWAYS_WRITTEN = ("ct.nii.gz", "pet.nii.gz", "body.nii.gz", "transform.json")
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ def _write_study(task: _Task) -> RegistrationRow:
     ct = _read(task.source / "ct.nii.gz", sitk.sitkInt16)
     pet = _read(task.source / "pet.nii.gz", sitk.sitkFloat32)
     ct_on_grid = resample_ct(ct, target_grid(ct, task.params.spacing_mm))
-    body = ct_body(ct_on_grid)
+    body = body_mask(ct_on_grid, task.params.body_threshold_hu)
     covered = covered_slices(body, pet, RigidTransform())
     if not covered.count:
         raise RegistrationError(f"the PET covers none of the CT's {covered.total} slices")
@@ -108,6 +110,7 @@ def _write_study(task: _Task) -> RegistrationRow:
     registered = RegisteredStudy(
         study_id=task.study_id,
         ct=ct_on_grid,
+        body=cut(body, kept),
         before=resample_pet(pet, ct_on_grid, RigidTransform()),
         after=resample_pet(pet, ct_on_grid, decision.transform),
         decision=decision,
@@ -122,6 +125,7 @@ def _write_volumes(task: _Task, registered: RegisteredStudy) -> None:
     task.target.mkdir()
     sitk.WriteImage(registered.ct, task.target / "ct.nii.gz")
     sitk.WriteImage(registered.after, task.target / "pet.nii.gz")
+    sitk.WriteImage(registered.body, task.target / "body.nii.gz")
     source = task.source / "label.nii.gz"
     if source.is_file():
         label = resample_label(_read(source, sitk.sitkUInt8), registered.ct)
@@ -181,7 +185,7 @@ def _study_derivations(paths: RegisterPaths, study_id: str) -> list[Derivation]:
     source = paths.ingest / "volumes" / study_id
     target = paths.register / "volumes" / study_id
     pair = tuple(Entity.of_file(source / name) for name in ("ct.nii.gz", "pet.nii.gz"))
-    outputs = [target / name for name in ("ct.nii.gz", "pet.nii.gz", "transform.json")]
+    outputs = [target / name for name in _ALWAYS_WRITTEN]
     outputs.append(paths.pictures / f"{study_id}.png")
     found = [Derivation(Entity.of_file(output), pair) for output in outputs]
     if (target / "label.nii.gz").is_file():

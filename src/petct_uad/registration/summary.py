@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from petct_uad.dicom.tables import StudyRow
+from petct_uad.files import rounded
 from petct_uad.registration.tables import RegistrationRow
 
-_DECIMALS = 6
 # Iglewicz and Hoaglin, "How to detect and handle outliers" (1993): modified z-score above 3.5.
 _OUTLIER_Z = 3.5
 _MAD_TO_SIGMA = 1.4826
@@ -51,7 +51,7 @@ def summarise(studies: Sequence[StudyRow], rows: Sequence[RegistrationRow]) -> d
         "refused": len(rows) - accepted,
         "slices": sum(row.slices for row in rows),
         "slices_cut": sum(row.slices_cut for row in rows),
-        "median": dict(zip(names, map(_stable, astuple(_medians(rows))), strict=True)),
+        "median": dict(zip(names, map(rounded, astuple(_medians(rows))), strict=True)),
         "flagged": _flagged(studies, rows),
     }
 
@@ -96,7 +96,3 @@ def _outlying(row: RegistrationRow, moved_mm: np.ndarray[Any, Any]) -> Iterator[
             f"displacement {row.displacement_median_mm:.1f} mm stands out from the cohort's "
             f"{middle:.1f} mm"
         )
-
-
-def _stable(value: float) -> float:
-    return round(value, _DECIMALS) + 0.0

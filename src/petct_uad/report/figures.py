@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import matplotlib as mpl
+from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, MultipleLocator
@@ -18,17 +19,15 @@ from petct_uad.evaluation.tables import RunIdentity
 # matplotlib knows no CSS variables: it draws with these stand-ins, which are replaced in the SVG.
 _INK, _RULE = "#010101", "#020202"
 _NORMAL, _ABNORMAL = "#030303", "#040404"
-_CURVES = {"pet": "#050505", "ct": "#060606", "petct": "#070707"}
-_TRIVIAL = "#080808"
+_TRIVIAL = "#050505"
+_HUES = ("#060606", "#070707", "#080808", "#090909", "#0a0a0a", "#0b0b0b")
 _CSS = {
     _INK: "var(--ink)",
     _RULE: "var(--rule)",
     _NORMAL: "var(--normal)",
     _ABNORMAL: "var(--abnormal)",
-    _CURVES["pet"]: "var(--pet)",
-    _CURVES["ct"]: "var(--ct)",
-    _CURVES["petct"]: "var(--petct)",
     _TRIVIAL: "var(--trivial)",
+    **{hue: f"var(--hue{number})" for number, hue in enumerate(_HUES, start=1)},
 }
 _STYLE = {
     "svg.fonttype": "none",
@@ -45,16 +44,20 @@ _STYLE = {
     "grid.color": _RULE,
     "grid.linewidth": 0.5,
 }
-_DASHES = ("", "6 3", "2 2", "8 3 2 3")
+# Each dash pattern serves three hues, so that no pair of models differs in hue alone if those
+# hues are close.
+_DASHES = ("", "5 2", "2 2", "8 3 2 3")
+_HUES_PER_DASH = 3
 _TRIVIAL_DASHES = ("1 2", "4 2 1 2", "3 3")
+_MODALITIES = {"pet": "PET", "ct": "CT", "petct": "PET and CT"}
 _NO_METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None}
 
 
 @dataclass(frozen=True)
 class Stroke:
-    """How one run is drawn: hue by modality, dashes by model, grey for trivial baselines."""
+    """How a model's runs are drawn: hue and dashes by model, grey for trivial baselines."""
 
-    run: str
+    model: str
     colour: str
     dashes: str  # as in SVG's stroke-dasharray
     width: float
@@ -65,44 +68,74 @@ class Stroke:
         return _CSS[self.colour]
 
 
-def strokes(identities: Sequence[RunIdentity]) -> tuple[Stroke, ...]:
-    """One stroke per run, in their order."""
-    models = list(dict.fromkeys(item.model for item in identities if not item.trivial))
-    trivial = [item.model for item in identities if item.trivial]
-    return tuple(
-        Stroke(item.run, _TRIVIAL, _pick(_TRIVIAL_DASHES, trivial.index(item.model)), 1.2)
-        if item.trivial
-        else Stroke(item.run, _CURVES[item.modality], _pick(_DASHES, models.index(item.model)), 1.8)
-        for item in identities
-    )
+@dataclass(frozen=True)
+class CurveGroup:
+    """The models that see the same modalities, and the trivial baselines, in two squares."""
+
+    title: str
+    roc: Markup
+    pr: Markup
 
 
-def roc_figure(runs: Sequence[RunResults], lines: Sequence[Stroke]) -> str:
-    """Every run's ROC curve in one square."""
+def strokes(identities: Iterable[RunIdentity]) -> dict[str, Stroke]:
+    """One stroke per model, by its name: models in the order of the alphabet, then baselines."""
+    kinds = {(item.trivial, item.model) for item in identities}
+    models = sorted(name for trivial, name in kinds if not trivial)
+    baselines = sorted(name for trivial, name in kinds if trivial)
+    return {
+        **{name: _model_stroke(name, number) for number, name in enumerate(models)},
+        **{
+            name: Stroke(name, _TRIVIAL, _pick(_TRIVIAL_DASHES, number), 1.2)
+            for number, name in enumerate(baselines)
+        },
+    }
+
+
+def curve_groups(runs: Sequence[RunResults], lines: Mapping[str, Stroke]) -> tuple[CurveGroup, ...]:
+    """The ROC and precision-recall curves by modality, each beside the trivial baselines."""
+    groups = []
+    for modality, title in _MODALITIES.items():
+        models = [run for run in runs if _sees(run.metrics.identity, modality)]
+        if models:
+            shown = [*(run for run in runs if run.metrics.identity.trivial), *models]
+            groups.append(
+                CurveGroup(title, _roc_figure(title, shown, lines), _pr_figure(title, shown, lines))
+            )
+    return tuple(groups)
+
+
+def _sees(identity: RunIdentity, modality: str) -> bool:
+    return not identity.trivial and identity.modality == modality
+
+
+def _model_stroke(model: str, number: int) -> Stroke:
+    return Stroke(model, _pick(_HUES, number), _pick(_DASHES, number // _HUES_PER_DASH), 1.7)
+
+
+def _roc_figure(title: str, runs: Sequence[RunResults], lines: Mapping[str, Stroke]) -> Markup:
     with mpl.rc_context(_STYLE):
         figure, axes = _square("1 - specificity", "sensitivity")
         axes.plot([0, 1], [0, 1], color=_RULE, linewidth=1)
-        for run, line in zip(runs, lines, strict=True):
+        for run in runs:
             x = [row.fpr for row in run.roc]
-            _curve(axes, x, [row.tpr for row in run.roc], line)
-        return _svg(figure, "ROC curves of all runs")
+            _curve(axes, x, [row.tpr for row in run.roc], lines[run.metrics.identity.model])
+        return _svg(figure, f"ROC curves on {title}")
 
 
-def pr_figure(runs: Sequence[RunResults], lines: Sequence[Stroke]) -> str:
-    """Every run's precision-recall curve in one square, over the prevalence."""
+def _pr_figure(title: str, runs: Sequence[RunResults], lines: Mapping[str, Stroke]) -> Markup:
     with mpl.rc_context(_STYLE):
         figure, axes = _square("recall", "precision")
         metrics = runs[0].metrics
         share = metrics.n_test_abnormal / (metrics.n_test_abnormal + metrics.n_test_normal)
         axes.axhline(share, color=_RULE, linewidth=1)
-        for run, line in zip(runs, lines, strict=True):
+        for run in runs:
             recall, precision = [row.recall for row in run.pr], [row.precision for row in run.pr]
-            _curve(axes, recall, precision, line)
-        return _svg(figure, "Precision-recall curves of all runs")
+            _curve(axes, recall, precision, lines[run.metrics.identity.model])
+        return _svg(figure, f"Precision-recall curves on {title}")
 
 
-def histogram_figure(run: RunResults) -> str:
-    """Normal and abnormal test slices by score, and the threshold from validation normals."""
+def histogram_figure(run: RunResults) -> Markup:
+    """Test slices by score of the first seed, and its threshold from validation normals."""
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(2.9, 1.75), layout="constrained")
         axes = figure.subplots()
@@ -113,7 +146,7 @@ def histogram_figure(run: RunResults) -> str:
         ):
             axes.stairs(counts, edges, fill=True, color=colour, alpha=0.35)
             axes.stairs(counts, edges, color=colour, linewidth=1)
-        axes.axvline(run.metrics.threshold, color=_INK, linewidth=1, linestyle=(0, (3, 2)))
+        axes.axvline(run.metrics.thresholds[0], color=_INK, linewidth=1, linestyle=(0, (3, 2)))
         axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
         axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.set_ylabel("slices")
@@ -121,7 +154,7 @@ def histogram_figure(run: RunResults) -> str:
 
 
 def _square(x_label: str, y_label: str) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(4.3, 4.1), layout="constrained")
+    figure = Figure(figsize=(3.5, 3.35), layout="constrained")
     axes = figure.subplots()
     axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), xlabel=x_label, ylabel=y_label)
     axes.set_box_aspect(1)
@@ -138,7 +171,7 @@ def _curve(axes: Axes, x: Sequence[float], y: Sequence[float], line: Stroke) -> 
     axes.plot(x, y, color=line.colour, linewidth=line.width, linestyle=style)
 
 
-def _svg(figure: Figure, label: str) -> str:
+def _svg(figure: Figure, label: str) -> Markup:
     """The bare ``<svg>`` element: transparent, without prolog, metadata or ids nobody uses."""
     figure.patch.set_alpha(0)
     for axes in figure.axes:
@@ -154,7 +187,7 @@ def _svg(figure: Figure, label: str) -> str:
     text = re.sub(r"font: ([\d.]+px) [^;\"]*", r"font: \1 var(--sans)", text)
     for stand_in, variable in _CSS.items():
         text = text.replace(stand_in, variable)
-    return text.strip()
+    return Markup(text.strip())
 
 
 def _pick(styles: Sequence[str], index: int) -> str:

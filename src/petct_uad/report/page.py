@@ -12,12 +12,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 
-from petct_uad.evaluation.compare import BEATS, LOSES, SUMMARY_FILES
+from petct_uad.evaluation.compare import BEATS, LOSES, SUMMARY_FILES, Claim, Summary
 from petct_uad.evaluation.results import RESULT_FILES, RunResults
 from petct_uad.evaluation.tables import PANELS, SummaryRow
 from petct_uad.evaluation.trivial import SUVMAX
 from petct_uad.lineage.record import Derivation, Entity
-from petct_uad.report.figures import Stroke, histogram_figure, pr_figure, roc_figure, strokes
+from petct_uad.report.figures import CurveGroup, Stroke, curve_groups, histogram_figure, strokes
 from petct_uad.report.flow import (
     FlowStep,
     FlowTables,
@@ -39,6 +39,7 @@ from petct_uad.report.quality import (
 TEMPLATE = Path(__file__).with_name("index.html.j2")
 _MOST_PICTURES = 12
 _MOST_REFUSED = 100
+_MOST_HISTOGRAMS = 8
 _PICTURE_WIDTH_PX = 1000
 
 
@@ -105,18 +106,21 @@ class Page:
     first: RunResults
     best: SummaryRow | None  # the model with the highest AUROC
     suvmax: SummaryRow
+    claims: tuple[Claim, ...]
     models: int
+    seeds: int
     beating: int
     losing: int
     sections: tuple[RunSection, ...]  # by falling AUROC
     strips: Mapping[str, Strip]
     axis: tuple[float, float]
-    roc: Markup
-    pr: Markup
+    strokes: tuple[Stroke, ...]
+    curves: tuple[CurveGroup, ...]
     steps: tuple[FlowStep, ...]
     splits: tuple[SplitCount, ...]
     tables: FlowTables
     most_refused: int
+    most_histograms: int
     registration: Registration
     pictures: tuple[Picture, ...]
     validation: Validation
@@ -152,13 +156,11 @@ def report_derivations(
     )
 
 
-def render_report(
-    rows: Sequence[SummaryRow], runs: Sequence[RunResults], paths: ReportPaths
-) -> str:
+def render_report(summary: Summary, runs: Sequence[RunResults], paths: ReportPaths) -> str:
     """The page; the same inputs give the same bytes.
 
     Args:
-        rows: the summary, best AUROC first.
+        summary: what :func:`petct_uad.evaluation.compare.summarise` made of the runs.
         runs: the results of the same runs, in any order.
 
     Raises:
@@ -171,14 +173,15 @@ def render_report(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    page = _collect(rows, runs, paths)
+    page = _collect(summary, runs, paths)
     return environment.get_template(TEMPLATE.name).render(page=page) + "\n"
 
 
-def _collect(rows: Sequence[SummaryRow], runs: Sequence[RunResults], paths: ReportPaths) -> Page:
+def _collect(summary: Summary, runs: Sequence[RunResults], paths: ReportPaths) -> Page:
+    rows = summary.rows
     by_name = {run.metrics.identity.run: run for run in runs}
     ranked = [by_name[row.run] for row in rows]
-    lines = strokes([run.metrics.identity for run in ranked])
+    lines = strokes(run.metrics.identity for run in ranked)
     models = [row for row in rows if not by_name[row.run].metrics.identity.trivial]
     tables = FlowTables.read(paths.interim, paths.processed)
     registration = read_registration(paths.registration)
@@ -187,21 +190,24 @@ def _collect(rows: Sequence[SummaryRow], runs: Sequence[RunResults], paths: Repo
         first=ranked[0],
         best=models[0] if models else None,
         suvmax=next(row for row in rows if row.run == SUVMAX.name),
+        claims=summary.claims,
         models=len(models),
+        seeds=max(row.seeds for row in rows),
         beating=sum(row.verdict == BEATS for row in models),
         losing=sum(row.verdict == LOSES for row in models),
         sections=tuple(
-            _section(row, run, line, paths.panels)
-            for row, run, line in zip(rows, ranked, lines, strict=True)
+            _section(row, run, lines[row.model], paths.panels)
+            for row, run in zip(rows, ranked, strict=True)
         ),
         strips=strips,
         axis=(low, 1.0),
-        roc=Markup(roc_figure(ranked, lines)),
-        pr=Markup(pr_figure(ranked, lines)),
+        strokes=tuple(lines.values()),
+        curves=curve_groups(ranked, lines),
         steps=flow_steps(tables),
         splits=split_counts(tables.images),
         tables=tables,
         most_refused=_MOST_REFUSED,
+        most_histograms=_MOST_HISTOGRAMS,
         registration=registration,
         pictures=_registration_pictures(paths.pictures, registration),
         validation=read_validation(paths.validation),
@@ -212,9 +218,11 @@ def _collect(rows: Sequence[SummaryRow], runs: Sequence[RunResults], paths: Repo
 def _section(row: SummaryRow, run: RunResults, line: Stroke, panels: Path) -> RunSection:
     files = [panels / row.run / f"{name}.png" for name in PANELS]
     pictures = tuple(
-        Picture(f"{row.run}: {file.stem}", _png_uri(file)) for file in files if file.is_file()
+        Picture(f"{row.run}: {file.stem}", _small_jpeg_uri(file))
+        for file in files
+        if file.is_file()
     )
-    return RunSection(row, line, Markup(histogram_figure(run)), pictures)
+    return RunSection(row, line, histogram_figure(run), pictures)
 
 
 def _strips(rows: Sequence[SummaryRow]) -> tuple[float, dict[str, Strip]]:
@@ -237,12 +245,8 @@ def _registration_pictures(folder: Path, registration: Registration) -> tuple[Pi
     return tuple(Picture(f.stem, _small_jpeg_uri(f), flags.get(f.stem, "")) for f in files)
 
 
-def _png_uri(path: Path) -> str:
-    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
-
-
 def _small_jpeg_uri(path: Path) -> str:
-    """A quality-control picture at report size: a tenth of the PNG's bytes."""
+    """A picture at report size: a fraction of the PNG's bytes."""
     out = io.BytesIO()
     with Image.open(path) as image:
         small = image.convert("RGB")

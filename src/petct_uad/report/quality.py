@@ -64,6 +64,11 @@ class StageRun:
     params: tuple[Figure, ...]
     packages: tuple[Figure, ...]
 
+    @property
+    def of_one_row(self) -> bool:
+        """Is it a training or an evaluation, of which there is one per row?"""
+        return " " in self.stage
+
 
 def read_registration(path: Path) -> Registration:
     """Read the cohort summary of the register stage."""

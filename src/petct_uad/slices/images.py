@@ -15,7 +15,6 @@ from petct_uad.console import map_in_processes
 from petct_uad.errors import DatasetError
 from petct_uad.lineage.record import Derivation, Entity
 from petct_uad.params import PreprocessParams
-from petct_uad.registration.body import body_mask
 from petct_uad.slices.store import Shard, shard_path, write_shard
 from petct_uad.slices.tables import ImageRow, SliceRow
 
@@ -45,7 +44,7 @@ def write_shards(
 
     Args:
         slices: rows of ``slices.csv``; excluded ones are left out.
-        volumes: ``<study_id>/{ct,pet,label}.nii.gz`` on the target grid.
+        volumes: ``<study_id>/{ct,pet,body,label}.nii.gz`` on the target grid.
         processed: receives ``shards/<study_id>.safetensors``.
     """
     kept: dict[str, list[SliceRow]] = {}
@@ -81,7 +80,7 @@ def _write_study(
     study: _Study, *, volumes: Path, processed: Path, params: PreprocessParams
 ) -> list[ImageRow]:
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
-    native = _read(volumes / study.study_id, params.body_threshold_hu)
+    native = _read(volumes / study.study_id)
     picked = [row.slice_index for row in study.rows]
     whole = model_input(native, params)
     shard = Shard(whole.ct[picked], whole.pet[picked], whole.lesion[picked], whole.body[picked])
@@ -93,16 +92,17 @@ def _write_study(
     ]
 
 
-def _read(folder: Path, body_threshold_hu: float) -> _Planes:
+def _read(folder: Path) -> _Planes:
     ct = sitk.ReadImage(str(folder / "ct.nii.gz"), sitk.sitkFloat32)
     pet = sitk.ReadImage(str(folder / "pet.nii.gz"), sitk.sitkFloat32)
+    body = sitk.ReadImage(str(folder / "body.nii.gz"), sitk.sitkUInt8)
     label = folder / "label.nii.gz"
     if label.is_file():
         lesion = sitk.ReadImage(str(label)) > 0
     else:
         lesion = sitk.Image(ct.GetSize(), sitk.sitkUInt8)
         lesion.CopyInformation(ct)
-    return _Planes(ct, pet, sitk.Cast(lesion, sitk.sitkUInt8), body_mask(ct, body_threshold_hu))
+    return _Planes(ct, pet, sitk.Cast(lesion, sitk.sitkUInt8), body)
 
 
 def model_input(native: _Planes, params: PreprocessParams) -> Shard:
@@ -145,7 +145,7 @@ def _square_around(body: sitk.Image, margin_mm: float) -> _Square:
     statistics.Execute(body)
     if not statistics.HasLabel(1):
         raise DatasetError(
-            "a registered CT holds no body: lower preprocess.body_threshold_hu, or look at "
+            "a registered CT holds no body: lower register.body_threshold_hu, or look at "
             "reports/registration for the study"
         )
     x, y, _, width, height, _ = statistics.GetBoundingBox(1)

@@ -13,7 +13,6 @@ import SimpleITK as sitk
 from petct_uad.dicom.tables import StudyRow
 from petct_uad.errors import SplitError
 from petct_uad.params import SplitParams
-from petct_uad.registration.masks import ct_body
 from petct_uad.slices.tables import SliceRow
 
 Part = Literal["train", "val", "test"]
@@ -162,14 +161,14 @@ def _exclude_doubtful(
 
 
 def _measure(folder: Path) -> _Stack:
-    ct = sitk.ReadImage(str(folder / "ct.nii.gz"))
-    width, height, count = ct.GetSize()
-    z_mm = np.array([ct.TransformIndexToPhysicalPoint((0, 0, i))[2] for i in range(count)])
-    pixel_mm2 = ct.GetSpacing()[0] * ct.GetSpacing()[1]
-    body_mm2 = sitk.GetArrayFromImage(ct_body(ct)).sum(axis=(1, 2)) * pixel_mm2
+    body = sitk.ReadImage(str(folder / "body.nii.gz"))
+    width, height, count = body.GetSize()
+    z_mm = np.array([body.TransformIndexToPhysicalPoint((0, 0, i))[2] for i in range(count)])
+    pixel_mm2 = body.GetSpacing()[0] * body.GetSpacing()[1]
+    body_mm2 = sitk.GetArrayFromImage(body).sum(axis=(1, 2)) * pixel_mm2
     label = folder / "label.nii.gz"
     if not label.is_file():
         return _Stack(z_mm, np.zeros(count), body_mm2)
     mask = sitk.GetArrayFromImage(sitk.ReadImage(str(label))) > 0
-    assert mask.shape == (count, height, width), f"{label}: not on the grid of its CT"
+    assert mask.shape == (count, height, width), f"{label}: not on the grid of its body mask"
     return _Stack(z_mm, mask.sum(axis=(1, 2)) * pixel_mm2, body_mm2)

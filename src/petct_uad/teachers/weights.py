@@ -28,15 +28,24 @@ def load_network(params: TeacherParams, **timm_options: Any) -> nn.Module:
     Raises:
         TeacherError: the weights are missing, cannot be downloaded or do not fit.
     """
-    name = _TIMM_NAMES.get(params.name, params.name)
-    if params.weights == "timm":
+    return load_named(params.name, params.weights, **timm_options)
+
+
+def load_named(own_name: str, weights: str, **timm_options: Any) -> nn.Module:
+    """The same for a network that is no teacher, e.g. one that judges images: any name of timm's.
+
+    Raises:
+        TeacherError: the weights are missing, cannot be downloaded or do not fit.
+    """
+    name = _TIMM_NAMES.get(own_name, own_name)
+    if weights == "timm":
         network = _download(name, timm_options)
-    elif params.weights == "random":
+    elif weights == "random":
         network = _random(name, timm_options)
-    elif params.weights == "bundled":
-        network = _bundled(params.name, name, timm_options)
+    elif weights == "bundled":
+        network = _bundled(own_name, name, timm_options)
     else:
-        network = _from_file(name, Path(params.weights), timm_options)
+        network = _from_file(name, Path(weights), timm_options)
     return network.eval().requires_grad_(False)
 
 

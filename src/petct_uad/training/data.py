@@ -19,9 +19,9 @@ class Normals:
     """The normal slices of a store; each iteration gives them again, in order, in batches."""
 
     def __init__(self, store: SliceStore, batch_size: int, device: torch.device) -> None:
+        self.device = device
         self._store = store
         self._batch_size = batch_size
-        self._device = device
         self._indices = [i for i, row in enumerate(store.rows) if row.label == 0]
         if not self._indices:
             raise TrainingError("no normal slice to learn from. Look at slices.csv of the split.")
@@ -35,35 +35,55 @@ class Normals:
 
     def batch(self, indices: Sequence[int]) -> Batch:
         """The slices at these positions among the normals, on the device."""
-        return self._store.batch([self._indices[i] for i in indices]).to(self._device)
+        return self._store.batch([self._indices[i] for i in indices]).to(self.device)
 
 
 class PreparedNormals:
     """What a model's loss needs of each normal slice, computed once where memory allows.
 
-    Frozen features do not change during training. They are kept in half precision up to 2 GiB
-    (0.4 MB per pair at 128 px), and computed anew for each batch above that.
+    Outputs of frozen networks do not change during training. They are kept up to 2 GiB, numbers in
+    half precision (0.4 MB per pair at 128 px for CMAD), anything else as it is, and computed anew
+    for each batch above that.
+
+    Args:
+        model: says what it needs (:meth:`GradientModel.prepare`).
+        normals: the slices.
+        cache_bytes: the bound.
     """
 
-    def __init__(self, model: GradientModel, normals: Normals) -> None:
+    def __init__(
+        self, model: GradientModel, normals: Normals, cache_bytes: int = _CACHE_BYTES
+    ) -> None:
         self._model = model
         self._normals = normals
-        row_bytes = 2 * model.prepare(normals.batch([0]))[0].numel()
-        self._rows = self._prepare_all() if row_bytes * len(normals) <= _CACHE_BYTES else None
+        self._cache = self._prepare_all(cache_bytes)
 
     def __len__(self) -> int:
         return len(self._normals)
 
     @torch.no_grad()
-    def rows(self, indices: Sequence[int]) -> Tensor:
-        """float32, one row per index, on the model's device."""
-        if self._rows is None:
-            return self._model.prepare(self._normals.batch(indices))
-        return self._rows[list(indices)].float()
+    def rows(self, indices: Sequence[int]) -> tuple[Tensor, ...]:
+        """What :meth:`GradientModel.loss` takes, one row per index; numbers are float32."""
+        if self._cache is None:
+            prepared = self._model.prepare(self._normals.batch(indices))
+        else:
+            prepared = tuple(kept[list(indices)] for kept in self._cache)
+        return tuple(x.float() if x.is_floating_point() else x for x in prepared)
 
     @torch.no_grad()
-    def _prepare_all(self) -> Tensor:
-        return torch.cat([self._model.prepare(batch).half() for batch in self._normals])
+    def _prepare_all(self, cache_bytes: int) -> tuple[Tensor, ...] | None:
+        one = self._model.prepare(self._normals.batch([0]))
+        row_bytes = sum(x.numel() * _kept_as(x).itemsize for x in one)
+        if row_bytes * len(self) > cache_bytes:
+            return None
+        cache = tuple(x.new_empty((len(self), *x.shape[1:]), dtype=_kept_as(x)) for x in one)
+        start = 0
+        for batch in self._normals:
+            end = start + len(batch.slice_ids)
+            for kept, x in zip(cache, self._model.prepare(batch), strict=True):
+                kept[start:end] = x
+            start = end
+        return cache
 
 
 def batch_order(count: int, batch_size: int, iterations: int, seed: int) -> Iterator[list[int]]:
@@ -75,3 +95,7 @@ def batch_order(count: int, batch_size: int, iterations: int, seed: int) -> Iter
             pool += torch.randperm(count, generator=generator).tolist()
         yield pool[:batch_size]
         pool = pool[batch_size:]
+
+
+def _kept_as(x: Tensor) -> torch.dtype:
+    return torch.half if x.is_floating_point() else x.dtype

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
@@ -14,42 +11,75 @@ import torch
 from safetensors.torch import save_file
 
 from petct_uad.console import console
-from petct_uad.errors import ParamsError, TrainingError
-from petct_uad.files import atomic_path, write_json, write_table
+from petct_uad.errors import TrainingError
+from petct_uad.files import atomic_path, sha256_file, write_json, write_table
+from petct_uad.memory import peak_memory_mib
 from petct_uad.models.build import (
     CONFIG_FILE,
     WEIGHTS_FILE,
     ModelConfig,
     build_model,
+    seed_folder,
     teacher_sha256,
 )
-from petct_uad.models.interface import AnomalyModel, FittedModel, GradientModel
-from petct_uad.params import CmadParams, PatchcoreParams, RunParams, TeacherParams, TrainParams
+from petct_uad.models.interface import (
+    AnomalyModel,
+    FitPoint,
+    FittedModel,
+    GradientModel,
+)
+from petct_uad.params import (
+    AnyModelParams,
+    FittedParams,
+    GradientParams,
+    RunParams,
+    TeacherParams,
+    TrainParams,
+)
 from petct_uad.slices.store import SliceStore, shard_path
+from petct_uad.training.checkpoints import CheckpointFile, checkpoint_key
 from petct_uad.training.data import Normals
-from petct_uad.training.tables import TrainingRow
+from petct_uad.training.device import choose_device, deterministic
+from petct_uad.training.gradient import GradientTraining, TrainingSetup
+from petct_uad.training.ranks import ALONE, Ranks
+from petct_uad.training.tables import LoggedRow, TrainingRow
+
+__all__ = ["Learnt", "TrainedRun", "choose_device", "deterministic", "learn", "save_model"]
+__all__ += ["seed_folder", "train_run"]
+
+LOGGED_FILE = "logged.csv"
 
 
 @dataclass(frozen=True)
 class TrainedRun:
     """What a training run read and wrote, for its lineage."""
 
-    inputs: tuple[Path, ...]  # index and shards of the training and validation studies
-    outputs: tuple[Path, ...]
+    inputs: tuple[Path, ...]  # index and shards of training and validation studies, a PDN teacher
+    outputs: tuple[Path, ...]  # of every seed, and the curve
     teacher_sha256: str
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """The curve of one training, and further figures where the model has any."""
+
+    rows: list[TrainingRow]
+    logged: list[LoggedRow]
 
 
 def train_run(
     *,
     run: RunParams,
-    params: CmadParams | PatchcoreParams,
+    params: AnyModelParams,
     teacher: TeacherParams,
     train: TrainParams,
     processed: Path,
     model_folder: Path,
     curve_file: Path,
+    checkpoint_folder: Path | None = None,
+    ranks: Ranks = ALONE,
 ) -> TrainedRun:
-    """Train or fit one model on training normals; validation normals choose and calibrate.
+    """Train or fit one model per seed on training normals; validation normals choose, calibrate.
 
     The test split is never opened, and nothing of a slice but its PET and CT pixels is used.
 
@@ -57,60 +87,68 @@ def train_run(
         run: which model, on which modalities.
         params: that model's own section.
         teacher: the frozen network.
-        train: seed, device, iterations between validations.
+        train: seeds, device, precision, iterations between validations.
         processed: ``data/processed/<dataset>``.
-        model_folder: takes ``weights.safetensors`` and ``config.json``.
-        curve_file: takes the training curve, ``training.csv``.
+        model_folder: takes ``seed-<n>/weights.safetensors`` and ``config.json`` of each seed, and
+            ``logged.csv`` where a model has more to say than its loss.
+        curve_file: takes the training curves, ``training.csv``.
+        checkpoint_folder: keeps the state of an unfinished run, if ``train.checkpoint_every``.
+        ranks: the processes that train together; only the first writes.
 
     Raises:
         DatasetError: a split is empty or a shard is missing.
+        ParamsError: the device is absent or lacks the precision, or the model's params do not fit.
         TeacherError: the teacher's weights are missing or do not fit.
         TrainingError: no normal slice, or training diverged.
     """
-    stores = [SliceStore.open(processed, split) for split in ("train", "val")]
-    device = choose_device(train.device)
-    started = monotonic()
-    with deterministic(train.seed):
-        model = build_model(run, params, teacher, stores[0].image_size_px).to(device)
-        size = params.schedule.batch_size if isinstance(params, CmadParams) else params.batch_size
-        normals, held_out = (Normals(store, size, device) for store in stores)
-        rows = learn(model, params, train, normals, held_out)
-    _report_cost(model, monotonic() - started, rows[-1], device)
-    config = _describe(model, run, params, teacher, image_size_px=stores[0].image_size_px)
-    save_model(model, config, model_folder)
-    write_table(curve_file, TrainingRow, rows)
-    studies = sorted({row.study_id for store in stores for row in store.rows})
-    return TrainedRun(
-        (processed / "index.csv", *(shard_path(processed, study) for study in studies)),
-        (model_folder / WEIGHTS_FILE, model_folder / CONFIG_FILE, curve_file),
-        config.teacher_sha256,
+    after = _files_below(Path(run.after))
+    job = _Job(
+        run=run,
+        params=params,
+        teacher=teacher,
+        train=train,
+        data_sha256=tuple(map(sha256_file, (processed / "index.csv", *after))),
+        stores=tuple(SliceStore.open(processed, split) for split in ("train", "val")),
+        device=choose_device(train.device),
+        model_folder=model_folder,
+        checkpoint_folder=checkpoint_folder,
+        ranks=ranks,
     )
+    trained = [_train_seed(job, seed) for seed in sorted(train.seeds)]
+    if ranks.first:
+        write_table(curve_file, TrainingRow, [row for one in trained for row in one.rows])
+        if checkpoint_folder:
+            shutil.rmtree(checkpoint_folder, ignore_errors=True)
+    studies = sorted({row.study_id for store in job.stores for row in store.rows})
+    inputs = [processed / "index.csv", *(shard_path(processed, study) for study in studies)]
+    outputs = [path for one in trained for path in one.files]
+    return TrainedRun((*inputs, *after), (*outputs, curve_file), trained[0].teacher_sha256)
 
 
 def learn(
     model: AnomalyModel,
-    params: CmadParams | PatchcoreParams,
-    train: TrainParams,
+    params: AnyModelParams,
+    setup: TrainingSetup,
     normals: Normals,
     held_out: Normals,
-) -> list[TrainingRow]:
+) -> Learnt:
     """Train or fit ``model`` in place, then calibrate it on ``held_out``.
 
     Raises:
+        ParamsError: the device lacks the precision, or a batch is too small for the processes.
         TrainingError: training diverged, or the params have no schedule for this model.
     """
-    if isinstance(model, GradientModel) and isinstance(params, CmadParams):
-        from petct_uad.training.gradient import GradientTraining
-
-        training = GradientTraining(model, params.schedule, normals, held_out)
-        rows = training.run(train.seed, train.validate_every)
+    if isinstance(model, GradientModel) and isinstance(params, GradientParams):
+        training = GradientTraining(model, params.schedule, setup, normals, held_out)
+        progress = training.run()
+        learnt = Learnt(progress.rows, progress.logged)
     elif isinstance(model, FittedModel):
         points = model.fit(normals, held_out)
-        rows = [TrainingRow(point.size, point.train, point.held_out, None) for point in points]
+        learnt = Learnt([_fit_row(setup.seed, point) for point in points], [])
     else:
         raise TrainingError(f"{type(model).__name__}: its params hold no schedule")
     model.eval().calibrate(held_out)
-    return rows
+    return learnt
 
 
 def save_model(model: AnomalyModel, config: ModelConfig, folder: Path) -> None:
@@ -121,74 +159,121 @@ def save_model(model: AnomalyModel, config: ModelConfig, folder: Path) -> None:
     write_json(folder / CONFIG_FILE, config.model_dump(mode="json"))
 
 
-def choose_device(name: str) -> torch.device:
-    """``auto`` is a GPU where there is one.
+@dataclass(frozen=True)
+class _Job:
+    """What the trainings of one run share: see :func:`train_run`."""
 
-    Raises:
-        ParamsError: ``cuda`` is asked for and absent.
-    """
-    available = torch.cuda.is_available()
-    if name == "cuda" and not available:
-        raise ParamsError("train.device = 'cuda': torch sees no GPU here. Set it to auto or cpu.")
-    return torch.device("cuda" if available and name != "cpu" else "cpu")
+    run: RunParams
+    params: AnyModelParams
+    teacher: TeacherParams
+    train: TrainParams
+    data_sha256: tuple[str, ...]  # index.csv, which hashes every slice; a distilled teacher
+    stores: tuple[SliceStore, ...]  # training, validation
+    device: torch.device
+    model_folder: Path
+    checkpoint_folder: Path | None
+    ranks: Ranks
+
+    @property
+    def image_size_px(self) -> int:
+        return self.stores[0].image_size_px
+
+    @property
+    def batch_size(self) -> int:
+        params = self.params
+        return params.batch_size if isinstance(params, FittedParams) else params.schedule.batch_size
 
 
-@contextmanager
-def deterministic(seed: int) -> Iterator[None]:
-    """Seed torch and forbid algorithms whose result depends on timing; both end with the block."""
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is otherwise not
-    before = torch.are_deterministic_algorithms_enabled()
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        torch.use_deterministic_algorithms(True)
-        try:
-            yield
-        finally:
-            torch.use_deterministic_algorithms(before)
+@dataclass(frozen=True)
+class _TrainedSeed:
+    rows: list[TrainingRow]
+    files: tuple[Path, ...]
+    teacher_sha256: str
 
 
-def _describe(
-    model: AnomalyModel,
-    run: RunParams,
-    params: CmadParams | PatchcoreParams,
-    teacher: TeacherParams,
-    *,
-    image_size_px: int,
-) -> ModelConfig:
+def _train_seed(job: _Job, seed: int) -> _TrainedSeed:
+    started = monotonic()
+    with deterministic(seed):
+        model = build_model(job.run, job.params, job.teacher, job.image_size_px).to(job.device)
+        normals, held_out = (Normals(store, job.batch_size, job.device) for store in job.stores)
+        checkpoints = _checkpoints(job, seed, teacher_sha256(model))
+        setup = TrainingSetup(job.train, seed, checkpoints, job.ranks)
+        learnt = learn(model, job.params, setup, normals, held_out)
+    _report_cost(model, seed, monotonic() - started, learnt.rows[-1], job.device)
+    config = _describe(model, job, seed)
+    return _TrainedSeed(learnt.rows, _write_seed(job, model, config, learnt), config.teacher_sha256)
+
+
+def _fit_row(seed: int, point: FitPoint) -> TrainingRow:
+    return TrainingRow(seed, point.size, point.train, point.held_out, None)
+
+
+def _checkpoints(job: _Job, seed: int, teacher_hash: str) -> CheckpointFile | None:
+    if job.checkpoint_folder is None or not job.train.checkpoint_every:
+        return None
+    sections = (job.run, job.params, job.teacher, job.train)
+    key = checkpoint_key(
+        *(section.model_dump_json() for section in sections),
+        *job.data_sha256,
+        teacher_hash,
+        f"{job.image_size_px} px, {job.device.type}, {job.ranks.count} processes, seed {seed}",
+        f"torch {torch.__version__}",
+    )
+    path = seed_folder(job.checkpoint_folder, seed) / "checkpoint.safetensors"
+    return CheckpointFile(path, key, job.train.checkpoint_every)
+
+
+def _write_seed(
+    job: _Job, model: AnomalyModel, config: ModelConfig, learnt: Learnt
+) -> tuple[Path, ...]:
+    """The files of one seed; written by the first rank only."""
+    folder = seed_folder(job.model_folder, config.seed)
+    logged = (folder / LOGGED_FILE,) if learnt.logged else ()
+    if job.ranks.first:
+        save_model(model, config, folder)
+        for path in logged:
+            write_table(path, LoggedRow, learnt.logged)
+    return (folder / WEIGHTS_FILE, folder / CONFIG_FILE, *logged)
+
+
+def _describe(model: AnomalyModel, job: _Job, seed: int) -> ModelConfig:
     learnt = model.student_state()
     frozen = [x for name, x in model.state_dict(keep_vars=True).items() if name not in learnt]
     return ModelConfig(
-        run=run,
-        params=params,
-        teacher=teacher,
+        run=job.run,
+        params=job.params,
+        teacher=job.teacher,
+        seed=seed,
         teacher_sha256=teacher_sha256(model),
-        image_size_px=image_size_px,
-        scan_backend=_scan_backend(params, next(iter(learnt.values())).device),
+        image_size_px=job.image_size_px,
+        scan_backend=_scan_backend(model, job.params, job.device),
         teacher_parameters=sum({id(x): x.numel() for x in frozen}.values()),
         learnt_values=sum(x.numel() for x in learnt.values()),
     )
 
 
-def _scan_backend(params: CmadParams | PatchcoreParams, device: torch.device) -> str:
-    if not (isinstance(params, CmadParams) and params.gfr):
+def _scan_backend(model: AnomalyModel, params: AnyModelParams, device: torch.device) -> str:
+    if not hasattr(params, "scan"):
         return "none"
+    # Here, since only models with a scan need its compiler.
     from petct_uad.ops.selective_scan.scan import resolve_backend
+    from petct_uad.ops.selective_scan.ss2d import SS2D
 
-    return resolve_backend(params.scan, device)
+    used = any(isinstance(module, SS2D) for module in model.modules())
+    return resolve_backend(params.scan, device) if used else "none"
+
+
+def _files_below(folder: Path) -> list[Path]:
+    """Every file of a folder, such as a distilled teacher's; none of what is no folder."""
+    return sorted(path for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else []
 
 
 def _report_cost(
-    model: AnomalyModel, seconds: float, last: TrainingRow, device: torch.device
+    model: AnomalyModel, seed: int, seconds: float, last: TrainingRow, device: torch.device
 ) -> None:
     """Say what it took; not part of any output, since it differs from run to run."""
-    unit = "s per iteration" if isinstance(model, GradientModel) else "s per bank patch"
-    peak = (
-        torch.cuda.max_memory_allocated() / 2**20
-        if device.type == "cuda"
-        else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
-    )
+    unit = "iterations" if isinstance(model, GradientModel) else "bank patches"
     console.print(
-        f"{type(model).__name__} on {device}: {seconds:.1f} s, "
-        f"{seconds / last.iteration:.3g} {unit}, "
-        f"validation {last.val_loss:.4f}, peak {peak:.0f} MiB"
+        f"{type(model).__name__}, seed {seed}, on {device}: {last.iteration} {unit} in "
+        f"{seconds:.1f} s, validation {last.val_loss:.4f}, peak {peak_memory_mib(device):.0f} MiB"
     )

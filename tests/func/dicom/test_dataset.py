@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -125,10 +126,10 @@ def test_command_tracks_the_copy_and_says_what_comes_next(repository: Path, sour
 
 def test_preset_replaces_params_only_when_valid(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "params").mkdir()
-    smoke = (ROOT / "params" / "smoke.yaml").read_text()
-    (tmp_path / "params" / "smoke.yaml").write_text(smoke)
-    (tmp_path / "params" / "paper.yaml").write_text("dataset: 3\n")
+    shutil.copytree(ROOT / "params", tmp_path / "params")
+    (tmp_path / "params" / "wrong.yaml").write_text("dataset: 3\n")
     assert CliRunner().invoke(app, ["preset", "smoke"]).exit_code == 0
-    assert CliRunner().invoke(app, ["preset", "paper"]).exit_code == 1
+    smoke = (tmp_path / "params.yaml").read_text()
+    assert "patients: 8" in smoke
+    assert CliRunner().invoke(app, ["preset", "wrong"]).exit_code == 1
     assert (tmp_path / "params.yaml").read_text() == smoke

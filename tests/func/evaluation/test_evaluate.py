@@ -1,4 +1,4 @@
-"""A PatchCore fitted on a few synthetic slices, evaluated and written as the stage does."""
+"""Two PatchCores fitted on a few synthetic slices, evaluated alone and fused, as the stage does."""
 
 import csv
 import json
@@ -9,20 +9,31 @@ import numpy as np
 import pytest
 import torch
 
-from petct_uad.errors import EvaluationError
+from petct_uad.errors import EvaluationError, TrainingError
 from petct_uad.evaluation.evaluate import EvaluationPaths, evaluate_run
 from petct_uad.evaluation.results import read_results
 from petct_uad.files import sha256_file, write_table
 from petct_uad.lineage.record import Derivation
-from petct_uad.params import EvaluateParams, PatchcoreParams, RunParams, TeacherParams, TrainParams
-from petct_uad.slices.store import Shard, shard_path, write_shard
+from petct_uad.models.build import load_model
+from petct_uad.models.fusion import LateFusion
+from petct_uad.params import (
+    EvaluateParams,
+    Modality,
+    PatchcoreParams,
+    RunParams,
+    TeacherParams,
+    TrainParams,
+)
+from petct_uad.slices.store import Shard, SliceStore, shard_path, write_shard
 from petct_uad.slices.tables import ImageRow
 from petct_uad.training.train import train_run
 
 PARAMS = EvaluateParams(false_positive_rate=0.1, bootstrap_samples=50, confidence=0.9, seed=0)
 SPLITS = {"A_1": "train", "B_1": "train", "C_1": "val", "D_1": "test", "E_1": "test"}
 SIDE, SLICES = 64, 6
+SEEDS = (3, 11)
 RESULTS = ("metrics.json", "scores.csv", "roc.csv", "pr.csv", "histogram.csv")
+TRAINED = ("patchcore-pet", "patchcore-ct")
 PANELS = ("best.png", "median.png", "worst.png")
 
 
@@ -38,20 +49,26 @@ def evaluated(tmp_path_factory):
         patch.chdir(tmp_path_factory.mktemp("repository"))
         processed = Path("data/processed/tiny")
         write_slices(processed)
-        train(processed, Path("models/patchcore-petct"))
-        yield evaluate(processed, Path())
+        for modality in ("pet", "ct"):
+            train(processed, modality)
+        yield evaluate(processed, Path(), "patchcore-pet")
 
 
-def evaluate(processed: Path, out: Path) -> Evaluated:
+@pytest.fixture(scope="module")
+def fused(evaluated):
+    return evaluate(evaluated.paths.processed, Path(), "patchcore-petct", *TRAINED)
+
+
+def evaluate(processed: Path, out: Path, run: str, *rows: str) -> Evaluated:
     paths = EvaluationPaths(
         processed=processed,
-        model=Path("models/patchcore-petct"),
-        metrics=out / "metrics/patchcore-petct",
-        cost=out / "metrics/cost/patchcore-petct.json",
-        panels=out / "reports/panels/patchcore-petct",
+        models=tuple(Path("models") / row for row in rows or (run,)),
+        metrics=out / "metrics" / run,
+        cost=out / f"metrics/cost/{run}.json",
+        panels=out / "reports/panels" / run,
     )
     derivations = evaluate_run(
-        "patchcore-petct",
+        run,
         paths,
         PARAMS,
         dataset="tiny",
@@ -61,15 +78,22 @@ def evaluate(processed: Path, out: Path) -> Evaluated:
     return Evaluated(paths, derivations)
 
 
-def train(processed: Path, folder: Path) -> None:
+def train(processed: Path, modality: Modality, seeds: tuple[int, ...] = SEEDS) -> None:
+    folder = Path("models") / f"patchcore-{modality}"
     train_run(
-        run=RunParams(model="patchcore", modality="petct", params="models.patchcore"),
+        run=RunParams(
+            model="patchcore", modality=modality, params="models.patchcore",
+            after="metrics/validation.json",
+        ),
         params=PatchcoreParams(
             strides=(8,), max_patches=300, coreset_fraction=0.1, neighbours=2,
             map_sigma_px=4.0, batch_size=8,
         ),
         teacher=TeacherParams(name="efficientnet_lite0", weights="random"),
-        train=TrainParams(seed=0, device="cpu", validate_every=10),
+        train=TrainParams(
+            seeds=seeds, device="cpu", precision="float32", launcher="python", validate_every=10,
+            patience=0, checkpoint_every=0,
+        ),
         processed=processed,
         model_folder=folder,
         curve_file=folder / "training.csv",
@@ -131,14 +155,18 @@ def test_discs_are_found_in_the_test_split(evaluated):
 def test_scores_hold_every_test_slice_and_no_other(evaluated):
     with (evaluated.paths.metrics / "scores.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
-    assert list(rows[0]) == ["slice_id", "patient", "study_id", "label", "score", "predicted"]
-    assert [row["slice_id"] for row in rows] == [
-        f"{study}_{index:04d}" for study in ("D_1", "E_1") for index in range(SLICES)
+    columns = ["seed", "slice_id", "patient", "study_id", "label", "score", "predicted"]
+    assert list(rows[0]) == columns
+    assert [(row["seed"], row["slice_id"]) for row in rows] == [
+        (str(seed), f"{study}_{index:04d}")
+        for seed in SEEDS
+        for study in ("D_1", "E_1")
+        for index in range(SLICES)
     ]
 
 
 def test_evaluating_again_gives_the_same_bytes(evaluated):
-    again = evaluate(evaluated.paths.processed, Path("again"))
+    again = evaluate(evaluated.paths.processed, Path("again"), "patchcore-pet")
     for folder, names in (("metrics", RESULTS), ("panels", PANELS)):
         for name in names:
             first = sha256_file(getattr(evaluated.paths, folder) / name)
@@ -159,17 +187,86 @@ def test_figures_derive_from_weights_index_and_shards_of_validation_and_test(eva
         item.output.id: {entity.id for entity in item.inputs} for item in evaluated.derivations
     }
     shards = {f"file:data/processed/tiny/shards/{study}.safetensors" for study in SPLITS}
-    found = sources["file:metrics/patchcore-petct/metrics.json"]
+    found = sources["file:metrics/patchcore-pet/metrics.json"]
     trained = {f"file:data/processed/tiny/shards/{study}.safetensors" for study in ("A_1", "B_1")}
     assert found & shards == shards - trained
-    assert "file:models/patchcore-petct/weights.safetensors" in found
+    weights = {f"file:models/patchcore-pet/seed-{n}/weights.safetensors" for n in SEEDS}
+    assert weights <= found
     assert "file:data/processed/tiny/index.csv" in found
 
 
-def test_a_panel_derives_from_the_shard_of_its_own_study_only(evaluated):
+def test_a_panel_derives_from_the_first_seed_and_the_shard_of_its_own_study_only(evaluated):
     for item in evaluated.derivations:
         if item.output.id.endswith(".png"):
             assert sum("shards" in entity.id for entity in item.inputs) == 1
+            assert {entity.id.split("/")[2] for entity in item.inputs if "models" in entity.id} == {
+                "seed-3"
+            }
+
+
+def test_every_seed_is_scored_by_its_own_model(evaluated):
+    results = read_results(evaluated.paths.metrics)
+    test = SliceStore.open(evaluated.paths.processed, "test")
+    for seed, rows in zip(SEEDS, results.by_seed, strict=True):
+        model, _ = load_model(Path(f"models/patchcore-pet/seed-{seed}"))
+        with torch.inference_mode():
+            _, expected = model.detect(test.batch(range(len(test))))
+        assert [row.score for row in rows] == pytest.approx(expected.tolist(), abs=1e-5)
+    assert results.metrics.auroc_deviation is not None
+
+
+def test_a_fused_row_joins_the_two_models_of_each_seed(fused):
+    results = read_results(fused.paths.metrics)
+    val = SliceStore.open(fused.paths.processed, "val")
+    test = SliceStore.open(fused.paths.processed, "test")
+    for seed, rows in zip(SEEDS, results.by_seed, strict=True):
+        members = [load_model(Path(f"models/{row}/seed-{seed}"))[0] for row in TRAINED]
+        model = LateFusion(members)
+        model.calibrate([val.batch(range(len(val)))])  # all of them normals
+        with torch.inference_mode():
+            _, expected = model.detect(test.batch(range(len(test))))
+        assert [row.score for row in rows] == pytest.approx(expected.tolist(), abs=1e-4)
+
+
+def test_a_fused_row_sees_both_modalities_and_counts_both_models(fused, evaluated):
+    identity = read_results(fused.paths.metrics).metrics.identity
+    alone = read_results(evaluated.paths.metrics).metrics.identity
+    assert (identity.model, identity.modality) == ("patchcore", "petct")
+    assert (alone.model, alone.modality) == ("patchcore", "pet")
+    assert identity.parameters == 2 * alone.parameters
+
+
+def test_everything_of_a_fused_row_derives_from_both_models_and_the_validation_normals(fused):
+    folders = ("pet/seed-3", "pet/seed-11", "ct/seed-3", "ct/seed-11")
+    for item in fused.derivations:
+        sources = {entity.id for entity in item.inputs}
+        seeds = [f for f in folders if "seed-3" in f] if item.output.id.endswith("png") else folders
+        models = {
+            f"file:models/patchcore-{folder}/{name}"
+            for folder in seeds
+            for name in ("weights.safetensors", "config.json")
+        }
+        assert {source for source in sources if "models" in source} == models
+        assert "file:data/processed/tiny/shards/C_1.safetensors" in sources
+
+
+def test_rows_of_other_seeds_are_not_joined(evaluated, tmp_path, monkeypatch):
+    processed = Path.cwd() / evaluated.paths.processed
+    rows = [Path.cwd() / "models" / row for row in TRAINED]
+    monkeypatch.chdir(tmp_path)
+    other = tmp_path / "patchcore-ct"
+    (other / "seed-3").mkdir(parents=True)
+    for rows_, message in (
+        ((rows[0], other), r"trained with seeds \[3\]"),
+        ((tmp_path / "absent",), "holds no trained model"),
+    ):
+        paths = EvaluationPaths(
+            processed=processed, models=rows_, metrics=tmp_path / "m",
+            cost=tmp_path / "c.json", panels=tmp_path / "p",
+        )  # fmt: skip
+        with pytest.raises(TrainingError, match=message):
+            evaluate_run("row", paths, PARAMS, dataset="tiny", protocol="patient",
+                         device=torch.device("cpu"))  # fmt: skip
 
 
 def test_test_split_without_abnormal_slices_is_refused(evaluated, tmp_path, monkeypatch):
@@ -184,12 +281,12 @@ def test_test_split_without_abnormal_slices_is_refused(evaluated, tmp_path, monk
     write_table(tmp_path / "index.csv", ImageRow, rows)
     paths = EvaluationPaths(
         processed=tmp_path,
-        model=root / "models/patchcore-petct",
+        models=(root / "models/patchcore-pet",),
         metrics=tmp_path / "m",
         cost=tmp_path / "cost.json",
         panels=tmp_path / "p",
     )
     with pytest.raises(EvaluationError, match="0 abnormal of 6 slices"):
-        evaluate_run("patchcore-petct", paths, PARAMS, dataset="tiny", protocol="patient",
+        evaluate_run("patchcore-pet", paths, PARAMS, dataset="tiny", protocol="patient",
                      device=torch.device("cpu"))  # fmt: skip
     assert not (tmp_path / "m").exists()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ def at_root(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def entry(stage: PipelineStage) -> Path:
-    found = re.search(r"python (stages/\w+\.py)", str(stage.cmd))
+    found = re.search(r" (stages/\w+\.py)", str(stage.cmd))
     assert found, f"{stage.addressing}: runs no stage file: {stage.cmd}"
     return Path(found[1])
 
@@ -48,8 +49,10 @@ def params_keys(stage: PipelineStage) -> set[str]:
 
 
 def skipped_models(stage: PipelineStage) -> tuple[Path, ...]:
-    run = stage.addressing.partition("@")[2]
-    return other_models(load_params().benchmark[run].model) if run else ()
+    group, _, run = stage.addressing.partition("@")
+    params = load_params()
+    rows = params.fused if group == "evaluate_fused" else params.benchmark
+    return other_models(rows[run].model) if run else ()
 
 
 def covered(path: Path, deps: set[Path]) -> bool:
@@ -59,21 +62,27 @@ def covered(path: Path, deps: set[Path]) -> bool:
 @every_stage
 def test_deps_cover_every_library_module_that_the_stage_imports(name: str) -> None:
     stage = STAGES[name]
-    modules = library_modules(entry(stage), skipped_models(stage))
-    missing = [path for path in modules if not covered(path, file_deps(stage))]
+    missing = [path for path in modules_of(stage) if not covered(path, file_deps(stage))]
     assert not missing, f"{name}: add to deps in dvc.yaml: {[str(path) for path in missing]}"
 
 
 @every_stage
 def test_deps_name_no_library_module_that_the_stage_does_not_import(name: str) -> None:
-    stage = STAGES[name]
-    modules = library_modules(entry(stage), skipped_models(stage))
+    """Rows of one foreach share their deps, so one row that imports a module is enough."""
+    group = name.partition("@")[0]
+    stages = [stage for other, stage in STAGES.items() if other.partition("@")[0] == group]
+    modules = {path for stage in stages for path in modules_of(stage)}
     idle = [
         dep
-        for dep in file_deps(stage)
+        for dep in file_deps(STAGES[name])
         if dep.is_relative_to("src") and not any(path.is_relative_to(dep) for path in modules)
     ]
     assert not idle, f"{name}: deps that nothing imports: {idle}"
+
+
+@cache
+def modules_of(stage: PipelineStage) -> tuple[Path, ...]:
+    return tuple(library_modules(entry(stage), skipped_models(stage)))
 
 
 @every_stage
@@ -93,9 +102,9 @@ def test_params_keys_exist_in_the_schema(name: str) -> None:
 def test_params_keys_are_those_that_the_stage_reads(name: str) -> None:
     stage = STAGES[name]
     read = set(keys_read(entry(stage)))
-    run = stage.addressing.partition("@")[2]
+    group, _, run = stage.addressing.partition("@")
     if run:
-        read = {key for key in read if belongs_to_run(key, run)}
+        read = {key for key in read if belongs_to_row(key, group, run)}
     declared = params_keys(stage)
     undeclared = [key for key in read if not any(related(key, other) for other in declared)]
     unread = [key for key in declared if not any(related(key, other) for other in read)]
@@ -103,10 +112,17 @@ def test_params_keys_are_those_that_the_stage_reads(name: str) -> None:
     assert not unread, f"{name}: declared but not read: {unread}"
 
 
-def belongs_to_run(key: str, run: str) -> bool:
-    own = load_params().benchmark[run].params
-    is_model_key = key.split(".", maxsplit=1)[0] in ("model", "models")
-    return not is_model_key or key == own
+# What the methods of Params read.
+METHODS = {"row": ("benchmark", "fused"), "rows": ("benchmark", "fused"),
+           "model_section": ("model", "models")}  # fmt: skip
+
+
+def belongs_to_row(key: str, group: str, run: str) -> bool:
+    """Of the keys that a stage file may read, those that this row of the foreach does."""
+    first = key.split(".", maxsplit=1)[0]
+    if first in ("model", "models"):
+        return related(key, load_params().benchmark[run].params)
+    return first != ("benchmark" if group == "evaluate_fused" else "fused")
 
 
 def related(key: str, other: str) -> bool:
@@ -130,7 +146,9 @@ def keys_read(stage_file: Path) -> Iterator[str]:
     for node in ast.walk(ast.parse(stage_file.read_text())):
         if isinstance(node, ast.Attribute):
             parts = attribute_chain(node)
-            if parts and parts[0] == "params":
+            if parts[:1] == ["params"] and parts[1] in METHODS:
+                yield from METHODS[parts[1]]
+            elif parts[:1] == ["params"]:
                 known = longest_known([part.rstrip("_") for part in parts[1:]])
                 if known:
                     yield ".".join(known)

@@ -32,6 +32,7 @@ INGEST = IngestParams(
 REGISTER = RegisterParams(
     refine="rigid",
     spacing_mm=2.0,
+    body_threshold_hu=-300.0,
     max_displacement_mm=30.0,
     histogram_bins=32,
     sampling_fraction=0.25,
@@ -104,7 +105,7 @@ def test_every_volume_lies_on_the_target_grid(cohort: Registered) -> None:
         ct, pet = _read(study, "ct"), _read(study, "pet")
         assert (ct.GetPixelID(), pet.GetPixelID()) == (sitk.sitkInt16, sitk.sitkFloat32)
         assert ct.GetSpacing() == pytest.approx((2.0, 2.0, native.GetSpacing()[2]))
-        assert ct.GetSize() == pet.GetSize()
+        assert ct.GetSize() == pet.GetSize() == _read(study, "body").GetSize()
         assert ct.GetOrigin() == pet.GetOrigin()
         assert ct.GetSize()[2] == row.slices == native.GetSize()[2] - row.slices_cut
         assert native.TransformPhysicalPointToContinuousIndex(ct.GetOrigin())[:2] == pytest.approx(

@@ -156,7 +156,7 @@ def test_patients_and_not_slices_are_resampled():
 
 def test_difference_of_identical_scores_is_zero_with_an_empty_interval():
     scores = random_cohort()
-    found = auroc_difference(scores, scores, draw_patients(scores, 100, 0), 0.95)
+    found = auroc_difference([scores], [scores], draw_patients(scores, 100, 0), 0.95)
     assert (found.value, found.low, found.high) == (0, 0, 0)
 
 
@@ -164,7 +164,7 @@ def test_paired_interval_is_narrower_than_the_unpaired_one():
     scores = random_cohort(2)
     noise = np.random.default_rng(9).normal(scale=0.2, size=len(scores.scores))
     other = Scores(scores.labels, scores.scores + noise, scores.patients)
-    paired = auroc_difference(scores, other, draw_patients(scores, 500, 0), 0.95)
+    paired = auroc_difference([scores], [other], draw_patients(scores, 500, 0), 0.95)
     apart = auroc_of(scores, draw_patients(scores, 500, 1).weights) - auroc_of(
         other, draw_patients(other, 500, 2).weights
     )
@@ -172,10 +172,23 @@ def test_paired_interval_is_narrower_than_the_unpaired_one():
     assert paired.high - paired.low < (unpaired.high - unpaired.low) / 3
 
 
+def test_difference_of_seeds_is_the_difference_of_their_means():
+    seeds = [random_cohort(2)]
+    noise = np.random.default_rng(9).normal(scale=2, size=len(seeds[0].scores))
+    seeds.append(Scores(seeds[0].labels, seeds[0].scores + noise, seeds[0].patients))
+    other = Scores(seeds[0].labels, noise, seeds[0].patients)
+    drawn = draw_patients(other, 200, 0)
+    found = auroc_difference(seeds, [other], drawn, 0.95)
+    assert found.value == pytest.approx((auroc(seeds[0]) + auroc(seeds[1])) / 2 - auroc(other))
+    means = sum(auroc_of(scores, drawn.weights) for scores in seeds) / 2
+    low, high = np.quantile(means - auroc_of(other, drawn.weights), [0.025, 0.975])
+    assert (found.low, found.high) == pytest.approx((low, high))
+
+
 def test_difference_of_different_slices_is_refused():
     first, second = scores_of([1, 0], [1, 0]), scores_of([0, 1], [1, 0])
     with pytest.raises(ValueError, match="same slices"):
-        auroc_difference(first, second, draw_patients(first, 10, 0), 0.95)
+        auroc_difference([first], [second], draw_patients(first, 10, 0), 0.95)
 
 
 def test_pixel_figures_are_one_for_a_perfect_map_and_absent_without_lesions():

@@ -54,7 +54,8 @@ ROWS = [
 def test_suvmax_takes_its_threshold_from_validation_normals_only():
     # One of four normals may lie above, so the threshold is the third: 3.0, and not 4.0 or 50.0.
     results = score_trivial(SUVMAX, ROWS, "tiny", "patient", PARAMS)
-    assert results.metrics.threshold == 3.0
+    assert results.metrics.thresholds == (3.0,)
+    assert (results.metrics.seeds, {row.seed for row in results.scores}) == (1, {0})
     assert results.metrics.n_val_normal == 4
     predicted = {score.score: score.predicted for score in results.scores}
     assert predicted == {1.5: 0, 5.0: 1, 3.5: 1, 2.5: 0}

@@ -65,11 +65,15 @@ def cmad_params() -> CmadParams:
         schedule=ScheduleParams(
             iterations=40,
             batch_size=8,
-            learning_rate=3e-3,
-            final_learning_rate=1e-3,
-            warmup_iterations=2,
+            optimiser="stable_adamw",
+            beta1=0.9,
+            beta2=0.999,
             weight_decay=1e-4,
             adam_eps=1e-8,
+            learning_rate=3e-3,
+            decay="cosine",
+            final_learning_rate=1e-3,
+            warmup_iterations=2,
             gradient_clip=0.1,
         ),
     )

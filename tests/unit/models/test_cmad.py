@@ -25,7 +25,7 @@ def build(
 
 def trained(model: Cmad, normals: Batch, steps: int) -> list[float]:
     optimiser = torch.optim.AdamW(model.decoder.parameters(), lr=3e-3)
-    prepared = model.prepare(normals)
+    (prepared,) = model.prepare(normals)
     losses = []
     for _ in range(steps):
         optimiser.zero_grad()
@@ -64,7 +64,7 @@ def test_paper_size_has_201_8_million_parameters_of_which_137_0_learn(
 def test_token_grid_of_the_paper_is_28_by_28(cmad_params: CmadParams, vit_b14: VitTokens) -> None:
     images = torch.empty(1, 1, 392, 392, device="meta")
     model = paper(cmad_params, vit_b14, gfr=False)
-    prepared = model.prepare(Batch(images, images, ("a",)))
+    (prepared,) = model.prepare(Batch(images, images, ("a",)))
     assert prepared.shape == (1, 2, 9, 784, 768)
     assert model.loss(prepared).shape == ()
 
@@ -120,7 +120,7 @@ def test_single_modality_never_reads_the_other(
     nothing = torch.zeros_like(unseen.pet)
     seen = {"pet": unseen.pet, "ct": unseen.ct}[modality]
     other = Batch(**{"pet": nothing, "ct": nothing, modality: seen}, slice_ids=unseen.slice_ids)
-    assert torch.equal(model.prepare(unseen), model.prepare(other))
+    assert torch.equal(*model.prepare(unseen), *model.prepare(other))
     assert not any("hybrid.attention" in name for name in model.student_state())
 
 

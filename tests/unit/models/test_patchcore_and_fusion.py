@@ -2,10 +2,11 @@ from itertools import pairwise
 
 import torch
 
+from petct_uad.models.cmad.cmad import Cmad
 from petct_uad.models.fusion import LateFusion
 from petct_uad.models.interface import FitPoint
 from petct_uad.models.patchcore.patchcore import Patchcore
-from petct_uad.params import Modality, PatchcoreParams
+from petct_uad.params import CmadParams, Modality, PatchcoreParams, TeacherParams
 from petct_uad.slices.batch import Batch
 from petct_uad.teachers.cnn import CnnTeacher
 
@@ -28,9 +29,8 @@ def fitted(
     return model, model.fit([normals], [normals])
 
 
-def fused(teacher: CnnTeacher) -> LateFusion:
-    members = {name: Patchcore(PARAMS, teacher, name, SIDE) for name in ("pet", "ct")}
-    return LateFusion(members)  # type: ignore[arg-type]
+def fused(teacher: CnnTeacher, normals: Batch) -> LateFusion:
+    return LateFusion([fitted(teacher, normals, modality)[0] for modality in ("pet", "ct")])
 
 
 def test_patchcore_finds_a_pasted_blob(
@@ -73,8 +73,7 @@ def test_patchcore_state_round_trip(teacher: CnnTeacher, normals: Batch, unseen:
 def test_late_fusion_weighs_modalities_by_their_spread_not_their_units(
     teacher: CnnTeacher, normals: Batch, unseen: Batch
 ) -> None:
-    model = fused(teacher)
-    model.fit([normals], [normals])
+    model = fused(teacher, normals)
     model.calibrate([normals])
     maps = model.member_maps(normals)
     mean, spread = maps.mean((1, 2, 3), keepdim=True), maps.std((1, 2, 3), keepdim=True)
@@ -82,10 +81,35 @@ def test_late_fusion_weighs_modalities_by_their_spread_not_their_units(
     torch.testing.assert_close(model.anomaly_map(normals), expected, atol=1e-3, rtol=1e-3)
 
 
-def test_late_fusion_state_round_trip(teacher: CnnTeacher, normals: Batch, unseen: Batch) -> None:
-    model, other = fused(teacher), fused(teacher)
-    model.fit([normals], [normals])
+def test_late_fusion_finds_what_only_one_modality_shows(
+    teacher: CnnTeacher, normals: Batch, unseen: Batch, abnormal: Batch
+) -> None:
+    model = fused(teacher, normals)
     model.calibrate([normals])
-    other.load_student_state(model.student_state())
-    assert torch.equal(model.anomaly_map(unseen), other.anomaly_map(unseen))
-    assert not any("teacher" in name for name in model.student_state())
+    maps, scores = model.detect(abnormal)
+    assert (scores > model.detect(unseen)[1]).all()
+    peak = maps.mean(0).argmax()
+    assert 24 <= peak // SIDE < 44
+    assert 32 <= peak % SIDE < 52
+
+
+def test_late_fusion_scores_a_map_as_its_first_member_does(
+    teacher: CnnTeacher, normals: Batch, unseen: Batch
+) -> None:
+    model = fused(teacher, normals)
+    model.calibrate([normals])
+    maps, scores = model.detect(unseen)
+    assert torch.equal(scores, maps.flatten(1).amax(1))
+
+
+def test_late_fusion_joins_models_of_any_kind(
+    teacher: CnnTeacher, normals: Batch, unseen: Batch, cmad_params: CmadParams
+) -> None:
+    torch.manual_seed(0)
+    cnn = TeacherParams(name="efficientnet_lite0", weights="bundled")
+    members = [Cmad.build(cmad_params, cnn, modality, SIDE).eval() for modality in ("pet", "ct")]
+    model = LateFusion(members)
+    model.calibrate([normals])
+    maps, scores = model.detect(unseen)
+    assert maps.shape == (len(unseen.pet), SIDE, SIDE)
+    assert torch.equal(scores, members[0].score(maps))

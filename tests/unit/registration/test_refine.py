@@ -19,6 +19,7 @@ Pair = tuple[sitk.Image, sitk.Image]
 PARAMS = RegisterParams(
     refine="rigid",
     spacing_mm=2.0,
+    body_threshold_hu=-300.0,
     max_displacement_mm=30.0,
     histogram_bins=32,
     sampling_fraction=0.25,

@@ -57,7 +57,7 @@ def test_elements_are_closed_in_order(html):
 def test_every_run_has_a_row_in_order_of_auroc(project, html):
     rows = re.findall(r'<th scope="row" data-v="([^"]+)">', html)
     expected = summarise(read_runs(project.report.runs, project.runs), project.params)
-    assert rows == [row.run for row in expected]
+    assert rows == [row.run for row in expected.rows]
     assert {*project.runs, "suvmax", "body_area", "position"} == set(rows)
 
 
@@ -65,6 +65,33 @@ def test_page_says_plainly_what_loses_to_suvmax(html):
     row = html.split('<th scope="row" data-v="cmad-ct">')[1].split("</tr>")[0]
     assert '<span class="tag bad">loses to SUVmax</span>' in row
     assert "cmad-petct ranks first among models and beats SUVmax" in html
+
+
+def test_page_says_whether_both_modalities_are_better_than_one(html):
+    claim = html.split("both modalities are better than one.")[1].split("</p>")[0]
+    assert "cmad-petct minus cmad-pet is +0." in claim
+    assert "cmad-petct minus cmad-ct is +0." in claim
+    assert claim.count("<strong>supported</strong>") == 2
+
+
+def test_deviation_over_seeds_stands_beside_models_and_not_beside_baselines(html):
+    cells = {
+        name: html.split(f'<th scope="row" data-v="{name}">')[1].split("</tr>")[0]
+        for name in ("cmad-petct", "suvmax")
+    }
+    assert cells["cmad-petct"].count("± 0.0") == 3
+    assert "±" not in cells["suvmax"]
+    assert "means over 2 seeds" in html
+
+
+def test_each_group_of_modalities_has_its_own_curves_with_one_hue_per_model(html):
+    titles = re.findall(r'aria-label="ROC curves on ([^"]+)"', html)
+    assert titles == ["PET", "CT", "PET and CT"]
+    curves = html.split('aria-label="ROC curves on PET and CT"')[1].split("</svg>")[0]
+    assert {"--hue1", "--hue2", "--trivial"} <= set(re.findall(r"--\w+", curves))
+    alone = html.split('aria-label="ROC curves on CT"')[1].split("</svg>")[0]
+    assert "--hue1" in alone
+    assert "--hue2" not in alone
 
 
 def test_same_inputs_give_the_same_page(project, html):
@@ -99,10 +126,10 @@ def test_leaking_protocol_is_marked_above_the_table_and_in_every_row(leaking_pro
 
 def test_lineage_of_the_report_names_panels_and_tables(project):
     runs = read_runs(project.report.runs, project.runs)
-    rows = summarise(runs, project.params)
-    write_summary(Path("metrics"), rows)
+    summary = summarise(runs, project.params)
+    write_summary(Path("metrics"), summary)
     report = Path("reports/index.html")
-    write_text(report, render_report(rows, runs, project.report))
+    write_text(report, render_report(summary, runs, project.report))
     names = [run.metrics.identity.run for run in runs]
     page = report_derivations(report, Path("metrics"), names, project.report)[-1]
     inputs = {source.id for source in page.inputs}

@@ -11,6 +11,7 @@ import SimpleITK as sitk
 
 from petct_uad.files import write_table
 from petct_uad.params import PreprocessParams
+from petct_uad.registration.body import body_mask
 from petct_uad.slices.images import write_shards
 from petct_uad.slices.store import SliceStore, read_shard, shard_path
 from petct_uad.slices.tables import ImageRow, SliceRow
@@ -23,7 +24,6 @@ def preprocess_params(**changes: object) -> PreprocessParams:
     values = {
         "image_size_px": 64,
         "roi_margin_mm": 4.0,
-        "body_threshold_hu": -300.0,
         "ct_low_hu": -1000.0,
         "ct_high_hu": 1000.0,
         "suv_high": 10.0,
@@ -63,6 +63,8 @@ def write_volumes(folder: Path, study_id: str, *, couch: bool = True, noise_hu: 
         image.SetSpacing(SPACING_MM)
         (folder / study_id).mkdir(parents=True, exist_ok=True)
         sitk.WriteImage(image, str(folder / study_id / f"{name}.nii.gz"))
+        if name == "ct":
+            sitk.WriteImage(body_mask(image, -300.0), str(folder / study_id / "body.nii.gz"))
 
 
 def slice_rows(study_id: str) -> list[SliceRow]:

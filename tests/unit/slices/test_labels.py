@@ -38,15 +38,15 @@ def study(patient: str, *, scanner: str = "GE", kind: str = "none", label: str =
 def write_study(
     folder: Path, row: StudyRow, lesion_px: list[int] | None, *, empty: tuple[int, ...] = ()
 ) -> None:
-    """A study whose slice i holds lesion_px[i] lesion pixels of 4 mm2 each, and water or air."""
+    """A study whose slice i holds lesion_px[i] lesion pixels of 4 mm2 each, and body or air."""
     count = len(lesion_px) if lesion_px else 10
     mask = np.zeros((count, 32, 32), np.uint8)
     for i, pixels in enumerate(lesion_px or []):
         mask[i].reshape(-1)[:pixels] = 1
-    ct = np.zeros(mask.shape, np.int16)
-    ct[list(empty)] = -1000
-    for name, array in (("ct", ct), ("label", mask)):
-        if name == "ct" or lesion_px is not None:
+    body = np.ones(mask.shape, np.uint8)
+    body[list(empty)] = 0
+    for name, array in (("body", body), ("label", mask)):
+        if name == "body" or lesion_px is not None:
             image = sitk.GetImageFromArray(array)
             image.SetSpacing(SPACING_MM)
             (folder / row.study_id).mkdir(parents=True, exist_ok=True)

@@ -11,6 +11,7 @@ Deviations from the paper are listed in this folder's README.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -21,8 +22,8 @@ from petct_uad.models.cmad.stacked import StackedLayerNorm, StackedLinear
 from petct_uad.models.interface import Batch, GradientModel, images_of
 from petct_uad.models.maps import mean_and_spread, score_maps, smooth_maps
 from petct_uad.ops.selective_scan.ss2d import SS2D
-from petct_uad.params import CmadParams, Modality
-from petct_uad.teachers.tokens import TokenTeacher
+from petct_uad.params import CmadParams, Modality, TeacherParams
+from petct_uad.teachers.tokens import TokenTeacher, load_tokens
 
 _MLP_RATIO = 4
 
@@ -48,20 +49,29 @@ class Cmad(GradientModel):
         self.register_buffer("map_mean", torch.zeros(self.decoder.branches))
         self.register_buffer("map_spread", torch.ones(self.decoder.branches))
 
-    def prepare(self, batch: Batch) -> Tensor:
+    @classmethod
+    def build(
+        cls, params: CmadParams, teacher: TeacherParams, modality: Modality, image_size_px: int
+    ) -> Self:
+        """With the token teacher that ``teacher`` names."""
+        return cls(
+            params, load_tokens(teacher, params.width, image_size_px), modality, image_size_px
+        )
+
+    def prepare(self, batch: Batch) -> tuple[Tensor, ...]:
         """Teacher tokens (B, K, 9, N, d)."""
         images = images_of(batch, self.modality)
         tokens = self.teacher.tokens(torch.cat(images))  # (K B, 9, N, d)
-        return tokens.view(len(images), -1, *tokens.shape[1:]).transpose(0, 1)
+        return (tokens.view(len(images), -1, *tokens.shape[1:]).transpose(0, 1),)
 
-    def loss(self, prepared: Tensor) -> Tensor:
+    def loss(self, *prepared: Tensor) -> Tensor:
         """Eq. 10: 1 - cos, mean over slices and tokens, summed over levels and modalities."""
-        return self._distances(prepared).mean(dim=(2, 3)).sum()
+        return self._distances(*prepared).mean(dim=(2, 3)).sum()
 
     def modality_maps(self, batch: Batch) -> Tensor:
         """(K, B, S, S): each modality's mean over levels of 1 - cos, resized and smoothed."""
         with torch.no_grad():
-            distances = self._distances(self.prepare(batch)).mean(0)  # (K, B, N)
+            distances = self._distances(*self.prepare(batch)).mean(0)  # (K, B, N)
         grids = distances.view(*distances.shape[:2], self.teacher.grid, self.teacher.grid)
         return smooth_maps(grids, self.image_size_px, self.params.map_sigma_px)
 

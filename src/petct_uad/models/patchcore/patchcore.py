@@ -8,6 +8,7 @@ Deviations from the paper are listed in this folder's README.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Self
 
 import torch
 from anomalib.models.components.sampling import KCenterGreedy
@@ -17,7 +18,7 @@ from torch.nn import functional as F
 from petct_uad.errors import TrainingError
 from petct_uad.models.interface import Batch, FitPoint, FittedModel, images_of
 from petct_uad.models.maps import score_maps, smooth_maps
-from petct_uad.params import Modality, PatchcoreParams
+from petct_uad.params import Modality, PatchcoreParams, TeacherParams
 from petct_uad.teachers.cnn import CnnTeacher
 
 _CHUNK = 4096  # patches compared with the bank at once: 4096 x 1500 distances are 25 MB
@@ -40,6 +41,13 @@ class Patchcore(FittedModel):
         self.channels = sum(deepest[stride] for stride in params.strides)
         self.memory_bank: Tensor
         self.register_buffer("memory_bank", torch.empty(0, self.channels))
+
+    @classmethod
+    def build(
+        cls, params: PatchcoreParams, teacher: TeacherParams, modality: Modality, image_size_px: int
+    ) -> Self:
+        """With the CNN that ``teacher`` names."""
+        return cls(params, CnnTeacher.load(teacher), modality, image_size_px)
 
     def fit(self, normals: Iterable[Batch], held_out: Iterable[Batch]) -> list[FitPoint]:
         """Fill the memory bank: random subsample, then greedy k-center coreset.

@@ -1,9 +1,11 @@
 """The selective scan compiled by numba for the CPU, forward and backward.
 
-Work is cut into tasks of one branch, one sample and up to 64 channels; a task walks its vectors of
-16 channels, directions and tokens in a fixed order and writes to places of its own, so the result
-does not depend on the number of threads. The forward pass keeps the state once every 16 tokens; the
-backward pass recomputes the states in between, so memory is linear in L at 1/16 of all states.
+Work is cut into tasks of one branch, one sample and up to 64 channels. A task walks directions,
+chunks of 16 tokens, pairs of states and vectors of 16 channels in a fixed order and writes to
+places of its own, so the result does not depend on the number of threads. Tokens are the innermost
+loop: a pair of states stays in registers over a chunk, everything else in the task's scratch, most
+of which fits the L1 cache. The forward pass keeps the states before every chunk and the backward
+pass recomputes those within it, so memory is linear in L at 1/16 of all states.
 """
 
 # Numba infers the types of compiled functions, and its decorators have none.
@@ -24,23 +26,42 @@ from petct_uad.ops.selective_scan.simd import (
     COMPILE,
     LANES,
     add,
+    aligned,
     constant,
     exp2,
     fma,
     kernel,
-    lane_sum,
+    lane_sums,
     load,
     mul,
     run_kernel,
-    sigmoid,
     softplus,
+    softplus_and_slope,
     splat,
     store,
 )
 
-CHECKPOINT_TOKENS = 16
-TASK_CHANNELS = 64
+CHUNK = 16  # tokens
+VECTORS = 4
+TASK_CHANNELS = VECTORS * LANES
 _LOG2_E = 1.4426950408889634
+_LN_2 = 0.6931471805599453
+
+# Where things lie in the scratch of a task, in float32. One flat array, since each further array
+# that a compiled function takes costs it eleven words per call. First (V, T, 16) each:
+_BLOCK = VECTORS * CHUNK * LANES
+_DT, _DX, _OUT, _X, _GRAD_Y, _SLOPE, _GRAD_DX, _GRAD_DT = (i * _BLOCK for i in range(8))
+# then (2, T, 16) each, for a pair of states:
+_PAIR = 2 * CHUNK * LANES
+_DECAY, _PAST, _GRAD_B, _GRAD_C = (8 * _BLOCK + i * _PAIR for i in range(4))
+# then (2, V, 16), the gradients of d and of the bias:
+_GRAD_D = 8 * _BLOCK + 4 * _PAIR
+_GRAD_BIAS = _GRAD_D + TASK_CHANNELS
+# and one record per state: (V, 16) four times, (T) four times.
+_RECORDS = _GRAD_BIAS + TASK_CHANNELS
+_RATE, _STATE, _CARRY, _GRAD_RATE = (i * TASK_CHANNELS for i in range(4))
+_B, _C, _SUM_B, _SUM_C = (4 * TASK_CHANNELS + i * CHUNK for i in range(4))
+_RECORD = 4 * TASK_CHANNELS + 4 * CHUNK
 
 
 class Inputs(NamedTuple):
@@ -66,210 +87,351 @@ class Gradients(NamedTuple):
     d: Any  # (B, P, K, E)
 
 
-class Scratch(NamedTuple):
-    """One vector of channels at work, small enough to stay in the L1 and L2 caches."""
+class Place(NamedTuple):
+    """A task and a direction: indices, and what follows from them."""
 
-    rates: Any  # (N, 16)
-    grad_state: Any  # (N, 16)
-    grad_rates: Any  # (N, 16)
-    decays: Any  # (tokens, N, 16): exp(dt a)
-    decayed: Any  # (tokens, N, 16): exp(dt a) h of the token before
-    steps: Any  # (tokens, 16): dt
+    branch: Any
+    sample: Any
+    block: Any
+    k: Any
+    group: Any  # branch and direction
+    first: Any  # channel
+    vectors: Any
+
+
+class Span(NamedTuple):
+    """The tokens of a chunk, counted in visiting order."""
+
+    start: Any
+    count: Any
 
 
 @njit(**COMPILE)
-def _place(task, inputs):
-    """The branch, the sample and the block of channels of a task."""
+def _place(task, k, inputs):
     batch, channels = inputs.u.shape[1], inputs.u.shape[3]
     blocks = (channels + TASK_CHANNELS - 1) // TASK_CHANNELS
-    return task // (blocks * batch), (task // blocks) % batch, task % blocks
+    branch, sample, block = task // (blocks * batch), (task // blocks) % batch, task % blocks
+    first = block * TASK_CHANNELS
+    vectors = min(VECTORS, (channels - first) // LANES)
+    return Place(branch, sample, block, k, branch * inputs.a.shape[1] + k, first, vectors)
 
 
 @njit(**COMPILE)
-def _forward_vector(branch, sample, k, e, inputs, y, checkpoints, rates, state):
-    """Scan channels e to e + 16 along direction k."""
-    u, delta, delta_bias, a, bc, d, order = inputs
-    batch, length, channels = u.shape[1:]
-    directions, states = a.shape[1:3]
-    group = branch * directions + k
-    bias = load(delta_bias, group * channels + e)
-    skip = load(d, group * channels + e)
+def _span(chunk, inputs):
+    start = chunk * CHUNK
+    return Span(start, min(CHUNK, inputs.u.shape[2] - start))
+
+
+@njit(**COMPILE)
+def _record(n):
+    return _RECORDS + n * _RECORD
+
+
+@njit(**COMPILE)
+def _scratch(states):
+    """Zeros; an odd number of states gets one more that nothing writes to or reads from."""
+    return aligned(_RECORDS + (states + states % 2) * _RECORD)
+
+
+@njit(**COMPILE)
+def _token(place, i, v, inputs):
+    """Where channels of vector v of token i lie in u, y and their gradients."""
+    batch, length, channels = inputs.u.shape[1:]
+    row = (place.branch * batch + place.sample) * length + i
+    return row * channels + place.first + v * LANES
+
+
+@njit(**COMPILE)
+def _step(place, i, v, inputs):
+    """The same in delta and its gradient."""
+    batch, length, channels = inputs.u.shape[1:]
+    row = (place.group * batch + place.sample) * length + i
+    return row * channels + place.first + v * LANES
+
+
+@njit(**COMPILE)
+def _begin(place, inputs, scratch):
+    """The rates of a direction, times log2(e); states and sums at zero."""
+    states, channels = inputs.a.shape[2:]
     for n in range(states):
-        rate = load(a, (group * states + n) * channels + e)
-        store(rates, n * LANES, mul(rate, constant(_LOG2_E)))
-        store(state, n * LANES, constant(0.0))
-    for t in range(length):
-        if t % CHECKPOINT_TOKENS == 0:
-            kept = (group * batch + sample) * checkpoints.shape[3] + t // CHECKPOINT_TOKENS
-            for n in range(states):
-                where = (kept * states + n) * channels + e
-                store(checkpoints, where, load(state, n * LANES))
-        i = order[k, t]
-        token = ((branch * batch + sample) * length + i) * channels + e
-        step = ((group * batch + sample) * length + i) * channels + e
-        x = load(u, token)
-        dt = softplus(add(load(delta, step), bias))
-        dx = mul(dt, x)
-        out = mul(skip, x)
-        for n in range(states):
-            decay = exp2(mul(dt, load(rates, n * LANES)))
-            h = mul(decay, load(state, n * LANES))
-            h = fma(splat(bc[branch, sample, i, k, n]), dx, h)
-            store(state, n * LANES, h)
-            out = fma(splat(bc[branch, sample, i, k, states + n]), h, out)
-        store(y, token, out if k == 0 else add(out, load(y, token)))
+        for v in range(place.vectors):
+            at = _record(n) + v * LANES
+            rate = load(inputs.a, (place.group * states + n) * channels + place.first + v * LANES)
+            store(scratch, at + _RATE, mul(rate, constant(_LOG2_E)))
+            store(scratch, at + _STATE, constant(0.0))
+            store(scratch, at + _CARRY, constant(0.0))
+            store(scratch, at + _GRAD_RATE, constant(0.0))
+    for v in range(place.vectors):
+        store(scratch, _GRAD_D + v * LANES, constant(0.0))
+        store(scratch, _GRAD_BIAS + v * LANES, constant(0.0))
 
 
 @njit(**COMPILE)
-def _forward_task(task, inputs, y, checkpoints):
-    branch, sample, block = _place(task, inputs)
-    directions, states, channels = inputs.a.shape[1:]
-    rates = np.empty((states, LANES), np.float32)
-    state = np.empty((states, LANES), np.float32)
-    end = min(channels, (block + 1) * TASK_CHANNELS)
-    for e in range(block * TASK_CHANNELS, end, LANES):
-        for k in range(directions):
-            _forward_vector(branch, sample, k, e, inputs, y, checkpoints, rates, state)
+def _gather(place, span, inputs, scratch):
+    """b and c of a chunk, the tokens of a state side by side."""
+    states = inputs.a.shape[2]
+    for t in range(span.count):
+        i = inputs.order[place.k, span.start + t]
+        for n in range(states):
+            at = _record(n) + t
+            scratch[at + _B] = inputs.bc[place.branch, place.sample, i, place.k, n]
+            scratch[at + _C] = inputs.bc[place.branch, place.sample, i, place.k, states + n]
+
+
+@njit(**COMPILE)
+def _forward_pair(record, v, count, scratch):
+    """States n and n + 1 of one vector of channels, over the tokens of a chunk."""
+    one = record + v * LANES
+    two = one + _RECORD
+    rate1, rate2 = load(scratch, one + _RATE), load(scratch, two + _RATE)
+    h1, h2 = load(scratch, one + _STATE), load(scratch, two + _STATE)
+    for t in range(count):
+        at = (v * CHUNK + t) * LANES
+        b1, b2 = splat(scratch[record + _B + t]), splat(scratch[record + _RECORD + _B + t])
+        c1, c2 = splat(scratch[record + _C + t]), splat(scratch[record + _RECORD + _C + t])
+        dt, dx = load(scratch, at + _DT), load(scratch, at + _DX)
+        h1 = fma(exp2(mul(dt, rate1)), h1, mul(b1, dx))
+        h2 = fma(exp2(mul(dt, rate2)), h2, mul(b2, dx))
+        store(scratch, at + _OUT, fma(c2, h2, fma(c1, h1, load(scratch, at + _OUT))))
+    store(scratch, one + _STATE, h1)
+    store(scratch, two + _STATE, h2)
+
+
+@njit(**COMPILE)
+def _prepare_forward(place, span, inputs, scratch):
+    """dt, dt u and the skip of a chunk."""
+    for v in range(place.vectors):
+        channel = place.group * inputs.u.shape[3] + place.first + v * LANES
+        bias, skip = load(inputs.delta_bias, channel), load(inputs.d, channel)
+        for t in range(span.count):
+            i = inputs.order[place.k, span.start + t]
+            at = (v * CHUNK + t) * LANES
+            x = load(inputs.u, _token(place, i, v, inputs))
+            dt = softplus(add(load(inputs.delta, _step(place, i, v, inputs)), bias))
+            store(scratch, at + _DT, dt)
+            store(scratch, at + _DX, mul(dt, x))
+            store(scratch, at + _OUT, mul(skip, x))
+
+
+@njit(**COMPILE)
+def _write_out(place, span, inputs, y, scratch):
+    """Add a direction to the output."""
+    for t in range(span.count):
+        i = inputs.order[place.k, span.start + t]
+        for v in range(place.vectors):
+            token = _token(place, i, v, inputs)
+            out = load(scratch, (v * CHUNK + t) * LANES + _OUT)
+            store(y, token, out if place.k == 0 else add(out, load(y, token)))
+
+
+@njit(**COMPILE)
+def _keep_states(checkpoints, kept, states, scratch):
+    for n in range(states):
+        for i in range(0, TASK_CHANNELS, LANES):
+            state = load(scratch, _record(n) + _STATE + i)
+            store(checkpoints, kept + n * TASK_CHANNELS + i, state)
+
+
+@njit(**COMPILE)
+def _restore_states(checkpoints, kept, states, scratch):
+    for n in range(states):
+        for i in range(0, TASK_CHANNELS, LANES):
+            state = load(checkpoints, kept + n * TASK_CHANNELS + i)
+            store(scratch, _record(n) + _STATE + i, state)
+
+
+@njit(**COMPILE)
+def _forward_direction(task, k, inputs, y, checkpoints, scratch):
+    directions, states = inputs.a.shape[1:3]
+    place = _place(task, k, inputs)
+    chunks = checkpoints.shape[2]
+    _begin(place, inputs, scratch)
+    for chunk in range(chunks):
+        span = _span(chunk, inputs)
+        kept = ((task * directions + k) * chunks + chunk) * states * TASK_CHANNELS
+        _keep_states(checkpoints, kept, states, scratch)
+        _gather(place, span, inputs, scratch)
+        _prepare_forward(place, span, inputs, scratch)
+        for n in range(0, states, 2):
+            for v in range(place.vectors):
+                _forward_pair(_record(n), v, span.count, scratch)
+        _write_out(place, span, inputs, y, scratch)
 
 
 @kernel
 def _forward(tasks, inputs, y, checkpoints):
     for task in prange(tasks):
-        _forward_task(task, inputs, y, checkpoints)
+        scratch = _scratch(inputs.a.shape[2])
+        for k in range(inputs.a.shape[1]):
+            _forward_direction(task, k, inputs, y, checkpoints, scratch)
 
 
 @njit(**COMPILE)
-def _recompute(branch, sample, k, e, start, stop, inputs, checkpoints, scratch):
-    """Fill the scratch for tokens start to stop of direction k, from the checkpoint at start."""
-    u, delta, delta_bias, a, bc, _, order = inputs
-    rates, _, _, decays, decayed, steps = scratch
-    batch, length, channels = u.shape[1:]
-    directions, states = a.shape[1:3]
-    group = branch * directions + k
-    bias = load(delta_bias, group * channels + e)
-    kept = (group * batch + sample) * checkpoints.shape[3] + start // CHECKPOINT_TOKENS
-    for n in range(states):
-        store(decayed, n * LANES, load(checkpoints, (kept * states + n) * channels + e))
-    for t in range(start, stop):
-        i = order[k, t]
-        x = load(u, ((branch * batch + sample) * length + i) * channels + e)
-        step = load(delta, ((group * batch + sample) * length + i) * channels + e)
-        dt = softplus(add(step, bias))
-        dx = mul(dt, x)
-        scaled = mul(dt, constant(_LOG2_E))
-        store(steps, (t - start) * LANES, dt)
+def _recompute_pair(record, v, count, scratch):
+    """As _forward_pair, keeping decay and the state before each token; returns the last states."""
+    one = record + v * LANES
+    two = one + _RECORD
+    rate1, rate2 = load(scratch, one + _RATE), load(scratch, two + _RATE)
+    h1, h2 = load(scratch, one + _STATE), load(scratch, two + _STATE)
+    for t in range(count):
+        at, pair = (v * CHUNK + t) * LANES, 2 * t * LANES
+        b1, b2 = splat(scratch[record + _B + t]), splat(scratch[record + _RECORD + _B + t])
+        dt, dx = load(scratch, at + _DT), load(scratch, at + _DX)
+        decay1, decay2 = exp2(mul(dt, rate1)), exp2(mul(dt, rate2))
+        store(scratch, pair + _DECAY, decay1)
+        store(scratch, pair + _DECAY + LANES, decay2)
+        store(scratch, pair + _PAST, h1)
+        store(scratch, pair + _PAST + LANES, h2)
+        h1 = fma(decay1, h1, mul(b1, dx))
+        h2 = fma(decay2, h2, mul(b2, dx))
+    return h1, h2
+
+
+@njit(**COMPILE)
+def _so_far(scratch, at, terms):
+    """A sum in the scratch, whose place holds something else before the first term."""
+    return load(scratch, at) if terms > 0 else constant(0.0)
+
+
+@njit(**COMPILE)
+def _reverse_pair(record, n, v, count, h1, h2, scratch):
+    """Gradients of a pair of states, from the last token of a chunk to its first."""
+    one = record + v * LANES
+    two = one + _RECORD
+    rate1, rate2 = load(scratch, one + _RATE), load(scratch, two + _RATE)
+    carry1, carry2 = load(scratch, one + _CARRY), load(scratch, two + _CARRY)
+    sum1, sum2 = load(scratch, one + _GRAD_RATE), load(scratch, two + _GRAD_RATE)
+    for t in range(count - 1, -1, -1):
+        at, pair, lane = (v * CHUNK + t) * LANES, 2 * t * LANES, t * LANES
+        b1, b2 = splat(scratch[record + _B + t]), splat(scratch[record + _RECORD + _B + t])
+        c1, c2 = splat(scratch[record + _C + t]), splat(scratch[record + _RECORD + _C + t])
+        dt, dx = load(scratch, at + _DT), load(scratch, at + _DX)
+        gy = load(scratch, at + _GRAD_Y)
+        grad1, grad2 = fma(c1, gy, carry1), fma(c2, gy, carry2)
+        b_at, c_at, half = lane + _GRAD_B, lane + _GRAD_C, CHUNK * LANES
+        store(scratch, b_at, fma(grad1, dx, _so_far(scratch, b_at, v)))
+        store(scratch, b_at + half, fma(grad2, dx, _so_far(scratch, b_at + half, v)))
+        store(scratch, c_at, fma(gy, h1, _so_far(scratch, c_at, v)))
+        store(scratch, c_at + half, fma(gy, h2, _so_far(scratch, c_at + half, v)))
+        grad_dx = fma(grad1, b1, _so_far(scratch, at + _GRAD_DX, n))
+        store(scratch, at + _GRAD_DX, fma(grad2, b2, grad_dx))
+        carry1 = mul(grad1, load(scratch, pair + _DECAY))
+        carry2 = mul(grad2, load(scratch, pair + _DECAY + LANES))
+        h1, h2 = load(scratch, pair + _PAST), load(scratch, pair + _PAST + LANES)
+        slope1, slope2 = mul(carry1, h1), mul(carry2, h2)
+        grad_dt = fma(slope1, rate1, _so_far(scratch, at + _GRAD_DT, n))
+        store(scratch, at + _GRAD_DT, fma(slope2, rate2, grad_dt))
+        sum1, sum2 = fma(slope1, dt, sum1), fma(slope2, dt, sum2)
+    store(scratch, one + _CARRY, carry1)
+    store(scratch, two + _CARRY, carry2)
+    store(scratch, one + _GRAD_RATE, sum1)
+    store(scratch, two + _GRAD_RATE, sum2)
+
+
+@njit(**COMPILE)
+def _backward_pair(n, vectors, count, scratch):
+    record = _record(n)
+    for v in range(vectors):
+        h1, h2 = _recompute_pair(record, v, count, scratch)
+        _reverse_pair(record, n, v, count, h1, h2, scratch)
+    for i in range(2):
+        here, lanes = record + i * _RECORD, i * CHUNK * LANES
+        store(scratch, here + _SUM_B, lane_sums(scratch, lanes + _GRAD_B))
+        store(scratch, here + _SUM_C, lane_sums(scratch, lanes + _GRAD_C))
+
+
+@njit(**COMPILE)
+def _prepare_backward(place, span, inputs, grad_y, scratch):
+    """dt, its slope, dt u, u and the upstream gradient of a chunk."""
+    for v in range(place.vectors):
+        channel = place.group * inputs.u.shape[3] + place.first + v * LANES
+        bias = load(inputs.delta_bias, channel)
+        for t in range(span.count):
+            i = inputs.order[place.k, span.start + t]
+            at = (v * CHUNK + t) * LANES
+            token = _token(place, i, v, inputs)
+            x = load(inputs.u, token)
+            raw = load(inputs.delta, _step(place, i, v, inputs))
+            dt, slope = softplus_and_slope(add(raw, bias))
+            store(scratch, at + _DT, dt)
+            store(scratch, at + _SLOPE, slope)
+            store(scratch, at + _DX, mul(dt, x))
+            store(scratch, at + _X, x)
+            store(scratch, at + _GRAD_Y, load(grad_y, token))
+
+
+@njit(**COMPILE)
+def _write_grad_bc(place, span, inputs, grads, scratch):
+    states = inputs.a.shape[2]
+    for t in range(span.count):
+        i = inputs.order[place.k, span.start + t]
         for n in range(states):
-            here = ((t - start) * states + n) * LANES
-            decay = exp2(mul(scaled, load(rates, n * LANES)))
-            h = mul(decay, load(decayed, here))
-            store(decays, here, decay)
-            store(decayed, here, h)
-            if t + 1 < stop:
-                h = fma(splat(bc[branch, sample, i, k, n]), dx, h)
-                store(decayed, here + states * LANES, h)
+            at = _record(n) + t
+            row = grads.bc[place.block, place.branch, place.sample, i, place.k]
+            row[n], row[states + n] = scratch[at + _SUM_B], scratch[at + _SUM_C]
 
 
 @njit(**COMPILE)
-def _reverse(branch, sample, block, k, e, start, stop, inputs, grad_y, grads, scratch, sums):
-    """Walk tokens stop to start backwards; returns the running sums of the d and bias gradients."""
-    u, delta, delta_bias, a, bc, d, order = inputs
-    rates, grad_state, grad_rates, decays, decayed, steps = scratch
-    batch, length, channels = u.shape[1:]
-    directions, states = a.shape[1:3]
-    group = branch * directions + k
-    bias = load(delta_bias, group * channels + e)
-    skip = load(d, group * channels + e)
-    grad_skip, grad_bias = sums
-    for t in range(stop - 1, start - 1, -1):
-        i = order[k, t]
-        token = ((branch * batch + sample) * length + i) * channels + e
-        x = load(u, token)
-        gy = load(grad_y, token)
-        dt = load(steps, (t - start) * LANES)
-        dx = mul(dt, x)
-        grad_dx = constant(0.0)
-        grad_dt = constant(0.0)
+def _write_grad_tokens(place, span, inputs, grads, scratch):
+    """Gradients of u and delta of a chunk, and its share of those of d and the bias."""
+    for v in range(place.vectors):
+        skip = load(inputs.d, place.group * inputs.u.shape[3] + place.first + v * LANES)
+        grad_d = load(scratch, _GRAD_D + v * LANES)
+        grad_bias = load(scratch, _GRAD_BIAS + v * LANES)
+        for t in range(span.count):
+            i = inputs.order[place.k, span.start + t]
+            at, token = (v * CHUNK + t) * LANES, _token(place, i, v, inputs)
+            gy, x = load(scratch, at + _GRAD_Y), load(scratch, at + _X)
+            grad_dx = load(scratch, at + _GRAD_DX)
+            grad_u = fma(grad_dx, load(scratch, at + _DT), mul(skip, gy))
+            store(grads.u, token, grad_u if place.k == 0 else add(grad_u, load(grads.u, token)))
+            grad_dt = fma(grad_dx, x, mul(load(scratch, at + _GRAD_DT), constant(_LN_2)))
+            grad_raw = mul(grad_dt, load(scratch, at + _SLOPE))
+            store(grads.delta, _step(place, i, v, inputs), grad_raw)
+            grad_d, grad_bias = fma(gy, x, grad_d), add(grad_bias, grad_raw)
+        store(scratch, _GRAD_D + v * LANES, grad_d)
+        store(scratch, _GRAD_BIAS + v * LANES, grad_bias)
+
+
+@njit(**COMPILE)
+def _write_grad_weights(place, inputs, grads, scratch):
+    """Gradients of a, d and the bias, summed over the tokens of a direction."""
+    branches, directions, states, channels = inputs.a.shape
+    row = place.sample * branches * directions + place.group
+    for v in range(place.vectors):
+        e = place.first + v * LANES
+        store(grads.d, row * channels + e, load(scratch, _GRAD_D + v * LANES))
+        store(grads.delta_bias, row * channels + e, load(scratch, _GRAD_BIAS + v * LANES))
         for n in range(states):
-            here = ((t - start) * states + n) * LANES
-            write = splat(bc[branch, sample, i, k, n])
-            read = splat(bc[branch, sample, i, k, states + n])
-            past = load(decayed, here)
-            grad_h = fma(read, gy, load(grad_state, n * LANES))
-            h = fma(write, dx, past)
-            grads.bc[block, branch, sample, i, k, n] += lane_sum(mul(grad_h, dx))
-            grads.bc[block, branch, sample, i, k, states + n] += lane_sum(mul(gy, h))
-            grad_dx = fma(grad_h, write, grad_dx)
-            grad_exponent = mul(grad_h, past)
-            grad_dt = fma(grad_exponent, load(rates, n * LANES), grad_dt)
-            grad_rate = fma(grad_exponent, dt, load(grad_rates, n * LANES))
-            store(grad_rates, n * LANES, grad_rate)
-            store(grad_state, n * LANES, mul(grad_h, load(decays, here)))
-        grad_x = fma(grad_dx, dt, mul(skip, gy))
-        store(grads.u, token, grad_x if k == 0 else add(grad_x, load(grads.u, token)))
-        step = ((group * batch + sample) * length + i) * channels + e
-        slope = sigmoid(add(load(delta, step), bias))
-        grad_step = mul(fma(grad_dx, x, grad_dt), slope)
-        store(grads.delta, step, grad_step)
-        grad_skip = fma(gy, x, grad_skip)
-        grad_bias = add(grad_bias, grad_step)
-    return grad_skip, grad_bias
+            grad = load(scratch, _record(n) + _GRAD_RATE + v * LANES)
+            store(grads.a, (row * states + n) * channels + e, grad)
 
 
 @njit(**COMPILE)
-def _backward_vector(branch, sample, block, k, e, inputs, checkpoints, grad_y, grads, scratch):
-    """Gradients of channels e to e + 16 along direction k."""
-    length, channels = inputs.u.shape[2:]
-    branches, directions, states = inputs.a.shape[:3]
-    group = branch * directions + k
-    for n in range(states):
-        store(scratch.rates, n * LANES, load(inputs.a, (group * states + n) * channels + e))
-        store(scratch.grad_state, n * LANES, constant(0.0))
-        store(scratch.grad_rates, n * LANES, constant(0.0))
-    sums = (constant(0.0), constant(0.0))
-    for chunk in range(checkpoints.shape[3] - 1, -1, -1):
-        start = chunk * CHECKPOINT_TOKENS
-        stop = min(length, start + CHECKPOINT_TOKENS)
-        _recompute(branch, sample, k, e, start, stop, inputs, checkpoints, scratch)
-        sums = _reverse(
-            branch, sample, block, k, e, start, stop, inputs, grad_y, grads, scratch, sums
-        )
-    row = sample * branches * directions + group
-    store(grads.d, row * channels + e, sums[0])
-    store(grads.delta_bias, row * channels + e, sums[1])
-    for n in range(states):
-        store(grads.a, (row * states + n) * channels + e, load(scratch.grad_rates, n * LANES))
-
-
-@njit(**COMPILE)
-def _scratch(states):
-    return Scratch(
-        np.empty((states, LANES), np.float32),
-        np.empty((states, LANES), np.float32),
-        np.empty((states, LANES), np.float32),
-        np.empty((CHECKPOINT_TOKENS, states, LANES), np.float32),
-        np.empty((CHECKPOINT_TOKENS, states, LANES), np.float32),
-        np.empty((CHECKPOINT_TOKENS, LANES), np.float32),
-    )
-
-
-@njit(**COMPILE)
-def _backward_task(task, inputs, checkpoints, grad_y, grads):
-    branch, sample, block = _place(task, inputs)
-    directions, states, channels = inputs.a.shape[1:]
-    scratch = _scratch(states)
-    grads.bc[block, branch, sample] = 0.0
-    end = min(channels, (block + 1) * TASK_CHANNELS)
-    for e in range(block * TASK_CHANNELS, end, LANES):
-        for k in range(directions):
-            _backward_vector(
-                branch, sample, block, k, e, inputs, checkpoints, grad_y, grads, scratch
-            )
+def _backward_direction(task, k, inputs, checkpoints, grad_y, grads, scratch):
+    directions, states = inputs.a.shape[1:3]
+    place = _place(task, k, inputs)
+    chunks = checkpoints.shape[2]
+    _begin(place, inputs, scratch)
+    for chunk in range(chunks - 1, -1, -1):
+        span = _span(chunk, inputs)
+        kept = ((task * directions + k) * chunks + chunk) * states * TASK_CHANNELS
+        _restore_states(checkpoints, kept, states, scratch)
+        _gather(place, span, inputs, scratch)
+        _prepare_backward(place, span, inputs, grad_y, scratch)
+        for n in range(0, states, 2):
+            _backward_pair(n, place.vectors, span.count, scratch)
+        _write_grad_bc(place, span, inputs, grads, scratch)
+        _write_grad_tokens(place, span, inputs, grads, scratch)
+    _write_grad_weights(place, inputs, grads, scratch)
 
 
 @kernel
 def _backward(tasks, inputs, checkpoints, grad_y, grads):
     for task in prange(tasks):
-        _backward_task(task, inputs, checkpoints, grad_y, grads)
+        scratch = _scratch(inputs.a.shape[2])
+        for k in range(inputs.a.shape[1]):
+            _backward_direction(task, k, inputs, checkpoints, grad_y, grads, scratch)
 
 
 class _Scan(torch.autograd.Function):
@@ -278,12 +440,11 @@ class _Scan(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *tensors: Tensor) -> Tensor:
         inputs = Inputs(*(tensor.detach().contiguous() for tensor in tensors))
-        branches, directions, states, channels = inputs.a.shape
-        batch, length = inputs.u.shape[1:3]
-        chunks = -(-length // CHECKPOINT_TOKENS)
+        directions, states = inputs.a.shape[1:3]
+        chunks, tasks = -(-inputs.u.shape[2] // CHUNK), _tasks(inputs)
         y = torch.empty_like(inputs.u)
-        checkpoints = y.new_empty(branches, directions, batch, chunks, states, channels)
-        run_kernel(_forward, _tasks(inputs), inputs, y, checkpoints)
+        checkpoints = y.new_empty(tasks, directions, chunks, states, TASK_CHANNELS)
+        run_kernel(_forward, tasks, inputs, y, checkpoints)
         ctx.save_for_backward(*inputs, checkpoints)
         return y
 

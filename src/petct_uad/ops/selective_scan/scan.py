@@ -22,6 +22,9 @@ from petct_uad.params import ScanBackend
 
 ResolvedBackend = Literal["reference", "numba", "cuda"]
 
+# Scanned in float32 by every backend: a state sums over all tokens.
+_HALF = (torch.bfloat16, torch.float16)
+
 _NUMBA_ADVICE = "pip install numba"
 _CUDA_ADVICE = "pip install --no-build-isolation '.[gpu]' on a machine with nvcc and a CUDA torch"
 
@@ -58,13 +61,22 @@ def selective_scan(  # noqa: PLR0917
         backend: which implementation; ``auto`` takes the fastest that is there.
 
     Returns:
-        (P, B, L, E), the sum over directions.
+        (P, B, L, E), the sum over directions; float32 where an input is of half precision, as
+        under autocast. On the meta device only its shape.
 
     Raises:
         ParamsError: the backend asked for cannot run here.
     """
+    if u.is_meta:
+        return torch.empty_like(u)
     scan = _implementation(resolve_backend(backend, u.device, u.dtype))
-    return scan(u, delta, delta_bias, a, b, c, d, order)
+    with torch.autocast(u.device.type, enabled=False):
+        return scan(*map(widened, (u, delta, delta_bias, a, b, c, d)), order)
+
+
+def widened(tensor: Tensor) -> Tensor:
+    """Half precision as float32, anything else as it is."""
+    return tensor.float() if tensor.dtype in _HALF else tensor
 
 
 def resolve_backend(
@@ -78,7 +90,7 @@ def resolve_backend(
     Raises:
         ParamsError: a backend was asked for by name and cannot run here.
     """
-    if backend == "reference":
+    if backend == "reference" or device.type == "meta":
         return "reference"
     fast: ResolvedBackend = "cuda" if device.type == "cuda" else "numba"
     if backend not in {"auto", fast}:
@@ -87,7 +99,7 @@ def resolve_backend(
             f"expected 'auto', 'reference' or {fast!r}"
         )
     missing = _missing(fast)
-    if missing is None and dtype == torch.float32:
+    if missing is None and dtype in (torch.float32, *_HALF):
         return fast
     reason = missing or f"{fast} takes float32 only, got {dtype}"
     if backend == "auto":

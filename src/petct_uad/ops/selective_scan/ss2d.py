@@ -13,7 +13,7 @@ from petct_uad.ops.selective_scan.blocks import (
     gated_norm_reference,
 )
 from petct_uad.ops.selective_scan.directions import DIRECTIONS, cross_scan_order
-from petct_uad.ops.selective_scan.scan import resolve_backend, selective_scan
+from petct_uad.ops.selective_scan.scan import resolve_backend, selective_scan, widened
 from petct_uad.params import ScanBackend
 
 
@@ -57,7 +57,8 @@ class SS2D(nn.Module):
         branches, batch, height, width, dim = tokens.shape
         inner_shape = (branches, batch, height, width, self.inner)
         convolve, gated_norm = self._blocks(tokens)
-        mixed = torch.bmm(tokens.reshape(branches, -1, dim), self.in_proj)
+        # Under autocast the projections alone run in half precision.
+        mixed = widened(torch.bmm(tokens.reshape(branches, -1, dim), self.in_proj))
         x, z = torch.split(mixed, self.inner, dim=-1)  # (P, B L, E) each
         x = convolve(x.view(inner_shape), self.conv_weight, self.conv_bias)
         y = self._scan(x.view(branches, batch, -1, self.inner), height, width)

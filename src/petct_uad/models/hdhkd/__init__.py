@@ -1,0 +1,1 @@
+"""HDHKD: hybrid dual-heterogeneous knowledge distillation."""

@@ -1,0 +1,52 @@
+"""The student's encoder: three stages of an ImageNet network, trained like the rest (Eq. 2)."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from petct_uad.params import HdhkdParams, TeacherParams
+from petct_uad.teachers.weights import load_network
+
+_STAGES = [1, 2, 3]  # timm counts the stem as stage 0; these have strides 4, 8 and 16
+_TIMM_NAMES = {"efficientnet_lite0": "tf_efficientnet_lite0"}
+
+
+class Encoder(nn.Module):
+    """Feature maps at strides 4, 8 and 16; later stages are cut off.
+
+    Attributes:
+        channels: of the three outputs.
+    """
+
+    def __init__(self, params: HdhkdParams) -> None:
+        super().__init__()
+        network = _load(params)
+        info = cast("list[dict[str, int]]", network.feature_info)
+        self.channels = tuple(info[stage]["num_chs"] for stage in _STAGES)
+        config = cast("dict[str, tuple[float, ...]]", network.pretrained_cfg)
+        self.mean: Tensor
+        self.std: Tensor
+        for name in ("mean", "std"):
+            self.register_buffer(name, torch.tensor(config[name])[:, None, None], persistent=False)
+        network.prune_intermediate_layers(_STAGES, prune_norm=True, prune_head=True)  # type: ignore[operator]
+        self.network = network.requires_grad_(True)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """(B, 1, S, S) in [0, 1] to maps of side S/4, S/8 and S/16."""
+        normalised = (images - self.mean) / self.std  # broadcasts one channel to three
+        maps: list[Tensor] = self.network.forward_intermediates(  # type: ignore[operator]
+            normalised, indices=_STAGES, intermediates_only=True
+        )
+        return maps
+
+
+def _load(params: HdhkdParams) -> nn.Module:
+    if params.encoder_weights == "random":  # not load_network's, which are the same for each seed
+        name = _TIMM_NAMES.get(params.encoder, params.encoder)
+        network: nn.Module = timm.create_model(name, pretrained=False)
+        return network
+    return load_network(TeacherParams(name=params.encoder, weights=params.encoder_weights))

@@ -1,0 +1,106 @@
+"""HDHKD, hybrid dual-heterogeneous knowledge distillation (Xu et al.), from top to bottom.
+
+A frozen PDN describes each patch of a slice. A student of another kind, an encoder with two
+decoding branches, learns to predict these descriptions on normal slices; where it fails, the slice
+is abnormal. Deviations from the paper are listed in this folder's README.
+
+Shapes: B batch, S image side, C channels of the PDN.
+"""
+
+from __future__ import annotations
+
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from petct_uad.models.hdhkd.decoder import Decoder, conv_block
+from petct_uad.models.hdhkd.encoder import Encoder
+from petct_uad.models.hdhkd.pdn import PDN_STRIDE, PdnTeacher
+from petct_uad.models.interface import Batch, GradientModel, images_of
+from petct_uad.models.maps import score_maps, smooth_maps
+from petct_uad.params import HdhkdParams, Modality, TeacherParams
+
+_STRIDES = (4, 8, 16)
+
+
+class Hdhkd(GradientModel):
+    """A PDN teacher and a student that shares nothing with it, one modality."""
+
+    def __init__(
+        self, params: HdhkdParams, teacher: PdnTeacher, modality: Modality, image_size_px: int
+    ) -> None:
+        super().__init__()
+        self.params = params
+        self.teacher = teacher
+        self.modality = modality
+        self.image_size_px = image_size_px
+        self.student = Student(params, teacher.channels, image_size_px)
+
+    @classmethod
+    def build(
+        cls, params: HdhkdParams, teacher: TeacherParams, modality: Modality, image_size_px: int
+    ) -> Self:
+        """With the PDN that the ``distil`` stage made from ``teacher``.
+
+        Raises:
+            TrainingError: there is none, or it was distilled from other params.
+            TeacherError: the encoder's weights are missing or do not fit.
+        """
+        return cls(params, PdnTeacher.load(teacher, image_size_px), modality, image_size_px)
+
+    def prepare(self, batch: Batch) -> tuple[Tensor, ...]:
+        """Images (B, 1, S, S) and standardised teacher features (B, C, S/4, S/4)."""
+        (images,) = images_of(batch, self.modality)
+        return images, self.teacher.normalised(images)
+
+    def loss(self, *prepared: Tensor) -> Tensor:
+        """Eq. 5, as a mean over slices, channels and positions."""
+        images, target = prepared
+        return F.mse_loss(self.student(images), target)
+
+    @torch.no_grad()
+    def anomaly_map(self, batch: Batch) -> Tensor:
+        """(B, S, S): mean over channels of the squared difference, resized."""
+        images, target = self.prepare(batch)
+        grids = (self.student(images) - target).square().mean(1)
+        return smooth_maps(grids, self.image_size_px, self.params.map_sigma_px)
+
+    def score(self, maps: Tensor) -> Tensor:
+        """(B,): the maximum."""
+        return score_maps(maps, "max")
+
+
+class Student(nn.Module):
+    """Encoder, laterals, Block4 and decoder: (B, 1, S, S) to (B, C, S/4, S/4)."""
+
+    def __init__(self, params: HdhkdParams, channels: int, image_size_px: int) -> None:
+        super().__init__()
+        self.encoder = Encoder(params)
+        self.laterals = nn.ModuleList(
+            Lateral(count, params.lateral_width, _STRIDES[-1] // stride)
+            for count, stride in zip(self.encoder.channels, _STRIDES, strict=True)
+        )
+        self.block = conv_block(len(_STRIDES) * params.lateral_width, params.width)
+        self.decoder = Decoder(params, channels, image_size_px // PDN_STRIDE)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Eqs. 2 to 4."""
+        maps = zip(self.laterals, self.encoder(images), strict=True)
+        joint = torch.cat([lateral(x) for lateral, x in maps], 1)  # (B, 3 w, S/16, S/16)
+        out: Tensor = self.decoder(self.block(joint))
+        return out
+
+
+class Lateral(nn.Module):
+    """One encoder stage to S/16: (B, c, H, H) to (B, w, H/factor, H/factor)."""
+
+    def __init__(self, inputs: int, outputs: int, factor: int) -> None:
+        super().__init__()
+        self.pool = nn.AvgPool2d(factor) if factor > 1 else nn.Identity()
+        self.conv = conv_block(inputs, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:  # noqa: D102
+        out: Tensor = self.conv(self.pool(x))
+        return out

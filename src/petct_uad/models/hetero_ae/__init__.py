@@ -1,0 +1,1 @@
+"""Hetero-AE: a CNN encoder, a hybrid CNN-Transformer decoder."""

@@ -1,0 +1,151 @@
+"""The frozen network in whose features two images are compared, at several patch sizes."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Self, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from petct_uad.errors import ParamsError
+from petct_uad.models.qfae.resize import resize
+from petct_uad.teachers.cnn import CnnTeacher
+
+_CNN_PATCH_PX = 16  # the patch size at which a CNN sees the image in its own size
+
+
+class Perceptual(nn.Module, ABC):
+    """Features of one frozen network at any patch size; gradients reach the images."""
+
+    @abstractmethod
+    def features(self, images: Tensor, patch_px: int, layers: Sequence[int]) -> list[Tensor]:
+        """Unit vectors (B, C, h, w) of each layer, for (B, 1, S, S) in [0, 1]."""
+
+    def train(self, mode: bool = True) -> Self:
+        """Stay in evaluation mode."""
+        return super().train(False)
+
+
+class PerceptualVit(Perceptual):
+    """A ViT with its patch embedding resampled to each patch size (FlexiViT's resize).
+
+    The copies for the patch sizes differ in patch and position embedding and share their blocks.
+
+    Args:
+        network: timm's.
+        patches_px: every patch size that will be asked for.
+        layers: every 0-based block that will be asked for.
+        image_size_px: side S of the images; they are resized to the nearest multiple of a patch.
+
+    Raises:
+        ParamsError: the network has fewer blocks.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        patches_px: Sequence[int],
+        layers: Sequence[int],
+        image_size_px: int,
+    ) -> None:
+        super().__init__()
+        blocks = cast("nn.Sequential", network.blocks)
+        if max(layers) >= len(blocks):
+            raise ParamsError(
+                f"models.qfae: layers {sorted(layers)} asked for, {len(blocks)} blocks found"
+            )
+        network.blocks, network.norm = nn.Sequential(), nn.Identity()
+        self.sides = {patch: max(round(image_size_px / patch), 1) * patch for patch in patches_px}
+        self.networks = nn.ModuleDict()
+        for patch, side in self.sides.items():
+            own = copy.deepcopy(network)
+            own.set_input_size(img_size=side, patch_size=patch)  # type: ignore[operator]
+            own.blocks = blocks[: max(layers) + 1]
+            self.networks[str(patch)] = own
+        config = cast("dict[str, tuple[float, ...]]", network.pretrained_cfg)
+        self.register_buffer("mean", torch.tensor(config["mean"])[:, None, None], persistent=False)
+        self.register_buffer("std", torch.tensor(config["std"])[:, None, None], persistent=False)
+        self.mean: Tensor
+        self.std: Tensor
+        self.requires_grad_(False).eval()
+
+    def features(self, images: Tensor, patch_px: int, layers: Sequence[int]) -> list[Tensor]:
+        """Unit vectors (B, C, S/patch, S/patch)."""
+        resized = resize(images, self.sides[patch_px])
+        outputs: list[Tensor] = self.networks[str(patch_px)].forward_intermediates(  # type: ignore[operator]
+            (resized - self.mean) / self.std,
+            indices=list(layers),
+            norm=False,
+            output_fmt="NCHW",
+            intermediates_only=True,
+        )
+        return [F.normalize(output, dim=1) for output in outputs]
+
+
+class PerceptualCnn(Perceptual):
+    """A CNN; its layers are the deepest blocks of strides, its patch size is the image's scale.
+
+    Resampling a ViT's patch embedding from 16 to p pixels shows it the image at 16 / p of its size
+    (that is how FlexiViT's resize is derived), so a CNN at patch size p is given just that image.
+
+    Batch normalisation is folded into the convolutions: constant, and half of the step's time.
+
+    Raises:
+        ParamsError: the network has no block of an asked-for stride.
+    """
+
+    def __init__(self, teacher: CnnTeacher, layers: Sequence[int]) -> None:
+        super().__init__()
+        if missing := sorted(set(layers) - set(teacher.strides)):
+            raise ParamsError(f"models.qfae: the CNN teacher has no stride {missing[0]}")
+        deepest = {stride: index for index, stride in enumerate(teacher.strides)}
+        self.index = {stride: deepest[stride] for stride in layers}
+        blocks = teacher.blocks[: max(self.index.values()) + 1]
+        self.stem = fold_batch_norms(teacher.stem)
+        self.blocks = cast("nn.ModuleList", fold_batch_norms(blocks))
+        self.mean: Tensor
+        self.std: Tensor
+        self.register_buffer("mean", teacher.mean.clone(), persistent=False)
+        self.register_buffer("std", teacher.std.clone(), persistent=False)
+        self.requires_grad_(False).eval().to(memory_format=torch.channels_last)
+
+    def features(self, images: Tensor, patch_px: int, layers: Sequence[int]) -> list[Tensor]:
+        """Unit vectors (B, C, h, w) of strides, shallow to deep."""
+        side = max(round(images.shape[-1] * _CNN_PATCH_PX / patch_px), 1)
+        x = (resize(images, side) - self.mean) / self.std
+        x = self.stem(x.contiguous(memory_format=torch.channels_last))
+        wanted = {self.index[stride] for stride in layers}
+        outputs = []
+        for index, block in enumerate(self.blocks[: max(wanted) + 1]):
+            x = block(x)
+            if index in wanted:
+                outputs.append(F.normalize(x, dim=1))
+        return outputs
+
+
+def fold_batch_norms(module: nn.Module) -> nn.Module:
+    """A copy in which each convolution has taken in the batch normalisation that follows it.
+
+    timm and torchvision register the two one after the other, as they run.
+    """
+    folded = copy.deepcopy(module)
+    for parent in list(folded.modules()):
+        names = list(parent._modules)
+        for first, second in itertools.pairwise(names):
+            conv, norm = parent._modules[first], parent._modules[second]
+            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                parent._modules[first] = fuse_conv_bn_eval(conv, norm)
+                parent._modules[second] = _after_norm(norm)
+    return folded
+
+
+def _after_norm(norm: nn.BatchNorm2d) -> nn.Module:
+    """What timm's BatchNormAct2d does besides normalising."""
+    after = [getattr(norm, name, None) for name in ("drop", "act")]
+    return nn.Sequential(*(module for module in after if isinstance(module, nn.Module)))

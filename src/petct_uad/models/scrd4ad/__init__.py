@@ -1,0 +1,1 @@
+"""SCRD4AD: scale-aware contrastive reverse distillation (Li et al. 2025)."""

@@ -1,0 +1,149 @@
+"""A tiny store and tiny trainings; as a script, one CMAD training that a test can kill."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from petct_uad.console import fail_cleanly
+from petct_uad.files import write_table
+from petct_uad.params import (
+    CmadParams,
+    ModelName,
+    PatchcoreParams,
+    RunParams,
+    ScheduleParams,
+    TeacherParams,
+    TrainParams,
+)
+from petct_uad.slices.store import Shard, shard_path, write_shard
+from petct_uad.slices.tables import ImageRow
+from petct_uad.training.ranks import join_ranks
+from petct_uad.training.train import TrainedRun, train_run
+
+SIDE = 64
+TEACHER = TeacherParams(name="efficientnet_lite0", weights="bundled")
+SCHEDULE = ScheduleParams(
+    iterations=6,
+    batch_size=4,
+    optimiser="adam",
+    beta1=0.9,
+    beta2=0.999,
+    learning_rate=1e-3,
+    decay="cosine",
+    final_learning_rate=1e-4,
+    warmup_iterations=2,
+    weight_decay=1e-4,
+    adam_eps=1e-8,
+    gradient_clip=0.1,
+)
+TRAIN = TrainParams(
+    seeds=(0,),
+    device="cpu",
+    precision="auto",
+    launcher="python",
+    validate_every=2,
+    patience=0,
+    checkpoint_every=0,
+)
+CMAD = CmadParams(
+    cmpt=2,
+    cmh=True,
+    gfr=False,
+    levels=2,
+    width=16,
+    heads=2,
+    ssm_state=2,
+    ssm_expand=1,
+    fusion="calibrated",
+    score="top",
+    score_top_fraction=0.01,
+    map_sigma_px=4.0,
+    scan="auto",
+    schedule=SCHEDULE,
+)
+PATCHCORE = PatchcoreParams(
+    strides=(8, 16),
+    max_patches=200,
+    coreset_fraction=0.1,
+    neighbours=3,
+    map_sigma_px=4.0,
+    batch_size=4,
+)
+CMAD_RUN = {"model": "cmad", "modality": "petct", "params": "model"}
+PATCHCORE_RUN = {"model": "patchcore", "modality": "pet", "params": "models.patchcore"}
+
+
+def write_store(folder: Path) -> Path:
+    """Six training, three validation and two test slices of noise, one study each."""
+    rows: list[ImageRow] = []
+    for number, (split, count) in enumerate([("train", 6), ("val", 3), ("test", 2)]):
+        study = f"p{number}_00000000"
+        pixels = np.random.default_rng(number).random((2, count, SIDE, SIDE)).astype(np.float16)
+        empty = np.zeros((count, SIDE, SIDE), np.uint8)
+        shard = Shard(ct=pixels[0], pet=pixels[1], lesion=empty, body=empty + 1)
+        write_shard(shard_path(folder, study), shard)
+        rows += [_row(study, split, i, shard.sha256_of(i)) for i in range(count)]
+    write_table(folder / "index.csv", ImageRow, rows)
+    return folder
+
+
+def train(
+    processed: Path,
+    out: Path,
+    model: ModelName = "cmad",
+    schedule: dict[str, Any] | None = None,
+    gfr: bool = False,
+    **settings: Any,
+) -> TrainedRun:
+    """Train below ``out``; ``settings`` are keys of the train section."""
+    section: CmadParams | PatchcoreParams = PATCHCORE
+    if model == "cmad":
+        changed = SCHEDULE.model_copy(update=schedule or {})
+        section = CMAD.model_copy(update={"schedule": changed, "gfr": gfr})
+    run = {"cmad": CMAD_RUN, "patchcore": PATCHCORE_RUN}[model]
+    with join_ranks() as ranks:
+        return train_run(
+            run=RunParams.model_validate(run | {"after": "metrics/validation.json"}),
+            params=section,
+            teacher=TEACHER,
+            train=TRAIN.model_copy(update=settings),
+            processed=processed,
+            model_folder=out / "model",
+            curve_file=out / "training.csv",
+            checkpoint_folder=out / "checkpoints",
+            ranks=ranks,
+        )
+
+
+def _row(study: str, split: str, index: int, sha256: str) -> ImageRow:
+    return ImageRow(
+        slice_id=f"{study}_{index:04d}",
+        study_id=study,
+        patient=study[:2],
+        scanner="GE",
+        split=split,
+        label=0,
+        position=0.5,
+        shard_row=index,
+        lesion_area_mm2=0.0,
+        lesion_kept_fraction=1.0,
+        suv_max=1.0,
+        suv_mean=0.5,
+        body_area_mm2=1.0,
+        ct_mean_hu=0.0,
+        ct_std=0.3,
+        pet_std=0.3,
+        sha256=sha256,
+    )
+
+
+if __name__ == "__main__":
+    with fail_cleanly():
+        settings = json.loads(sys.argv[3])
+        settings["seeds"] = tuple(settings["seeds"])
+        train(Path(sys.argv[1]), Path(sys.argv[2]), **settings)

@@ -1,0 +1,247 @@
+import pytest
+import torch
+from pydantic import ValidationError
+
+from petct_uad.errors import ParamsError
+from petct_uad.models.hetero_ae.blocks import Mstb, StageSize
+from petct_uad.models.hetero_ae.hetero_ae import HeteroAe
+from petct_uad.params import HeteroAeParams, Modality, ScheduleParams, TeacherParams
+from petct_uad.slices.batch import Batch
+from petct_uad.teachers.cnn import CnnTeacher
+
+SIDE = 64
+DECODERS = ["hybrid", "cnn", "transformer", "resnet", "efficientnet", "swin", "pvt", "cmt"]
+PARAMS = HeteroAeParams(
+    encoder="teacher",
+    train_encoder=False,
+    decoder="hybrid",
+    feature_comparison=True,
+    alpha=0.7,
+    map_sigma_px=0.0,
+    schedule=ScheduleParams(
+        iterations=10,
+        batch_size=8,
+        optimiser="adam",
+        beta1=0.9,
+        beta2=0.999,
+        weight_decay=0.0,
+        adam_eps=1e-8,
+        learning_rate=1e-3,
+        decay="constant",
+        final_learning_rate=1e-3,
+        warmup_iterations=0,
+        gradient_clip=0.0,
+    ),
+)
+
+
+def build(
+    teacher: CnnTeacher,
+    modality: Modality = "pet",
+    side: int = SIDE,
+    seed: int = 0,
+    **keys: object,
+) -> HeteroAe:
+    torch.manual_seed(seed)
+    return HeteroAe(PARAMS.model_copy(update=keys), teacher, modality, side)
+
+
+def trained(model: HeteroAe, normals: Batch, steps: int, rate: float) -> list[float]:
+    optimiser = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=rate)
+    prepared = model.train().prepare(normals)
+    losses = []
+    for _ in range(steps):
+        optimiser.zero_grad()
+        loss = model.loss(*prepared)
+        loss.backward()
+        optimiser.step()
+        losses.append(float(loss.detach()))
+    model.eval()
+    return losses
+
+
+def noise(count: int, side: int) -> Batch:
+    images = torch.rand(2, count, 1, side, side, generator=torch.Generator().manual_seed(0))
+    return Batch(images[0], images[1], tuple(f"s{i}" for i in range(count)))
+
+
+def first(batch: Batch) -> Batch:
+    return Batch(batch.pet[:1], batch.ct[:1], batch.slice_ids[:1])
+
+
+def millions(model: torch.nn.Module) -> float:
+    return sum(p.numel() for p in model.parameters()) / 1e6
+
+
+@pytest.mark.parametrize(
+    ("decoder", "paper"), [("hybrid", 17.32), ("cnn", 17.90), ("transformer", 16.74)]
+)
+def test_paper_size_has_the_parameters_of_table_iii(decoder: str, paper: float) -> None:
+    with torch.device("meta"):
+        resnet18 = CnnTeacher.load(TeacherParams(name="resnet18", weights="random"))
+        model = build(resnet18, side=256, decoder=decoder)
+    # Only the paper's own model is described well enough for an exact count.
+    assert millions(model) == pytest.approx(paper, rel=0.001 if decoder == "hybrid" else 0.022)
+
+
+def test_all_but_the_frozen_encoder_learns(teacher: CnnTeacher) -> None:
+    model = build(teacher)
+    learnt = {name for name, p in model.named_parameters() if p.requires_grad}
+    assert learnt == {name for name, _ in model.named_parameters() if name.startswith("decoder.")}
+    assert learnt <= model.student_state().keys()
+    assert not any("teacher" in name for name in model.student_state())
+
+
+def test_loss_falls_by_90_percent_on_one_slice(teacher: CnnTeacher, normals: Batch) -> None:
+    losses = trained(build(teacher), first(normals), steps=40, rate=1e-2)
+    assert losses[-1] < 0.1 * losses[0]
+
+
+def test_hottest_pixel_lies_in_a_planted_square(
+    teacher: CnnTeacher, normals: Batch, unseen: Batch, abnormal: Batch
+) -> None:
+    model = build(teacher)
+    trained(model, normals, steps=20, rate=5e-3)
+    maps = model.anomaly_map(abnormal)
+    hottest = maps.flatten(1).argmax(1)
+    row, column = hottest // SIDE, hottest % SIDE
+    assert ((row >= 28) & (row < 40) & (column >= 36) & (column < 48)).all()
+    assert (model.score(maps) > model.score(model.anomaly_map(unseen))).all()
+    torch.testing.assert_close(model.score(maps), maps.amax((1, 2)))
+
+
+@pytest.mark.parametrize("side", [32, 80, 96, 112, 160])
+@pytest.mark.parametrize("feature_comparison", [True, False])
+def test_any_side_gives_finite_maps_of_that_side(
+    teacher: CnnTeacher, side: int, feature_comparison: bool
+) -> None:
+    model = build(teacher, side=side, feature_comparison=feature_comparison).eval()
+    maps = model.anomaly_map(noise(1, side))
+    assert maps.shape == (1, side, side)
+    assert maps.isfinite().all()
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_every_decoder_learns_and_handles_an_odd_grid(teacher: CnnTeacher, decoder: str) -> None:
+    model = build(teacher, side=96, decoder=decoder)
+    losses = trained(model, noise(1, 96), steps=4, rate=3e-3)
+    assert losses[-1] < losses[0]
+    assert model.anomaly_map(noise(1, 96)).isfinite().all()
+
+
+@pytest.mark.parametrize("encoder", ["hybrid", "transformer"])
+@pytest.mark.parametrize("feature_comparison", [True, False])
+def test_every_encoder_from_scratch_learns_with_its_decoder(
+    teacher: CnnTeacher, encoder: str, feature_comparison: bool
+) -> None:
+    keys = {"encoder": encoder, "decoder": encoder, "feature_comparison": feature_comparison}
+    model = build(teacher, side=96, train_encoder=True, **keys)
+    state = {name: x.clone() for name, x in model.encoder.state_dict().items()}
+    losses = trained(model, noise(1, 96), steps=4, rate=3e-3)
+    assert losses[-1] < losses[0]
+    learnt = model.encoder.state_dict()
+    assert any(not torch.equal(x, learnt[name]) for name, x in state.items())
+
+
+def test_a_teacher_that_trains_changes_a_copy_and_is_kept_with_the_model(
+    teacher: CnnTeacher, normals: Batch, unseen: Batch
+) -> None:
+    before = teacher.sha256
+    model = build(teacher, train_encoder=True)
+    (images,) = model.prepare(normals)
+    assert torch.equal(images, normals.pet)
+    trained(model, first(normals), steps=2, rate=1e-3)
+    assert teacher.sha256 == before == model.encoder.sha256
+    other = build(teacher, train_encoder=True, seed=1).eval()
+    assert not torch.equal(other.anomaly_map(unseen), model.anomaly_map(unseen))
+    other.load_student_state(model.student_state())
+    assert torch.equal(other.anomaly_map(unseen), model.anomaly_map(unseen))
+
+
+def test_training_the_encoder_starts_where_freezing_it_would(
+    teacher: CnnTeacher, unseen: Batch
+) -> None:
+    frozen, moving = (build(teacher, train_encoder=switch).eval() for switch in (False, True))
+    moving.decoder.load_state_dict(frozen.decoder.state_dict())
+    torch.testing.assert_close(moving.anomaly_map(unseen), frozen.anomaly_map(unseen))
+
+
+def test_alpha_weighs_cosine_against_squared_error(teacher: CnnTeacher, unseen: Batch) -> None:
+    models = [build(teacher, alpha=alpha).eval() for alpha in (1.0, 0.0, 0.7)]
+    prepared = models[0].prepare(unseen)
+    cosine, squared, both = (float(model.loss(*prepared).detach()) for model in models)
+    assert both == pytest.approx(0.7 * cosine + 0.3 * squared)
+    assert 0 < cosine <= 6
+
+
+def test_comparing_pixels_adds_a_head_and_changes_what_is_compared(
+    teacher: CnnTeacher, unseen: Batch
+) -> None:
+    features, pixels = (build(teacher, feature_comparison=on).eval() for on in (True, False))
+    added = pixels.student_state().keys() - features.student_state().keys()
+    assert added
+    assert all(name.startswith("head.") for name in added)
+    image, deepest = pixels.prepare(unseen)
+    assert torch.equal(image, unseen.pet)
+    assert torch.equal(deepest, features.prepare(unseen)[-1])
+    assert float(pixels.loss(image, deepest).detach()) == pytest.approx(
+        float(pixels.anomaly_map(unseen).mean()), rel=1e-5
+    )
+
+
+def test_a_loss_of_zero_and_an_empty_map_mean_a_perfect_reconstruction(
+    teacher: CnnTeacher, unseen: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = build(teacher).eval()
+    *targets, deepest = model.prepare(unseen)
+    monkeypatch.setattr(model.decoder, "forward", lambda _: tuple(targets))
+    assert float(model.loss(*targets, deepest).detach()) == pytest.approx(0, abs=1e-5)
+    assert float(model.anomaly_map(unseen).abs().max()) < 1e-5
+
+
+@pytest.mark.parametrize("modality", ["pet", "ct"])
+def test_only_the_own_modality_is_read(
+    teacher: CnnTeacher, unseen: Batch, modality: Modality
+) -> None:
+    model = build(teacher, modality).eval()
+    nothing = torch.zeros_like(unseen.pet)
+    seen = {"pet": unseen.pet, "ct": unseen.ct}[modality]
+    other = Batch(**{"pet": nothing, "ct": nothing, modality: seen}, slice_ids=unseen.slice_ids)
+    assert torch.equal(model.anomaly_map(unseen), model.anomaly_map(other))
+
+
+def test_state_round_trip_gives_the_same_maps(
+    teacher: CnnTeacher, normals: Batch, unseen: Batch
+) -> None:
+    model, other = build(teacher), build(teacher, seed=1).eval()
+    trained(model, normals, steps=2, rate=1e-3)
+    other.load_student_state(model.student_state())
+    assert torch.equal(model.anomaly_map(unseen), other.anomaly_map(unseen))
+
+
+def test_every_position_reads_the_whole_grid_through_its_regions() -> None:
+    torch.manual_seed(0)
+    block = Mstb(StageSize.of(16, 16, 96))  # 6 x 6 positions, patches of 2 and (padded) 4
+    x = torch.randn(1, 16, 6, 6, requires_grad=True)
+    block(x)[0, :, 0, 0].sum().backward()
+    assert x.grad is not None
+    assert (x.grad.abs().sum(1) > 0).all()
+
+
+def test_regions_and_heads_are_the_papers() -> None:
+    sizes = [StageSize.of(64, stride, 256) for stride in (8, 16, 32)]
+    assert [size.patches for size in sizes] == [(4, 8), (2, 4), (1, 2)]
+    assert [size.heads for size in sizes] == [2, 4, 8]
+
+
+def test_an_encoder_from_scratch_cannot_be_frozen() -> None:
+    keys = PARAMS.model_dump() | {"encoder": "hybrid"}
+    with pytest.raises(ValidationError, match="set train_encoder to true"):
+        HeteroAeParams(**keys)
+
+
+def test_channels_that_heads_do_not_divide_are_refused(teacher: CnnTeacher) -> None:
+    with pytest.raises(ParamsError, match="8 heads at stride 32"):
+        from petct_uad.models.hetero_ae.blocks import stage
+
+        stage("hybrid", 20, StageSize.of(20, 32, 64))

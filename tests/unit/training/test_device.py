@@ -1,0 +1,47 @@
+"""Device, precision and seeds."""
+
+import pytest
+import torch
+
+from petct_uad.errors import ParamsError
+from petct_uad.training import device
+from petct_uad.training.device import autocast, choose_device, choose_precision, deterministic
+
+CPU = torch.device("cpu")
+
+
+def test_auto_is_float32_on_a_cpu() -> None:
+    assert choose_precision("auto", CPU) == torch.float32
+
+
+def test_bfloat16_is_refused_where_it_would_be_emulated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
+    with pytest.raises(ParamsError, match="precision"):
+        choose_precision("bfloat16", CPU)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {device._CPU_BFLOAT16[0]: True})
+    assert choose_precision("bfloat16", CPU) == torch.bfloat16
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_products_are_computed_in_the_chosen_precision(precision: torch.dtype) -> None:
+    with autocast(precision, CPU):
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == precision
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_absent_gpu_is_refused() -> None:
+    with pytest.raises(ParamsError, match=r"train\.device"):
+        choose_device("cuda")
+
+
+def test_seeding_ends_with_its_block() -> None:
+    torch.manual_seed(1)
+    expected = torch.rand(3)
+    torch.manual_seed(1)
+    with deterministic(5):
+        inside = torch.rand(3)
+        assert torch.are_deterministic_algorithms_enabled()
+    assert torch.equal(torch.rand(3), expected)
+    assert not torch.are_deterministic_algorithms_enabled()
+    with deterministic(5):
+        assert torch.equal(torch.rand(3), inside)
