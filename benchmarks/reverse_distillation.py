@@ -1,10 +1,10 @@
 """Step time beside anomalib's RD4AD: ``PYTHONPATH=src python benchmarks/reverse_distillation.py``.
 
 Same frozen ResNet-18 (random weights: they cost the same), same batch, same image size, a student
-of the same size, Adam on both. A step is what a training repeats for a batch: anomalib's runs the
-teacher, ours starts from the teacher's maps of the clean slice, which the training loop computes
-once per slice; with the contrastive term ours runs the teacher on the noisy slice. The four take
-turns, so that whatever else the machine does falls on all alike; medians are compared.
+of the same size, Adam on both as each trains with it. A step is what a training repeats for a
+batch: anomalib's runs the teacher, ours starts from the teacher's maps of the clean slice, which
+the training loop computes once per slice; with the contrastive term ours runs the teacher on the
+noisy slice. The four take turns, so that whatever else the machine does falls on all alike.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ from petct_uad.console import console
 from petct_uad.models.scrd4ad.scrd4ad import Scrd4ad
 from petct_uad.params import Scrd4adParams, TeacherParams, load_params
 from petct_uad.slices.batch import Batch
+from petct_uad.training.rates import make_optimiser
 
-TEACHER = "resnet18"
+TEACHER = TeacherParams(name="resnet18", weights="random")
 BAR = 0.8
 
 Step = Callable[[], None]
@@ -53,34 +54,32 @@ def _anomalib(images: Tensor) -> Step:
     layers = ["layer1", "layer2", "layer3"]
     mode = AnomalyMapGenerationMode.ADD
     size = (images.shape[-1], images.shape[-1])
-    model = ReverseDistillationModel(TEACHER, size, layers, mode, pre_trained=False).train()
+    model = ReverseDistillationModel(TEACHER.name, size, layers, mode, pre_trained=False).train()
     criterion = ReverseDistillationLoss()
     student = [*model.bottleneck.parameters(), *model.decoder.parameters()]
     # Its bottleneck carries a layer that nothing calls.
     unused = {*model.bottleneck.conv4.parameters(), *model.bottleneck.bn4.parameters()}
     console.print(f"anomalib: {_millions(p for p in student if p not in unused):.3f} M learn")
     three = images.expand(-1, 3, -1, -1).contiguous()
-    return _step(student, lambda: criterion(*model(three)))
+    optimiser = torch.optim.Adam(student, lr=0.005, betas=(0.5, 0.99))  # its Lightning module's
+    return _step(optimiser, lambda: criterion(*model(three)))
 
 
 def _ours(params: Scrd4adParams, images: Tensor, cached: bool = True, **switches: bool) -> Step:
-    teacher = TeacherParams(name=TEACHER, weights="random")
     own = params.model_copy(update=switches)
-    model = Scrd4ad.build(own, teacher, "pet", images.shape[-1]).train()
+    model = Scrd4ad.build(own, TEACHER, "pet", images.shape[-1]).train()
     batch = Batch(images, images, tuple("a" * len(images)))
     with torch.no_grad():
-        # As the training loop hands them over: plain memory order, whatever the model likes.
-        prepared = [x.contiguous() for x in model.prepare(batch)]
+        prepared = model.prepare(batch)
     student = [p for p in model.parameters() if p.requires_grad]
     console.print(f"ours {switches}: {_millions(student):.3f} M learn")
+    optimiser = make_optimiser(student, own.schedule)
     if cached:
-        return _step(student, lambda: model.loss(*prepared))
-    return _step(student, lambda: model.loss(*model.prepare(batch)))
+        return _step(optimiser, lambda: model.loss(*prepared))
+    return _step(optimiser, lambda: model.loss(*model.prepare(batch)))
 
 
-def _step(student: list[nn.Parameter], loss: Callable[[], Tensor]) -> Step:
-    optimiser = torch.optim.Adam(student, lr=1e-3, betas=(0.5, 0.999))
-
+def _step(optimiser: torch.optim.Optimizer, loss: Callable[[], Tensor]) -> Step:
     def step() -> None:
         optimiser.zero_grad()
         loss().backward()  # type: ignore[no-untyped-call]

@@ -28,7 +28,7 @@ from petct_uad.models.hdhkd.hdhkd import Hdhkd
 from petct_uad.models.hdhkd.pdn import PdnTeacher
 from petct_uad.models.interface import AnomalyModel
 from petct_uad.ops.selective_scan.ss2d import SS2D
-from petct_uad.params import HdhkdParams, ModelName, Modality, Params, RunParams, parse_params
+from petct_uad.params import HdhkdParams, Modality, ModelName, Params, RunParams, parse_params
 from petct_uad.presets import preset_content
 from petct_uad.slices.batch import Batch
 
@@ -122,7 +122,11 @@ ENTRIES = (
     _hetero_ae("hybrid", Printed("Tables II, III", 17.32, 33.0)),
     _hetero_ae("cnn", Printed("Table III", 17.90)),
     _hetero_ae("transformer", Printed("Table III", 16.74)),
-    # Table 5 gives megabytes, at four bytes per parameter: it has PatchCore's WideResNet-50 at 275.6.
+    _hetero_ae("resnet", Printed("Table II", 13.0, 39.0)),
+    _hetero_ae("swin", Printed("Table II", 30.0, 48.0)),
+    _hetero_ae("pvt", Printed("Table II", 23.0, 45.0)),
+    _hetero_ae("cmt", Printed("Table II", 24.0, 39.0)),
+    # Megabytes, at four bytes per parameter: PatchCore's WideResNet-50 stands there with 275.6.
     Entry("SCRD4AD", "scrd4ad", "ct", Printed("Table 5", 264.4 / 4)),
     Entry(
         "RD4AD",
@@ -142,14 +146,17 @@ def measure(entry: Entry) -> Size:
         ParamsError: its preset does not fit params.yaml's keys.
     """
     params = _paper_params(entry)
-    side = params.preprocess.image_size_px
     with torch.device("meta"):
-        model = _build(entry, params)
-        images = torch.empty(1, 1, side, side)
-        counter = _Counter(model)
-        # Not inference mode: layers then reach the counter as products and convolutions.
-        with torch.no_grad(), counter:
-            model.eval().detect(Batch(pet=images, ct=images, slice_ids=("0",)))
+        return count(_build(entry, params), params.preprocess.image_size_px)
+
+
+def count(model: AnomalyModel, image_size_px: int) -> Size:
+    """Run one slice through a model on the meta device, as evaluation does, and count."""
+    images = torch.empty(1, 1, image_size_px, image_size_px, device="meta")
+    counter = _Counter(model)
+    # Not inference mode: layers then reach the counter as products and convolutions.
+    with torch.device("meta"), torch.no_grad(), counter:
+        model.eval().detect(Batch(pet=images, ct=images, slice_ids=("0",)))
     learnt = sum(p.numel() for p in model.parameters() if p.requires_grad)
     total = sum(p.numel() for p in model.parameters())
     return Size(learnt, total, counter.macs, counter.flops)
@@ -183,11 +190,11 @@ def _build(entry: Entry, params: Params) -> AnomalyModel:
     return build_model(run, section, params.teacher, side)
 
 
-class _Counter(TorchDispatchMode):
+class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts what runs inside its context; the model tells weights from activations."""
 
     def __init__(self, model: nn.Module) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.macs = 0
         self.flops = 0
         blocks = [module for module in model.modules() if isinstance(module, SS2D)]
@@ -229,7 +236,7 @@ class _Counter(TorchDispatchMode):
 
 def _storage(tensor: Tensor) -> int:
     """What a view shares with its parameter; addresses are all zero on the meta device."""
-    return tensor.untyped_storage()._cdata
+    return cast("int", tensor.untyped_storage()._cdata)
 
 
 _Column = Callable[[Entry, Size], str]

@@ -125,6 +125,7 @@ def _identity(
         dataset=dataset,
         protocol=protocol,
         parameters=trained.learnt_values,
+        scan=trained.scan_backend,
     )
 
 
@@ -133,7 +134,7 @@ def _cost(run: str, trial: _Trial, gflops: float, device: torch.device) -> Cost:
         run=run,
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         threads=torch.get_num_threads(),
-        scan=trial.trained.configs[0].scan_backend,
+        scan=trial.trained.scan_backend,
         parameters=trial.trained.learnt_values,
         gflops_per_pair=gflops,
         pairs=len(trial.scores.test),

@@ -67,6 +67,7 @@ class RunIdentity:
     dataset: str
     protocol: Literal["patient", "cmad"]
     parameters: int  # of the student; the frozen teacher is not counted
+    scan: str  # which selective scan trained it: reference, numba, cuda, or none
 
     @property
     def leaking(self) -> bool:

@@ -9,7 +9,13 @@ from pathlib import Path
 import torch
 
 from petct_uad.errors import TrainingError
-from petct_uad.models.build import CONFIG_FILE, WEIGHTS_FILE, ModelConfig, load_model
+from petct_uad.models.build import (
+    CONFIG_FILE,
+    WEIGHTS_FILE,
+    ModelConfig,
+    load_model,
+    seed_folders,
+)
 from petct_uad.models.fusion import LateFusion
 from petct_uad.models.interface import AnomalyModel
 
@@ -28,6 +34,11 @@ class TrainedModel:
         return sum(config.learnt_values for config in self.configs)
 
     @property
+    def scan_backend(self) -> str:
+        """Which selective scan trained it, or none."""
+        return self.configs[0].scan_backend
+
+    @property
     def modality(self) -> str:
         """pet, ct or petct."""
         return self.configs[0].run.modality if len(self.configs) == 1 else "petct"
@@ -42,7 +53,7 @@ def seeds_of(rows: Sequence[Path]) -> tuple[int, ...]:
     Raises:
         TrainingError: a row holds no trained model, or two rows have other seeds.
     """
-    first, *others = [tuple(sorted(_seed_folders(row))) for row in rows]
+    first, *others = [tuple(sorted(seed_folders(row))) for row in rows]
     for row, seeds in zip(rows[1:], others, strict=True):
         if seeds != first:
             raise TrainingError(
@@ -54,7 +65,7 @@ def seeds_of(rows: Sequence[Path]) -> tuple[int, ...]:
 
 def model_files(rows: Sequence[Path], seeds: Sequence[int]) -> tuple[Path, ...]:
     """The weights and configurations that :func:`load_trained` reads for these seeds."""
-    folders = [_seed_folders(row)[seed] for row in rows for seed in seeds]
+    folders = [seed_folders(row)[seed] for row in rows for seed in seeds]
     return tuple(folder / name for folder in folders for name in (WEIGHTS_FILE, CONFIG_FILE))
 
 
@@ -66,15 +77,7 @@ def load_trained(rows: Sequence[Path], seed: int, device: torch.device) -> Train
         TeacherError: the teacher's weights are not those of the training.
     """
     models, configs = zip(
-        *(load_model(_seed_folders(row)[seed], device) for row in rows), strict=True
+        *(load_model(seed_folders(row)[seed], device) for row in rows), strict=True
     )
     model = models[0] if len(models) == 1 else LateFusion(models).eval().to(device)
     return TrainedModel(seed, model, configs)
-
-
-def _seed_folders(row: Path) -> dict[int, Path]:
-    """``models/<row>/seed-<n>`` by n."""
-    folders = {int(path.name.removeprefix("seed-")): path for path in row.glob("seed-*")}
-    if not folders:
-        raise TrainingError(f"{row}: holds no trained model. Run `dvc repro train@{row.name}`.")
-    return folders

@@ -94,6 +94,7 @@ def score_trivial(
         dataset=dataset,
         protocol=protocol,
         parameters=0,
+        scan="none",
     )
     scores = SeedScores(0, _scores(baseline, normals), _scores(baseline, test))
     return measure(identity, seeds=[scores], test_rows=test, params=params)

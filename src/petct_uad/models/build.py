@@ -34,7 +34,7 @@ def build_model(
     params: AnyModelParams,
     teacher: TeacherParams,
     image_size_px: int,
-) -> AnomalyModel:
+) -> TrainableModel:
     """An untrained model; initial weights come from torch's global generator.
 
     Args:
@@ -53,6 +53,20 @@ def build_model(
 def seed_folder(model_folder: Path, seed: int) -> Path:
     """Where the model of one seed lies: ``models/<run>/seed-<n>``."""
     return model_folder / f"seed-{seed}"
+
+
+def seed_folders(model_folder: Path) -> dict[int, Path]:
+    """What :func:`seed_folder` gives for every seed that was trained, by seed.
+
+    Raises:
+        TrainingError: there is none.
+    """
+    folders = {int(path.name.partition("-")[2]): path for path in model_folder.glob("seed-*")}
+    if not folders:
+        raise TrainingError(
+            f"{model_folder}: holds no trained model. Run `dvc repro train@{model_folder.name}`."
+        )
+    return folders
 
 
 def load_model(

@@ -115,7 +115,7 @@ class GradientModel(TrainableModel):
         """
 
     def logged(self) -> dict[str, float]:
-        """Figures worth a line in ``training.csv`` beside the loss, by name; by default none."""
+        """Figures worth a line in ``logged.csv`` beside the weights, by name; by default none."""
         return {}
 
 

@@ -28,6 +28,7 @@ def make_optimiser(parameters: Sequence[Tensor], schedule: ScheduleParams) -> Op
             betas=(schedule.beta1, schedule.beta2),
             eps=schedule.adam_eps,
             weight_decay=schedule.weight_decay,
+            fused=True,  # one kernel for all tensors: half of a small model's step otherwise
         )
     return _stable_adamw(parameters, schedule)
 

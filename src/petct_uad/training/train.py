@@ -44,9 +44,6 @@ from petct_uad.training.gradient import GradientTraining, TrainingSetup
 from petct_uad.training.ranks import ALONE, Ranks
 from petct_uad.training.tables import LoggedRow, TrainingRow
 
-__all__ = ["Learnt", "TrainedRun", "choose_device", "deterministic", "learn", "save_model"]
-__all__ += ["seed_folder", "train_run"]
-
 LOGGED_FILE = "logged.csv"
 
 

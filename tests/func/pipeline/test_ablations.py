@@ -40,9 +40,23 @@ ROWS = {"CMAD": 10, "HDHKD": 16, "SCRD4AD": 13, "Hetero-AE": 16, "QFAE": 7}
 SMALLEST: dict[str, Any] = {
     "preprocess": {"image_size_px": SIDE},
     "train": {"device": "cpu", "seeds": [0], "validate_every": 2, "checkpoint_every": 0},
-    "model": {"levels": 1, "width": 16, "heads": 2, "ssm_state": 2, "ssm_expand": 1},
+    # The reference scan needs no compiling; no table varies the backend.
+    "model": {
+        "levels": 1,
+        "width": 16,
+        "heads": 2,
+        "ssm_state": 2,
+        "ssm_expand": 1,
+        "scan": "reference",
+    },
     "models": {
-        "hdhkd": {"width": 32, "lateral_width": 8, "blocks": 1, "ssm_state": 2},
+        "hdhkd": {
+            "width": 32,
+            "lateral_width": 8,
+            "blocks": 1,
+            "ssm_state": 2,
+            "scan": "reference",
+        },
         "scrd4ad": {"width": 4},
         "qfae": {"width": 16, "queries_side": 4, "qformer_heads": 2, "heads": 2, "depth": 1},
     },

@@ -42,7 +42,7 @@ def image_rows(labels=LABELS, prefix="s") -> list[ImageRow]:
 
 def results(run: str, *scores, trivial=False, protocol="patient", rows=None):
     """Results of a run with these scores of the test slices, one array per seed."""
-    identity = RunIdentity(run, run, "pet", trivial, "tiny", protocol, 10)
+    identity = RunIdentity(run, run, "pet", trivial, "tiny", protocol, 10, "none")
     normals = np.random.default_rng(1).normal(size=50)
     seeds = [SeedScores(n, normals, np.asarray(x, dtype=float)) for n, x in enumerate(scores)]
     return measure(identity, seeds=seeds, test_rows=rows or image_rows(), params=PARAMS)
@@ -123,7 +123,7 @@ def test_one_seed_has_no_deviation(tmp_path):
 
 
 def test_each_seed_decides_at_its_own_threshold():
-    identity = RunIdentity("run", "run", "pet", False, "tiny", "patient", 10)
+    identity = RunIdentity("run", "run", "pet", False, "tiny", "patient", 10, "none")
     low, high = np.zeros(20), np.full(20, 10.0)
     seeds = [SeedScores(3, low, LABELS - 0.5), SeedScores(9, high, LABELS + 9.5)]
     found = measure(identity, seeds=seeds, test_rows=image_rows(), params=PARAMS)
@@ -134,7 +134,7 @@ def test_each_seed_decides_at_its_own_threshold():
 
 
 def test_pixel_figures_are_means_and_curves_those_of_the_first_seed():
-    identity = RunIdentity("run", "run", "pet", False, "tiny", "patient", 10)
+    identity = RunIdentity("run", "run", "pet", False, "tiny", "patient", 10, "none")
     scores = (noise() + LABELS, noise(5))
     pixels = (PixelFigures(0.8, 0.4), PixelFigures(0.9, 0.5))
     seeds = [
@@ -164,7 +164,7 @@ def test_scores_that_are_not_finite_are_refused():
 
 
 def test_no_validation_normals_are_refused():
-    identity = RunIdentity("run", "run", "pet", False, "tiny", "patient", 10)
+    identity = RunIdentity("run", "run", "pet", False, "tiny", "patient", 10, "none")
     with pytest.raises(EvaluationError, match="no validation normals"):
         measure(identity, seeds=[SeedScores(0, np.array([]), noise())], test_rows=image_rows(),
                 params=PARAMS)  # fmt: skip

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from petct_uad.accounting import count
 from petct_uad.errors import ParamsError, TrainingError
 from petct_uad.models.cmad.cmad import Cmad
 from petct_uad.params import CmadParams, Modality, TeacherParams
@@ -188,3 +189,32 @@ def test_weights_of_another_ablation_are_refused(
 def test_heads_must_divide_the_teachers_width(cmad_params: CmadParams, vit_b14: VitTokens) -> None:
     with pytest.raises(ParamsError, match="768"):
         paper(cmad_params, vit_b14, heads=5)
+
+
+@pytest.mark.parametrize(
+    ("cmh", "gfr", "paper_g"),
+    [
+        (False, False, 140.40),
+        (True, False, 142.28),
+        (False, True, 190.67),
+        (True, True, 192.55),
+    ],
+)
+def test_multiply_accumulates_are_those_of_table_4_within_2_percent(
+    cmad_params: CmadParams, vit_b14: VitTokens, cmh: bool, gfr: bool, paper_g: float
+) -> None:
+    model = paper(cmad_params, vit_b14, cmh=cmh, gfr=gfr)
+    assert count(model, 392).macs / 1e9 == pytest.approx(paper_g, rel=0.02)
+
+
+def test_gfr_costs_a_single_branch_what_table_4_says_within_2_percent(
+    cmad_params: CmadParams, vit_b14: VitTokens
+) -> None:
+    own = cmad_params.model_copy(update={"heads": 12, "levels": 9, "ssm_expand": 2})
+    with torch.device("meta"):
+        models = [
+            Cmad(own.model_copy(update={"ssm_state": 16, "gfr": gfr}), vit_b14, "pet", 392)
+            for gfr in (False, True)
+        ]
+    baseline, full = (count(model, 392).macs / 1e9 for model in models)
+    assert full - baseline == pytest.approx(157.17 - 132.03, rel=0.02)

@@ -26,6 +26,7 @@ SHAPES = [
     (1, 2, 1, 129, 80, 64),
     (2, 1, 3, 16, 21, 5),
     (1, 1, 1, 1001, 32, 8),
+    (1, 1, 1, 33, 144, 31),
 ]
 
 
@@ -136,6 +137,24 @@ def test_auto_takes_the_compiled_scan_on_a_cpu() -> None:
     assert resolve_backend("auto", CPU) == "numba"
     assert resolve_backend("reference", CPU) == "reference"
     assert resolve_backend("auto", CPU, torch.float64) == "reference"
+
+
+def test_half_precision_is_scanned_in_float32() -> None:
+    assert resolve_backend("auto", CPU, torch.bfloat16) == "numba"
+    inputs, order = _inputs((1, 2, 2, 20, 32, 8))
+    halves = [tensor.bfloat16() for tensor in inputs]
+    for backend in ("numba", "reference"):
+        found = selective_scan(*halves, order, backend=backend)
+        expected = selective_scan(*(x.float() for x in halves), order, backend=backend)
+        assert found.dtype == torch.float32
+        assert torch.equal(found, expected)
+
+
+def test_nothing_is_computed_on_the_meta_device() -> None:
+    inputs, order = _inputs((1, 2, 2, 20, 32, 8))
+    found = selective_scan(*(x.to("meta") for x in inputs), order, backend="auto")
+    assert found.is_meta
+    assert found.shape == inputs[0].shape
 
 
 def test_a_backend_that_cannot_run_is_refused_by_name() -> None:

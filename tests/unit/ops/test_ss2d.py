@@ -6,8 +6,10 @@ import copy
 
 import pytest
 import torch
+from torch import Tensor
 
 from petct_uad.ops.selective_scan.ss2d import SS2D
+from petct_uad.params import ScanBackend
 
 
 def _block(**options: int) -> SS2D:
@@ -64,3 +66,28 @@ def test_width_need_not_fit_the_vector_length() -> None:
     tokens = torch.randn(1, 1, 3, 3, 5)
     expected = copy.deepcopy(block).double()(tokens.double())
     torch.testing.assert_close(block(tokens).double(), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("backend", ["numba", "reference"])
+def test_autocast_gives_the_same_up_to_the_precision_of_bfloat16(backend: ScanBackend) -> None:
+    block = _block()
+    block.backend = backend
+    tokens = torch.randn(2, 2, 5, 7, 32)
+    upstream = torch.randn_like(tokens)
+
+    def gradients(enabled: bool) -> list[Tensor]:
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            output = block(tokens)
+        assert output.dtype == (torch.bfloat16 if enabled else torch.float32)
+        return list(torch.autograd.grad(output.float(), list(block.parameters()), upstream))
+
+    for (name, _), f, e in zip(
+        block.named_parameters(), gradients(True), gradients(False), strict=True
+    ):
+        assert f.dtype == torch.float32, name
+        assert (f - e).norm() <= 0.03 * e.norm(), name
+
+
+def test_blocks_shape_is_known_on_the_meta_device() -> None:
+    tokens = torch.empty(2, 1, 3, 5, 32, device="meta")
+    assert _block().to("meta")(tokens).shape == tokens.shape

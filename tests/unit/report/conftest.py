@@ -117,7 +117,7 @@ def write_run(folder: Path, run: str, images: list[ImageRow], protocol: str) -> 
         )
         for seed in SEEDS
     ]
-    identity = RunIdentity(run, model, modality, False, "tiny", protocol, 1_234_567)
+    identity = RunIdentity(run, model, modality, False, "tiny", protocol, 1_234_567, "none")
     write_results(folder, measure(identity, seeds=seeds, test_rows=test, params=PARAMS))
 
 

@@ -143,10 +143,11 @@ class Qfae(GradientModel):
         return [1 - (x * y).sum(1) for x, y in zip(found, targets, strict=True)]
 
     def _pixel_map(self, maps: Sequence[Tensor]) -> Tensor:
-        """(B, S, S) from maps of any size."""
-        sigma = self.params.map_sigma_px
-        resized = torch.stack([smooth_maps(x, self.image_size_px, sigma) for x in maps])
-        return resized.mean(0) if self.params.aggregation == "mean" else resized.amax(0)
+        """(B, S, S) from maps of any size: resized, pooled, smoothed."""
+        side = self.image_size_px
+        resized = torch.stack([smooth_maps(x, side, 0.0) for x in maps])
+        pooled = resized.mean(0) if self.params.aggregation == "mean" else resized.amax(0)
+        return smooth_maps(pooled, side, self.params.map_sigma_px)
 
     def _image_score(self, maps: Sequence[Tensor]) -> Tensor:
         """(B,): Table 2 or Table 5."""

@@ -13,7 +13,7 @@ NoiseKind = Literal["simplex", "gaussian"]
 
 _OCTAVES = 6
 _PERSISTENCE = 0.6
-_WAVELENGTH_PX = 32.0  # of the first octave; the paper names none, this is AnoDDPM's
+_WAVELENGTH_PX = 32.0  # of the first octave; the paper names none
 _MIN_SIDE_PX = 10
 _FIELD_SIDE_PX = 1024
 
@@ -54,7 +54,7 @@ def add_noise(
 def simplex_field() -> Tensor:
     """(1024, 1024) opensimplex noise: octave o has wavelength 32 / 2^o px, amplitude 0.6^o."""
     # Compiles with numba, which takes seconds the first time.
-    from opensimplex import OpenSimplex  # type: ignore[import-untyped]
+    from opensimplex import OpenSimplex
 
     source = OpenSimplex(seed=0)
     pixels = np.arange(_FIELD_SIDE_PX) / _WAVELENGTH_PX

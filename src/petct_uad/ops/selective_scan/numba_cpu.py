@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from numba import njit, prange
@@ -34,6 +33,7 @@ from petct_uad.ops.selective_scan.simd import (
     lane_sums,
     load,
     mul,
+    prefetch,
     run_kernel,
     softplus,
     softplus_and_slope,
@@ -225,6 +225,24 @@ def _write_out(place, span, inputs, y, scratch):
 
 
 @njit(**COMPILE)
+def _fetch(place, chunk, n, inputs, by_token, by_step):
+    """Bring a share of another chunk's tokens nearer, while a pair of states is at work.
+
+    Memory would otherwise wait for arithmetic and arithmetic for memory, in turns.
+    """
+    length, states = inputs.u.shape[2], inputs.a.shape[2]
+    share = (2 * CHUNK + states - 1) // states
+    first = chunk * CHUNK + n // 2 * share
+    for t in range(max(first, 0), min(first + share, chunk * CHUNK + CHUNK, length)):
+        i = inputs.order[place.k, t]
+        for v in range(place.vectors):
+            for array in by_token:
+                prefetch(array, _token(place, i, v, inputs))
+            for array in by_step:
+                prefetch(array, _step(place, i, v, inputs))
+
+
+@njit(**COMPILE)
 def _keep_states(checkpoints, kept, states, scratch):
     for n in range(states):
         for i in range(0, TASK_CHANNELS, LANES):
@@ -253,6 +271,7 @@ def _forward_direction(task, k, inputs, y, checkpoints, scratch):
         _gather(place, span, inputs, scratch)
         _prepare_forward(place, span, inputs, scratch)
         for n in range(0, states, 2):
+            _fetch(place, chunk + 1, n, inputs, (inputs.u, y), (inputs.delta,))
             for v in range(place.vectors):
                 _forward_pair(_record(n), v, span.count, scratch)
         _write_out(place, span, inputs, y, scratch)
@@ -420,6 +439,11 @@ def _backward_direction(task, k, inputs, checkpoints, grad_y, grads, scratch):
         _gather(place, span, inputs, scratch)
         _prepare_backward(place, span, inputs, grad_y, scratch)
         for n in range(0, states, 2):
+            if chunk > 0:
+                _fetch(
+                    place, chunk - 1, n, inputs, (inputs.u, grad_y, grads.u),
+                    (inputs.delta, grads.delta),
+                )  # fmt: skip
             _backward_pair(n, place.vectors, span.count, scratch)
         _write_grad_bc(place, span, inputs, grads, scratch)
         _write_grad_tokens(place, span, inputs, grads, scratch)

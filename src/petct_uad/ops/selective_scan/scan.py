@@ -132,4 +132,4 @@ def _missing(backend: ResolvedBackend) -> str | None:
 
 @cache
 def _say_once(message: str) -> None:
-    console.print(message, markup=False)
+    console.print(message, markup=False, soft_wrap=True)

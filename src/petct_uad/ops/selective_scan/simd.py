@@ -21,8 +21,11 @@ import numpy as np
 import torch
 from llvmlite import ir
 from numba import get_num_threads, njit, set_num_threads, types
+from numba.core import event
 from numba.extending import intrinsic, models, register_model
 from numba.misc.appdirs import user_cache_dir
+
+from petct_uad.console import console
 
 LANES = 16
 _VECTOR = ir.VectorType(ir.FloatType(), LANES)
@@ -125,6 +128,21 @@ def store(typing: Any, array: Any, offset: Any, value: Any) -> Any:
 
 
 @intrinsic
+def prefetch(typing: Any, array: Any, offset: Any) -> Any:
+    """Ask for the cache line at ``offset`` elements into an array, which will be used soon."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        byte, word = ir.IntType(8).as_pointer(), ir.IntType(32)
+        where = builder.bitcast(_address(context, builder, signature.args[0], *args), byte)
+        form = ir.FunctionType(ir.VoidType(), [byte, word, word, word])
+        call = builder.module.declare_intrinsic("llvm.prefetch.p0", (), form)
+        builder.call(call, [where, word(0), word(3), word(1)])  # to read, into L1, data
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp), generate
+
+
+@intrinsic
 def lane_sum(typing: Any, value: Any) -> Any:
     """The sum of the lanes, always in the same order: halves folded onto each other."""
 
@@ -224,7 +242,7 @@ def exp_minus_abs(x: Any) -> Any:
 
 @njit(**COMPILE)
 def _log1p(s: Any) -> Any:
-    """log(1 + z) = 2 artanh(s) for s = z / (2 + z) <= 1/3; the series cut after s**15, below 1e-8."""
+    """log(1 + z) = 2 artanh(s), s = z / (2 + z) <= 1/3; the rest after s**15 is below 1e-8."""
     q = mul(s, s)
     p = fma(constant(1 / 15), q, constant(1 / 13))
     p = fma(p, q, constant(1 / 11))
@@ -269,6 +287,26 @@ def _select(builder: Any, x: Any, negative: Any, other: Any) -> Any:
 _where_negative = _lanewise(_select, 3)
 
 
+_kernels: list[Any] = []
+
+
+class _Announcer(event.Listener):
+    """Says once per process that a kernel is being compiled, and not loaded from the cache."""
+
+    silent = False
+
+    def on_start(self, started: Any) -> None:
+        if not self.silent and any(started.data["dispatcher"] is entry for entry in _kernels):
+            _Announcer.silent = True
+            console.print("selective scan: compiling for this CPU, once; takes about 30 s")
+
+    def on_end(self, ended: Any) -> None:
+        """Nothing to say."""
+
+
+event.register("numba:compile", _Announcer())
+
+
 def kernel(function: Callable[..., None]) -> Any:
     """Compile the parallel entry of a computation on first use, and keep it on disk.
 
@@ -281,11 +319,13 @@ def kernel(function: Callable[..., None]) -> Any:
     folder = Path(given or user_cache_dir("petct-uad")) / sha256(sources).hexdigest()[:16]
     numba.config.CACHE_DIR = str(folder)
     try:
-        return njit(parallel=True, cache=True, **COMPILE)(function)
+        compiled = njit(parallel=True, cache=True, **COMPILE)(function)
     except (RuntimeError, OSError):
-        return njit(parallel=True, **COMPILE)(function)
+        compiled = njit(parallel=True, **COMPILE)(function)
     finally:
         numba.config.CACHE_DIR = given
+    _kernels.append(compiled)
+    return compiled
 
 
 def run_kernel(entry: Callable[..., None], tasks: int, *arguments: Any) -> None:
