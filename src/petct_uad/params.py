@@ -24,6 +24,8 @@ Modality = Literal["pet", "ct", "petct"]
 Protocol = Literal["patient", "cmad"]
 ModelName = Literal["cmad", "hdhkd", "scrd4ad", "hetero_ae", "qfae", "patchcore"]
 ScanBackend = Literal["auto", "reference", "numba", "cuda"]
+# What must be there before a row: the checked data, or HDHKD's teacher.
+After = Literal["metrics/validation.json", "models/distil"]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
 Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
@@ -387,7 +389,7 @@ class RunParams(Section):
         "models.hetero_ae",
         "models.qfae",
     ]
-    after: Literal["metrics/validation.json", "models/distil"]
+    after: After
 
     @property
     def trained(self) -> tuple[str, ...]:
@@ -424,6 +426,7 @@ class FusedParams(Section):
     model: ModelName
     pet: str
     ct: str
+    after: After
 
     @property
     def trained(self) -> tuple[str, ...]:
@@ -486,9 +489,11 @@ class Params(Section):
             expected = tuple(f"{row.model}-{modality}" for modality in ("petct", "pet", "ct"))
             if (name, row.pet, row.ct) != expected:
                 raise ValueError(f"fused.{name} of {row.pet} and {row.ct}: expected {expected}")
-            for part in (row.pet, row.ct):
+            for part in row.trained:
                 if part not in self.benchmark:
                     raise ValueError(f"fused.{name}: there is no row benchmark.{part}")
+                if row.after != self.benchmark[part].after:
+                    raise ValueError(f"fused.{name}.after must be that of benchmark.{part}")
         return self
 
     @property
