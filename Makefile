@@ -10,8 +10,8 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 help:
 	@echo "make setup   create $(VENV) from requirements.lock     (about 4 minutes, 7 GB, once)"
-	@echo "make repro   rebuild the whole pipeline with dvc repro (under 20 minutes on two cores)"
-	@echo "make test    run the tests                             (about 10 minutes on two cores)"
+	@echo "make repro   rebuild the whole pipeline with dvc repro (about 25 minutes on two cores)"
+	@echo "make test    run the tests                             (about 25 minutes on two cores)"
 	@echo "make lint    ruff and mypy                             (under a minute)"
 	@echo "make bench   speed of the kernels beside their peers   (a few minutes)"
 	@echo "make lock    pin what is installed in $(VENV) again"
@@ -28,11 +28,11 @@ $(READY): requirements.lock pyproject.toml
 	@echo "==> ready: source $(BIN)/activate"
 
 repro: $(READY)
-	@echo "==> dvc repro (under 20 minutes on two cores the first time, seconds afterwards)"
+	@echo "==> dvc repro (about 25 minutes on two cores the first time, seconds afterwards)"
 	$(BIN)/dvc repro
 
 test: $(READY)
-	@echo "==> tests (about 10 minutes on two cores)"
+	@echo "==> tests (about 25 minutes on two cores)"
 	$(BIN)/python -m pytest
 
 lint: $(READY)
