@@ -1,90 +1,40 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
 from petct_uad.errors import ParamsError, TeacherError
-from petct_uad.files import read_table, sha256_bytes, write_table
+from petct_uad.files import read_table, sha256_bytes
 from petct_uad.models.hdhkd.distil import Distillation, Distilled, PatchFeatures, distil_pdn
 from petct_uad.models.hdhkd.pdn import PdnTeacher
-from petct_uad.params import DistilParams, ScheduleParams, TeacherParams, TrainParams
+from petct_uad.params import DistilParams, TeacherParams
 from petct_uad.slices.batch import Batch
-from petct_uad.slices.store import Shard, SliceStore, shard_path, write_shard
-from petct_uad.slices.tables import ImageRow
+from petct_uad.slices.store import SliceStore, shard_path
 from petct_uad.teachers.cnn import CnnTeacher
 from petct_uad.training.tables import TrainingRow
+from tests.func.training.tiny import SIDE, TEACHER, write_store
+from tests.samples import schedule, train_section
 
-SIDE = 64
-TEACHER = TeacherParams(name="efficientnet_lite0", weights="bundled")
 PARAMS = DistilParams(
     width=0.0625,
     channels=16,
     strides=(8, 16),
     enlarge=1,
-    schedule=ScheduleParams(
+    schedule=schedule(
         iterations=6,
         batch_size=3,
-        optimiser="adam",
-        beta1=0.9,
-        beta2=0.999,
-        weight_decay=0.0,
-        adam_eps=1e-8,
         learning_rate=3e-3,
         decay="step",
         final_learning_rate=3e-4,
-        warmup_iterations=0,
-        gradient_clip=0.0,
     ),
 )
-TRAIN = TrainParams(
-    seeds=(0,),
-    device="cpu",
-    precision="float32",
-    launcher="python",
-    validate_every=3,
-    patience=0,
-    checkpoint_every=0,
-)
+TRAIN = train_section(precision="float32", validate_every=3)
 
 
 @pytest.fixture
 def processed(tmp_path: Path) -> Path:
-    folder = tmp_path / "processed"
-    rows: list[ImageRow] = []
-    for number, (split, count) in enumerate([("train", 6), ("val", 3), ("test", 2)]):
-        study = f"p{number}_00000000"
-        coarse = np.random.default_rng(number).random((2, count, SIDE // 8, SIDE // 8))
-        pixels = coarse.repeat(8, 2).repeat(8, 3).astype(np.float16)
-        empty = np.zeros((count, SIDE, SIDE), np.uint8)
-        shard = Shard(ct=pixels[0], pet=pixels[1] ** 2, lesion=empty, body=empty + 1)
-        write_shard(shard_path(folder, study), shard)
-        rows += [_row(study, split, i, shard.sha256_of(i)) for i in range(count)]
-    write_table(folder / "index.csv", ImageRow, rows)
-    return folder
-
-
-def _row(study: str, split: str, index: int, sha256: str) -> ImageRow:
-    return ImageRow(
-        slice_id=f"{study}_{index:04d}",
-        study_id=study,
-        patient=study[:2],
-        scanner="GE",
-        split=split,
-        label=0,
-        position=0.5,
-        shard_row=index,
-        lesion_area_mm2=0.0,
-        lesion_kept_fraction=1.0,
-        suv_max=1.0,
-        suv_mean=0.5,
-        body_area_mm2=1.0,
-        ct_mean_hu=0.0,
-        ct_std=0.3,
-        pet_std=0.3,
-        sha256=sha256,
-    )
+    return write_store(tmp_path / "processed", cell_px=8)
 
 
 @pytest.fixture(scope="module")

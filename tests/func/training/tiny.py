@@ -16,40 +16,26 @@ from petct_uad.params import (
     ModelName,
     PatchcoreParams,
     RunParams,
-    ScheduleParams,
     TeacherParams,
-    TrainParams,
 )
 from petct_uad.slices.store import Shard, shard_path, write_shard
 from petct_uad.slices.tables import ImageRow
 from petct_uad.training.ranks import join_ranks
 from petct_uad.training.train import TrainedRun, train_run
+from tests import samples
 
 SIDE = 64
 TEACHER = TeacherParams(name="efficientnet_lite0", weights="bundled")
-SCHEDULE = ScheduleParams(
+SCHEDULE = samples.schedule(
     iterations=6,
     batch_size=4,
-    optimiser="adam",
-    beta1=0.9,
-    beta2=0.999,
-    learning_rate=1e-3,
     decay="cosine",
     final_learning_rate=1e-4,
     warmup_iterations=2,
     weight_decay=1e-4,
-    adam_eps=1e-8,
     gradient_clip=0.1,
 )
-TRAIN = TrainParams(
-    seeds=(0,),
-    device="cpu",
-    precision="auto",
-    launcher="python",
-    validate_every=2,
-    patience=0,
-    checkpoint_every=0,
-)
+TRAIN = samples.train_section()
 CMAD = CmadParams(
     cmpt=2,
     cmh=True,
@@ -78,16 +64,30 @@ CMAD_RUN = {"model": "cmad", "modality": "petct", "params": "model"}
 PATCHCORE_RUN = {"model": "patchcore", "modality": "pet", "params": "models.patchcore"}
 
 
-def write_store(folder: Path) -> Path:
-    """Six training, three validation and two test slices of noise, one study each."""
+def write_store(folder: Path, cell_px: int = 1) -> Path:
+    """Six training, three validation and two test slices, one study each.
+
+    They are noise, in squares of ``cell_px``.
+    """
     rows: list[ImageRow] = []
     for number, (split, count) in enumerate([("train", 6), ("val", 3), ("test", 2)]):
         study = f"p{number}_00000000"
-        pixels = np.random.default_rng(number).random((2, count, SIDE, SIDE)).astype(np.float16)
+        cells = np.random.default_rng(number).random((2, count, *[SIDE // cell_px] * 2))
+        pixels = cells.repeat(cell_px, 2).repeat(cell_px, 3).astype(np.float16)
         empty = np.zeros((count, SIDE, SIDE), np.uint8)
         shard = Shard(ct=pixels[0], pet=pixels[1], lesion=empty, body=empty + 1)
         write_shard(shard_path(folder, study), shard)
-        rows += [_row(study, split, i, shard.sha256_of(i)) for i in range(count)]
+        rows += [
+            samples.image_row(
+                slice_id=f"{study}_{index:04d}",
+                study_id=study,
+                patient=study[:2],
+                split=split,
+                shard_row=index,
+                sha256=shard.sha256_of(index),
+            )
+            for index in range(count)
+        ]
     write_table(folder / "index.csv", ImageRow, rows)
     return folder
 
@@ -118,28 +118,6 @@ def train(
             checkpoint_folder=out / "checkpoints",
             ranks=ranks,
         )
-
-
-def _row(study: str, split: str, index: int, sha256: str) -> ImageRow:
-    return ImageRow(
-        slice_id=f"{study}_{index:04d}",
-        study_id=study,
-        patient=study[:2],
-        scanner="GE",
-        split=split,
-        label=0,
-        position=0.5,
-        shard_row=index,
-        lesion_area_mm2=0.0,
-        lesion_kept_fraction=1.0,
-        suv_max=1.0,
-        suv_mean=0.5,
-        body_area_mm2=1.0,
-        ct_mean_hu=0.0,
-        ct_std=0.3,
-        pet_std=0.3,
-        sha256=sha256,
-    )
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
 import pytest
 import torch
 
-from petct_uad.params import CmadParams, ScheduleParams, TeacherParams
+from petct_uad.params import CmadParams, TeacherParams
 from petct_uad.slices.batch import Batch
 from petct_uad.teachers.cnn import CnnTeacher
+from tests.samples import schedule
 
 SIDE = 64
 
@@ -62,17 +63,12 @@ def cmad_params() -> CmadParams:
         score_top_fraction=0.01,
         map_sigma_px=4.0,
         scan="auto",
-        schedule=ScheduleParams(
+        schedule=schedule(
             iterations=40,
-            batch_size=8,
             optimiser="stable_adamw",
-            beta1=0.9,
-            beta2=0.999,
             weight_decay=1e-4,
-            adam_eps=1e-8,
             learning_rate=3e-3,
             decay="cosine",
-            final_learning_rate=1e-3,
             warmup_iterations=2,
             gradient_clip=0.1,
         ),

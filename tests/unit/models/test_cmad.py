@@ -8,6 +8,7 @@ from petct_uad.params import CmadParams, Modality, TeacherParams
 from petct_uad.slices.batch import Batch
 from petct_uad.teachers.cnn import CnnTeacher
 from petct_uad.teachers.tokens import CnnTokens, VitTokens
+from tests.unit.models.batches import learnt, only
 
 SIDE = 64
 
@@ -35,10 +36,6 @@ def trained(model: Cmad, normals: Batch, steps: int) -> list[float]:
         optimiser.step()
         losses.append(float(loss.detach()))
     return losses
-
-
-def learnt(model: Cmad) -> int:
-    return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
 @pytest.fixture(scope="module")
@@ -118,10 +115,7 @@ def test_single_modality_never_reads_the_other(
     cmad_params: CmadParams, teacher: CnnTeacher, unseen: Batch, modality: Modality
 ) -> None:
     model = build(cmad_params, teacher, modality)
-    nothing = torch.zeros_like(unseen.pet)
-    seen = {"pet": unseen.pet, "ct": unseen.ct}[modality]
-    other = Batch(**{"pet": nothing, "ct": nothing, modality: seen}, slice_ids=unseen.slice_ids)
-    assert torch.equal(*model.prepare(unseen), *model.prepare(other))
+    assert torch.equal(*model.prepare(unseen), *model.prepare(only(unseen, modality)))
     assert not any("hybrid.attention" in name for name in model.student_state())
 
 

@@ -12,25 +12,13 @@ from petct_uad.models.hdhkd.decoder import MambaUpNet
 from petct_uad.models.hdhkd.hdhkd import Hdhkd, Student
 from petct_uad.models.hdhkd.pdn import PDN_CONFIG, PDN_WEIGHTS, Pdn, PdnConfig, PdnTeacher
 from petct_uad.models.maps import mean_and_spread
-from petct_uad.params import DistilParams, HdhkdParams, Modality, ScheduleParams, TeacherParams
+from petct_uad.params import DistilParams, HdhkdParams, Modality, TeacherParams
 from petct_uad.slices.batch import Batch
+from tests.samples import schedule
+from tests.unit.models.batches import descend, first, learnt, noise, only
 
 SIDE = 64
 CHANNELS = 16
-SCHEDULE = ScheduleParams(
-    iterations=20,
-    batch_size=8,
-    optimiser="adam",
-    beta1=0.9,
-    beta2=0.999,
-    weight_decay=0.0,
-    adam_eps=1e-8,
-    learning_rate=1e-3,
-    decay="constant",
-    final_learning_rate=1e-3,
-    warmup_iterations=0,
-    gradient_clip=0.0,
-)
 PARAMS: dict[str, Any] = {
     "encoder": "efficientnet_lite0",
     "encoder_weights": "bundled",
@@ -46,7 +34,7 @@ PARAMS: dict[str, Any] = {
     "dropout": 0.0,
     "map_sigma_px": 0.0,
     "scan": "auto",
-    "schedule": SCHEDULE,
+    "schedule": schedule(iterations=20),
 }
 PAPER: dict[str, Any] = {
     "encoder": "wide_resnet50_2",
@@ -77,34 +65,6 @@ def pdn(normals: Batch) -> PdnTeacher:
 def build(teacher: PdnTeacher, modality: Modality = "pet", seed: int = 0, **keys: Any) -> Hdhkd:
     torch.manual_seed(seed)
     return Hdhkd(params(**keys), teacher, modality, SIDE)
-
-
-def trained(model: Hdhkd, batch: Batch, steps: int, rate: float = 3e-3) -> list[float]:
-    optimiser = torch.optim.Adam(model.student.parameters(), lr=rate)
-    prepared = model.prepare(batch)
-    losses = []
-    model.train()
-    for _ in range(steps):
-        optimiser.zero_grad()
-        loss = model.loss(*prepared)
-        loss.backward()
-        optimiser.step()
-        losses.append(loss.item())
-    model.eval()
-    return losses
-
-
-def learnt(model: torch.nn.Module) -> int:
-    return sum(p.numel() for p in model.parameters() if p.requires_grad)
-
-
-def sliced(batch: Batch, count: int) -> Batch:
-    return Batch(batch.pet[:count], batch.ct[:count], batch.slice_ids[:count])
-
-
-def noise(count: int, side: int) -> Batch:
-    images = torch.rand(2, count, 1, side, side, generator=torch.Generator().manual_seed(3))
-    return Batch(images[0], images[1], tuple(map(str, range(count))))
 
 
 def names(model: Hdhkd) -> set[str]:
@@ -156,12 +116,12 @@ def test_encoder_of_table_6_is_cut_after_stride_16(
 
 
 def test_encoder_starts_from_its_weights_or_from_the_seed(pdn: PdnTeacher) -> None:
-    def first(seed: int, weights: str) -> Tensor:
+    def start(seed: int, weights: str) -> Tensor:
         encoder = build(pdn, seed=seed, encoder_weights=weights).student.encoder
         return next(iter(encoder.parameters())).detach()
 
-    assert torch.equal(first(0, "bundled"), first(1, "bundled"))
-    assert not torch.equal(first(0, "random"), first(1, "random"))
+    assert torch.equal(start(0, "bundled"), start(1, "bundled"))
+    assert not torch.equal(start(0, "random"), start(1, "random"))
 
 
 def test_bundled_weights_of_another_encoder_are_refused(pdn: PdnTeacher) -> None:
@@ -170,14 +130,14 @@ def test_bundled_weights_of_another_encoder_are_refused(pdn: PdnTeacher) -> None
 
 
 def test_loss_falls_by_90_percent_on_one_slice(pdn: PdnTeacher, normals: Batch) -> None:
-    losses = trained(build(pdn), sliced(normals, 1), 40)
+    losses = descend(build(pdn), first(normals, 1), 40)
     assert min(losses) < 0.1 * losses[0]
 
 
 @pytest.fixture(scope="module")
 def learned(pdn: PdnTeacher, normals: Batch) -> Hdhkd:
     model = build(pdn)
-    trained(model, sliced(normals, 4), 30)
+    descend(model, first(normals, 4), 30)
     return model
 
 
@@ -197,7 +157,7 @@ def test_abnormal_slices_score_higher_than_unseen_normal_ones(
 @pytest.mark.parametrize("side", [96, 112, 160])
 def test_maps_are_finite_at_odd_sizes(pdn: PdnTeacher, side: int) -> None:
     model = Hdhkd(params(), pdn, "ct", side).eval()
-    maps, scores = model.detect(noise(1, side))
+    maps, scores = model.detect(noise(1, side, seed=3))
     assert maps.shape == (1, side, side)
     assert scores.shape == (1,)
     assert torch.isfinite(maps).all()
@@ -229,17 +189,14 @@ def test_it_never_reads_the_other_modality(
     pdn: PdnTeacher, unseen: Batch, modality: Modality
 ) -> None:
     model = build(pdn, modality).eval()
-    nothing = torch.zeros_like(unseen.pet)
-    seen = {"pet": unseen.pet, "ct": unseen.ct}[modality]
-    other = Batch(**{"pet": nothing, "ct": nothing, modality: seen}, slice_ids=unseen.slice_ids)
-    assert torch.equal(model.anomaly_map(unseen), model.anomaly_map(other))
+    assert torch.equal(model.anomaly_map(unseen), model.anomaly_map(only(unseen, modality)))
 
 
 def test_state_round_trip_gives_the_same_maps(
     pdn: PdnTeacher, normals: Batch, unseen: Batch
 ) -> None:
     model, other = build(pdn), build(pdn, seed=1)
-    trained(model, normals, 2)
+    descend(model, normals, 2)
     assert not torch.equal(model.anomaly_map(unseen), other.eval().anomaly_map(unseen))
     other.load_student_state(model.student_state())
     assert torch.equal(model.anomaly_map(unseen), other.anomaly_map(unseen))
@@ -251,7 +208,7 @@ def test_training_changes_the_encoder_but_never_the_pdn(pdn: PdnTeacher, normals
     before, sha256 = model.student_state(), pdn.sha256
     encoder = next(name for name in before if name.startswith("student.encoder"))
     kept = before[encoder].clone()
-    trained(model, normals, 1)
+    descend(model, normals, 1)
     assert not torch.equal(kept, model.student_state()[encoder])
     assert pdn.sha256 == sha256
     assert not pdn.training
@@ -321,7 +278,7 @@ def test_ss2d_can_only_be_taken_out_of_mamba() -> None:
 def write_pdn(folder: Path, network: Pdn) -> None:
     folder.mkdir(parents=True)
     distil = DistilParams(
-        width=0.0625, channels=CHANNELS, strides=(8, 16), enlarge=1, schedule=SCHEDULE
+        width=0.0625, channels=CHANNELS, strides=(8, 16), enlarge=1, schedule=schedule()
     )
     config = PdnConfig(
         distil=distil, teacher=TEACHER, teacher_sha256="0" * 64, image_size_px=SIDE, parameters=1

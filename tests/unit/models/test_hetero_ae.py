@@ -5,9 +5,11 @@ from pydantic import ValidationError
 from petct_uad.errors import ParamsError
 from petct_uad.models.hetero_ae.blocks import Mstb, StageSize
 from petct_uad.models.hetero_ae.hetero_ae import HeteroAe
-from petct_uad.params import HeteroAeParams, Modality, ScheduleParams, TeacherParams
+from petct_uad.params import HeteroAeParams, Modality, TeacherParams
 from petct_uad.slices.batch import Batch
 from petct_uad.teachers.cnn import CnnTeacher
+from tests.samples import schedule
+from tests.unit.models.batches import descend, first, noise, only
 
 SIDE = 64
 DECODERS = ["hybrid", "cnn", "transformer", "resnet", "efficientnet", "swin", "pvt", "cmt"]
@@ -18,20 +20,7 @@ PARAMS = HeteroAeParams(
     feature_comparison=True,
     alpha=0.7,
     map_sigma_px=0.0,
-    schedule=ScheduleParams(
-        iterations=10,
-        batch_size=8,
-        optimiser="adam",
-        beta1=0.9,
-        beta2=0.999,
-        weight_decay=0.0,
-        adam_eps=1e-8,
-        learning_rate=1e-3,
-        decay="constant",
-        final_learning_rate=1e-3,
-        warmup_iterations=0,
-        gradient_clip=0.0,
-    ),
+    schedule=schedule(),
 )
 
 
@@ -44,29 +33,6 @@ def build(
 ) -> HeteroAe:
     torch.manual_seed(seed)
     return HeteroAe(PARAMS.model_copy(update=keys), teacher, modality, side)
-
-
-def trained(model: HeteroAe, normals: Batch, steps: int, rate: float) -> list[float]:
-    optimiser = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=rate)
-    prepared = model.train().prepare(normals)
-    losses = []
-    for _ in range(steps):
-        optimiser.zero_grad()
-        loss = model.loss(*prepared)
-        loss.backward()
-        optimiser.step()
-        losses.append(float(loss.detach()))
-    model.eval()
-    return losses
-
-
-def noise(count: int, side: int) -> Batch:
-    images = torch.rand(2, count, 1, side, side, generator=torch.Generator().manual_seed(0))
-    return Batch(images[0], images[1], tuple(f"s{i}" for i in range(count)))
-
-
-def first(batch: Batch) -> Batch:
-    return Batch(batch.pet[:1], batch.ct[:1], batch.slice_ids[:1])
 
 
 def millions(model: torch.nn.Module) -> float:
@@ -93,7 +59,7 @@ def test_all_but_the_frozen_encoder_learns(teacher: CnnTeacher) -> None:
 
 
 def test_loss_falls_by_90_percent_on_one_slice(teacher: CnnTeacher, normals: Batch) -> None:
-    losses = trained(build(teacher), first(normals), steps=40, rate=1e-2)
+    losses = descend(build(teacher), first(normals), steps=40, rate=1e-2)
     assert losses[-1] < 0.1 * losses[0]
 
 
@@ -101,7 +67,7 @@ def test_hottest_pixel_lies_in_a_planted_square(
     teacher: CnnTeacher, normals: Batch, unseen: Batch, abnormal: Batch
 ) -> None:
     model = build(teacher)
-    trained(model, normals, steps=20, rate=5e-3)
+    descend(model, normals, steps=20, rate=5e-3)
     maps = model.anomaly_map(abnormal)
     hottest = maps.flatten(1).argmax(1)
     row, column = hottest // SIDE, hottest % SIDE
@@ -124,7 +90,7 @@ def test_any_side_gives_finite_maps_of_that_side(
 @pytest.mark.parametrize("decoder", DECODERS)
 def test_every_decoder_learns_and_handles_an_odd_grid(teacher: CnnTeacher, decoder: str) -> None:
     model = build(teacher, side=96, decoder=decoder)
-    losses = trained(model, noise(1, 96), steps=4, rate=3e-3)
+    losses = descend(model, noise(1, 96), steps=4, rate=3e-3)
     assert losses[-1] < losses[0]
     assert model.anomaly_map(noise(1, 96)).isfinite().all()
 
@@ -137,7 +103,7 @@ def test_every_encoder_from_scratch_learns_with_its_decoder(
     keys = {"encoder": encoder, "decoder": encoder, "feature_comparison": feature_comparison}
     model = build(teacher, side=96, train_encoder=True, **keys)
     state = {name: x.clone() for name, x in model.encoder.state_dict().items()}
-    losses = trained(model, noise(1, 96), steps=4, rate=3e-3)
+    losses = descend(model, noise(1, 96), steps=4, rate=3e-3)
     assert losses[-1] < losses[0]
     learnt = model.encoder.state_dict()
     assert any(not torch.equal(x, learnt[name]) for name, x in state.items())
@@ -150,7 +116,7 @@ def test_a_teacher_that_trains_changes_a_copy_and_is_kept_with_the_model(
     model = build(teacher, train_encoder=True)
     (images,) = model.prepare(normals)
     assert torch.equal(images, normals.pet)
-    trained(model, first(normals), steps=2, rate=1e-3)
+    descend(model, first(normals), steps=2, rate=1e-3)
     assert teacher.sha256 == before == model.encoder.sha256
     other = build(teacher, train_encoder=True, seed=1).eval()
     assert not torch.equal(other.anomaly_map(unseen), model.anomaly_map(unseen))
@@ -204,17 +170,14 @@ def test_only_the_own_modality_is_read(
     teacher: CnnTeacher, unseen: Batch, modality: Modality
 ) -> None:
     model = build(teacher, modality).eval()
-    nothing = torch.zeros_like(unseen.pet)
-    seen = {"pet": unseen.pet, "ct": unseen.ct}[modality]
-    other = Batch(**{"pet": nothing, "ct": nothing, modality: seen}, slice_ids=unseen.slice_ids)
-    assert torch.equal(model.anomaly_map(unseen), model.anomaly_map(other))
+    assert torch.equal(model.anomaly_map(unseen), model.anomaly_map(only(unseen, modality)))
 
 
 def test_state_round_trip_gives_the_same_maps(
     teacher: CnnTeacher, normals: Batch, unseen: Batch
 ) -> None:
     model, other = build(teacher), build(teacher, seed=1).eval()
-    trained(model, normals, steps=2, rate=1e-3)
+    descend(model, normals, steps=2, rate=1e-3)
     other.load_student_state(model.student_state())
     assert torch.equal(model.anomaly_map(unseen), other.anomaly_map(unseen))
 

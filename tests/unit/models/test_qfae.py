@@ -10,9 +10,11 @@ from petct_uad.models.qfae.encoder import CnnEncoder
 from petct_uad.models.qfae.perceptual import PerceptualCnn
 from petct_uad.models.qfae.qfae import Frozen, Qfae, consensus
 from petct_uad.models.qfae.resize import resize
-from petct_uad.params import Modality, QfaeParams, ScheduleParams, TeacherParams
+from petct_uad.params import Modality, QfaeParams, TeacherParams
 from petct_uad.teachers.cnn import CnnTeacher
 from petct_uad.teachers.tokens import CnnTokens
+from tests.samples import schedule
+from tests.unit.models.batches import descend, first, only
 
 SIDE = 64
 
@@ -34,20 +36,7 @@ SMALL = QfaeParams(
     score="mean_of_max",
     map_sigma_px=4.0,
     augment=False,
-    schedule=ScheduleParams(
-        iterations=10,
-        batch_size=4,
-        optimiser="adam",
-        beta1=0.9,
-        beta2=0.999,
-        weight_decay=0.0,
-        adam_eps=1e-8,
-        learning_rate=1e-3,
-        decay="one_cycle",
-        final_learning_rate=1e-7,
-        warmup_iterations=0,
-        gradient_clip=0.0,
-    ),
+    schedule=schedule(batch_size=4, decay="one_cycle", final_learning_rate=1e-7),
 )
 PAPER = {
     "width": 768,
@@ -79,24 +68,6 @@ def build(
     return Qfae(params, frozen, modality, side).eval()
 
 
-def train(model: Qfae, batch: Batch, steps: int, rate: float = 3e-3) -> list[float]:
-    optimiser = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=rate)
-    prepared, losses = model.prepare(batch), []
-    model.train()
-    for _ in range(steps):
-        optimiser.zero_grad()
-        loss = model.loss(*prepared)
-        loss.backward()
-        optimiser.step()
-        losses.append(float(loss.detach()))
-    model.eval()
-    return losses
-
-
-def first(batch: Batch) -> Batch:
-    return Batch(batch.pet[:1], batch.ct[:1], batch.slice_ids[:1])
-
-
 def of_size(side: int) -> Batch:
     images = torch.rand(1, 1, side, side, generator=torch.Generator().manual_seed(side))
     return Batch(images, images, ("one",))
@@ -105,7 +76,7 @@ def of_size(side: int) -> Batch:
 @pytest.fixture(scope="module")
 def trained(teacher: CnnTeacher, normals: Batch) -> Qfae:
     model = build(teacher)
-    train(model, normals, steps=60)
+    descend(model, normals, steps=60)
     return model
 
 
@@ -118,7 +89,7 @@ def paper() -> Qfae:
 
 
 def test_loss_falls_by_90_percent_on_one_slice(teacher: CnnTeacher, normals: Batch) -> None:
-    losses = train(build(teacher), first(normals), steps=120, rate=5e-3)
+    losses = descend(build(teacher), first(normals), steps=120, rate=5e-3)
     assert losses[-1] < 0.1 * losses[0]
 
 
@@ -327,10 +298,7 @@ def test_one_modality_never_reads_the_other(
     teacher: CnnTeacher, unseen: Batch, modality: Modality
 ) -> None:
     model = build(teacher, modality)
-    nothing = torch.zeros_like(unseen.pet)
-    seen = {"pet": unseen.pet, "ct": unseen.ct}[modality]
-    other = Batch(**{"pet": nothing, "ct": nothing, modality: seen}, slice_ids=unseen.slice_ids)
-    for one, two in zip(model.prepare(unseen), model.prepare(other), strict=True):
+    for one, two in zip(model.prepare(unseen), model.prepare(only(unseen, modality)), strict=True):
         assert torch.equal(one, two)
 
 

@@ -8,9 +8,11 @@ from torch import Tensor
 from petct_uad.errors import ParamsError, TrainingError
 from petct_uad.models.scrd4ad.noise import add_noise, simplex_field
 from petct_uad.models.scrd4ad.scrd4ad import Scrd4ad, distance_map, distillation_loss
-from petct_uad.params import Modality, ScheduleParams, Scrd4adParams, TeacherParams
+from petct_uad.params import Modality, Scrd4adParams, TeacherParams
 from petct_uad.slices.batch import Batch
 from petct_uad.teachers.cnn import CnnTeacher
+from tests.samples import schedule
+from tests.unit.models.batches import descend, first, learnt, only
 
 SIDE = 64
 PARAMS = Scrd4adParams(
@@ -23,21 +25,9 @@ PARAMS = Scrd4adParams(
     score="mean",
     score_top_fraction=0.01,
     map_sigma_px=4.0,
-    schedule=ScheduleParams(
-        iterations=4,
-        batch_size=8,
-        optimiser="adam",
-        beta1=0.5,
-        beta2=0.999,
-        weight_decay=0.0,
-        adam_eps=1e-8,
-        learning_rate=1e-3,
-        decay="constant",
-        final_learning_rate=1e-3,
-        warmup_iterations=0,
-        gradient_clip=0.0,
-    ),
+    schedule=schedule(iterations=4, beta1=0.5),
 )
+BETAS = (0.5, 0.999)  # the paper's
 RD4AD = {"contrastive": False, "scale_aware": False}
 
 
@@ -50,29 +40,6 @@ def build(
 ) -> Scrd4ad:
     torch.manual_seed(seed)
     return Scrd4ad(PARAMS.model_copy(update=keys), teacher, modality, side)
-
-
-def train(model: Scrd4ad, batch: Batch, steps: int, lr: float = 3e-3) -> list[float]:
-    learnt = [p for p in model.parameters() if p.requires_grad]
-    optimiser = torch.optim.Adam(learnt, lr=lr, betas=(0.5, 0.999))
-    prepared = model.train().prepare(batch)
-    losses = []
-    for _ in range(steps):
-        optimiser.zero_grad()
-        loss = model.loss(*prepared)
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
-        losses.append(float(loss.detach()))
-    model.eval()
-    return losses
-
-
-def first(batch: Batch, count: int) -> Batch:
-    return Batch(batch.pet[:count], batch.ct[:count], batch.slice_ids[:count])
-
-
-def learnt(model: torch.nn.Module) -> int:
-    return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
 def on_meta(name: str, **keys: object) -> Scrd4ad:
@@ -187,7 +154,9 @@ def test_alpha_of_each_scale_is_logged(teacher: CnnTeacher, unseen: Batch, varia
 def test_loss_falls_by_90_percent_on_one_slice(
     teacher: CnnTeacher, normals: Batch, keys: dict[str, object]
 ) -> None:
-    losses = train(build(teacher, width=16, **keys), first(normals, 1), steps=100, lr=1e-2)
+    losses = descend(
+        build(teacher, width=16, **keys), first(normals, 1), steps=100, rate=1e-2, betas=BETAS
+    )
     assert sum(losses[-5:]) / 5 < 0.1 * losses[0]
 
 
@@ -208,7 +177,7 @@ def test_hottest_pixel_lies_in_the_planted_square(
     teacher: CnnTeacher, normals: Batch, unseen: Batch, abnormal: Batch, keys: dict[str, object]
 ) -> None:
     model = build(teacher, width=16, **keys)
-    train(model, first(normals, 8), steps=40, lr=5e-3)
+    descend(model, first(normals, 8), steps=40, rate=5e-3, betas=BETAS)
     heat, scores = model.detect(abnormal)
     peaks = heat.flatten(1).argmax(1)
     assert all(28 <= p // SIDE < 40 and 36 <= p % SIDE < 48 for p in peaks.tolist())
@@ -219,7 +188,7 @@ def test_state_round_trip_gives_the_same_maps(
     teacher: CnnTeacher, normals: Batch, unseen: Batch
 ) -> None:
     model, other = build(teacher), build(teacher, seed=1).eval()
-    train(model, normals, steps=2)
+    descend(model, normals, steps=2, betas=BETAS)
     other.load_student_state(model.student_state())
     assert torch.equal(model.anomaly_map(unseen), other.anomaly_map(unseen))
     assert not any("teacher" in name for name in model.student_state())
@@ -237,7 +206,7 @@ def test_training_repeats_from_a_seed_and_differs_from_another(
     for noise_seed in (0, 0, 1):
         model = build(teacher)
         torch.manual_seed(noise_seed)
-        runs.append(train(model, normals, steps=3))
+        runs.append(descend(model, normals, steps=3, betas=BETAS))
     assert runs[0] == runs[1] != runs[2]
 
 
@@ -289,11 +258,8 @@ def test_prepared_rows_hold_the_clean_maps_of_the_teacher(
 def test_the_other_modality_is_never_read(
     teacher: CnnTeacher, unseen: Batch, modality: Modality
 ) -> None:
-    nothing = torch.zeros_like(unseen.pet)
-    seen = {"pet": unseen.pet, "ct": unseen.ct}[modality]
-    alone = Batch(**{"pet": nothing, "ct": nothing, modality: seen}, slice_ids=unseen.slice_ids)
     model = build(teacher, modality).eval()
-    assert torch.equal(model.anomaly_map(unseen), model.anomaly_map(alone))
+    assert torch.equal(model.anomaly_map(unseen), model.anomaly_map(only(unseen, modality)))
 
 
 def test_contrastive_switch_adds_the_denominator_and_no_weight(

@@ -8,37 +8,15 @@ import torch
 from torch import Tensor, nn
 
 from petct_uad.models.interface import Batch, GradientModel
-from petct_uad.params import ScheduleParams, TrainParams
 from petct_uad.slices.store import SliceStore
-from petct_uad.slices.tables import ImageRow
 from petct_uad.training.checkpoints import CheckpointFile, Progress
 from petct_uad.training.data import Normals, PreparedNormals, batch_order
 from petct_uad.training.gradient import GradientTraining, TrainingSetup
+from tests.samples import image_row, schedule, train_section
 
 CPU = torch.device("cpu")
-SCHEDULE = ScheduleParams(
-    iterations=20,
-    batch_size=4,
-    optimiser="adam",
-    beta1=0.9,
-    beta2=0.999,
-    weight_decay=0.0,
-    adam_eps=1e-8,
-    learning_rate=0.1,
-    decay="constant",
-    final_learning_rate=0.1,
-    warmup_iterations=0,
-    gradient_clip=0.0,
-)
-TRAIN = TrainParams(
-    seeds=(0,),
-    device="cpu",
-    precision="auto",
-    launcher="python",
-    validate_every=2,
-    patience=0,
-    checkpoint_every=0,
-)
+SCHEDULE = schedule(iterations=20, batch_size=4, learning_rate=0.1, final_learning_rate=0.1)
+TRAIN = train_section()
 
 
 class Brightness(GradientModel):
@@ -81,30 +59,8 @@ def normals(*hundredths: int, abnormal: tuple[int, ...] = ()) -> Normals:
     """Flat slices of these brightnesses, in hundredths; their ids say the same."""
     numbers = [*hundredths, *abnormal]
     pixels = np.repeat(np.array(numbers, np.float16) / 100, 16).reshape(-1, 4, 4).astype(np.float16)
-    rows = tuple(_row(str(n), int(n in abnormal)) for n in numbers)
+    rows = tuple(image_row(slice_id=str(n), label=int(n in abnormal)) for n in numbers)
     return Normals(SliceStore(rows, pixels, pixels, np.zeros(pixels.shape, np.uint8)), 4, CPU)
-
-
-def _row(slice_id: str, label: int) -> ImageRow:
-    return ImageRow(
-        slice_id=slice_id,
-        study_id="s",
-        patient="p",
-        scanner="GE",
-        split="train",
-        label=label,
-        position=0.5,
-        shard_row=0,
-        lesion_area_mm2=0.0,
-        lesion_kept_fraction=1.0,
-        suv_max=1.0,
-        suv_mean=0.5,
-        body_area_mm2=1.0,
-        ct_mean_hu=0.0,
-        ct_std=0.3,
-        pet_std=0.3,
-        sha256="",
-    )
 
 
 def run(

@@ -4,22 +4,16 @@ import pytest
 import torch
 from torch import nn
 
-from petct_uad.params import ScheduleParams
 from petct_uad.training.rates import make_optimiser, make_rates
+from tests.samples import schedule
 
-SCHEDULE = ScheduleParams(
+SCHEDULE = schedule(
     iterations=100,
     batch_size=1,
-    optimiser="adam",
     beta1=0.5,
     beta2=0.9,
     weight_decay=0.1,
-    adam_eps=1e-8,
-    learning_rate=1e-3,
-    decay="constant",
     final_learning_rate=1e-4,
-    warmup_iterations=0,
-    gradient_clip=0.0,
 )
 
 

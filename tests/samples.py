@@ -1,0 +1,65 @@
+"""Params sections and table rows for tests, each of which names only what matters to it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from petct_uad.params import ScheduleParams, TrainParams
+from petct_uad.slices.tables import ImageRow
+
+
+def schedule(**changes: Any) -> ScheduleParams:
+    """A short run of plain Adam."""
+    values: dict[str, Any] = {
+        "iterations": 10,
+        "batch_size": 8,
+        "optimiser": "adam",
+        "beta1": 0.9,
+        "beta2": 0.999,
+        "weight_decay": 0.0,
+        "adam_eps": 1e-8,
+        "learning_rate": 1e-3,
+        "decay": "constant",
+        "final_learning_rate": 1e-3,
+        "warmup_iterations": 0,
+        "gradient_clip": 0.0,
+    }
+    return ScheduleParams.model_validate(values | changes)
+
+
+def train_section(**changes: Any) -> TrainParams:
+    """One seed on the CPU, without checkpoints."""
+    values: dict[str, Any] = {
+        "seeds": (0,),
+        "device": "cpu",
+        "precision": "auto",
+        "launcher": "python",
+        "validate_every": 2,
+        "patience": 0,
+        "checkpoint_every": 0,
+    }
+    return TrainParams.model_validate(values | changes)
+
+
+def image_row(**changes: Any) -> ImageRow:
+    """A normal training slice."""
+    values: dict[str, Any] = {
+        "slice_id": "p_s_0000",
+        "study_id": "p_s",
+        "patient": "p",
+        "scanner": "GE",
+        "split": "train",
+        "label": 0,
+        "position": 0.5,
+        "shard_row": 0,
+        "lesion_area_mm2": 0.0,
+        "lesion_kept_fraction": 1.0,
+        "suv_max": 1.0,
+        "suv_mean": 0.5,
+        "body_area_mm2": 1.0,
+        "ct_mean_hu": 0.0,
+        "ct_std": 0.3,
+        "pet_std": 0.3,
+        "sha256": "0" * 64,
+    }
+    return ImageRow(**values | changes)
