@@ -130,3 +130,9 @@ class SliceStore:
     def lesions(self, indices: Sequence[int]) -> NDArray[np.bool_]:
         """Lesion masks (B, S, S) of the slices at ``indices``."""
         return self.lesion[list(indices)] > 0
+
+
+def files_of(processed: Path, stores: Sequence[SliceStore]) -> tuple[Path, ...]:
+    """What was read to open these splits: the index, and the shards of their studies."""
+    studies = sorted({row.study_id for store in stores for row in store.rows})
+    return (processed / "index.csv", *(shard_path(processed, study) for study in studies))

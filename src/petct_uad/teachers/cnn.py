@@ -53,18 +53,33 @@ class CnnTeacher(nn.Module):
         return super().train(False)
 
     @torch.no_grad()
-    def block_outputs(self, images: Tensor) -> list[Tensor]:
-        """Outputs (B, C_i, H_i, W_i) of every block, for (B, 1 or 3, S, S) in [0, 1]."""
+    def block_outputs(self, images: Tensor, count: int | None = None) -> list[Tensor]:
+        """What :meth:`forward` gives, without gradients."""
+        return self.forward(images, count)
+
+    def forward(self, images: Tensor, count: int | None = None) -> list[Tensor]:
+        """Outputs (B, C_i, H_i, W_i) of the first ``count`` blocks, by default of all.
+
+        Args:
+            images: (B, 1 or 3, S, S) in [0, 1].
+            count: later blocks are not run.
+        """
         x = self.stem((images - self.mean) / self.std)  # broadcasts one channel to three
         outputs = []
-        for block in self.blocks:
+        for block in self.blocks[:count]:
             x = block(x)
             outputs.append(x)
         return outputs
 
-    def features(self, images: Tensor) -> dict[int, Tensor]:
-        """The deepest feature map (B, C, S/stride, S/stride) of each stride 4, 8, 16, 32."""
-        outputs = zip(self.strides, self.block_outputs(images), strict=True)
+    def features(self, images: Tensor, deepest: int = 32) -> dict[int, Tensor]:
+        """The deepest feature map (B, C, S/stride, S/stride) of each stride from 4 on.
+
+        Args:
+            images: (B, 1 or 3, S, S) in [0, 1].
+            deepest: the last stride that is wanted.
+        """
+        count = sum(stride <= deepest for stride in self.strides)
+        outputs = zip(self.strides, self.block_outputs(images, count), strict=False)
         return {stride: output for stride, output in outputs if stride >= 4}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Self, cast
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from petct_uad.params import TeacherParams
 from petct_uad.teachers.cnn import CnnTeacher
-from petct_uad.teachers.weights import load_network, state_sha256
+from petct_uad.teachers.vit import VitTeacher
 
 LEVELS = 9
 _PROJECTION_SEED = 0
@@ -65,7 +65,7 @@ class CnnTokens(TokenTeacher):
 
     @torch.no_grad()
     def tokens(self, images: Tensor) -> Tensor:  # noqa: D102
-        outputs = self.teacher.block_outputs(images)[self.first : self.first + LEVELS]
+        outputs = self.teacher.block_outputs(images, self.first + LEVELS)[self.first :]
         return torch.stack(
             [self._project(x, p) for x, p in zip(outputs, self.projections, strict=True)], dim=1
         )
@@ -84,38 +84,19 @@ class VitTokens(TokenTeacher):
 
     def __init__(self, params: TeacherParams, image_size_px: int) -> None:
         super().__init__()
-        patch = 14 if "patch14" in params.name else 16
-        self.grid = max(round(image_size_px / patch), 1)
-        self.side_px = self.grid * patch
-        network = load_network(params, img_size=self.side_px, num_classes=0)
-        # Blocks past the ninth and the final norm are never read: they cost memory only.
-        network.blocks = cast("nn.Sequential", network.blocks)[:LEVELS]
-        network.norm = nn.Identity()
-        self.network = network
-        self.width = cast("int", network.embed_dim)
-        config = cast("dict[str, tuple[float, ...]]", network.pretrained_cfg)
-        self.register_buffer("mean", torch.tensor(config["mean"])[:, None, None], persistent=False)
-        self.register_buffer("std", torch.tensor(config["std"])[:, None, None], persistent=False)
-        self.mean: Tensor
-        self.std: Tensor
+        self.teacher = VitTeacher(params, image_size_px).cut(LEVELS)
+        self.width, self.grid = self.teacher.width, self.teacher.grid
 
     @property
     def sha256(self) -> str:  # noqa: D102
-        return state_sha256(self.network)
+        return self.teacher.sha256
 
     @torch.no_grad()
     def tokens(self, images: Tensor) -> Tensor:  # noqa: D102
-        if images.shape[-1] != self.side_px:
-            size = (self.side_px, self.side_px)
+        size = (self.teacher.side_px,) * 2
+        if images.shape[-2:] != size:
             images = F.interpolate(images, size=size, mode="bilinear", antialias=True)
-        outputs: list[Tensor] = self.network.forward_intermediates(  # type: ignore[operator]
-            (images - self.mean) / self.std,
-            indices=list(range(LEVELS)),
-            norm=False,
-            output_fmt="NLC",
-            intermediates_only=True,
-        )
-        return torch.stack(outputs, dim=1)
+        return torch.stack(self.teacher.block_outputs(images, range(LEVELS)), dim=1)
 
 
 def load_tokens(params: TeacherParams, width: int, image_size_px: int) -> TokenTeacher:

@@ -8,9 +8,11 @@ from typing import Any
 
 import timm
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from petct_uad.errors import TeacherError
+from petct_uad.files import atomic_path
 from petct_uad.params import TeacherParams
 
 _TIMM_NAMES = {"efficientnet_lite0": "tf_efficientnet_lite0"}
@@ -37,7 +39,7 @@ def load_named(own_name: str, weights: str, **timm_options: Any) -> nn.Module:
     Raises:
         TeacherError: the weights are missing, cannot be downloaded or do not fit.
     """
-    name = _TIMM_NAMES.get(own_name, own_name)
+    name = timm_name(own_name)
     if weights == "timm":
         network = _download(name, timm_options)
     elif weights == "random":
@@ -47,6 +49,17 @@ def load_named(own_name: str, weights: str, **timm_options: Any) -> nn.Module:
     else:
         network = _from_file(name, Path(weights), timm_options)
     return network.eval().requires_grad_(False)
+
+
+def timm_name(own_name: str) -> str:
+    """What timm calls a network of params.yaml."""
+    return _TIMM_NAMES.get(own_name, own_name)
+
+
+def save_state(path: Path, state: dict[str, Tensor]) -> None:
+    """Write a safetensors file atomically; the same tensors give the same bytes."""
+    with atomic_path(path) as temporary:
+        save_file({name: x.detach().cpu().contiguous() for name, x in state.items()}, temporary)
 
 
 def state_sha256(module: nn.Module) -> str:

@@ -3,8 +3,8 @@
 Every process (rank) builds the same model and walks through the same seeded order of batches; it
 takes its share of each batch, and gradients are averaged, weighted by share. That equals the
 training of one process, up to rounding, for every model whose loss is a mean over the slices of a
-batch without anything that mixes them: CMAD, HDHKD, Hetero-AE and QFAE. Batch statistics (the
-trainable batch norms of SCRD4AD) are those of a rank's share. Models that draw noise in their loss
+batch without anything that mixes them: CMAD and QFAE. Batch statistics (the trainable batch norms
+of HDHKD, SCRD4AD and Hetero-AE) are those of a rank's share. Models that draw noise in their loss
 draw other noise on each rank than one process would.
 """
 

@@ -8,11 +8,10 @@ from pathlib import Path
 from time import monotonic
 
 import torch
-from safetensors.torch import save_file
 
 from petct_uad.console import console
 from petct_uad.errors import TrainingError
-from petct_uad.files import atomic_path, sha256_file, write_json, write_table
+from petct_uad.files import sha256_file, write_json, write_table
 from petct_uad.memory import peak_memory_mib
 from petct_uad.models.build import (
     CONFIG_FILE,
@@ -36,7 +35,8 @@ from petct_uad.params import (
     TeacherParams,
     TrainParams,
 )
-from petct_uad.slices.store import SliceStore, shard_path
+from petct_uad.slices.store import SliceStore, files_of
+from petct_uad.teachers.weights import save_state
 from petct_uad.training.checkpoints import CheckpointFile, checkpoint_key
 from petct_uad.training.data import Normals
 from petct_uad.training.device import choose_device, deterministic
@@ -116,8 +116,7 @@ def train_run(
         write_table(curve_file, TrainingRow, [row for one in trained for row in one.rows])
         if checkpoint_folder:
             shutil.rmtree(checkpoint_folder, ignore_errors=True)
-    studies = sorted({row.study_id for store in job.stores for row in store.rows})
-    inputs = [processed / "index.csv", *(shard_path(processed, study) for study in studies)]
+    inputs = files_of(processed, job.stores)
     outputs = [path for one in trained for path in one.files]
     return TrainedRun((*inputs, *after), (*outputs, curve_file), trained[0].teacher_sha256)
 
@@ -150,9 +149,7 @@ def learn(
 
 def save_model(model: AnomalyModel, config: ModelConfig, folder: Path) -> None:
     """Write weights and configuration atomically; the same state gives the same bytes."""
-    state = {name: x.detach().cpu().contiguous() for name, x in model.student_state().items()}
-    with atomic_path(folder / WEIGHTS_FILE) as temporary:
-        save_file(state, temporary)
+    save_state(folder / WEIGHTS_FILE, model.student_state())
     write_json(folder / CONFIG_FILE, config.model_dump(mode="json"))
 
 

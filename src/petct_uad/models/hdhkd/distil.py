@@ -13,18 +13,18 @@ from pathlib import Path
 from typing import Self
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from petct_uad.errors import ParamsError
-from petct_uad.files import atomic_path, write_json, write_table
+from petct_uad.files import write_json, write_table
 from petct_uad.models.hdhkd.pdn import PDN_CONFIG, PDN_STRIDE, PDN_WEIGHTS, Pdn, PdnConfig
 from petct_uad.models.interface import Batch, GradientModel
 from petct_uad.models.maps import mean_and_spread, score_maps, smooth_maps
 from petct_uad.params import DistilParams, Modality, TeacherParams, TrainParams
-from petct_uad.slices.store import SliceStore, shard_path
+from petct_uad.slices.store import SliceStore, files_of
 from petct_uad.teachers.cnn import CnnTeacher
+from petct_uad.teachers.weights import save_state
 from petct_uad.training.data import Normals
 from petct_uad.training.device import choose_device, deterministic
 from petct_uad.training.gradient import GradientTraining, TrainingSetup
@@ -88,9 +88,8 @@ def distil_pdn(
     )
     _save(model.pdn, config, folder)
     write_table(curve_file, TrainingRow, rows)
-    studies = sorted({row.study_id for store in stores for row in store.rows})
     return Distilled(
-        (processed / "index.csv", *(shard_path(processed, study) for study in studies)),
+        files_of(processed, stores),
         (folder / PDN_WEIGHTS, folder / PDN_CONFIG, curve_file),
         config.teacher_sha256,
     )
@@ -122,7 +121,7 @@ class PatchFeatures(nn.Module):
     def forward(self, images: Tensor) -> Tensor:  # noqa: D102
         side = images.shape[-1]
         large = F.interpolate(images, scale_factor=self.enlarge, mode="bilinear")
-        features = self.network.features(large)
+        features = self.network.features(large, deepest=self.strides[-1])
         size = [side // PDN_STRIDE] * 2
         pooled = [
             F.conv2d(features[stride], pool, padding=1)
@@ -207,7 +206,5 @@ class Distillation(GradientModel):
 
 def _save(pdn: Pdn, config: PdnConfig, folder: Path) -> None:
     """Write weights and configuration atomically; the same state gives the same bytes."""
-    state = {name: x.detach().cpu().contiguous() for name, x in pdn.state_dict().items()}
-    with atomic_path(folder / PDN_WEIGHTS) as temporary:
-        save_file(state, temporary)
+    save_state(folder / PDN_WEIGHTS, pdn.state_dict())
     write_json(folder / PDN_CONFIG, config.model_dump(mode="json"))

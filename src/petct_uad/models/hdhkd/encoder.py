@@ -9,10 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from petct_uad.params import HdhkdParams, TeacherParams
-from petct_uad.teachers.weights import load_network
+from petct_uad.teachers.weights import load_network, timm_name
 
 _STAGES = [1, 2, 3]  # timm counts the stem as stage 0; these have strides 4, 8 and 16
-_TIMM_NAMES = {"efficientnet_lite0": "tf_efficientnet_lite0"}
 
 
 class Encoder(nn.Module):
@@ -46,7 +45,6 @@ class Encoder(nn.Module):
 
 def _load(params: HdhkdParams) -> nn.Module:
     if params.encoder_weights == "random":  # not load_network's, which are the same for each seed
-        name = _TIMM_NAMES.get(params.encoder, params.encoder)
-        network: nn.Module = timm.create_model(name, pretrained=False)
+        network: nn.Module = timm.create_model(timm_name(params.encoder), pretrained=False)
         return network
     return load_network(TeacherParams(name=params.encoder, weights=params.encoder_weights))

@@ -49,11 +49,7 @@ class TrainedEncoder(Encoder):
         self.network = deepcopy(teacher).requires_grad_(True)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:  # noqa: D102
-        network = self.network
-        deepest: dict[int, Tensor] = {}
-        x = network.stem((images - network.mean) / network.std)
-        for stride, block in zip(network.strides, network.blocks, strict=True):
-            x = deepest[stride] = block(x)
+        deepest = dict(zip(self.network.strides, self.network(images), strict=True))
         return tuple(deepest[stride] for stride in STRIDES)
 
 

@@ -88,7 +88,7 @@ class Patchcore(FittedModel):
     def _embed(self, batch: Batch) -> tuple[Tensor, int]:
         """Locally aware patch features (B h w, C) on the finest grid asked for, and its side h."""
         (images,) = images_of(batch, self.modality)
-        features = self.teacher.features(images)
+        features = self.teacher.features(images, deepest=max(self.params.strides))
         pooled = [F.avg_pool2d(features[s], 3, 1, 1) for s in sorted(self.params.strides)]
         size = pooled[0].shape[-2:]
         resized = [F.interpolate(x, size=size, mode="bilinear") for x in pooled]

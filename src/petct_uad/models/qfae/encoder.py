@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Self, cast
+from typing import Self
 
 import torch
 from timm.layers import build_sincos2d_pos_embed
@@ -14,7 +14,7 @@ from petct_uad.models.qfae.resize import resize
 from petct_uad.params import TeacherParams
 from petct_uad.teachers.cnn import CnnTeacher
 from petct_uad.teachers.tokens import CnnTokens
-from petct_uad.teachers.weights import load_network, state_sha256
+from petct_uad.teachers.vit import VitTeacher
 
 
 class Encoder(nn.Module, ABC):
@@ -47,36 +47,18 @@ class VitEncoder(Encoder):
         self, params: TeacherParams, from_end: tuple[int, ...], image_size_px: int
     ) -> None:
         super().__init__()
-        patch = 14 if "patch14" in params.name else 16
-        self.side_px = max(round(image_size_px / patch), 1) * patch
-        network = load_network(params, img_size=self.side_px, num_classes=0)
-        blocks = cast("nn.Sequential", network.blocks)
-        self.indices = indices_from_end(from_end, len(blocks))
-        # Blocks past the last one read, and the final norm, cost memory only.
-        network.blocks = blocks[: max(self.indices) + 1]
-        network.norm = nn.Identity()
-        self.network = network
-        self.width = cast("int", network.embed_dim)
-        config = cast("dict[str, tuple[float, ...]]", network.pretrained_cfg)
-        self.register_buffer("mean", torch.tensor(config["mean"])[:, None, None], persistent=False)
-        self.register_buffer("std", torch.tensor(config["std"])[:, None, None], persistent=False)
-        self.mean: Tensor
-        self.std: Tensor
+        self.network = VitTeacher(params, image_size_px)
+        self.width = self.network.width
+        self.indices = indices_from_end(from_end, self.network.depth)
+        self.network.cut(max(self.indices) + 1)
 
     @property
     def sha256(self) -> str:  # noqa: D102
-        return state_sha256(self.network)
+        return self.network.sha256
 
-    @torch.no_grad()
     def hidden(self, images: Tensor) -> Tensor:  # noqa: D102
-        states: list[Tensor] = self.network.forward_intermediates(  # type: ignore[operator]
-            (resize(images, self.side_px) - self.mean) / self.std,
-            indices=list(self.indices),
-            norm=False,
-            output_fmt="NLC",
-            intermediates_only=True,
-        )
-        return torch.cat(states, dim=1)
+        resized = resize(images, self.network.side_px)
+        return torch.cat(self.network.block_outputs(resized, self.indices), dim=1)
 
 
 class CnnEncoder(Encoder):

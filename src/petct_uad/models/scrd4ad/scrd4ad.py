@@ -111,16 +111,9 @@ class Scrd4ad(GradientModel):
 
     @torch.no_grad()
     def _teacher_maps(self, images: Tensor) -> Maps:
-        """The teacher's deepest maps at strides 4, 8 and 16; blocks below are not run."""
-        teacher = self.teacher
-        normalised = (images - teacher.mean) / teacher.std  # one channel becomes three
-        x = teacher.stem(normalised.contiguous(memory_format=torch.channels_last))
-        deepest: dict[int, Tensor] = {}
-        for stride, block in zip(teacher.strides, teacher.blocks, strict=True):
-            if stride > STRIDES[-1]:
-                break
-            deepest[stride] = x = block(x)
-        return tuple(deepest[stride].contiguous() for stride in STRIDES)
+        """The teacher's deepest maps at strides 4, 8 and 16."""
+        features = self.teacher.features(images, deepest=STRIDES[-1])
+        return tuple(features[stride].contiguous() for stride in STRIDES)
 
 
 class ScaleHead(nn.Module):
