@@ -2,14 +2,16 @@
 
 Reads ``$PETCT_DATA/brain_mri`` (default ``../shared/data``), trains each row with params.yaml and
 prints a markdown table. CMAD sees each image twice, as PET and as CT; the other models see it as
-PET. 94 of the 599 normal test images are pixel-identical to a training image, so AUROC stands there
-with and without them. The test split is scored once per row and chooses nothing.
+PET. HDHKD's teacher is distilled on the same images first, as its stage does. 94 of the 599 normal
+test images are pixel-identical to a training image, so AUROC stands there with and without them.
+The test split is scored once per row and chooses nothing.
 """
 
 from __future__ import annotations
 
 import os
 import tempfile
+from contextlib import chdir
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
@@ -27,6 +29,8 @@ from petct_uad.evaluation.inference import score_slices
 from petct_uad.evaluation.metrics import Scores, auroc
 from petct_uad.evaluation.tables import Estimate
 from petct_uad.evaluation.trained import load_trained
+from petct_uad.models.hdhkd.distil import distil_pdn
+from petct_uad.models.hdhkd.pdn import PDN_FOLDER
 from petct_uad.params import PARAMS_FILE, EvaluateParams, Params, RunParams, load_params
 from petct_uad.slices.folders import ImportedImages, import_image_benchmark
 from petct_uad.slices.store import SliceStore
@@ -65,10 +69,11 @@ def main(
         console.print(f"{folder.resolve()}: no brain MRI data here; set PETCT_DATA. Nothing done.")
         raise typer.Exit(1)
     torch.set_num_threads(threads)
-    with fail_cleanly(), tempfile.TemporaryDirectory() as temporary:
-        config = load_params(params)
+    folder, config = folder.resolve(), load_params(params)
+    # The PDN is looked for below the working folder, where the pipeline's stage leaves it.
+    with fail_cleanly(), tempfile.TemporaryDirectory() as temporary, chdir(temporary):
         chosen = _choose(config, rows)
-        processed = Path(temporary) / "processed"
+        processed = Path("processed")
         imported = import_image_benchmark(folder, processed, image_size_px)
         _describe(imported)
         typer.echo("| row | AUROC | without duplicates | published | training, s |")
@@ -118,8 +123,17 @@ def _line(
 def _measure(
     name: str, run: RunParams, params: Params, imported: ImportedImages, processed: Path
 ) -> Row:
-    model_folder = processed.parent / "models" / name
+    model_folder = Path("models") / name
     began = monotonic()
+    if run.model == "hdhkd":
+        distil_pdn(
+            params=params.distil,
+            teacher=params.teacher,
+            train=params.train,
+            processed=processed,
+            folder=PDN_FOLDER,
+            curve_file=Path("distil.csv"),
+        )
     train_run(
         run=run,
         params=params.model_section(run.model),

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from petct_uad.evaluation.metrics import Scores, Weights, auroc
+from petct_uad.evaluation.metrics import Scores, Weights, auroc, won_against
 from petct_uad.evaluation.tables import Estimate
 
 _CHUNK_ELEMENTS = 4_000_000  # of the (resamples, slices) matrices behind AP: 32 MB each
@@ -123,9 +123,7 @@ def _wins(scores: Scores) -> NDArray[np.float64]:
     wins = np.zeros((scores.n_patients, scores.n_patients))
     for patient in range(scores.n_patients):
         theirs = np.sort(scores.scores[~abnormal & (scores.patients == patient)])
-        below = np.searchsorted(theirs, ours, "left")
-        at_most = np.searchsorted(theirs, ours, "right")
-        wins[:, patient] = np.bincount(owners, (below + at_most) / 2, minlength=len(wins))
+        wins[:, patient] = np.bincount(owners, won_against(theirs, ours), minlength=len(wins))
     return wins
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -136,10 +136,23 @@ def patient_scores(scores: Scores) -> Scores:
 
 
 def pixel_auroc(maps: NDArray[np.float32], lesions: NDArray[np.bool_]) -> float | None:
-    """AUROC over all pixels of (n, S, S) maps; None where no pixel is lesion."""
-    if not lesions.any():
+    """AUROC over all pixels of (n, S, S) maps; None where no pixel, or every one, is lesion.
+
+    Counted as Mann-Whitney wins of the few lesion pixels: a fifth of roc_auc_score's time on the
+    millions of pixels of a test split.
+    """
+    if not lesions.any() or lesions.all():
         return None
-    return float(roc_auc_score(lesions.ravel(), maps.ravel()))
+    return float(won_against(np.sort(maps[~lesions]), maps[lesions]).mean() / (~lesions).sum())
+
+
+def won_against(
+    theirs: NDArray[np.floating[Any]], ours: NDArray[np.floating[Any]]
+) -> NDArray[np.float64]:
+    """How many of ``theirs`` (m,), sorted, each of ``ours`` (n,) outranks: (n,), ties half."""
+    below = np.searchsorted(theirs, ours, "left")
+    at_most = np.searchsorted(theirs, ours, "right")
+    return np.asarray((below + at_most) / 2, dtype=np.float64)
 
 
 def aupro(maps: NDArray[np.float32], lesions: NDArray[np.bool_]) -> float | None:

@@ -203,6 +203,15 @@ def test_pixel_figures_are_one_for_a_perfect_map_and_absent_without_lesions():
     assert aupro(maps, np.zeros_like(lesions)) is None
 
 
+def test_pixel_auroc_is_scikit_learns_with_ties():
+    generator = np.random.default_rng(0)
+    lesions = generator.random((3, 16, 16)) < 0.1
+    maps = (generator.random((3, 16, 16)) + 0.2 * lesions).round(1).astype(np.float32)
+    expected = roc_auc_score(lesions.ravel(), maps.ravel())
+    assert pixel_auroc(maps, lesions) == pytest.approx(expected, abs=1e-12)
+    assert pixel_auroc(maps, np.ones_like(lesions)) is None
+
+
 def test_aupro_counts_a_small_lesion_as_much_as_a_large_one():
     lesions = np.zeros((1, 32, 32), dtype=bool)
     lesions[0, 2:18, 2:18] = True
