@@ -45,6 +45,7 @@ _TAGS: list[Any] = [
 ]  # fmt: skip
 _FILES_PER_BATCH = 64
 _LONGEST_TEXT = 200
+_FORMULA = ("=", "+", "-", "@")  # what a spreadsheet takes for the start of a formula
 # DVC with cache.type symlink turns every file of the workspace into such a link.
 _DVC_CACHE_OBJECT = re.compile(r".*/files/md5/[0-9a-f]{2}/[0-9a-f]{30}")
 
@@ -132,8 +133,9 @@ def check_kind(path: Path, name: str, folder: bool) -> None:
         UnreadableFileError: a symbolic link, FIFO, socket or device, or an undecodable name.
     """
     refuse = UnreadableFileError
-    if not name.isascii() and printable(name) != name:
-        raise refuse(printable(name), found="a name that is not UTF-8 or holds control characters",
+    if not name.isprintable() or name[0] in _FORMULA:
+        raise refuse(printable(name), found="a name that is not UTF-8, holds control characters or "
+                     "would be a formula in a spreadsheet",
                      expected="a plain UTF-8 name", advice="Rename the file.")  # fmt: skip
     if folder or path.is_symlink():
         target = path.readlink()
@@ -210,7 +212,7 @@ def printable(text: str) -> str:
     text = os.fsencode(text).decode("utf-8", "backslashreplace")
     text = "".join(letter if letter.isprintable() else " " for letter in text)
     text = " ".join(text.split())[:_LONGEST_TEXT]
-    return f"'{text}" if text[:1] in {"=", "+", "-", "@"} else text
+    return f"'{text}" if text[:1] in _FORMULA else text
 
 
 def values(dataset: Dataset, keyword: str) -> tuple[Any, ...]:

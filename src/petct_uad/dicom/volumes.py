@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
+from pydicom import uid
 from pydicom.dataset import Dataset
+from pydicom.encaps import get_frame
 from pydicom.tag import Tag
 
 from petct_uad.dicom.geometry import Stack
@@ -22,6 +24,8 @@ from petct_uad.errors import PixelError, RejectedInputError, UnitsError
 
 _PADDING_HU = -1024  # the least value that a 12-bit CT stores
 _INT16 = np.iinfo(np.int16)
+_JPEG = {*uid.JPEGTransferSyntaxes, *uid.JPEGLSTransferSyntaxes, *uid.JPEG2000TransferSyntaxes}
+_END_OF_IMAGE = b"\xff\xd9"  # of every JPEG, JPEG-LS and JPEG 2000 codestream
 # The whole private groups are read: specific_tags does not reach their creator elements otherwise.
 _PET_TAGS = [
     "Units", "SUVType", "DecayCorrection", "CorrectedImage", "PatientWeight",
@@ -111,6 +115,7 @@ def _slices(raw: Path, stack: Stack) -> Iterator[tuple[Header, _Slice]]:
 
 def _read_slice(path: Path, header: Header) -> _Slice:
     dataset = read_dataset(path, pixels=True)
+    _check_end(dataset, header)
     stored = dataset.pixel_array
     if stored.shape != (header.rows, header.columns):
         found = f"pixels of shape {stored.shape} (multi-frame or colour?)"
@@ -121,6 +126,14 @@ def _read_slice(path: Path, header: Header) -> _Slice:
     slope, intercept = _rescale(dataset, header)
     padding = _padding(dataset, stored)
     return _Slice(stored.astype(np.float64) * slope + intercept, padding)
+
+
+def _check_end(dataset: Dataset, header: Header) -> None:
+    """Decoders of JPEG-LS make up the rest of a codestream that was cut short, without a word."""
+    if dataset.file_meta.TransferSyntaxUID in _JPEG:
+        codestream = get_frame(dataset.PixelData, 0, number_of_frames=1)
+        if not codestream.rstrip(b"\0").endswith(_END_OF_IMAGE):
+            raise _bad_pixels(header, "Pixel Data (7FE0,0010) compressed, but cut short")
 
 
 def _rescale(dataset: Dataset, header: Header) -> tuple[float, float]:
