@@ -253,7 +253,7 @@ def save_as(dataset: Dataset, path: Path, **values: object) -> None:
 
 
 def refused(code: str, *words: str, file: str = ".dcm") -> Check:
-    """A file of the case is refused with this code (or one of ``a|b``); the row says all of the words."""
+    """A file of the case is refused with this code, or one of ``a|b``; its row says the words."""
 
     def check(done: Outcome, _baseline: Outcome) -> None:
         rows = [row for row in done.refused(file) if re.fullmatch(code, row.code)]

@@ -6,16 +6,16 @@ import csv
 import os
 import shutil
 import struct
-import tempfile
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import mkdtemp
 
 import numpy as np
 import pydicom
 import pytest
 from pydicom import uid
-from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate, generate_frames
 
@@ -24,7 +24,6 @@ from tests.func.dicom.hostile import (
     SLICES,
     Arrange,
     Case,
-    Check,
     Outcome,
     a_study,
     and_then,
@@ -32,19 +31,19 @@ from tests.func.dicom.hostile import (
     besides,
     case,
     clean,
-    ct,
     ingest,
     nothing,
-    passed_over,
     refused,
-    right_or_refused,
     rewritten,
+    right_or_refused,
     run_case,
     sets,
     slice_file,
+    untouched,
     write_good,
 )
 
+NOBODY = 65534
 ONE_CT = "CT/98.dcm"
 EXPLICIT, BIG = uid.ExplicitVRLittleEndian.encode(), uid.ExplicitVRBigEndian.encode()
 ISOTOPES = b"\x54\x00\x16\x00SQ"  # Radiopharmaceutical Information Sequence
@@ -367,6 +366,79 @@ CASES = {
         right_or_refused("units|unreadable", file="PET/98.dcm"),
     ),
 }  # fmt: skip
+
+
+# pydicom's own odd files: the code, and what the row says.
+ODD = {
+    "MR_truncated": ("unsupported", "MR Image Storage"),
+    "rtplan_truncated": ("unsupported", "RT Plan Storage"),
+    "no_meta": ("unreadable", "preamble"),
+    "meta_missing_tsyntax": ("unsupported", "SOP Class UID (0008,0016) missing"),
+    "badVR": ("unsupported", "RT Dose Storage"),
+    "ExplVR_BigEndNoMeta": ("unreadable", "preamble"),
+    "UN_sequence": ("unsupported", "SOP Class UID (0008,0016) missing"),
+    "zipMR.gz": ("unreadable", "preamble"),
+    "rtstruct": ("unreadable", "preamble"),
+}
+
+
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    """All of pydicom's test files beside a good study, ingested once."""
+    raw = tmp_path_factory.mktemp("odd") / "raw"
+    write_good(raw)
+    data = Path(pydicom.data.__file__).parent
+    shutil.copytree(data / "test_files", raw / "case")
+    shutil.copytree(data / "charset_files", raw / "case" / "charset_files")
+    return ingest(raw, raw.parent / "out")
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_odd_file(name: str, odd: Outcome) -> None:
+    code, words = ODD[name]
+    file = name if "." in name else f"{name}.dcm"
+    (row,) = [row for row in odd.tables.rejected if row.subject == f"case/{file}"]
+    assert row.code == code
+    assert words in f"{row.found}; {row.expected}"
+
+
+def test_every_odd_file_is_told_of(odd: Outcome) -> None:
+    files = {path.relative_to(odd.raw).as_posix() for path in odd.raw.rglob("*") if path.is_file()}
+    assert len(files) > 180
+    assert files <= odd.told()
+    assert len(odd.tables.studies) == 1
+    assert odd.volume_bytes("good") == untouched().volume_bytes("good")
+
+
+def test_unreadable_file() -> None:
+    """A file that the user may not read; root, who may read all, becomes nobody for a while."""
+    raw = Path(mkdtemp(prefix="petct-unreadable-")) / "raw"
+    try:
+        write_good(raw)
+        a_study()(raw / "case")
+        slice_file(raw / "case", "CT", 1).chmod(0)
+        if os.geteuid() == 0:
+            for path in (raw.parent, *raw.parent.rglob("*")):
+                os.chown(path, NOBODY, NOBODY)
+        with somebody():
+            done = ingest(raw, raw.parent / "out")
+        refused("unreadable", "Permission denied", file=ONE_CT)(done, done)
+        nothing(done, done)
+    finally:
+        shutil.rmtree(raw.parent)
+
+
+@contextmanager
+def somebody() -> Iterator[None]:
+    """Run as a user whom permissions bind."""
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
 
 
 @pytest.mark.parametrize("name", CASES)
