@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from petct_uad.console import console, map_in_processes
-from petct_uad.dicom.index import index_files, rejected_row
+from petct_uad.dicom.index import Header, index_files, rejected_row
 from petct_uad.dicom.series import Study, group_studies, refuse_mixed_patients
-from petct_uad.dicom.study import StudyResult, StudyTask, ingest_study
+from petct_uad.dicom.study import StudyResult, StudyTask, ingest_study, instance_row
 from petct_uad.dicom.tables import InstanceRow, RejectedRow, SeriesRow, StudyRow
+from petct_uad.dicom.twins import refuse_twins
 from petct_uad.errors import DatasetError, PairingError
 from petct_uad.files import sha256_file, write_table
 from petct_uad.lineage.record import Derivation, Entity
@@ -49,10 +50,11 @@ def ingest_dataset(raw: Path, out: Path, params: IngestParams) -> Ingested:
     with_images = [study for study in studies if study.of("CT", "PT")]
     tasks = [StudyTask(raw, out / "volumes", study, params) for study in with_images]
     results = map_in_processes(ingest_study, tasks, "reading studies", params.workers)
-    refused += [row for result in results for row in result.rejected]
+    results, twins = refuse_twins(results, out / "volumes")
+    refused += [*twins, *(row for result in results for row in result.rejected)]
     refused += [_label_alone(study) for study in studies if not study.of("CT", "PT")]
     _maybe_stop(refused, params)
-    ingested = _tables(results, refused)
+    ingested = _tables(index.headers, results, refused)
     _check_usable(raw, ingested, results, params)
     _write_tables(out, ingested)
     _say(ingested)
@@ -117,9 +119,13 @@ def _label_alone(study: Study) -> RejectedRow:
     )
 
 
-def _tables(results: Sequence[StudyResult], refused: Sequence[RejectedRow]) -> Ingested:
+def _tables(
+    headers: Sequence[Header], results: Sequence[StudyResult], refused: Sequence[RejectedRow]
+) -> Ingested:
+    rows = {header.file: instance_row(header) for header in headers}
+    rows |= {row.file: row for result in results for row in result.instances}
     return Ingested(
-        instances=tuple(sorted(row for result in results for row in result.instances)),
+        instances=tuple(sorted(rows.values())),
         series=tuple(sorted(row for result in results for row in result.series)),
         studies=tuple(sorted(result.row for result in results if result.row is not None)),
         rejected=tuple(sorted(set(refused))),

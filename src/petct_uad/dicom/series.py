@@ -70,15 +70,21 @@ def group_studies(headers: Iterable[Header]) -> tuple[list[Study], list[Rejected
 
 
 def refuse_mixed_patients(studies: Sequence[Study]) -> tuple[list[Study], list[RejectedRow]]:
-    """Refuse studies of two patients, and PatientIDs that two people share."""
+    """Refuse studies of two patients, PatientIDs that two people share, and frames that two do.
+
+    A Frame of Reference UID (PS3.3 C.7.4.1) is made for one examination of one patient: under two
+    PatientIDs it is one person, who would stand on both sides of a split.
+    """
     people: dict[str, set[tuple[str, str]]] = {}
+    frames: dict[str, set[str]] = {}
     for study in studies:
         for header in _headers(study):
             people.setdefault(header.patient, set()).add(("birth date", header.birth_date))
             people[header.patient].add(("sex", header.sex if header.sex in {"M", "F"} else ""))
+            frames.setdefault(header.frame_of_reference_uid, set()).add(header.patient)
     kept, rejected = [], []
     for study in studies:
-        found = _mixture(study, people)
+        found = _mixture(study, people) or _shared_frame(study, frames)
         if found:
             rejected.append(_mixed_patients(study, found))
         else:
@@ -185,11 +191,21 @@ def _mixture(study: Study, people: dict[str, set[tuple[str, str]]]) -> str:
     return ""
 
 
+def _shared_frame(study: Study, frames: dict[str, set[str]]) -> str:
+    for uid in sorted({header.frame_of_reference_uid for header in _headers(study)} - {""}):
+        if len(frames[uid]) > 1:
+            patients = " and ".join(sorted(frames[uid]))
+            return (
+                f"Frame of Reference UID (0020,0052) {uid} under PatientID (0010,0020) {patients}"
+            )
+    return ""
+
+
 def _mixed_patients(study: Study, found: str) -> RejectedRow:
     return rejected_row(
         IdentityError(
             study.uid,
-            found=found,
+            found=f"{found}; its first file is {min(_headers(study)).file}",
             expected="one patient per PatientID and per study",
             advice="Find out whose images these are and correct the PatientID.",
         )

@@ -294,13 +294,16 @@ def _instance_rows(
             used |= {h.file: (role, place) for place, h in enumerate(volume.stack.headers)}
         used |= {h.file: ("label", None) for h in (images.label.headers if images.label else ())}
     return tuple(
-        _instance_row(header, identifier, *used.get(header.file, ("unused", None)))
+        instance_row(header, identifier, *used.get(header.file, ("unused", None)))
         for series in study.series
         for header in series.headers
     )
 
 
-def _instance_row(header: Header, identifier: str, role: str, place: int | None) -> InstanceRow:
+def instance_row(
+    header: Header, identifier: str = "", role: str = "unused", place: int | None = None
+) -> InstanceRow:
+    """One file's row of instances.csv."""
     return InstanceRow(
         file=header.file,
         sha256=header.sha256,
