@@ -182,6 +182,7 @@ class Patient:
         dataset.PixelRepresentation = 1
         dataset.RescaleSlope, dataset.RescaleIntercept = 1, -1024
         pixels = np.arange(matrix * matrix, dtype=np.int16).reshape(matrix, matrix) + index
+        pixels[-1, -1] = sum(self.patient.encode())  # no two people have the same image
         dataset.PixelData = pixels.tobytes()
         return dataset
 

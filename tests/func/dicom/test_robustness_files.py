@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import shutil
 import struct
 import zlib
@@ -44,6 +45,7 @@ from tests.func.dicom.hostile import (
 )
 
 NOBODY = 65534
+CALLS_NOTHING = re.compile(r"[\w.-]+")  # numbers and study_ids: without ( | ! a formula is harmless
 ONE_CT = "CT/98.dcm"
 EXPLICIT, BIG = uid.ExplicitVRLittleEndian.encode(), uid.ExplicitVRBigEndian.encode()
 ISOTOPES = b"\x54\x00\x16\x00SQ"  # Radiopharmaceutical Information Sequence
@@ -198,20 +200,12 @@ def inert(done: Outcome, _baseline: Outcome) -> None:
         content = path.read_bytes().decode()
         assert all(letter.isprintable() or letter == "\n" for letter in content)
         for cell in (cell for row in csv.reader(content.splitlines()) for cell in row):
-            assert cell[:1] not in {"=", "+", "-", "@"} or _is_number(cell), cell
+            assert cell[:1] not in {"=", "+", "-", "@"} or CALLS_NOTHING.fullmatch(cell), cell
 
 
 def wide_ct(done: Outcome, _baseline: Outcome) -> None:
     pixels = np.random.default_rng(1).integers(0, 4000, (64, 64))
     assert np.array_equal(done.array("ct")[1], pixels - 1024)
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
 
 
 def short(size: int) -> Case:
@@ -347,6 +341,13 @@ CASES = {
     "HTML text in tags": case(says("<script>alert(1)</script><img src=x onerror=y>"), inert),
     "CSV-formula text in tags": case(says("=HYPERLINK(0)+cmd|' /C calc'!A0"), inert),
     "CSV-formula text in tags: after a tab": case(says("\t@SUM(1+1)"), inert),
+    "CSV-formula text in tags: PatientID": case(
+        a_study(ct=sets(PatientID="=1+cmd"), pet=sets(PatientID="=1+cmd")), inert, as_before, clean
+    ),
+    "CSV-formula text in tags: a folder's name": case(
+        and_then(a_study(), lambda folder: (folder.parent / "=1+1.dcm").touch()),
+        refused("unreadable", "formula", file="=1+1.dcm"), inert, as_before,
+    ),
     "NUL text in tags": case(says("GE\0MEDICAL\0\0SYSTEMS"), inert, as_before),
     "ANSI-escape text in tags": case(says("\x1b[2J\x1b]0;owned\x07GE\x9b31m"), inert, as_before),
     "a .dcm that is a JPEG": case(
