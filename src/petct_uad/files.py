@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import csv
+import errno
 import hashlib
 import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import astuple, fields
 from pathlib import Path
 from types import UnionType
@@ -57,16 +58,49 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """Yield a temporary folder that replaces ``path`` whole on success and vanishes on failure."""
+    """Yield a temporary folder that replaces ``path`` whole on success and vanishes on failure.
+
+    Killed at any point, it leaves the old folder, the new one or none under the name ``path``, and
+    never a part of one. Of two runs at once the one that ends last is kept.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=".tmp-"))
     try:
         yield temporary
         temporary.chmod(0o755)
-        shutil.rmtree(path, ignore_errors=True)
-        temporary.replace(path)
+        while not _take_the_place(temporary, path):
+            pass
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _take_the_place(temporary: Path, path: Path) -> bool:
+    """Move what stands at ``path`` aside, ``temporary`` there; False if another run was faster."""
+    aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=".tmp-"))
+    try:
+        with suppress(FileNotFoundError):
+            path.replace(aside)
+        temporary.replace(path)
+    except OSError as error:
+        if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
+            raise
+        return False
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return True
+
+
+def check_gzip(path: Path, length: int) -> None:
+    """See that a gzip file just written holds ``length`` bytes: SimpleITK is silent if it does not.
+
+    Raises:
+        OSError: it was cut short, as on a full disk.
+    """
+    with path.open("rb") as stream:
+        stream.seek(-min(4, path.stat().st_size), os.SEEK_END)
+        told = int.from_bytes(stream.read(), "little")  # RFC 1952: the length modulo 2^32
+    if told != length % (1 << 32):
+        raise OSError(errno.ENOSPC, "Cut short while it was written (is the disk full?)", str(path))
 
 
 def write_text(path: Path, text: str) -> None:

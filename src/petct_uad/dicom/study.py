@@ -25,7 +25,7 @@ from petct_uad.dicom.series import (
     why_no_volume,
 )
 from petct_uad.dicom.tables import InstanceRow, RejectedRow, SeriesRow, StudyRow
-from petct_uad.dicom.volumes import Volume, read_ct, read_pet
+from petct_uad.dicom.volumes import Volume, read_ct, read_pet, write_volume
 from petct_uad.errors import PairingError, RejectedInputError
 from petct_uad.params import IngestParams
 
@@ -186,10 +186,10 @@ def _label(task: StudyTask, ct: Stack, pet: Stack, log: _Log) -> Label | None:
 
 def _write(folder: Path, images: _Images) -> None:
     folder.mkdir(parents=True)
-    sitk.WriteImage(images.ct.image, folder / "ct.nii.gz", useCompression=True)
-    sitk.WriteImage(images.pet.image, folder / "pet.nii.gz", useCompression=True)
+    write_volume(images.ct.image, folder / "ct.nii.gz")
+    write_volume(images.pet.image, folder / "pet.nii.gz")
     if images.label is not None:
-        sitk.WriteImage(images.label.image, folder / "label.nii.gz", useCompression=True)
+        write_volume(images.label.image, folder / "label.nii.gz")
 
 
 def _accepted(study: Study, log: _Log, images: _Images) -> StudyResult:
