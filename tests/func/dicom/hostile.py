@@ -7,6 +7,7 @@ study's volumes must keep their bytes, and every file must be accounted for in t
 from __future__ import annotations
 
 import atexit
+import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -27,6 +28,7 @@ from petct_uad.params import IngestParams, load_params
 from tests.func.dicom.conftest import Edit, Patient, no_edit, save
 
 SLICES = 4
+NOBODY = 65534
 SUV_PER_BQML = 70_000 / 350e6  # weight in g over dose in Bq, of every Patient
 HALF_LIFE_S = 6586.2
 ROOT = Path(__file__).parents[3]
@@ -148,6 +150,21 @@ def hostile_values() -> Iterator[None]:
         yield
     finally:
         pydicom.config.settings.writing_validation_mode = before
+
+
+@contextmanager
+def somebody(folder: Path) -> Iterator[None]:
+    """Run as a user whom permissions bind and who owns the folder; root becomes nobody."""
+    root = os.geteuid() == 0
+    if root:
+        for path in (folder, *folder.rglob("*")):
+            os.chown(path, NOBODY, NOBODY)
+        os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
 
 
 # --- how cases are made ---

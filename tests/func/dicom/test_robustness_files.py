@@ -8,8 +8,7 @@ import re
 import shutil
 import struct
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import mkdtemp
 
@@ -40,11 +39,11 @@ from tests.func.dicom.hostile import (
     run_case,
     sets,
     slice_file,
+    somebody,
     untouched,
     write_good,
 )
 
-NOBODY = 65534
 CALLS_NOTHING = re.compile(r"[\w.-]+")  # numbers and study_ids: without ( | ! a formula is harmless
 ONE_CT = "CT/98.dcm"
 EXPLICIT, BIG = uid.ExplicitVRLittleEndian.encode(), uid.ExplicitVRBigEndian.encode()
@@ -418,28 +417,12 @@ def test_unreadable_file() -> None:
         write_good(raw)
         a_study()(raw / "case")
         slice_file(raw / "case", "CT", 1).chmod(0)
-        if os.geteuid() == 0:
-            for path in (raw.parent, *raw.parent.rglob("*")):
-                os.chown(path, NOBODY, NOBODY)
-        with somebody():
+        with somebody(raw.parent):
             done = ingest(raw, raw.parent / "out")
         refused("unreadable", "Permission denied", file=ONE_CT)(done, done)
         nothing(done, done)
     finally:
         shutil.rmtree(raw.parent)
-
-
-@contextmanager
-def somebody() -> Iterator[None]:
-    """Run as a user whom permissions bind."""
-    root = os.geteuid() == 0
-    if root:
-        os.seteuid(NOBODY)
-    try:
-        yield
-    finally:
-        if root:
-            os.seteuid(0)
 
 
 @pytest.mark.parametrize("name", CASES)
