@@ -24,6 +24,7 @@ from tests.func.dicom.hostile import (
     case,
     clean,
     drug,
+    either,
     gives,
     nothing,
     only,
@@ -146,7 +147,7 @@ CASES = {
     ),
     "DecayCorrection START": case(pet(START), scaled(grown(HOUR)), clean),
     "DecayCorrection ADMIN": case(pet(sets(DecayCorrection="ADMIN")), as_before, clean),
-    "DecayCorrection missing": case(
+    "DecayCorrection NONE: missing altogether": case(
         pet(sets(DecayCorrection=None)), refused("units", "(0054,1102)"), nothing
     ),
     "weight 0": case(pet(sets(PatientWeight="0")), refused("units", WEIGHT), nothing),
@@ -212,7 +213,8 @@ CASES = {
     ),
     "over midnight: the time without a date": case(
         pet(START, drug(RadiopharmaceuticalStartTime="233000"),
-            sets(SeriesTime="003000", AcquisitionTime="003000")), scaled(grown(HOUR)), clean,
+            sets(SeriesTime="003000", AcquisitionTime="003000")),
+        either(scaled(grown(HOUR)), refused("units", "(0018,1072)")),
     ),
     "over midnight: between two beds": case(
         pet(START, sets(SeriesTime="235900", AcquisitionTime="235900"),
