@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import re
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pydicom
-from pydicom import uid
+from pydicom import filereader, uid
 from pydicom.dataset import Dataset
 
 from petct_uad.console import map_in_processes
@@ -150,11 +151,47 @@ def check_kind(path: Path, name: str, folder: bool) -> None:
 
 def read_dataset(path: Path, tags: Sequence[Any] | None = None, pixels: bool = False) -> Dataset:
     """Read a DICOM file without printing pydicom's warnings on every odd value."""
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), BoundedReader(path) as stream:
         warnings.simplefilter("ignore")
         return pydicom.dcmread(
-            path, stop_before_pixels=not pixels, specific_tags=None if tags is None else list(tags)
+            stream,
+            stop_before_pixels=not pixels,
+            specific_tags=None if tags is None else list(tags),
         )
+
+
+class BoundedReader(io.BufferedReader):
+    """A file that never asks for more memory than it has bytes.
+
+    pydicom reads as much as an element claims to hold, and Python makes room for it beforehand:
+    four wrong bytes would cost 4 GiB.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(io.FileIO(path))
+        self._size = path.stat().st_size
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Read ``size`` bytes or what is left; all of it without a size."""
+        if size is not None and size > io.DEFAULT_BUFFER_SIZE:
+            size = min(size, self._size - self.tell())
+        return super().read(size)
+
+
+def read_meta(path: Path) -> Dataset:
+    """The file meta information (PS3.10, 7.1), without what follows it.
+
+    Raises:
+        InvalidDicomError: no preamble, or any other of pydicom's errors.
+    """
+    with warnings.catch_warnings(), BoundedReader(path) as stream:
+        warnings.simplefilter("ignore")
+        filereader.read_preamble(stream, False)
+        meta = filereader.read_dataset(
+            stream, False, True, stop_when=lambda tag, _vr, _length: tag.group != 2
+        )
+        meta.get("TransferSyntaxUID")  # converted here, where pydicom's warnings are silent
+        return meta
 
 
 def read_header(raw: Path, file: str) -> Header:
@@ -168,8 +205,7 @@ def read_header(raw: Path, file: str) -> Header:
     path = raw / file
     # pydicom answers broken files with a dozen exception types, RecursionError among them.
     try:
-        meta = pydicom.filereader.read_file_meta_info(path)
-        syntax = str(meta.get("TransferSyntaxUID", ""))
+        syntax = str(read_meta(path).get("TransferSyntaxUID", ""))
         if syntax == uid.DeflatedExplicitVRLittleEndian:
             raise _unsupported(file, "Transfer Syntax UID (0002,0010) Deflated Explicit VR")
         dataset = read_dataset(path, _TAGS)
