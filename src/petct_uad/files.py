@@ -6,6 +6,7 @@ import csv
 import errno
 import hashlib
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -14,10 +15,14 @@ from contextlib import contextmanager, suppress
 from dataclasses import astuple, fields
 from pathlib import Path
 from types import UnionType
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin, get_type_hints
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk
 
 Row = TypeVar("Row")
 
+_NIFTI_HEADER_BYTES = 352  # NIfTI-1's header and the four bytes that say it has no extension
 DECIMALS = 6  # of every float that is written
 
 
@@ -90,12 +95,16 @@ def _take_the_place(temporary: Path, path: Path) -> bool:
     return True
 
 
-def check_gzip(path: Path, length: int) -> None:
-    """See that a gzip file just written holds ``length`` bytes: SimpleITK is silent if it does not.
+def write_volume(image: sitk.Image, path: Path) -> None:
+    """Write a volume as ``.nii.gz``.
 
     Raises:
-        OSError: it was cut short, as on a full disk.
+        OSError: it was cut short, as on a full disk, of which SimpleITK says nothing.
     """
+    import SimpleITK as sitk
+
+    sitk.WriteImage(image, path, useCompression=True)
+    length = _NIFTI_HEADER_BYTES + math.prod(image.GetSize()) * image.GetSizeOfPixelComponent()
     with path.open("rb") as stream:
         stream.seek(-min(4, path.stat().st_size), os.SEEK_END)
         told = int.from_bytes(stream.read(), "little")  # RFC 1952: the length modulo 2^32

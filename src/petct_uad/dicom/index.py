@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pydicom
 from pydicom import filereader, uid
@@ -149,12 +149,17 @@ def check_kind(path: Path, name: str, folder: bool) -> None:
                      expected="a regular file", advice="Remove it from the data set.")  # fmt: skip
 
 
-def read_dataset(path: Path, tags: Sequence[Any] | None = None, pixels: bool = False) -> Dataset:
+def read_dataset(
+    source: Path | BinaryIO, tags: Sequence[Any] | None = None, pixels: bool = False
+) -> Dataset:
     """Read a DICOM file without printing pydicom's warnings on every odd value."""
-    with warnings.catch_warnings(), BoundedReader(path) as stream:
+    if isinstance(source, Path):
+        with BoundedReader(source) as stream:
+            return read_dataset(stream, tags, pixels)
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return pydicom.dcmread(
-            stream,
+            source,
             stop_before_pixels=not pixels,
             specific_tags=None if tags is None else list(tags),
         )
@@ -174,7 +179,7 @@ class BoundedReader(io.BufferedReader):
     def read(self, size: int | None = -1, /) -> bytes:
         """Read ``size`` bytes or what is left; all of it without a size."""
         if size is not None and size > io.DEFAULT_BUFFER_SIZE:
-            size = min(size, self._size - self.tell())
+            size = max(0, min(size, self._size - self.tell()))
         return super().read(size)
 
 
@@ -205,7 +210,8 @@ def read_header(raw: Path, file: str) -> Header:
     path = raw / file
     # pydicom answers broken files with a dozen exception types, RecursionError among them.
     try:
-        syntax = str(read_meta(path).get("TransferSyntaxUID", ""))
+        meta = read_meta(path)
+        syntax = str(meta.get("TransferSyntaxUID", ""))
         if syntax == uid.DeflatedExplicitVRLittleEndian:
             raise _unsupported(file, "Transfer Syntax UID (0002,0010) Deflated Explicit VR")
         dataset = read_dataset(path, _TAGS)

@@ -25,8 +25,9 @@ from petct_uad.dicom.series import (
     why_no_volume,
 )
 from petct_uad.dicom.tables import InstanceRow, RejectedRow, SeriesRow, StudyRow
-from petct_uad.dicom.volumes import Volume, read_ct, read_pet, write_volume
+from petct_uad.dicom.volumes import Volume, read_ct, read_pet
 from petct_uad.errors import PairingError, RejectedInputError
+from petct_uad.files import write_volume
 from petct_uad.params import IngestParams
 
 

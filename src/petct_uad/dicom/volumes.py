@@ -21,10 +21,8 @@ from petct_uad.dicom.geometry import Stack
 from petct_uad.dicom.index import Header, printable, read_dataset
 from petct_uad.dicom.suv import PetHeader, read_pet_header, suv_factors
 from petct_uad.errors import PixelError, RejectedInputError, UnitsError
-from petct_uad.files import check_gzip
 
 _PADDING_HU = -1024  # the least value that a 12-bit CT stores
-_NIFTI_HEADER_BYTES = 352  # NIfTI-1's header and the four bytes that say it has no extension
 _INT16 = np.iinfo(np.int16)
 _JPEG = {*uid.JPEGTransferSyntaxes, *uid.JPEGLSTransferSyntaxes, *uid.JPEG2000TransferSyntaxes}
 _END_OF_IMAGE = b"\xff\xd9"  # of every JPEG, JPEG-LS and JPEG 2000 codestream
@@ -91,17 +89,6 @@ def read_pet(raw: Path, stack: Stack) -> Volume:
             raise _bad_pixels(header, "values that are not finite")
     _check_not_constant(stack, array)
     return Volume(stack, stack.grid.image(array), tuple(_pet_notes(stack)))
-
-
-def write_volume(image: sitk.Image, path: Path) -> None:
-    """Write ``.nii.gz``.
-
-    Raises:
-        OSError: it could not be written whole.
-    """
-    sitk.WriteImage(image, path, useCompression=True)
-    voxels = math.prod(image.GetSize()) * image.GetSizeOfPixelComponent()
-    check_gzip(path, _NIFTI_HEADER_BYTES + voxels)
 
 
 def _pet_header(raw: Path, header: Header) -> PetHeader:

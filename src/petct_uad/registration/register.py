@@ -9,9 +9,8 @@ import SimpleITK as sitk
 
 from petct_uad.console import map_in_processes
 from petct_uad.dicom.tables import StudyRow
-from petct_uad.dicom.volumes import write_volume
 from petct_uad.errors import RegistrationError
-from petct_uad.files import atomic_folder, read_table, write_json, write_table
+from petct_uad.files import atomic_folder, read_table, write_json, write_table, write_volume
 from petct_uad.lineage.record import Derivation, Entity
 from petct_uad.params import RegisterParams
 from petct_uad.registration.body import body_mask
