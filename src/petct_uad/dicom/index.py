@@ -8,15 +8,21 @@ import re
 import stat
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pydicom
 from pydicom import uid
 from pydicom.dataset import Dataset
 
 from petct_uad.console import map_in_processes
+from petct_uad.dicom.multiframe import (
+    FUNCTIONAL_GROUPS,
+    MULTIFRAME_MODALITIES,
+    frame_attributes,
+    frame_count,
+)
 from petct_uad.dicom.tables import RejectedRow
 from petct_uad.errors import (
     IdentityError,
@@ -32,6 +38,7 @@ MODALITIES = {
     uid.PositronEmissionTomographyImageStorage: "PT",
     uid.SegmentationStorage: "SEG",
     uid.RTStructureSetStorage: "RTSTRUCT",
+    **MULTIFRAME_MODALITIES,
 }
 MAX_MATRIX = 4096
 
@@ -41,7 +48,8 @@ _TAGS: list[Any] = [
     "ManufacturerModelName", "SeriesDescription", "ImageType", "CorrectedImage",
     "FrameOfReferenceUID", "NumberOfSlices", "NumberOfFrames", "Rows", "Columns", "PixelSpacing",
     "ImagePositionPatient", "ImageOrientationPatient", "ReferencedSeriesSequence",
-    "ReferencedFrameOfReferenceSequence",
+    "ReferencedFrameOfReferenceSequence", "SliceThickness", "AcquisitionNumber", "AcquisitionDate",
+    "AcquisitionTime", *FUNCTIONAL_GROUPS,
 ]  # fmt: skip
 _FILES_PER_BATCH = 64
 _LONGEST_TEXT = 200
@@ -75,6 +83,12 @@ class Header:
     position_mm: tuple[float, ...] | None  # (0020,0032), LPS
     orientation: tuple[float, ...] | None  # (0020,0037)
     referenced_series: tuple[str, ...]  # of a label object
+    slice_thickness_mm: float | None = None
+    acquisition_number: str = ""
+    acquisition_time: str = ""  # date and time
+    stack: int = 1  # which stack of its series a slice belongs to; series.split_into_stacks
+    frame: int | None = None  # index in an enhanced multi-frame file, from 0
+    frames: tuple[Header, ...] = ()  # of an enhanced multi-frame file, one header each
 
 
 @dataclass(frozen=True)
@@ -146,12 +160,16 @@ def check_kind(path: Path, name: str, folder: bool) -> None:
                      expected="a regular file", advice="Remove it from the data set.")  # fmt: skip
 
 
-def read_dataset(path: Path, tags: Sequence[Any] | None = None, pixels: bool = False) -> Dataset:
+def read_dataset(
+    source: Path | BinaryIO, tags: Sequence[Any] | None = None, pixels: bool = False
+) -> Dataset:
     """Read a DICOM file without printing pydicom's warnings on every odd value."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return pydicom.dcmread(
-            path, stop_before_pixels=not pixels, specific_tags=None if tags is None else list(tags)
+            source,
+            stop_before_pixels=not pixels,
+            specific_tags=None if tags is None else list(tags),
         )
 
 
@@ -160,7 +178,7 @@ def read_header(raw: Path, file: str) -> Header:
 
     Raises:
         UnreadableFileError: not DICOM, cut short, or without a transfer syntax.
-        UnsupportedObjectError: DICOM, but not a single-frame CT or PET, a SEG or an RTSTRUCT.
+        UnsupportedObjectError: DICOM, but not a CT, a PET, a SEG or an RTSTRUCT.
         IdentityError: a UID or the PatientID is missing or not valid.
     """
     path = raw / file
@@ -173,7 +191,7 @@ def read_header(raw: Path, file: str) -> Header:
         dataset = read_dataset(path, _TAGS)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            header = _header(dataset, file, sha256_file(path))
+            header = _with_frames(_header(dataset, file, sha256_file(path)), dataset)
     except RejectedInputError:
         raise
     except Exception as error:
@@ -281,6 +299,19 @@ def _header(dataset: Dataset, file: str, sha256: str) -> Header:
         position_mm=_numbers(dataset, "ImagePositionPatient", 3),
         orientation=_numbers(dataset, "ImageOrientationPatient", 6),
         referenced_series=tuple(sorted(_referenced_series(dataset))),
+        slice_thickness_mm=(_numbers(dataset, "SliceThickness", 1) or (None,))[0],
+        acquisition_number=_text(dataset, "AcquisitionNumber"),
+        acquisition_time=_text(dataset, "AcquisitionDate") + _text(dataset, "AcquisitionTime"),
+    )
+
+
+def _with_frames(header: Header, dataset: Dataset) -> Header:
+    if dataset.SOPClassUID not in MULTIFRAME_MODALITIES:
+        return header
+    flat = [frame_attributes(dataset, index) for index in range(frame_count(dataset, header.file))]
+    frames = (_header(item, header.file, header.sha256) for item in flat)
+    return replace(
+        header, frames=tuple(replace(item, frame=index) for index, item in enumerate(frames))
     )
 
 
@@ -299,7 +330,7 @@ def _unsupported(file: str, found: str) -> UnsupportedObjectError:
     return UnsupportedObjectError(
         file,
         found=found,
-        expected="CT or PET Image Storage (one file per slice), Segmentation or RT Structure Set",
+        expected="CT or PET Image Storage (enhanced or not), Segmentation or RT Structure Set",
         advice="Nothing is lost if this is no CT, PET or label; else convert it.",
     )
 

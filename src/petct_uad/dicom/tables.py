@@ -15,21 +15,27 @@ class InstanceRow:
     series_instance_uid: str
     study_id: str  # "" when the file is used by no study
     role: str  # ct, pet, label or unused
-    slice_index: int | None  # position along the normal in its volume; None for labels and unused
+    # Position along the normal in its volume; None for labels, unused and multi-frame files.
+    slice_index: int | None
 
 
 @dataclass(frozen=True, order=True)
 class SeriesRow:
-    """One series: ``series.csv``, sorted by SeriesInstanceUID."""
+    """One stack of slices, or one label series: ``series.csv``, sorted by SeriesInstanceUID.
+
+    Most series are one stack. One that mixes geometries, image types or acquisitions is several,
+    told apart by ``stack``; each is chosen or passed over by itself.
+    """
 
     series_instance_uid: str
+    stack: int  # from 1, in its series
     study_instance_uid: str
     patient: str
     modality: str
     manufacturer: str
     model_name: str
     description: str
-    instances: int
+    instances: int  # files; an enhanced file counts for each stack that it holds
     rows: int
     columns: int
     spacing_x_mm: float | None
