@@ -257,7 +257,7 @@ def _crowded(slices: Sequence[Header]) -> bool:
     if depths is None or len(depths) < 2:
         return False
     gaps = np.diff(depths)
-    return bool(gaps.min() < 0.5 * np.median(gaps) or gaps.max() < SAME_PLACE_MM)
+    return bool(gaps.min() < SAME_PLACE_MM or gaps.min() < 0.5 * np.median(gaps))
 
 
 def _same_anatomy(parts: Sequence[Sequence[Header]]) -> bool:
