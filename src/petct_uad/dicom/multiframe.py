@@ -62,7 +62,7 @@ def frame_attributes(dataset: Dataset, index: int) -> Dataset:
                 flat.update(group.value[0])
     for enhanced, single in _SINGLE_FRAME_NAME.items():
         if enhanced in flat:
-            setattr(flat, single, flat[enhanced].value)
+            _set(flat, single, flat[enhanced].value)
     if "AcquisitionTime" not in flat and flat.get("FrameAcquisitionDateTime"):
         _set_moment(flat, "Acquisition", DT(flat.FrameAcquisitionDateTime))
     return flat
@@ -82,13 +82,15 @@ def read_as_single_frame_pet(flat: Dataset, file: str) -> None:
     if code not in _UNITS:
         tag = "Measurement Units Code Sequence (0040,08EA) in Real World Value Mapping (0040,9096)"
         raise _wrong(file, tag, code, "Bq/ml or {SUVbw}g/ml")
-    flat.Units, flat.SUVType = _UNITS[code]
+    units, suv_type = _UNITS[code]
+    _set(flat, "Units", units)
+    _set(flat, "SUVType", suv_type)
     for name, tag in (("Slope", "(0040,9225)"), ("Intercept", "(0040,9224)")):
         value = flat.get(f"RealWorldValue{name}")
         if value is None:
             raise _wrong(file, f"Real World Value {name} {tag}", "", "a number")
-        setattr(flat, f"Rescale{name}", value)
-    flat.CorrectedImage = _corrections(flat, file)
+        _set(flat, f"Rescale{name}", value)
+    _set(flat, "CorrectedImage", _corrections(flat, file))
     _set_decay(flat, file)
 
 
@@ -100,7 +102,7 @@ def _corrections(flat: Dataset, file: str) -> list[str]:
 
 def _set_decay(flat: Dataset, file: str) -> None:
     if "DECY" not in flat.CorrectedImage:
-        flat.DecayCorrection = "NONE"
+        _set(flat, "DecayCorrection", "NONE")
         return
     tag = "Decay Correction DateTime (0018,9701)"
     text = str(flat.get("DecayCorrectionDateTime") or "")
@@ -111,17 +113,23 @@ def _set_decay(flat: Dataset, file: str) -> None:
     if offset and flat.get("TimezoneOffsetFromUTC", offset) != offset:
         raise _wrong(file, tag, text, "the offset of Timezone Offset From UTC (0008,0201)")
     if offset:
-        flat.TimezoneOffsetFromUTC = offset
+        _set(flat, "TimezoneOffsetFromUTC", offset)
     # START with the series' time at that moment is what a single-frame PET would say.
-    flat.DecayCorrection = "START"
+    _set(flat, "DecayCorrection", "START")
     _set_moment(flat, "Series", moment)
     for name in ("AcquisitionDate", "AcquisitionTime"):
         flat.pop(name, None)
 
 
 def _set_moment(flat: Dataset, name: str, moment: DT) -> None:
-    setattr(flat, f"{name}Date", moment.strftime("%Y%m%d"))
-    setattr(flat, f"{name}Time", moment.strftime("%H%M%S.%f"))
+    _set(flat, f"{name}Date", moment.strftime("%Y%m%d"))
+    _set(flat, f"{name}Time", moment.strftime("%H%M%S.%f"))
+
+
+def _set(flat: Dataset, keyword: str, value: object) -> None:
+    """Put a new element: the old one is shared with the other frames."""
+    flat.pop(keyword, None)
+    setattr(flat, keyword, value)
 
 
 def _yes(flat: Dataset, file: str, keyword: str, tag: str) -> bool:

@@ -15,7 +15,8 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sr.codedict import codes
 
 from petct_uad.dicom.ingest import Ingested, ingest_dataset
-from petct_uad.params import IngestParams
+from petct_uad.params import IngestParams, PhantomParams
+from petct_uad.phantom.cohort import make_cohort
 
 Edit = Callable[[Dataset, int], None]
 
@@ -253,3 +254,13 @@ def shared_data() -> Path:
     if not (folder / "sts").is_dir():
         pytest.skip(f"PETCT_DATA: no development data in {folder}")
     return folder
+
+
+@pytest.fixture(scope="session")
+def phantom_raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four small digital patients as DICOM; read-only."""
+    folder = tmp_path_factory.mktemp("phantom")
+    asked = {"patients": 4, "seed": 7, "extent_mm": 80.0, "ct_matrix": 64}
+    params = PhantomParams.model_validate({**asked, "max_shift_mm": 8.0, "max_rotation_deg": 2.0})
+    make_cohort(params, folder / "raw", folder / "truth", workers=1)
+    return folder / "raw"
