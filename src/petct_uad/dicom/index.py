@@ -7,6 +7,7 @@ import os
 import re
 import stat
 import warnings
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -52,6 +53,9 @@ _TAGS: list[Any] = [
     "AcquisitionTime", *FUNCTIONAL_GROUPS,
 ]  # fmt: skip
 _FILES_PER_BATCH = 64
+_META_START = 144  # preamble, DICM, and the element that tells the length of the rest
+_MOST_INFLATED = 1 << 28
+_PIECE = 1 << 16
 _LONGEST_TEXT = 200
 # DVC with cache.type symlink turns every file of the workspace into such a link.
 _DVC_CACHE_OBJECT = re.compile(r".*/files/md5/[0-9a-f]{2}/[0-9a-f]{30}")
@@ -187,7 +191,7 @@ def read_header(raw: Path, file: str) -> Header:
         meta = pydicom.filereader.read_file_meta_info(path)
         syntax = str(meta.get("TransferSyntaxUID", ""))
         if syntax == uid.DeflatedExplicitVRLittleEndian:
-            raise _unsupported(file, "Transfer Syntax UID (0002,0010) Deflated Explicit VR")
+            _check_inflates(path, file, meta)
         dataset = read_dataset(path, _TAGS)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -324,6 +328,18 @@ def _modality(dataset: Dataset, file: str) -> str:
     if said != modality:
         raise _unsupported(file, f"Modality (0008,0060) {said or 'missing'} in a {sop_class.name}")
     return modality
+
+
+def _check_inflates(path: Path, file: str, meta: Dataset) -> None:
+    """Inflate piece by piece and keep nothing: pydicom would inflate a bomb whole."""
+    inflate = zlib.decompressobj(-zlib.MAX_WBITS)
+    inflated = 0
+    with path.open("rb") as stream:
+        stream.seek(_META_START + int(meta.FileMetaInformationGroupLength))
+        while piece := inflate.unconsumed_tail or stream.read(_PIECE):
+            inflated += len(inflate.decompress(piece, _PIECE))
+            if inflated > _MOST_INFLATED:
+                raise _unsupported(file, f"a deflated data set of over {_MOST_INFLATED} bytes")
 
 
 def _unsupported(file: str, found: str) -> UnsupportedObjectError:

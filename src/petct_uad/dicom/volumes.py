@@ -63,8 +63,9 @@ def read_ct(raw: Path, stack: Stack) -> Volume:
         PixelError: pixels that cannot be decoded, or a constant image.
     """
     array = np.empty(stack.grid.size[::-1], np.int16)
-    padded = 0
+    padded, lossy = 0, 0
     for item in _slices(raw, stack):
+        lossy += _is_lossy(item)
         values = np.rint(item.rescaled)
         padding = _padding(item.dataset, item.stored)
         if padding is not None:
@@ -73,8 +74,9 @@ def read_ct(raw: Path, stack: Stack) -> Volume:
         _check_int16(item.header, values)
         array[item.place] = values
     _check_not_constant(stack, array)
-    notes = (f"{padded} padding voxels of the CT set to {_PADDING_HU} HU",) if padded else ()
-    return Volume(stack, stack.grid.image(array), notes)
+    notes = [f"{padded} padding voxels of the CT set to {_PADDING_HU} HU"] if padded else []
+    notes += [_lossy_note("CT", lossy)] if lossy else []
+    return Volume(stack, stack.grid.image(array), tuple(notes))
 
 
 def read_pet(raw: Path, stack: Stack) -> Volume:
@@ -93,7 +95,9 @@ def read_pet(raw: Path, stack: Stack) -> Volume:
         if not np.isfinite(array[item.place]).all():
             raise _bad_pixels(item.header, "values that are not finite")
     _check_not_constant(stack, array)
-    return Volume(stack, stack.grid.image(array), tuple(_pet_notes(stack)))
+    lossy = sum(map(_is_lossy, slices))
+    notes = [*_pet_notes(stack), *([_lossy_note("PET", lossy)] if lossy else [])]
+    return Volume(stack, stack.grid.image(array), tuple(notes))
 
 
 def _pet_header(item: _Slice) -> PetHeader:
@@ -198,6 +202,14 @@ def _check_int16(header: Header, values: NDArray[np.float64]) -> None:
 def _check_not_constant(stack: Stack, array: NDArray[np.generic]) -> None:
     if array.min() == array.max():
         raise _bad_pixels(stack.headers[0], f"the value {array.min()} in every voxel of the series")
+
+
+def _is_lossy(item: _Slice) -> bool:
+    return bool(item.dataset.get("LossyImageCompression") == "01")
+
+
+def _lossy_note(name: str, slices: int) -> str:
+    return f"the {name} was compressed with loss (0028,2110) in {slices} slices"
 
 
 def _pet_notes(stack: Stack) -> Iterator[str]:
