@@ -53,6 +53,7 @@ _TAGS: list[Any] = [
     "AcquisitionTime", *FUNCTIONAL_GROUPS,
 ]  # fmt: skip
 _FILES_PER_BATCH = 64
+_WORTH_A_PROCESS = 1000
 _META_START = 144  # preamble, DICM, and the element that tells the length of the rest
 _MOST_INFLATED = 1 << 28
 _PIECE = 1 << 16
@@ -116,6 +117,8 @@ def index_files(raw: Path, workers: int) -> Index:
         _Batch(raw, tuple(files[start : start + _FILES_PER_BATCH]))
         for start in range(0, len(files), _FILES_PER_BATCH)
     ]
+    # Starting a process takes as long as reading a thousand headers.
+    workers = workers if len(files) > _WORTH_A_PROCESS else 1
     results = map_in_processes(_read_batch, batches, "reading headers", workers)
     found = [item for batch in results for item in batch]
     headers = [item for item in found if isinstance(item, Header)]

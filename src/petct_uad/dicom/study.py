@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gzip
 import hashlib
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -199,10 +200,18 @@ def _label(task: StudyTask, ct: Stack, pet: Stack, log: _Log) -> Label | None:
 
 def _write(folder: Path, images: _Images) -> None:
     folder.mkdir(parents=True)
-    sitk.WriteImage(images.ct.image, folder / "ct.nii.gz", useCompression=True)
-    sitk.WriteImage(images.pet.image, folder / "pet.nii.gz", useCompression=True)
+    _write_nifti(folder / "ct.nii.gz", images.ct.image)
+    _write_nifti(folder / "pet.nii.gz", images.pet.image)
     if images.label is not None:
-        sitk.WriteImage(images.label.image, folder / "label.nii.gz", useCompression=True)
+        _write_nifti(folder / "label.nii.gz", images.label.image)
+
+
+def _write_nifti(path: Path, image: sitk.Image) -> None:
+    """Compress at level 1: ITK's NIfTI writer knows one level only, twice as slow for 5 % less."""
+    plain = path.with_suffix("")
+    sitk.WriteImage(image, plain)
+    path.write_bytes(gzip.compress(plain.read_bytes(), compresslevel=1, mtime=0))
+    plain.unlink()
 
 
 def _accepted(study: Study, log: _Log, images: _Images) -> StudyResult:

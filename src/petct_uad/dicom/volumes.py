@@ -17,7 +17,6 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.pixels import pixel_array
-from pydicom.tag import Tag
 from pydicom.uid import EnhancedPETImageStorage
 
 from petct_uad.dicom.geometry import Stack
@@ -152,7 +151,8 @@ def _read_slice(dataset: Dataset, place: int, header: Header) -> _Slice:
 def _attributes(dataset: Dataset, header: Header) -> Dataset:
     """All that a slice says but its pixels."""
     if header.frame is None:
-        return dataset[: Tag(0x7FE0, 0)]
+        dataset.pop("PixelData", None)
+        return dataset
     attributes = frame_attributes(dataset, header.frame)
     if dataset.SOPClassUID == EnhancedPETImageStorage:
         read_as_single_frame_pet(attributes, header.file)
