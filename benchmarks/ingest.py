@@ -2,9 +2,10 @@
 
 One phantom study of the default size and one real study (``$PETCT_DATA/sts``, default
 ``../shared/data``); CT and PET only, which is all that the others read. Ours indexes, hashes,
-chooses, checks the geometry, computes SUVbw, writes compressed NIfTI and four tables. dcm2niix (the Debian package's or the
-wheel's, PyPI ``dcm2niix``) converts the same files with its users' ``-z y`` (pigz), with ``-z i``
-and without compression; a plain ``SimpleITK.ImageSeriesReader`` reads every series and writes it
+chooses, checks the geometry, computes SUVbw, writes compressed NIfTI and four tables. dcm2niix (the
+Debian package's or the wheel's, PyPI ``dcm2niix``) converts the same files with its users' ``-z y``
+(pigz), with ``-z i`` and without compression; a plain ``SimpleITK.ImageSeriesReader`` reads every
+series and writes it
 compressed. In turns, medians. Last, where our own time goes, and what it takes to start workers: a
 single study starts none.
 

@@ -339,7 +339,7 @@ def _check_inflates(path: Path, file: str, meta: Dataset) -> None:
     inflated = 0
     with path.open("rb") as stream:
         stream.seek(_META_START + int(meta.FileMetaInformationGroupLength))
-        while piece := inflate.unconsumed_tail or stream.read(_PIECE):
+        while not inflate.eof and (piece := inflate.unconsumed_tail or stream.read(_PIECE)):
             inflated += len(inflate.decompress(piece, _PIECE))
             if inflated > _MOST_INFLATED:
                 raise _unsupported(file, f"a deflated data set of over {_MOST_INFLATED} bytes")
