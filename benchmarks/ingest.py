@@ -5,9 +5,8 @@ One phantom study of the default size and one real study (``$PETCT_DATA/sts``, d
 chooses, checks the geometry, computes SUVbw, writes compressed NIfTI and four tables. dcm2niix (the
 Debian package's or the wheel's, PyPI ``dcm2niix``) converts the same files with its users' ``-z y``
 (pigz), with ``-z i`` and without compression; a plain ``SimpleITK.ImageSeriesReader`` reads every
-series and writes it
-compressed. In turns, medians. Last, where our own time goes, and what it takes to start workers: a
-single study starts none.
+series and writes it compressed. In turns, medians. Last, where our own time goes, and what it takes
+to start workers: a single study starts none.
 
 On a machine that is busy with other things the processor time, also given, is the fairer figure.
 """
