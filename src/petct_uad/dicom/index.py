@@ -17,6 +17,7 @@ from pydicom import uid
 from pydicom.dataset import Dataset
 
 from petct_uad.console import map_in_processes
+from petct_uad.dicom.identity import IDENTITY_TAGS, NOBODY, Identity, read_identity
 from petct_uad.dicom.tables import RejectedRow
 from petct_uad.errors import (
     IdentityError,
@@ -41,7 +42,7 @@ _TAGS: list[Any] = [
     "ManufacturerModelName", "SeriesDescription", "ImageType", "CorrectedImage",
     "FrameOfReferenceUID", "NumberOfSlices", "NumberOfFrames", "Rows", "Columns", "PixelSpacing",
     "ImagePositionPatient", "ImageOrientationPatient", "ReferencedSeriesSequence",
-    "ReferencedFrameOfReferenceSequence",
+    "ReferencedFrameOfReferenceSequence", *IDENTITY_TAGS,
 ]  # fmt: skip
 _FILES_PER_BATCH = 64
 _LONGEST_TEXT = 200
@@ -75,6 +76,7 @@ class Header:
     position_mm: tuple[float, ...] | None  # (0020,0032), LPS
     orientation: tuple[float, ...] | None  # (0020,0037)
     referenced_series: tuple[str, ...]  # of a label object
+    identity: Identity = NOBODY  # what no output may hold
 
 
 @dataclass(frozen=True)
@@ -281,6 +283,7 @@ def _header(dataset: Dataset, file: str, sha256: str) -> Header:
         position_mm=_numbers(dataset, "ImagePositionPatient", 3),
         orientation=_numbers(dataset, "ImageOrientationPatient", 6),
         referenced_series=tuple(sorted(_referenced_series(dataset))),
+        identity=read_identity(dataset),
     )
 
 

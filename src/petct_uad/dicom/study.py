@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,6 +34,7 @@ class StudyTask:
 
     raw: Path
     volumes: Path  # the folder that receives <study_id>/*.nii.gz
+    study_id: str  # a pseudonym
     study: Study
     params: IngestParams
 
@@ -77,12 +76,6 @@ class _Images:
     label: Label | None
 
 
-def study_id(study: Study) -> str:
-    """``<PatientID>_<8 hex digits>``, safe as a folder name; see docs/contracts.md."""
-    digest = hashlib.sha256(study.uid.encode()).hexdigest()[:8]
-    return f"{re.sub(r'[^A-Za-z0-9_-]', '-', study.patient)}_{digest}"
-
-
 def ingest_study(task: StudyTask) -> StudyResult:
     """Choose, read and write one study's CT, PET and label; refusals come back as rows."""
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
@@ -92,8 +85,8 @@ def ingest_study(task: StudyTask) -> StudyResult:
     except RejectedInputError as error:
         log.rejected.append(rejected_row(error))
         return _refused(task.study, log, error)
-    _write(task.volumes / study_id(task.study), images)
-    return _accepted(task.study, log, images)
+    _write(task.volumes / task.study_id, images)
+    return _accepted(task, log, images)
 
 
 def _read(task: StudyTask, log: _Log) -> _Images:
@@ -192,10 +185,11 @@ def _write(folder: Path, images: _Images) -> None:
         sitk.WriteImage(images.label.image, folder / "label.nii.gz", useCompression=True)
 
 
-def _accepted(study: Study, log: _Log, images: _Images) -> StudyResult:
+def _accepted(task: StudyTask, log: _Log, images: _Images) -> StudyResult:
+    study = task.study
     ct, pet, label = images.ct.stack, images.pet.stack, images.label
     row = StudyRow(
-        study_id=study_id(study),
+        study_id=task.study_id,
         patient=study.patient,
         scanner=scanner_name(pet.headers[0]),
         ct_series_instance_uid=_uid(ct),
@@ -207,6 +201,7 @@ def _accepted(study: Study, log: _Log, images: _Images) -> StudyResult:
         pet_slices=len(pet.headers),
         same_frame_of_reference=same_frame(ct, pet),
         notes="; ".join(_notes(images)),
+        suv_kind=task.params.suv,
     )
     return StudyResult(
         row,
@@ -230,6 +225,7 @@ def _notes(images: _Images) -> Iterator[str]:
     if not same_frame(ct, pet):
         yield "CT and PET have different Frame of Reference UIDs (0020,0052)"
     yield from _coverage(ct, pet)
+    yield from _identity_notes((*ct.headers, *pet.headers))
     yield from images.ct.notes
     yield from images.pet.notes
     if images.label is not None:
@@ -237,6 +233,14 @@ def _notes(images: _Images) -> Iterator[str]:
         if not images.label.lesions:
             names = ", ".join(images.label.passed_over) or "none"
             yield f"no name in the label object matches ingest.label_roi: {names}"
+
+
+def _identity_notes(headers: Sequence[Header]) -> Iterator[str]:
+    """What PS3.15 Annex E asks a de-identified image to say, where it does not."""
+    if not all(header.identity.removed for header in headers):
+        yield "Patient Identity Removed (0012,0062) is not YES"
+    if any(header.identity.burned_in != "NO" for header in headers):
+        yield "Burned In Annotation (0028,0301) is not NO: look for text in the pixels"
 
 
 def _coverage(ct: Stack, pet: Stack) -> Iterator[str]:

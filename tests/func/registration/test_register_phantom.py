@@ -27,7 +27,8 @@ PHANTOM = PhantomParams(
     patients=4, seed=3, extent_mm=140.0, ct_matrix=128, max_shift_mm=8.0, max_rotation_deg=2.0
 )
 INGEST = IngestParams(
-    labels="auto", label_roi=".*", on_reject="report", max_gap_mm=0.1, workers=1
+    labels="auto", label_roi=".*", suv="bw", pseudonyms="auto", on_reject="report",
+    max_gap_mm=0.1, workers=1,
 )  # fmt: skip
 REGISTER = RegisterParams(
     refine="rigid",
