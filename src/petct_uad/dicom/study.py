@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -91,7 +92,7 @@ def ingest_study(task: StudyTask) -> StudyResult:
 
 def _read(task: StudyTask, log: _Log) -> _Images:
     pets = rank_pet(_stacks(task, "PT", log))
-    pet = _first_readable(task, pets, read_pet, "pet", log)
+    pet = _first_readable(task, pets, partial(read_pet, kind=task.params.suv), "pet", log)
     cts = rank_ct(_overlapping(_stacks(task, "CT", log), pet.stack, log), pet.stack)
     ct = _first_readable(task, cts, read_ct, "ct", log)
     return _Images(ct, pet, _label(task, ct.stack, pet.stack, log))

@@ -17,16 +17,16 @@ from pydicom.tag import Tag
 
 from petct_uad.dicom.geometry import Stack
 from petct_uad.dicom.index import Header, printable, read_dataset
-from petct_uad.dicom.suv import PetHeader, read_pet_header, suv_factors
+from petct_uad.dicom.suv import PetHeader, SuvKind, read_pet_header, suv_factors
 from petct_uad.errors import PixelError, RejectedInputError, UnitsError
 
 _PADDING_HU = -1024  # the least value that a 12-bit CT stores
 _INT16 = np.iinfo(np.int16)
 # The whole private groups are read: specific_tags does not reach their creator elements otherwise.
 _PET_TAGS = [
-    "Units", "SUVType", "DecayCorrection", "CorrectedImage", "PatientWeight",
-    "RadiopharmaceuticalInformationSequence", "SeriesDate", "SeriesTime", "AcquisitionDate",
-    "AcquisitionTime", "TimezoneOffsetFromUTC", "ActualFrameDuration",
+    "Units", "SUVType", "DecayCorrection", "CorrectedImage", "PatientWeight", "PatientSize",
+    "PatientSex", "RadiopharmaceuticalInformationSequence", "SeriesDate", "SeriesTime",
+    "AcquisitionDate", "AcquisitionTime", "TimezoneOffsetFromUTC", "ActualFrameDuration",
     *(Tag(0x0009, 0x0010 + block) for block in range(16)),
     *(Tag(0x0009, 0x100D + 0x100 * block) for block in range(16)),
     *(Tag(0x7053, 0x0010 + block) for block in range(16)),
@@ -70,14 +70,14 @@ def read_ct(raw: Path, stack: Stack) -> Volume:
     return Volume(stack, stack.grid.image(array), notes)
 
 
-def read_pet(raw: Path, stack: Stack) -> Volume:
-    """SUVbw as float32 (z, y, x) on the PET's own grid, rescaled slice by slice.
+def read_pet(raw: Path, stack: Stack, kind: SuvKind = "bw") -> Volume:
+    """SUV of a kind as float32 (z, y, x) on the PET's own grid, rescaled slice by slice.
 
     Raises:
-        UnitsError: SUVbw cannot be computed from the headers.
+        UnitsError: the SUV cannot be computed from the headers.
         PixelError: pixels that cannot be decoded or are not finite, or a constant image.
     """
-    factors = suv_factors([_pet_header(raw, header) for header in stack.headers])
+    factors = suv_factors([_pet_header(raw, header) for header in stack.headers], kind)
     array = np.empty(stack.grid.size[::-1], np.float32)
     for index, (header, item) in enumerate(_slices(raw, stack)):
         array[index] = item.values * factors[index]

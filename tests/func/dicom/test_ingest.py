@@ -221,6 +221,16 @@ def test_philips_counts_become_suv_by_the_private_factor(patient, run) -> None:
     assert array(run(), "pet")[7, 0, 9] == pytest.approx((7 + 9) * 17 * 0.0005)
 
 
+@pytest.mark.parametrize(("kind", "per_weight"), [("lbm", 0.5999), ("bsa", 0.2474)])
+def test_other_kinds_of_suv_on_request(patient, run, kind: str, per_weight: float) -> None:
+    case = patient()
+    case.ct()
+    case.pet(edit=setter(PatientSize="1.60"))
+    plain, asked = run(), run(suv=kind)
+    assert (plain.tables.studies[0].suv_kind, asked.tables.studies[0].suv_kind) == ("bw", kind)
+    assert array(asked, "pet") == pytest.approx(array(plain, "pet") * per_weight, rel=1e-3)
+
+
 def test_ge_scan_time_counts_where_the_series_was_written_later(patient, run) -> None:
     case = patient()
     case.ct()
