@@ -28,7 +28,7 @@ def main() -> None:
     )
     with stage("ingest"), atomic_folder(home) as folder:
         ingest_dataset(raw, folder, params.ingest)
-        write_lineage(folder / "lineage", activity, derivations(folder, home))
+        write_lineage(folder / "lineage", activity, derivations(folder, home, raw))
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from petct_uad.console import console, map_in_processes
+from petct_uad.dicom.contours import LABELS_CSV, Contour, read_contours
 from petct_uad.dicom.identity import Identity, identity_of_file
 from petct_uad.dicom.index import Header, check_kind, index_files, rejected_row
 from petct_uad.dicom.pseudonyms import Pseudonyms, choose_pseudonyms
@@ -41,6 +42,7 @@ def ingest_dataset(raw: Path, out: Path, params: IngestParams) -> Ingested:
     Raises:
         DatasetError: ``raw`` is missing or empty, or no name in any label object matches
             ``label_roi``.
+        LabelError: ``labels`` is ``csv`` and ``labels.csv`` cannot be read.
         InputsRefusedError: something was refused and ``on_reject`` is ``stop``.
         NothingUsableError: no study has a usable CT and PET.
         PseudonymError: the key that ``pseudonyms`` asks for is missing or unsafe.
@@ -50,10 +52,22 @@ def ingest_dataset(raw: Path, out: Path, params: IngestParams) -> Ingested:
     pseudonyms = _pseudonyms(index.headers, params)
     grouped, mixed_series = group_studies(index.headers)
     studies, mixed_patients = refuse_mixed_patients(grouped)
-    refused = [*index.rejected, *mixed_series, *mixed_patients]
+    contours, bad_lines = _contours(raw, index.headers, params)
+    not_dicom = [row for row in index.rejected if not _is_labels_csv(row, params)]
+    refused = [*not_dicom, *mixed_series, *mixed_patients, *bad_lines]
     _maybe_stop(refused, params)
-    with_images = [study for study in studies if study.of("CT", "PT")]
-    tasks = [_task(raw, out, study, pseudonyms, params) for study in with_images]
+    tasks = [
+        StudyTask(
+            raw,
+            out / "volumes",
+            pseudonyms.study_id(study.patient, study.uid),
+            study,
+            params,
+            contours.get(study.uid, ()),
+        )
+        for study in studies
+        if study.of("CT", "PT")
+    ]
     results = map_in_processes(ingest_study, tasks, "reading studies", params.workers)
     refused += [row for result in results for row in result.rejected]
     refused += [_label_alone(study) for study in studies if not study.of("CT", "PT")]
@@ -66,12 +80,13 @@ def ingest_dataset(raw: Path, out: Path, params: IngestParams) -> Ingested:
     return ingested
 
 
-def derivations(folder: Path, home: Path) -> list[Derivation]:
+def derivations(folder: Path, home: Path, raw: Path) -> list[Derivation]:
     """Each volume from the DICOM instances that it was made of, as the written tables name them.
 
     Args:
         folder: where the files lie now.
         home: where they will lie, relative to the repository's root; their entities' path.
+        raw: the data set; ``labels.csv`` is a source of the labels that were drawn from it.
     """
     names = ["series.csv", "studies.csv", "rejected.csv", "identity.json"]
     rows = read_table(folder / "instances.csv", InstanceRow)
@@ -79,12 +94,17 @@ def derivations(folder: Path, home: Path) -> list[Derivation]:
     found = [Derivation(index, tuple(map(_entity, rows)))]
     found += [Derivation(_written(folder, home, name), (index,)) for name in names]
     for study in read_table(folder / "studies.csv", StudyRow):
-        found += _study_derivations(study, rows, folder, home)
+        contours = (_labels_csv(raw),) if study.label_kind == "csv" else ()
+        found += _study_derivations(study, rows, contours, folder, home)
     return found
 
 
 def _study_derivations(
-    study: StudyRow, instances: Sequence[InstanceRow], folder: Path, home: Path
+    study: StudyRow,
+    instances: Sequence[InstanceRow],
+    contours: tuple[Entity, ...],
+    folder: Path,
+    home: Path,
 ) -> list[Derivation]:
     roles = {"ct": ["ct"], "pet": ["pet"], "label": ["label", "ct", "pet"]}
     found = []
@@ -92,8 +112,13 @@ def _study_derivations(
         file = f"volumes/{study.study_id}/{name}.nii.gz"
         if (folder / file).is_file():
             rows = [r for r in instances if r.study_id == study.study_id and r.role in sources]
-            found.append(Derivation(_written(folder, home, file), tuple(map(_entity, rows))))
+            inputs = (*map(_entity, rows), *(contours if name == "label" else ()))
+            found.append(Derivation(_written(folder, home, file), inputs))
     return found
+
+
+def _labels_csv(raw: Path) -> Entity:
+    return Entity(f"file:{(raw / LABELS_CSV).as_posix()}", sha256_file(raw / LABELS_CSV))
 
 
 def _entity(row: InstanceRow) -> Entity:
@@ -109,11 +134,14 @@ def _pseudonyms(headers: Iterable[Header], params: IngestParams) -> Pseudonyms:
     return choose_pseudonyms(params.pseudonyms, (header.identity.removed for header in images))
 
 
-def _task(
-    raw: Path, out: Path, study: Study, pseudonyms: Pseudonyms, params: IngestParams
-) -> StudyTask:
-    identifier = pseudonyms.study_id(study.patient, study.uid)
-    return StudyTask(raw, out / "volumes", identifier, study, params)
+def _contours(
+    raw: Path, headers: Iterable[Header], params: IngestParams
+) -> tuple[dict[str, tuple[Contour, ...]], list[RejectedRow]]:
+    return read_contours(raw / LABELS_CSV, headers) if params.labels == "csv" else ({}, [])
+
+
+def _is_labels_csv(row: RejectedRow, params: IngestParams) -> bool:
+    return params.labels == "csv" and row.subject == LABELS_CSV
 
 
 def _identities(

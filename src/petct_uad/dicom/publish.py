@@ -8,6 +8,7 @@ from dataclasses import fields, replace
 from pathlib import PurePosixPath
 from typing import TypeVar
 
+from petct_uad.dicom.contours import LABELS_CSV
 from petct_uad.dicom.identity import WORD, Identity
 from petct_uad.dicom.pseudonyms import Pseudonyms
 from petct_uad.dicom.tables import Ingested, InstanceRow, RejectedRow, SeriesRow, StudyRow
@@ -70,6 +71,7 @@ class _Scrub:
             self._learn(identity)
         self._paths = {file: self._path(file, who) for file, who in identities.items() if who}
         kept = {part for file, path in self._paths.items() for part in _unchanged(file, path)}
+        kept.add(LABELS_CSV)
         self._paths |= {
             file: self._unread(file, kept) for file, who in identities.items() if not who
         }

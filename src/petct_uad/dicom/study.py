@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
+from petct_uad.dicom.contours import Contour
 from petct_uad.dicom.geometry import Stack, overlap_mm, stack_slices
 from petct_uad.dicom.index import Header, rejected_row
-from petct_uad.dicom.labels import Label, choose_labels, read_label
+from petct_uad.dicom.labels import Label, choose_labels, label_from_contours, read_label
 from petct_uad.dicom.series import (
     Series,
     Study,
@@ -38,6 +39,7 @@ class StudyTask:
     study_id: str  # a pseudonym
     study: Study
     params: IngestParams
+    contours: tuple[Contour, ...] = ()  # its lines of labels.csv, where these are asked for
 
 
 @dataclass(frozen=True)
@@ -175,6 +177,8 @@ def _label(task: StudyTask, ct: Stack, pet: Stack, log: _Log) -> Label | None:
     for item in series:
         taken = any(header in headers for header in item.headers)
         log.uses[item.uid] = _Use("label", reason) if taken else _Use("unused", lost)
+    if task.contours:
+        return label_from_contours(task.contours, ct, pet, task.params)
     return read_label(task.raw, headers, ct, pet, task.params) if headers else None
 
 
@@ -195,7 +199,9 @@ def _accepted(task: StudyTask, log: _Log, images: _Images) -> StudyResult:
         scanner=scanner_name(pet.headers[0]),
         ct_series_instance_uid=_uid(ct),
         pet_series_instance_uid=_uid(pet),
-        label_series_instance_uid=label.headers[0].series_instance_uid if label else "",
+        label_series_instance_uid=(
+            label.headers[0].series_instance_uid if label and label.headers else ""
+        ),
         label_kind=label.kind if label else "none",
         lesion_kind="+".join(label.lesions) if label and label.lesions else "none",
         ct_slices=len(ct.headers),

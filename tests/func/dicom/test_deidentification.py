@@ -103,7 +103,9 @@ def found_in(folder: Path, words: tuple[str, ...]) -> list[tuple[str, str]]:
 def lineage_of(out: Path) -> None:
     root = Path(__file__).parents[3]
     activity = Activity("ingest", {}, root / "stages/ingest.py", ("pydicom",))
-    write_lineage(out / "lineage", activity, derivations(out, Path("data/interim/x/ingest")))
+    write_lineage(
+        out / "lineage", activity, derivations(out, Path("data/interim/x/ingest"), Path())
+    )
 
 
 @pytest.mark.parametrize("kind", ["secret", "public"])

@@ -476,7 +476,7 @@ def test_every_volume_derives_from_its_instances(patient, run) -> None:
     case.seg(np.ones((12, 24, 24), bool))
     done = run()
     home = Path("data/interim/x/ingest")
-    found = {item.output.id: item.inputs for item in derivations(done.out, home)}
+    found = {item.output.id: item.inputs for item in derivations(done.out, home, Path())}
     study = done.tables.studies[0].study_id
     counts = [
         len(found[f"file:{home}/volumes/{study}/{name}.nii.gz"]) for name in ("ct", "pet", "label")
