@@ -21,7 +21,7 @@
   x LineageError           a table of derivations names something that does not exist
   x DatasetError           ``data/raw/<dataset>`` is missing, empty, or would be overwritten
     - InputsRefusedError     some inputs were refused and ingest.on_reject is stop; exit code 3
-    - NothingUsableError     no study of the data set can be used; exit code 4
+    - NothingUsableError     the data set is missing, empty, or holds no usable study; exit code 4
 
 A process that ends with one of these returns its exit code: 1 where none is named. 0 means that all
 was done, with any refusals in rejected.csv; 2 is a wrong command line.
@@ -153,6 +153,6 @@ class InputsRefusedError(DatasetError):
 
 
 class NothingUsableError(DatasetError):
-    """No study of the data set can be used."""
+    """The data set is missing or empty, or no study in it can be used."""
 
     exit_code = 4

@@ -6,6 +6,7 @@ These values are read so that they can be kept out of every output; they are nev
 from __future__ import annotations
 
 import re
+import unicodedata
 import warnings
 from dataclasses import dataclass
 from datetime import datetime
@@ -46,6 +47,12 @@ class Identity:
 
 
 NOBODY = Identity()
+
+
+def folded(text: str) -> str:
+    """Text without case and accents, in which two spellings of a name are one."""
+    letters = unicodedata.normalize("NFKD", text.casefold())
+    return "".join(letter for letter in letters if not unicodedata.combining(letter))
 
 
 def read_identity(dataset: Dataset) -> Identity:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 from petct_uad.console import console, map_in_processes
@@ -40,11 +41,10 @@ def ingest_dataset(raw: Path, out: Path, params: IngestParams) -> Ingested:
         The tables with the files' own identifiers: for the owner's screen, never for an output.
 
     Raises:
-        DatasetError: ``raw`` is missing or empty, or no name in any label object matches
-            ``label_roi``.
+        DatasetError: no name in any label object matches ``label_roi``.
         LabelError: ``labels`` is ``csv`` and ``labels.csv`` cannot be read.
         InputsRefusedError: something was refused and ``on_reject`` is ``stop``.
-        NothingUsableError: no study has a usable CT and PET.
+        NothingUsableError: ``raw`` is missing or empty, or no study has a usable CT and PET.
         PseudonymError: the key that ``pseudonyms`` asks for is missing or unsafe.
     """
     _check_there(raw)
@@ -56,14 +56,12 @@ def ingest_dataset(raw: Path, out: Path, params: IngestParams) -> Ingested:
     not_dicom = [row for row in index.rejected if not _is_labels_csv(row, params)]
     refused = [*not_dicom, *mixed_series, *mixed_patients, *bad_lines]
     _maybe_stop(refused, params)
+    task = partial(StudyTask, raw=raw, volumes=out / "volumes", params=params)
     tasks = [
-        StudyTask(
-            raw,
-            out / "volumes",
-            pseudonyms.study_id(study.patient, study.uid),
-            study,
-            params,
-            contours.get(study.uid, ()),
+        task(
+            study_id=pseudonyms.study_id(study.patient, study.uid),
+            study=study,
+            contours=contours.get(study.uid, ()),
         )
         for study in studies
         if study.of("CT", "PT")
@@ -164,7 +162,7 @@ def _refused_identity(raw: Path, subject: str) -> Identity | None:
 
 def _check_there(raw: Path) -> None:
     if not raw.is_dir() or not any(raw.iterdir()):
-        raise DatasetError(
+        raise NothingUsableError(
             f"{raw}: no such data set, or it is empty. Bring one in with "
             f"`petct add {raw.name} FOLDER`, or set `dataset: phantom` in params.yaml and run "
             "`dvc repro`, which makes the phantom."

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import PurePosixPath
 from typing import TypeVar
 
 from petct_uad.dicom.contours import LABELS_CSV
-from petct_uad.dicom.identity import WORD, Identity
+from petct_uad.dicom.identity import WORD, Identity, folded
 from petct_uad.dicom.pseudonyms import Pseudonyms
 from petct_uad.dicom.tables import Ingested, InstanceRow, RejectedRow, SeriesRow, StudyRow
 from petct_uad.errors import PseudonymError
@@ -23,11 +24,12 @@ _KEPT = {
     "label_kind", "suv_kind",
 }  # fmt: skip
 _REMOVED = "[removed]"
-_UID = re.compile(r"(?<![\w.])\d+(?:\.\d+){2,}(?![\w])")
+_UID = re.compile(r"((?<![\w.])\d+(?:\.\d+){2,}(?!\w))")
 _DICOM_ROOT = "1.2.840.10008."  # UIDs of the standard itself, such as SOP classes
 _ABSOLUTE_PATH = re.compile(r"(?<!\S)/\S+")
 _SUFFIX = re.compile(r"\.[A-Za-z][A-Za-z0-9]{0,3}")
-_SHORTEST = 3  # characters that are looked for inside longer words
+_SHORTEST = 3  # characters that are looked for inside the names of the file's own folders
+_LONG = 6  # characters that are looked for inside any word
 _CUT = 200  # where index.printable cuts these texts: the last word may be half an identifier
 _MAY_BE_CUT = {"found", "expected", "advice", "description"}
 
@@ -65,6 +67,8 @@ class _Scrub:
         self.pseudonyms = pseudonyms
         self._identities = identities
         self._short_ids: set[str] = set()
+        self._long: set[str] = set()
+        self._holds_long: dict[str, bool] = {}
         self._phrases: dict[str, list[tuple[Words, str]]] = {}
         self._own: dict[Identity, tuple[str, ...]] = {}
         for identity in sorted({item for item in identities.values() if item is not None}):
@@ -89,18 +93,22 @@ class _Scrub:
 
     def text(self, text: str) -> str:
         """Free text without the identifiers of any file of the data set."""
-        text = _ABSOLUTE_PATH.sub(_REMOVED, self._with_known_paths(text))
-        return self._without_phrases(_UID.sub(self._uid, text))
+        text = unicodedata.normalize("NFC", self._with_known_paths(text))
+        pieces = _UID.split(_ABSOLUTE_PATH.sub(_REMOVED, text))  # every other one is a UID
+        pieces[::2] = map(self._without_phrases, pieces[::2])
+        pieces[1::2] = map(self._uid, pieces[1::2])
+        return "".join(pieces)
 
     def _learn(self, identity: Identity) -> None:
         self._add(identity.patient, self.pseudonyms.patient(identity.patient))
         for phrase in identity.phrases:
             self._add(phrase, _REMOVED)
         every = (identity.patient, *identity.phrases)
-        self._own[identity] = tuple(p.casefold() for p in every if len(p) >= _SHORTEST)
+        self._own[identity] = tuple(folded(p) for p in every if len(p) >= _SHORTEST)
 
     def _add(self, phrase: str, replacement: str) -> None:
-        words = tuple(WORD.findall(phrase.casefold()))
+        words = tuple(WORD.findall(folded(phrase)))
+        self._long |= {words[0]} if len(words) == 1 and len(words[0]) >= _LONG else set()
         if len(words) == 1 and len(words[0]) < _SHORTEST and words[0].isdigit():
             self._short_ids.add(words[0])
         elif words:
@@ -129,9 +137,9 @@ class _Scrub:
         )
 
     def _tells(self, part: str, own: tuple[str, ...]) -> bool:
-        folded = part.casefold()
-        inside = any(phrase in folded for phrase in own)
-        return inside or bool(_UID.search(part)) or self._without_phrases(part) != part
+        plain = folded(part)
+        inside = any(phrase in plain for phrase in own) or bool(_UID.search(part))
+        return inside or self._without_phrases(unicodedata.normalize("NFC", part)) != part
 
     def _with_known_paths(self, text: str) -> str:
         for word in text.split(" "):
@@ -141,13 +149,12 @@ class _Scrub:
                 text = text.replace(file, self._paths[file])
         return text
 
-    def _uid(self, match: re.Match[str]) -> str:
-        uid = match[0]
+    def _uid(self, uid: str) -> str:
         return uid if uid.startswith(_DICOM_ROOT) else self.pseudonyms.uid(uid)
 
     def _without_phrases(self, text: str) -> str:
         found = list(WORD.finditer(text))
-        words = [match[0].casefold() for match in found]
+        words = [folded(match[0]) for match in found]
         pieces, end, place = [], 0, 0
         while place < len(words):
             count, replacement = self._phrase_at(words, place)
@@ -166,7 +173,13 @@ class _Scrub:
         before = set(words[max(place - 2, 0) : place])
         if words[place] in self._short_ids and before & {"patient", "patientid", "0020", "and"}:
             return 1, self.pseudonyms.patient(words[place])
-        return 0, ""
+        return (1, _REMOVED) if self._is_compound(words[place]) else (0, "")
+
+    def _is_compound(self, word: str) -> bool:
+        """Is a long identifier part of a word, as in ``GTVschmidtova``?"""
+        if word not in self._holds_long:
+            self._holds_long[word] = any(part in word for part in self._long)
+        return self._holds_long[word]
 
 
 def _rows(rows: Iterable[Row], scrub: _Scrub) -> tuple[Row, ...]:

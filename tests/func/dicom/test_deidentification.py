@@ -33,7 +33,7 @@ PLANTED = {
     "OperatorsName": "Quintanilla^Rosa",
 }
 TOLD = (
-    "HOSP-4711x", "Schmidtova", "Annegret", "19471123", "1947-11-23", "23.11.1947",
+    "HOSP-4711x", "Schmidtova", "Annegret", "SCHM", "19471123", "1947-11-23", "23.11.1947",
     "Klinikum Neustadt", "ACC99812345", "Delacroix", "Odile", "Quintanilla", "Weissmueller",
     "REFUSED-8150",
 )  # fmt: skip
@@ -69,9 +69,10 @@ def planted(patient, raw: Path) -> set[str]:
     case.pet("PET", plant("FDG for Delacroix (Klinikum Neustadt)"))
     square = [[-20, -20, 16], [20, -20, 16], [20, 20, 16], [-20, 20, 16]]
     edit = plant("contours by Quintanilla")
-    case.rtstruct([np.array(square, float)], "CT ACC99812345", "GTV Annegret", edit)
+    case.rtstruct([np.array(square, float)], "CT ACC99812345", "GTVschmidtova Annegret", edit)
     folder = raw / case.patient
     (folder / "notes of Annegret.txt").write_text("no DICOM")
+    (raw / "SCHMÍDTOVÁ.txt").write_text("no DICOM, and the name with its accents")
     (raw / "Weissmueller.txt").write_text("no DICOM either")
     whole = (folder / "PET" / "99.dcm").read_bytes()
     (folder / "copy for Odile.dcm").write_bytes(whole)
