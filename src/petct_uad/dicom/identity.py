@@ -91,12 +91,13 @@ def identity_of_file(path: Path) -> Identity | None:
 
 
 def _texts(dataset: Dataset, keyword: str) -> tuple[str, ...]:
+    # A name in an unknown encoding must not cost the image: pydicom raises many types on these.
     try:
         value = dataset.get(keyword)
-    except Exception:  # a value that its own VR does not allow
+        items = value if isinstance(value, (list, pydicom.multival.MultiValue)) else [value]
+        texts = [" ".join(str(item).split()) for item in items if item is not None]
+    except Exception:
         return ()
-    items = value if isinstance(value, (list, pydicom.multival.MultiValue)) else [value]
-    texts = (" ".join(str(item).split()) for item in items if item is not None)
     return tuple(text for text in texts if text)
 
 
