@@ -31,12 +31,12 @@ console = Console(stderr=True, highlight=False)
 
 @contextmanager
 def fail_cleanly() -> Iterator[None]:
-    """Print an error that was raised on purpose without its traceback, and exit with 1."""
+    """Print an error that was raised on purpose, without its traceback; exit with its code."""
     try:
         yield
     except PetctError as error:
         console.print(f"error: {error}", style="bold red", markup=False, soft_wrap=True)
-        sys.exit(1)
+        sys.exit(error.exit_code)
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from pydicom import uid
 from pydicom.dataset import Dataset
 
 from petct_uad.console import map_in_processes
+from petct_uad.dicom.identity import IDENTITY_TAGS, NOBODY, Identity, read_identity
 from petct_uad.dicom.multiframe import (
     FUNCTIONAL_GROUPS,
     MULTIFRAME_MODALITIES,
@@ -50,7 +51,7 @@ _TAGS: list[Any] = [
     "FrameOfReferenceUID", "NumberOfSlices", "NumberOfFrames", "Rows", "Columns", "PixelSpacing",
     "ImagePositionPatient", "ImageOrientationPatient", "ReferencedSeriesSequence",
     "ReferencedFrameOfReferenceSequence", "SliceThickness", "AcquisitionNumber", "AcquisitionDate",
-    "AcquisitionTime", *FUNCTIONAL_GROUPS,
+    "AcquisitionTime", *FUNCTIONAL_GROUPS, *IDENTITY_TAGS,
 ]  # fmt: skip
 _FILES_PER_BATCH = 64
 _WORTH_A_PROCESS = 1000
@@ -88,6 +89,7 @@ class Header:
     position_mm: tuple[float, ...] | None  # (0020,0032), LPS
     orientation: tuple[float, ...] | None  # (0020,0037)
     referenced_series: tuple[str, ...]  # of a label object
+    identity: Identity = NOBODY  # what no output may hold
     slice_thickness_mm: float | None = None
     acquisition_number: str = ""
     acquisition_time: str = ""  # date and time
@@ -309,6 +311,7 @@ def _header(dataset: Dataset, file: str, sha256: str) -> Header:
         slice_thickness_mm=(_numbers(dataset, "SliceThickness", 1) or (None,))[0],
         acquisition_number=_text(dataset, "AcquisitionNumber"),
         acquisition_time=_text(dataset, "AcquisitionDate") + _text(dataset, "AcquisitionTime"),
+        identity=read_identity(dataset),
     )
 
 

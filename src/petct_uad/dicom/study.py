@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import functools
 import gzip
-import hashlib
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
 
+from petct_uad.dicom.contours import Contour
 from petct_uad.dicom.geometry import Stack, overlap_mm, stack_slices
 from petct_uad.dicom.index import Header, rejected_row
-from petct_uad.dicom.labels import Label, choose_labels, read_label
+from petct_uad.dicom.labels import Label, choose_labels, label_from_contours, read_label
 from petct_uad.dicom.series import (
     Merit,
     Series,
@@ -43,8 +42,10 @@ class StudyTask:
 
     raw: Path
     volumes: Path  # the folder that receives <study_id>/*.nii.gz
+    study_id: str  # a pseudonym
     study: Study
     params: IngestParams
+    contours: tuple[Contour, ...] = ()  # its lines of labels.csv, where these are asked for
 
 
 @dataclass(frozen=True)
@@ -91,12 +92,6 @@ class _Images:
     label: Label | None
 
 
-def study_id(study: Study) -> str:
-    """``<PatientID>_<8 hex digits>``, safe as a folder name; see docs/contracts.md."""
-    digest = hashlib.sha256(study.uid.encode()).hexdigest()[:8]
-    return f"{re.sub(r'[^A-Za-z0-9_-]', '-', study.patient)}_{digest}"
-
-
 def ingest_study(task: StudyTask) -> StudyResult:
     """Choose, read and write one study's CT, PET and label; refusals come back as rows."""
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
@@ -106,15 +101,16 @@ def ingest_study(task: StudyTask) -> StudyResult:
     except RejectedInputError as error:
         log.rejected.append(rejected_row(error))
         return _refused(task.study, log, error)
-    _write(task.volumes / study_id(task.study), images)
-    return _accepted(task.study, log, images)
+    _write(task.volumes / task.study_id, images)
+    return _accepted(task, log, images)
 
 
 def _read(task: StudyTask, log: _Log) -> _Images:
     pets = _stacks(task, "PT", log)
-    pet = _first_readable(task, pets, _Choice("pet", read_pet, pet_merits), log)
+    read = partial(read_pet, kind=task.params.suv)
+    pet = _first_readable(task, pets, _Choice("pet", read, pet_merits), log)
     cts = _overlapping(_stacks(task, "CT", log), pet.stack, log)
-    by_pet = functools.partial(ct_merits, pet=pet.stack)
+    by_pet = partial(ct_merits, pet=pet.stack)
     ct = _first_readable(task, cts, _Choice("ct", read_ct, by_pet), log)
     return _Images(ct, pet, _label(task, ct.stack, pet.stack, log))
 
@@ -195,6 +191,8 @@ def _label(task: StudyTask, ct: Stack, pet: Stack, log: _Log) -> Label | None:
     for item in series:
         taken = any(header in headers for header in item.headers)
         log.uses[item.key] = _Use("label", reason) if taken else _Use("unused", lost)
+    if task.contours:
+        return label_from_contours(task.contours, ct, pet, task.params)
     return read_label(task.raw, headers, ct, pet, task.params) if headers else None
 
 
@@ -214,21 +212,25 @@ def _write_nifti(path: Path, image: sitk.Image) -> None:
     plain.unlink()
 
 
-def _accepted(study: Study, log: _Log, images: _Images) -> StudyResult:
+def _accepted(task: StudyTask, log: _Log, images: _Images) -> StudyResult:
+    study = task.study
     ct, pet, label = images.ct.stack, images.pet.stack, images.label
     row = StudyRow(
-        study_id=study_id(study),
+        study_id=task.study_id,
         patient=study.patient,
         scanner=scanner_name(pet.headers[0]),
         ct_series_instance_uid=_uid(ct),
         pet_series_instance_uid=_uid(pet),
-        label_series_instance_uid=label.headers[0].series_instance_uid if label else "",
+        label_series_instance_uid=(
+            label.headers[0].series_instance_uid if label and label.headers else ""
+        ),
         label_kind=label.kind if label else "none",
         lesion_kind="+".join(label.lesions) if label and label.lesions else "none",
         ct_slices=len(ct.headers),
         pet_slices=len(pet.headers),
         same_frame_of_reference=same_frame(ct, pet),
         notes="; ".join(_notes(images)),
+        suv_kind=task.params.suv,
     )
     return StudyResult(
         row,
@@ -252,6 +254,7 @@ def _notes(images: _Images) -> Iterator[str]:
     if not same_frame(ct, pet):
         yield "CT and PET have different Frame of Reference UIDs (0020,0052)"
     yield from _coverage(ct, pet)
+    yield from _identity_notes((*ct.headers, *pet.headers))
     yield from images.ct.notes
     yield from images.pet.notes
     if images.label is not None:
@@ -259,6 +262,14 @@ def _notes(images: _Images) -> Iterator[str]:
         if not images.label.lesions:
             names = ", ".join(images.label.passed_over) or "none"
             yield f"no name in the label object matches ingest.label_roi: {names}"
+
+
+def _identity_notes(headers: Sequence[Header]) -> Iterator[str]:
+    """What PS3.15 Annex E asks a de-identified image to say, where it does not."""
+    if not all(header.identity.removed for header in headers):
+        yield "Patient Identity Removed (0012,0062) is not YES"
+    if any(header.identity.burned_in != "NO" for header in headers):
+        yield "Burned In Annotation (0028,0301) is not NO: look for text in the pixels"
 
 
 def _coverage(ct: Stack, pet: Stack) -> Iterator[str]:

@@ -1,4 +1,7 @@
-"""Rows of the tables that the ingest stage writes."""
+"""Rows of the tables that the ingest stage writes.
+
+In the files, patients, UIDs and paths that would name a person are pseudonyms (``dicom.publish``).
+"""
 
 from __future__ import annotations
 
@@ -56,12 +59,13 @@ class StudyRow:
     ct_series_instance_uid: str
     pet_series_instance_uid: str
     label_series_instance_uid: str  # "" when the study has no label object
-    label_kind: str  # seg, rtstruct or none
+    label_kind: str  # seg, rtstruct, csv or none
     lesion_kind: str  # segment or ROI description(s), joined by "+"; "none" where there are none
     ct_slices: int
     pet_slices: int
     same_frame_of_reference: bool
     notes: str  # defects that were handled, in words, joined by "; "
+    suv_kind: str = "bw"  # bw, lbm or bsa: what the PET is normalised to (ingest.suv)
 
 
 @dataclass(frozen=True, order=True)
@@ -73,3 +77,13 @@ class RejectedRow:
     found: str
     expected: str
     advice: str
+
+
+@dataclass(frozen=True)
+class Ingested:
+    """The four tables."""
+
+    instances: tuple[InstanceRow, ...]
+    series: tuple[SeriesRow, ...]
+    studies: tuple[StudyRow, ...]
+    rejected: tuple[RejectedRow, ...]

@@ -22,7 +22,7 @@ from pydicom.uid import EnhancedPETImageStorage
 from petct_uad.dicom.geometry import Stack
 from petct_uad.dicom.index import Header, printable, read_dataset
 from petct_uad.dicom.multiframe import frame_attributes, read_as_single_frame_pet
-from petct_uad.dicom.suv import PetHeader, read_pet_header, suv_factors
+from petct_uad.dicom.suv import PetHeader, SuvKind, read_pet_header, suv_factors
 from petct_uad.errors import PixelError, RejectedInputError, UnitsError
 
 _PADDING_HU = -1024  # the least value that a 12-bit CT stores
@@ -78,16 +78,16 @@ def read_ct(raw: Path, stack: Stack) -> Volume:
     return Volume(stack, stack.grid.image(array), tuple(notes))
 
 
-def read_pet(raw: Path, stack: Stack) -> Volume:
-    """SUVbw as float32 (z, y, x) on the PET's own grid, rescaled slice by slice.
+def read_pet(raw: Path, stack: Stack, kind: SuvKind = "bw") -> Volume:
+    """SUV of a kind as float32 (z, y, x) on the PET's own grid, rescaled slice by slice.
 
     Raises:
-        UnitsError: SUVbw cannot be computed from the headers.
+        UnitsError: the SUV cannot be computed from the headers.
         PixelError: pixels that cannot be decoded or are not finite, or a constant image.
     """
     # All headers come before the first voxel: the factor of one slice depends on the others' times.
     slices = sorted(_slices(raw, stack), key=lambda item: item.place)
-    factors = suv_factors([_pet_header(item) for item in slices])
+    factors = suv_factors([_pet_header(item) for item in slices], kind)
     array = np.empty(stack.grid.size[::-1], np.float32)
     for item, factor in zip(slices, factors, strict=True):
         array[item.place] = item.rescaled * factor

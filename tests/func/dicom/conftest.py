@@ -14,7 +14,8 @@ import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sr.codedict import codes
 
-from petct_uad.dicom.ingest import Ingested, ingest_dataset
+from petct_uad.dicom.ingest import ingest_dataset
+from petct_uad.dicom.tables import Ingested
 from petct_uad.params import IngestParams, PhantomParams
 from petct_uad.phantom.cohort import make_cohort
 
@@ -150,6 +151,8 @@ class Patient:
             Modality=modality,
             PatientID=self.patient,
             PatientName="Secret^Name",
+            PatientIdentityRemoved="YES",
+            BurnedInAnnotation="NO",
             PatientBirthDate="19500101",
             PatientSex="F",
             PatientWeight="70",
@@ -210,7 +213,7 @@ def _item(**values: object) -> Dataset:
 
 @dataclass(frozen=True)
 class Run:
-    """What one ingest wrote."""
+    """What one ingest wrote, and its tables with the files' own identifiers."""
 
     out: Path
     tables: Ingested
@@ -220,8 +223,9 @@ class Run:
 
 
 def ingest_params(**changes: object) -> IngestParams:
-    values = {"labels": "auto", "label_roi": ".*", "on_reject": "report", "max_gap_mm": 0.1}
-    return IngestParams.model_validate({**values, "workers": 1, **changes})
+    values = {"labels": "auto", "label_roi": ".*", "suv": "bw", "pseudonyms": "public"}
+    values |= {"on_reject": "report", "max_gap_mm": 0.1, "workers": 1}
+    return IngestParams.model_validate(values | changes)
 
 
 @pytest.fixture
