@@ -125,8 +125,9 @@ def _processor_s() -> float:
 
 
 def _ours(workers: int) -> Convert:
-    asked = {"labels": "auto", "label_roi": ".*", "on_reject": "stop", "max_gap_mm": 0.1}
-    params = IngestParams.model_validate({**asked, "workers": workers})
+    asked = {"labels": "auto", "label_roi": ".*", "suv": "bw", "pseudonyms": "public"}
+    asked |= {"on_reject": "stop", "max_gap_mm": 0.1}
+    params = IngestParams.model_validate(asked | {"workers": workers})
 
     def convert(raw: Path, out: Path) -> None:
         console.quiet = True

@@ -93,7 +93,7 @@ def identity_of_file(path: Path) -> Identity | None:
 def _texts(dataset: Dataset, keyword: str) -> tuple[str, ...]:
     # A name in an unknown encoding must not cost the image: pydicom raises many types on these.
     try:
-        value = dataset.get(keyword)
+        value = dataset[keyword].value if keyword in dataset else None
         items = value if isinstance(value, (list, pydicom.multival.MultiValue)) else [value]
         texts = [" ".join(str(item).split()) for item in items if item is not None]
     except Exception:

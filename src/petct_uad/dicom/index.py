@@ -10,6 +10,7 @@ import warnings
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -58,6 +59,7 @@ _WORTH_A_PROCESS = 1000
 _META_START = 144  # preamble, DICM, and the element that tells the length of the rest
 _MOST_INFLATED = 1 << 28
 _PIECE = 1 << 16
+_READ_WHOLE = 1 << 26
 _LONGEST_TEXT = 200
 # DVC with cache.type symlink turns every file of the workspace into such a link.
 _DVC_CACHE_OBJECT = re.compile(r".*/files/md5/[0-9a-f]{2}/[0-9a-f]{30}")
@@ -169,17 +171,21 @@ def check_kind(path: Path, name: str, folder: bool) -> None:
                      expected="a regular file", advice="Remove it from the data set.")  # fmt: skip
 
 
-def read_dataset(
-    source: Path | BinaryIO, tags: Sequence[Any] | None = None, pixels: bool = False
-) -> Dataset:
+def read_dataset(path: Path, tags: Sequence[Any] | None = None, pixels: bool = False) -> Dataset:
     """Read a DICOM file without printing pydicom's warnings on every odd value."""
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _opened(path) as stream:
         warnings.simplefilter("ignore")
         return pydicom.dcmread(
-            source,
+            stream,
             stop_before_pixels=not pixels,
             specific_tags=None if tags is None else list(tags),
         )
+
+
+def _opened(path: Path) -> BinaryIO:
+    """A file in memory, where pydicom's many small reads are fast; from the disk if it is large."""
+    small = path.stat().st_size <= _READ_WHOLE
+    return BytesIO(path.read_bytes()) if small else path.open("rb")
 
 
 def read_header(raw: Path, file: str) -> Header:
@@ -242,7 +248,9 @@ def printable(text: str) -> str:
 
 def values(dataset: Dataset, keyword: str) -> tuple[Any, ...]:
     """The values of an element as a tuple, empty where it is absent or empty."""
-    value = dataset.get(keyword)
+    if keyword not in dataset:
+        return ()
+    value = dataset[keyword].value
     if value is None or value == "":
         return ()
     return tuple(value) if isinstance(value, (list, pydicom.multival.MultiValue)) else (value,)

@@ -7,7 +7,6 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from io import BytesIO
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,10 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
+from pydicom import uid
 from pydicom.dataset import Dataset
+from pydicom.encaps import get_frame
 from pydicom.pixels import pixel_array
-from pydicom.uid import EnhancedPETImageStorage
 
 from petct_uad.dicom.geometry import Stack
 from petct_uad.dicom.index import Header, printable, read_dataset
@@ -27,6 +27,8 @@ from petct_uad.errors import PixelError, RejectedInputError, UnitsError
 
 _PADDING_HU = -1024  # the least value that a 12-bit CT stores
 _INT16 = np.iinfo(np.int16)
+_JPEG = {*uid.JPEGTransferSyntaxes, *uid.JPEGLSTransferSyntaxes, *uid.JPEG2000TransferSyntaxes}
+_END_OF_IMAGE = b"\xff\xd9"  # of every JPEG, JPEG-LS and JPEG 2000 codestream
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,7 @@ def _slices(raw: Path, stack: Stack) -> Iterator[_Slice]:
         for place, header in group:
             with _any_failure_named(header):
                 if dataset is None:
-                    dataset = read_dataset(BytesIO((raw / file).read_bytes()), pixels=True)
+                    dataset = read_dataset(raw / file, pixels=True)
                 item = _read_slice(dataset, place, header)
             yield item
 
@@ -134,6 +136,7 @@ def _any_failure_named(header: Header) -> Iterator[None]:
 
 
 def _read_slice(dataset: Dataset, place: int, header: Header) -> _Slice:
+    _check_end(dataset, header)
     stored = pixel_array(dataset, index=header.frame)
     if stored.shape != (header.rows, header.columns):
         found = f"pixels of shape {stored.shape} (multi-frame or colour?)"
@@ -148,13 +151,22 @@ def _read_slice(dataset: Dataset, place: int, header: Header) -> _Slice:
     return _Slice(place, header, stored, slope, intercept, attributes)
 
 
+def _check_end(dataset: Dataset, header: Header) -> None:
+    """Decoders of JPEG-LS make up the rest of a codestream that was cut short, without a word."""
+    if dataset.file_meta.TransferSyntaxUID in _JPEG:
+        frames = int(dataset.get("NumberOfFrames") or 1)
+        codestream = get_frame(dataset.PixelData, header.frame or 0, number_of_frames=frames)
+        if not codestream.rstrip(b"\0").endswith(_END_OF_IMAGE):
+            raise _bad_pixels(header, "Pixel Data (7FE0,0010) compressed, but cut short")
+
+
 def _attributes(dataset: Dataset, header: Header) -> Dataset:
     """All that a slice says but its pixels."""
     if header.frame is None:
         dataset.pop("PixelData", None)
         return dataset
     attributes = frame_attributes(dataset, header.frame)
-    if dataset.SOPClassUID == EnhancedPETImageStorage:
+    if dataset.SOPClassUID == uid.EnhancedPETImageStorage:
         read_as_single_frame_pet(attributes, header.file)
     return attributes
 
