@@ -10,11 +10,12 @@ import unicodedata
 import warnings
 from dataclasses import dataclass
 from datetime import datetime
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import pydicom
 from pydicom.dataset import Dataset
+from pydicom.tag import BaseTag, Tag
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 _NAMES = (
@@ -90,10 +91,17 @@ def identity_of_file(path: Path) -> Identity | None:
         return None
 
 
+@cache
+def tag_of(keyword: str) -> BaseTag:
+    """The tag of a keyword; pydicom looks it up anew for every element of every file."""
+    return Tag(keyword)
+
+
 def _texts(dataset: Dataset, keyword: str) -> tuple[str, ...]:
     # A name in an unknown encoding must not cost the image: pydicom raises many types on these.
     try:
-        value = dataset[keyword].value if keyword in dataset else None
+        tag = tag_of(keyword)
+        value = dataset[tag].value if tag in dataset else None
         items = value if isinstance(value, (list, pydicom.multival.MultiValue)) else [value]
         texts = [" ".join(str(item).split()) for item in items if item is not None]
     except Exception:

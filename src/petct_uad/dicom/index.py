@@ -17,9 +17,10 @@ from typing import Any, BinaryIO
 import pydicom
 from pydicom import uid
 from pydicom.dataset import Dataset
+from pydicom.tag import Tag
 
 from petct_uad.console import map_in_processes
-from petct_uad.dicom.identity import IDENTITY_TAGS, NOBODY, Identity, read_identity
+from petct_uad.dicom.identity import IDENTITY_TAGS, NOBODY, Identity, read_identity, tag_of
 from petct_uad.dicom.multiframe import (
     FUNCTIONAL_GROUPS,
     MULTIFRAME_MODALITIES,
@@ -45,7 +46,7 @@ MODALITIES = {
 }
 MAX_MATRIX = 4096
 
-_TAGS: list[Any] = [
+_KEYWORDS = [
     "SpecificCharacterSet", "SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID",
     "StudyInstanceUID", "Modality", "PatientID", "PatientBirthDate", "PatientSex", "Manufacturer",
     "ManufacturerModelName", "SeriesDescription", "ImageType", "CorrectedImage",
@@ -54,6 +55,7 @@ _TAGS: list[Any] = [
     "ReferencedFrameOfReferenceSequence", "SliceThickness", "AcquisitionNumber", "AcquisitionDate",
     "AcquisitionTime", *FUNCTIONAL_GROUPS, *IDENTITY_TAGS,
 ]  # fmt: skip
+_TAGS = [Tag(keyword) for keyword in _KEYWORDS]
 _FILES_PER_BATCH = 64
 _WORTH_A_PROCESS = 1000
 _META_START = 144  # preamble, DICM, and the element that tells the length of the rest
@@ -248,9 +250,10 @@ def printable(text: str) -> str:
 
 def values(dataset: Dataset, keyword: str) -> tuple[Any, ...]:
     """The values of an element as a tuple, empty where it is absent or empty."""
-    if keyword not in dataset:
+    tag = tag_of(keyword)
+    if tag not in dataset:
         return ()
-    value = dataset[keyword].value
+    value = dataset[tag].value
     if value is None or value == "":
         return ()
     return tuple(value) if isinstance(value, (list, pydicom.multival.MultiValue)) else (value,)
