@@ -34,12 +34,12 @@ _MACHINE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, 
 
 @contextmanager
 def fail_cleanly() -> Iterator[None]:
-    """Print an error that was raised on purpose without its traceback, and exit with 1."""
+    """Print an error that was raised on purpose, without its traceback; exit with its code."""
     try:
         yield
     except PetctError as error:
         console.print(f"error: {error}", style="bold red", markup=False, soft_wrap=True)
-        sys.exit(1)
+        sys.exit(error.exit_code)
     except OSError as error:
         if error.errno not in _MACHINE:
             raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import errno
+import gzip
 import hashlib
 import json
 import math
@@ -96,20 +97,24 @@ def _take_the_place(temporary: Path, path: Path) -> bool:
 
 
 def write_volume(image: sitk.Image, path: Path) -> None:
-    """Write a volume as ``.nii.gz``.
+    """Write a volume as ``.nii.gz``, compressed at level 1.
+
+    ITK's NIfTI writer knows one level only, which is twice as slow for 5 % less, and says nothing
+    when the disk is full.
 
     Raises:
-        OSError: it was cut short, as on a full disk, of which SimpleITK says nothing.
+        OSError: there was no room for it.
     """
     import SimpleITK as sitk
 
-    sitk.WriteImage(image, path, useCompression=True)
+    plain = path.with_suffix("")
+    sitk.WriteImage(image, plain)
+    content = plain.read_bytes()
+    plain.unlink()
     length = _NIFTI_HEADER_BYTES + math.prod(image.GetSize()) * image.GetSizeOfPixelComponent()
-    with path.open("rb") as stream:
-        stream.seek(-min(4, path.stat().st_size), os.SEEK_END)
-        told = int.from_bytes(stream.read(), "little")  # RFC 1952: the length modulo 2^32
-    if told != length % (1 << 32):
+    if len(content) != length:
         raise OSError(errno.ENOSPC, "Cut short while it was written (is the disk full?)", str(path))
+    path.write_bytes(gzip.compress(content, compresslevel=1, mtime=0))
 
 
 def write_text(path: Path, text: str) -> None:

@@ -158,6 +158,7 @@ def hostile_values() -> Iterator[None]:
 @contextmanager
 def somebody(folder: Path) -> Iterator[None]:
     """Run as a user whom permissions bind and who owns the folder; root becomes nobody."""
+    untouched()  # loads what is imported late, from where nobody may not read
     root = os.geteuid() == 0
     if root:
         for path in (folder, *folder.rglob("*")):
