@@ -92,7 +92,8 @@ def read_pet(raw: Path, stack: Stack, kind: SuvKind = "bw") -> Volume:
     factors = suv_factors([_pet_header(item) for item in slices], kind)
     array = np.empty(stack.grid.size[::-1], np.float32)
     for item, factor in zip(slices, factors, strict=True):
-        array[item.place] = item.rescaled * factor
+        with np.errstate(over="ignore"):  # named below
+            array[item.place] = item.rescaled * factor
         if not np.isfinite(array[item.place]).all():
             raise _bad_pixels(item.header, "values that are not finite")
     _check_not_constant(stack, array)
