@@ -27,8 +27,8 @@ def main() -> None:
         packages=_PACKAGES,
     )
     with stage("ingest"), atomic_folder(home) as folder:
-        ingested = ingest_dataset(raw, folder, params.ingest)
-        write_lineage(folder / "lineage", activity, derivations(ingested, folder, home))
+        ingest_dataset(raw, folder, params.ingest)
+        write_lineage(folder / "lineage", activity, derivations(folder, home, raw))
 
 
 if __name__ == "__main__":

@@ -14,6 +14,8 @@ from petct_uad.params import PARAMS_FILE, parse_params
 from petct_uad.presets import preset_content, preset_names
 
 app = typer.Typer(no_args_is_help=True, help="A data-versioned benchmark on paired PET/CT.")
+key = typer.Typer(no_args_is_help=True, help="The secret key of the patients' pseudonyms.")
+app.add_typer(key, name="key")
 
 
 @app.callback()
@@ -35,6 +37,17 @@ def add(
     console.print(f"{target} is under DVC. Next:", markup=False)
     console.print(f"  git add {target}.dvc {target.parent}/.gitignore", markup=False)
     console.print(f"  dvc exp run -S dataset={name}", markup=False)
+
+
+@key.command()
+def create() -> None:
+    """Make a key outside the repository, in PETCT_KEY_FILE or ~/.config/petct/pseudonym.key."""
+    from petct_uad.dicom.pseudonyms import create_key, key_file
+
+    path = key_file()
+    with fail_cleanly():
+        create_key(path)
+    console.print(f"{path} is the key. Keep a copy in a safe, never in a repository.", markup=False)
 
 
 @app.command()

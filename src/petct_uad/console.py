@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -27,15 +28,23 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 console = Console(stderr=True, highlight=False)
+# What the machine may lack; any other OSError is a mistake of ours, and its traceback is needed.
+_MACHINE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO}
 
 
 @contextmanager
 def fail_cleanly() -> Iterator[None]:
-    """Print an error that was raised on purpose without its traceback, and exit with 1."""
+    """Print an error that was raised on purpose, without its traceback; exit with its code."""
     try:
         yield
     except PetctError as error:
         console.print(f"error: {error}", style="bold red", markup=False, soft_wrap=True)
+        sys.exit(error.exit_code)
+    except OSError as error:
+        if error.errno not in _MACHINE:
+            raise
+        advice = "What was there before is untouched. Mend the disk or its permissions; run again."
+        console.print(f"error: {error}. {advice}", style="bold red", markup=False, soft_wrap=True)
         sys.exit(1)
 
 

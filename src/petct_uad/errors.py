@@ -10,7 +10,8 @@
     - UnitsError             code ``units``: SUVbw or HU cannot be computed from the header
     - PixelError             code ``pixels``: pixel data cannot be decoded or are not finite
     - PairingError           code ``pairing``: a study lacks a CT or a PET, or they do not overlap
-    - LabelError             code ``label``: a SEG or RTSTRUCT does not fit the study it refers to
+    - LabelError             code ``label``: a SEG, RTSTRUCT or labels.csv does not fit its study
+  x PseudonymError         the key of the pseudonyms is missing, unsafe, or two patients collide
   x RegistrationError      the PET cannot be brought onto the CT grid
   x SplitError             the cohort is too small for the fractions asked for
   x ValidationFailedError  a critical expectation on the tables failed
@@ -19,6 +20,11 @@
   x EvaluationError        nothing to measure, or score tables that cannot be compared
   x LineageError           a table of derivations names something that does not exist
   x DatasetError           ``data/raw/<dataset>`` is missing, empty, or would be overwritten
+    - InputsRefusedError     some inputs were refused and ingest.on_reject is stop; exit code 3
+    - NothingUsableError     the data set is missing, empty, or holds no usable study; exit code 4
+
+A process that ends with one of these returns its exit code: 1 where none is named. 0 means that all
+was done, with any refusals in rejected.csv; 2 is a wrong command line.
 """
 
 from __future__ import annotations
@@ -28,6 +34,8 @@ from typing import ClassVar
 
 class PetctError(Exception):
     """Base of every error that this library raises on purpose."""
+
+    exit_code: ClassVar[int] = 1
 
 
 class ParamsError(PetctError):
@@ -97,9 +105,13 @@ class PairingError(RejectedInputError):
 
 
 class LabelError(RejectedInputError):
-    """A SEG or RTSTRUCT does not fit the study that it refers to."""
+    """A SEG, an RTSTRUCT or a row of labels.csv does not fit the study that it refers to."""
 
     code = "label"
+
+
+class PseudonymError(PetctError):
+    """The key of the pseudonyms is missing or unsafe, or two patients get the same pseudonym."""
 
 
 class RegistrationError(PetctError):
@@ -132,3 +144,15 @@ class LineageError(PetctError):
 
 class DatasetError(PetctError):
     """``data/raw/<dataset>`` is missing, empty, or would be overwritten."""
+
+
+class InputsRefusedError(DatasetError):
+    """Some inputs were refused and ``ingest.on_reject`` is ``stop``."""
+
+    exit_code = 3
+
+
+class NothingUsableError(DatasetError):
+    """The data set is missing or empty, or no study in it can be used."""
+
+    exit_code = 4

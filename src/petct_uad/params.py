@@ -51,8 +51,10 @@ class PhantomParams(Section):
 class IngestParams(Section):
     """Reading DICOM."""
 
-    labels: Literal["auto", "seg", "rtstruct"]
+    labels: Literal["auto", "seg", "rtstruct", "csv"]
     label_roi: str = Field(min_length=1, description="regular expression on ROI or segment names")
+    suv: Literal["bw", "lbm", "bsa"] = Field(description="what concentrations are normalised to")
+    pseudonyms: Literal["auto", "public", "secret"]
     on_reject: Literal["report", "stop"]
     max_gap_mm: float = Field(ge=0, le=5, description="tolerance on even slice spacing")
     workers: int = Field(ge=0, le=256)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from petct_uad.dicom.pseudonyms import PUBLIC
 from tests.e2e.conftest import ROOT, make_clone
 
 pytestmark = pytest.mark.e2e
@@ -34,9 +35,10 @@ def test_real_patients_go_from_a_folder_to_a_results_table(tmp_path: Path) -> No
 
     with (clone.root / "data/interim/sts/ingest/studies.csv").open() as stream:
         studies = {row["patient"]: row for row in csv.DictReader(stream)}
-    assert set(studies) == set(PATIENTS)
-    assert "6.58 mm" in studies["STS_019"]["notes"]
-    assert "61 PET slices for 63 CT slices" in studies["STS_035"]["notes"]
+    # The publishers say that identities are removed, so the pseudonyms are the public ones.
+    assert set(studies) == set(map(PUBLIC.patient, PATIENTS))
+    assert "6.58 mm" in studies[PUBLIC.patient("STS_019")]["notes"]
+    assert "61 PET slices for 63 CT slices" in studies[PUBLIC.patient("STS_035")]["notes"]
     summary = json.loads((clone.root / "metrics/summary.json").read_text())
     assert {"cmad-petct", "patchcore-petct", "suvmax", "position"} <= set(summary["auroc"])
     assert (clone.root / "reports/index.html").is_file()

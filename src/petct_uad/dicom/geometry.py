@@ -17,7 +17,9 @@ Vector = NDArray[np.float64]
 _POSITION = "ImagePositionPatient (0020,0032)"
 _ORIENTATION = "ImageOrientationPatient (0020,0037)"
 _SPACING = "PixelSpacing (0028,0030)"
-_ROUNDING_MM = 1e-3  # what DICOM's decimal strings lose
+SAME_PLACE_MM = 1e-3  # what DICOM's decimal strings lose
+SPACING_TOLERANCE_MM = 1e-4
+COSINE_TOLERANCE = 1e-3
 _DRIFT = 1e-3  # per mm of stack: orientation cosines rounded to three digits
 
 
@@ -92,7 +94,7 @@ def stack_slices(headers: Sequence[Header], max_gap_mm: float) -> Stack:
     depth = positions @ axes[:, 2]
     order = np.argsort(depth, kind="stable")
     ordered = tuple(headers[i] for i in order)
-    tolerance = max(max_gap_mm, _ROUNDING_MM)
+    tolerance = max(max_gap_mm, SAME_PLACE_MM)
     spacing = _slice_spacing(ordered, depth[order], tolerance)
     _check_shear(ordered, positions[order], axes, tolerance)
     row_mm, column_mm = first.pixel_spacing_mm or (0.0, 0.0)
@@ -122,8 +124,8 @@ def _check_alike(headers: Sequence[Header]) -> None:
         if (header.rows, header.columns) != (first.rows, first.columns):
             found = f"a {header.rows}x{header.columns} matrix"
             raise _wrong(header, found, f"{first.rows}x{first.columns} as in {first.file}")
-        _check_close(_SPACING, header, first, 1e-4)
-        _check_close(_ORIENTATION, header, first, 1e-3)
+        _check_close(_SPACING, header, first, SPACING_TOLERANCE_MM)
+        _check_close(_ORIENTATION, header, first, COSINE_TOLERANCE)
 
 
 def _check_close(tag: str, header: Header, first: Header, tolerance: float) -> None:
@@ -159,7 +161,7 @@ def _axes(header: Header) -> Vector:
 def _slice_spacing(headers: Sequence[Header], depth: Vector, tolerance: float) -> float:
     gaps = np.diff(depth)
     usual = float(np.median(gaps))
-    if gaps.min() < max(_ROUNDING_MM, 0.01 * usual):
+    if gaps.min() < max(SAME_PLACE_MM, 0.01 * usual):
         at = int(gaps.argmin())
         found = f"the position {depth[at]:.3f} mm twice, also in {headers[at + 1].file}"
         raise _wrong(headers[at], found, "one slice per position along the normal")

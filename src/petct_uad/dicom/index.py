@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import re
 import stat
 import warnings
+import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pydicom
-from pydicom import uid
+from pydicom import filereader, uid
 from pydicom.dataset import Dataset
+from pydicom.tag import Tag
 
 from petct_uad.console import map_in_processes
+from petct_uad.dicom.identity import IDENTITY_TAGS, NOBODY, Identity, read_identity, tag_of
+from petct_uad.dicom.multiframe import (
+    FUNCTIONAL_GROUPS,
+    MULTIFRAME_MODALITIES,
+    frame_attributes,
+    frame_count,
+)
 from petct_uad.dicom.tables import RejectedRow
 from petct_uad.errors import (
     IdentityError,
@@ -32,19 +43,28 @@ MODALITIES = {
     uid.PositronEmissionTomographyImageStorage: "PT",
     uid.SegmentationStorage: "SEG",
     uid.RTStructureSetStorage: "RTSTRUCT",
+    **MULTIFRAME_MODALITIES,
 }
 MAX_MATRIX = 4096
 
-_TAGS: list[Any] = [
+_KEYWORDS = [
     "SpecificCharacterSet", "SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID",
     "StudyInstanceUID", "Modality", "PatientID", "PatientBirthDate", "PatientSex", "Manufacturer",
     "ManufacturerModelName", "SeriesDescription", "ImageType", "CorrectedImage",
     "FrameOfReferenceUID", "NumberOfSlices", "NumberOfFrames", "Rows", "Columns", "PixelSpacing",
     "ImagePositionPatient", "ImageOrientationPatient", "ReferencedSeriesSequence",
-    "ReferencedFrameOfReferenceSequence",
+    "ReferencedFrameOfReferenceSequence", "SliceThickness", "AcquisitionNumber", "AcquisitionDate",
+    "AcquisitionTime", *FUNCTIONAL_GROUPS, *IDENTITY_TAGS,
 ]  # fmt: skip
+_TAGS = [Tag(keyword) for keyword in _KEYWORDS]
 _FILES_PER_BATCH = 64
+_WORTH_A_PROCESS = 1000
+_META_START = 144  # preamble, DICM, and the element that tells the length of the rest
+_MOST_INFLATED = 1 << 28
+_PIECE = 1 << 16
+_READ_WHOLE = 1 << 26
 _LONGEST_TEXT = 200
+_FORMULA = ("=", "+", "-", "@")  # what a spreadsheet takes for the start of a formula
 # DVC with cache.type symlink turns every file of the workspace into such a link.
 _DVC_CACHE_OBJECT = re.compile(r".*/files/md5/[0-9a-f]{2}/[0-9a-f]{30}")
 
@@ -75,6 +95,13 @@ class Header:
     position_mm: tuple[float, ...] | None  # (0020,0032), LPS
     orientation: tuple[float, ...] | None  # (0020,0037)
     referenced_series: tuple[str, ...]  # of a label object
+    identity: Identity = NOBODY  # what no output may hold
+    slice_thickness_mm: float | None = None
+    acquisition_number: str = ""
+    acquisition_time: str = ""  # date and time
+    stack: int = 1  # which stack of its series a slice belongs to; series.split_into_stacks
+    frame: int | None = None  # index in an enhanced multi-frame file, from 0
+    frames: tuple[Header, ...] = ()  # of an enhanced multi-frame file, one header each
 
 
 @dataclass(frozen=True)
@@ -98,6 +125,8 @@ def index_files(raw: Path, workers: int) -> Index:
         _Batch(raw, tuple(files[start : start + _FILES_PER_BATCH]))
         for start in range(0, len(files), _FILES_PER_BATCH)
     ]
+    # Starting a process takes as long as reading a thousand headers.
+    workers = workers if len(files) > _WORTH_A_PROCESS else 1
     results = map_in_processes(_read_batch, batches, "reading headers", workers)
     found = [item for batch in results for item in batch]
     headers = [item for item in found if isinstance(item, Header)]
@@ -132,8 +161,9 @@ def check_kind(path: Path, name: str, folder: bool) -> None:
         UnreadableFileError: a symbolic link, FIFO, socket or device, or an undecodable name.
     """
     refuse = UnreadableFileError
-    if not name.isascii() and printable(name) != name:
-        raise refuse(printable(name), found="a name that is not UTF-8 or holds control characters",
+    if not name.isprintable() or name[0] in _FORMULA:
+        raise refuse(printable(name), found="a name that is not UTF-8, holds control characters or "
+                     "would be a formula in a spreadsheet",
                      expected="a plain UTF-8 name", advice="Rename the file.")  # fmt: skip
     if folder or path.is_symlink():
         target = path.readlink()
@@ -148,11 +178,53 @@ def check_kind(path: Path, name: str, folder: bool) -> None:
 
 def read_dataset(path: Path, tags: Sequence[Any] | None = None, pixels: bool = False) -> Dataset:
     """Read a DICOM file without printing pydicom's warnings on every odd value."""
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _opened(path) as stream:
         warnings.simplefilter("ignore")
         return pydicom.dcmread(
-            path, stop_before_pixels=not pixels, specific_tags=None if tags is None else list(tags)
+            stream,
+            stop_before_pixels=not pixels,
+            specific_tags=None if tags is None else list(tags),
         )
+
+
+def _opened(path: Path) -> BinaryIO:
+    """A file in memory, where pydicom's many small reads are fast; from the disk if it is large."""
+    small = path.stat().st_size <= _READ_WHOLE
+    return BytesIO(path.read_bytes()) if small else BoundedReader(path)
+
+
+class BoundedReader(io.BufferedReader):
+    """A file that never asks for more memory than it has bytes.
+
+    pydicom reads as much as an element claims to hold, and Python makes room for it beforehand:
+    four wrong bytes would cost 4 GiB.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(io.FileIO(path))
+        self._size = path.stat().st_size
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Read ``size`` bytes or what is left; all of it without a size."""
+        if size is not None and size > io.DEFAULT_BUFFER_SIZE:
+            size = max(0, min(size, self._size - self.tell()))
+        return super().read(size)
+
+
+def read_meta(path: Path) -> Dataset:
+    """The file meta information (PS3.10, 7.1), without what follows it.
+
+    Raises:
+        InvalidDicomError: no preamble, or any other of pydicom's errors.
+    """
+    with warnings.catch_warnings(), BoundedReader(path) as stream:
+        warnings.simplefilter("ignore")
+        filereader.read_preamble(stream, False)
+        meta = filereader.read_dataset(
+            stream, False, True, stop_when=lambda tag, _vr, _length: tag.group != 2
+        )
+        meta.get("TransferSyntaxUID")  # converted here, where pydicom's warnings are silent
+        return meta
 
 
 def read_header(raw: Path, file: str) -> Header:
@@ -160,20 +232,20 @@ def read_header(raw: Path, file: str) -> Header:
 
     Raises:
         UnreadableFileError: not DICOM, cut short, or without a transfer syntax.
-        UnsupportedObjectError: DICOM, but not a single-frame CT or PET, a SEG or an RTSTRUCT.
+        UnsupportedObjectError: DICOM, but not a CT, a PET, a SEG or an RTSTRUCT.
         IdentityError: a UID or the PatientID is missing or not valid.
     """
     path = raw / file
     # pydicom answers broken files with a dozen exception types, RecursionError among them.
     try:
-        meta = pydicom.filereader.read_file_meta_info(path)
+        meta = read_meta(path)
         syntax = str(meta.get("TransferSyntaxUID", ""))
         if syntax == uid.DeflatedExplicitVRLittleEndian:
-            raise _unsupported(file, "Transfer Syntax UID (0002,0010) Deflated Explicit VR")
+            _check_inflates(path, file, meta)
         dataset = read_dataset(path, _TAGS)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            header = _header(dataset, file, sha256_file(path))
+            header = _with_frames(_header(dataset, file, sha256_file(path)), dataset)
     except RejectedInputError:
         raise
     except Exception as error:
@@ -210,12 +282,15 @@ def printable(text: str) -> str:
     text = os.fsencode(text).decode("utf-8", "backslashreplace")
     text = "".join(letter if letter.isprintable() else " " for letter in text)
     text = " ".join(text.split())[:_LONGEST_TEXT]
-    return f"'{text}" if text[:1] in {"=", "+", "-", "@"} else text
+    return f"'{text}" if text[:1] in _FORMULA else text
 
 
 def values(dataset: Dataset, keyword: str) -> tuple[Any, ...]:
     """The values of an element as a tuple, empty where it is absent or empty."""
-    value = dataset.get(keyword)
+    tag = tag_of(keyword)
+    if tag not in dataset:
+        return ()
+    value = dataset[tag].value
     if value is None or value == "":
         return ()
     return tuple(value) if isinstance(value, (list, pydicom.multival.MultiValue)) else (value,)
@@ -281,6 +356,20 @@ def _header(dataset: Dataset, file: str, sha256: str) -> Header:
         position_mm=_numbers(dataset, "ImagePositionPatient", 3),
         orientation=_numbers(dataset, "ImageOrientationPatient", 6),
         referenced_series=tuple(sorted(_referenced_series(dataset))),
+        slice_thickness_mm=(_numbers(dataset, "SliceThickness", 1) or (None,))[0],
+        acquisition_number=_text(dataset, "AcquisitionNumber"),
+        acquisition_time=_text(dataset, "AcquisitionDate") + _text(dataset, "AcquisitionTime"),
+        identity=read_identity(dataset),
+    )
+
+
+def _with_frames(header: Header, dataset: Dataset) -> Header:
+    if dataset.SOPClassUID not in MULTIFRAME_MODALITIES:
+        return header
+    flat = [frame_attributes(dataset, index) for index in range(frame_count(dataset, header.file))]
+    frames = (_header(item, header.file, header.sha256) for item in flat)
+    return replace(
+        header, frames=tuple(replace(item, frame=index) for index, item in enumerate(frames))
     )
 
 
@@ -295,11 +384,23 @@ def _modality(dataset: Dataset, file: str) -> str:
     return modality
 
 
+def _check_inflates(path: Path, file: str, meta: Dataset) -> None:
+    """Inflate piece by piece and keep nothing: pydicom would inflate a bomb whole."""
+    inflate = zlib.decompressobj(-zlib.MAX_WBITS)
+    inflated = 0
+    with path.open("rb") as stream:
+        stream.seek(_META_START + int(meta.FileMetaInformationGroupLength))
+        while not inflate.eof and (piece := inflate.unconsumed_tail or stream.read(_PIECE)):
+            inflated += len(inflate.decompress(piece, _PIECE))
+            if inflated > _MOST_INFLATED:
+                raise _unsupported(file, f"a deflated data set of over {_MOST_INFLATED} bytes")
+
+
 def _unsupported(file: str, found: str) -> UnsupportedObjectError:
     return UnsupportedObjectError(
         file,
         found=found,
-        expected="CT or PET Image Storage (one file per slice), Segmentation or RT Structure Set",
+        expected="CT or PET Image Storage (enhanced or not), Segmentation or RT Structure Set",
         advice="Nothing is lost if this is no CT, PET or label; else convert it.",
     )
 

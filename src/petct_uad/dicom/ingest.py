@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 from petct_uad.console import console, map_in_processes
-from petct_uad.dicom.index import index_files, rejected_row
+from petct_uad.dicom.contours import LABELS_CSV, Contour, read_contours
+from petct_uad.dicom.identity import Identity, identity_of_file
+from petct_uad.dicom.index import Header, check_kind, index_files, rejected_row
+from petct_uad.dicom.pseudonyms import Pseudonyms, choose_pseudonyms
+from petct_uad.dicom.publish import publish
 from petct_uad.dicom.series import Study, group_studies, refuse_mixed_patients
-from petct_uad.dicom.study import StudyResult, StudyTask, ingest_study
-from petct_uad.dicom.tables import InstanceRow, RejectedRow, SeriesRow, StudyRow
-from petct_uad.errors import DatasetError, PairingError
-from petct_uad.files import sha256_file, write_table
+from petct_uad.dicom.study import StudyResult, StudyTask, ingest_study, instance_row
+from petct_uad.dicom.tables import Ingested, InstanceRow, RejectedRow, SeriesRow, StudyRow
+from petct_uad.dicom.twins import refuse_twins
+from petct_uad.errors import (
+    DatasetError,
+    InputsRefusedError,
+    NothingUsableError,
+    PairingError,
+    RejectedInputError,
+)
+from petct_uad.files import read_table, sha256_file, write_json, write_table
 from petct_uad.lineage.record import Derivation, Entity
 from petct_uad.params import IngestParams
 
 _SHOWN = 5
-
-
-@dataclass(frozen=True)
-class Ingested:
-    """The four tables, as written."""
-
-    instances: tuple[InstanceRow, ...]
-    series: tuple[SeriesRow, ...]
-    studies: tuple[StudyRow, ...]
-    rejected: tuple[RejectedRow, ...]
 
 
 def ingest_dataset(raw: Path, out: Path, params: IngestParams) -> Ingested:
@@ -34,50 +35,76 @@ def ingest_dataset(raw: Path, out: Path, params: IngestParams) -> Ingested:
 
     Args:
         raw: any folder tree; the names of folders and files mean nothing.
-        out: an empty folder that receives ``volumes/`` and the four tables.
+        out: an empty folder that receives ``volumes/``, the four tables under pseudonyms, and
+            ``identity.json``, which says whose key made them.
+
+    Returns:
+        The tables with the files' own identifiers: for the owner's screen, never for an output.
 
     Raises:
-        DatasetError: ``raw`` is missing or empty, nothing in it is usable, no name in any label
-            object matches ``label_roi``, or something was refused and ``on_reject`` is ``stop``.
+        DatasetError: no name in any label object matches ``label_roi``.
+        LabelError: ``labels`` is ``csv`` and ``labels.csv`` cannot be read.
+        InputsRefusedError: something was refused and ``on_reject`` is ``stop``.
+        NothingUsableError: ``raw`` is missing or empty, or no study has a usable CT and PET.
+        PseudonymError: the key that ``pseudonyms`` asks for is missing or unsafe.
     """
     _check_there(raw)
     index = index_files(raw, params.workers)
+    pseudonyms = _pseudonyms(index.headers, params)
     grouped, mixed_series = group_studies(index.headers)
     studies, mixed_patients = refuse_mixed_patients(grouped)
-    refused = [*index.rejected, *mixed_series, *mixed_patients]
+    contours, bad_lines = _contours(raw, index.headers, params)
+    not_dicom = [row for row in index.rejected if not _is_labels_csv(row, params)]
+    refused = [*not_dicom, *mixed_series, *mixed_patients, *bad_lines]
     _maybe_stop(refused, params)
-    with_images = [study for study in studies if study.of("CT", "PT")]
-    tasks = [StudyTask(raw, out / "volumes", study, params) for study in with_images]
+    task = partial(StudyTask, raw=raw, volumes=out / "volumes", params=params)
+    tasks = [
+        task(
+            study_id=pseudonyms.study_id(study.patient, study.uid),
+            study=study,
+            contours=contours.get(study.uid, ()),
+        )
+        for study in studies
+        if study.of("CT", "PT")
+    ]
     results = map_in_processes(ingest_study, tasks, "reading studies", params.workers)
-    refused += [row for result in results for row in result.rejected]
+    results, twins = refuse_twins(results, out / "volumes")
+    refused += [*twins, *(row for result in results for row in result.rejected)]
     refused += [_label_alone(study) for study in studies if not study.of("CT", "PT")]
     _maybe_stop(refused, params)
-    ingested = _tables(results, refused)
+    ingested = _tables(index.headers, results, refused)
     _check_usable(raw, ingested, results, params)
-    _write_tables(out, ingested)
-    _say(ingested)
+    _write_tables(out, publish(ingested, _identities(raw, index.headers, refused), pseudonyms))
+    _write_identity(out, pseudonyms)
+    _say(ingested, pseudonyms)
     return ingested
 
 
-def derivations(ingested: Ingested, folder: Path, home: Path) -> list[Derivation]:
-    """Each volume from the DICOM instances that it was made of.
+def derivations(folder: Path, home: Path, raw: Path) -> list[Derivation]:
+    """Each volume from the DICOM instances that it was made of, as the written tables name them.
 
     Args:
         folder: where the files lie now.
         home: where they will lie, relative to the repository's root; their entities' path.
+        raw: the data set; ``labels.csv`` is a source of the labels that were drawn from it.
     """
-    tables = ["series.csv", "studies.csv", "rejected.csv"]
-    instances = tuple(_entity(row) for row in ingested.instances)
+    names = ["series.csv", "studies.csv", "rejected.csv", "identity.json"]
+    rows = read_table(folder / "instances.csv", InstanceRow)
     index = Entity(f"file:{home.as_posix()}/instances.csv", sha256_file(folder / "instances.csv"))
-    found = [Derivation(index, instances)]
-    found += [Derivation(_written(folder, home, name), (index,)) for name in tables]
-    for study in ingested.studies:
-        found += _study_derivations(study, ingested.instances, folder, home)
+    found = [Derivation(index, tuple(map(_entity, rows)))]
+    found += [Derivation(_written(folder, home, name), (index,)) for name in names]
+    for study in read_table(folder / "studies.csv", StudyRow):
+        contours = (_labels_csv(raw),) if study.label_kind == "csv" else ()
+        found += _study_derivations(study, rows, contours, folder, home)
     return found
 
 
 def _study_derivations(
-    study: StudyRow, instances: Sequence[InstanceRow], folder: Path, home: Path
+    study: StudyRow,
+    instances: Sequence[InstanceRow],
+    contours: tuple[Entity, ...],
+    folder: Path,
+    home: Path,
 ) -> list[Derivation]:
     roles = {"ct": ["ct"], "pet": ["pet"], "label": ["label", "ct", "pet"]}
     found = []
@@ -85,8 +112,13 @@ def _study_derivations(
         file = f"volumes/{study.study_id}/{name}.nii.gz"
         if (folder / file).is_file():
             rows = [r for r in instances if r.study_id == study.study_id and r.role in sources]
-            found.append(Derivation(_written(folder, home, file), tuple(map(_entity, rows))))
+            inputs = (*map(_entity, rows), *(contours if name == "label" else ()))
+            found.append(Derivation(_written(folder, home, file), inputs))
     return found
+
+
+def _labels_csv(raw: Path) -> Entity:
+    return Entity(f"file:{(raw / LABELS_CSV).as_posix()}", sha256_file(raw / LABELS_CSV))
 
 
 def _entity(row: InstanceRow) -> Entity:
@@ -97,9 +129,42 @@ def _written(folder: Path, home: Path, name: str) -> Entity:
     return Entity(f"file:{(home / name).as_posix()}", sha256_file(folder / name))
 
 
+def _pseudonyms(headers: Iterable[Header], params: IngestParams) -> Pseudonyms:
+    images = (header for header in headers if header.modality in {"CT", "PT"})
+    return choose_pseudonyms(params.pseudonyms, (header.identity.removed for header in images))
+
+
+def _contours(
+    raw: Path, headers: Iterable[Header], params: IngestParams
+) -> tuple[dict[str, tuple[Contour, ...]], list[RejectedRow]]:
+    return read_contours(raw / LABELS_CSV, headers) if params.labels == "csv" else ({}, [])
+
+
+def _is_labels_csv(row: RejectedRow, params: IngestParams) -> bool:
+    return params.labels == "csv" and row.subject == LABELS_CSV
+
+
+def _identities(
+    raw: Path, headers: Iterable[Header], refused: Iterable[RejectedRow]
+) -> dict[str, Identity | None]:
+    """Of every file that was read, and of every one that was refused and still says whose it is."""
+    uids = {uid for h in headers for uid in (h.series_instance_uid, h.study_instance_uid)}
+    subjects = {row.subject for row in refused} - uids
+    found = {subject: _refused_identity(raw, subject) for subject in sorted(subjects)}
+    return found | {header.file: header.identity for header in headers}
+
+
+def _refused_identity(raw: Path, subject: str) -> Identity | None:
+    try:
+        check_kind(raw / subject, subject, (raw / subject).is_dir())
+    except (RejectedInputError, OSError):
+        return None
+    return identity_of_file(raw / subject)
+
+
 def _check_there(raw: Path) -> None:
     if not raw.is_dir() or not any(raw.iterdir()):
-        raise DatasetError(
+        raise NothingUsableError(
             f"{raw}: no such data set, or it is empty. Bring one in with "
             f"`petct add {raw.name} FOLDER`, or set `dataset: phantom` in params.yaml and run "
             "`dvc repro`, which makes the phantom."
@@ -117,9 +182,13 @@ def _label_alone(study: Study) -> RejectedRow:
     )
 
 
-def _tables(results: Sequence[StudyResult], refused: Sequence[RejectedRow]) -> Ingested:
+def _tables(
+    headers: Sequence[Header], results: Sequence[StudyResult], refused: Sequence[RejectedRow]
+) -> Ingested:
+    rows = {header.file: instance_row(header) for header in headers}
+    rows |= {row.file: row for result in results for row in result.instances}
     return Ingested(
-        instances=tuple(sorted(row for result in results for row in result.instances)),
+        instances=tuple(sorted(rows.values())),
         series=tuple(sorted(row for result in results for row in result.series)),
         studies=tuple(sorted(result.row for result in results if result.row is not None)),
         rejected=tuple(sorted(set(refused))),
@@ -128,7 +197,7 @@ def _tables(results: Sequence[StudyResult], refused: Sequence[RejectedRow]) -> I
 
 def _maybe_stop(refused: Sequence[RejectedRow], params: IngestParams) -> None:
     if refused and params.on_reject == "stop":
-        raise DatasetError(
+        raise InputsRefusedError(
             f"{len(refused)} inputs were refused and ingest.on_reject is stop:\n{_shown(refused)}"
         )
 
@@ -137,7 +206,7 @@ def _check_usable(
     raw: Path, ingested: Ingested, results: Sequence[StudyResult], params: IngestParams
 ) -> None:
     if not ingested.studies:
-        raise DatasetError(
+        raise NothingUsableError(
             f"{raw}: no study with a usable CT and PET among {len(ingested.instances)} DICOM files "
             f"that could be read. What was refused:\n{_shown(ingested.rejected)}\n"
             "Correct these, or add other data with `petct add`."
@@ -167,9 +236,21 @@ def _write_tables(out: Path, ingested: Ingested) -> None:
     write_table(out / "rejected.csv", RejectedRow, ingested.rejected)
 
 
-def _say(ingested: Ingested) -> None:
+def _write_identity(out: Path, pseudonyms: Pseudonyms) -> None:
+    """Which key made the pseudonyms, so that the tables of two keys are never mixed unseen."""
+    content = {"pseudonyms": pseudonyms.kind, "key_fingerprint": pseudonyms.fingerprint()}
+    write_json(out / "identity.json", content)
+
+
+def _say(ingested: Ingested, pseudonyms: Pseudonyms) -> None:
     noted = sum(bool(study.notes) for study in ingested.studies)
     console.print(
         f"{len(ingested.studies)} studies from {len(ingested.instances)} DICOM files; "
-        f"{noted} with notes (studies.csv), {len(ingested.rejected)} refusals (rejected.csv)"
+        f"{noted} with notes (studies.csv), {len(ingested.rejected)} refusals (rejected.csv); "
+        f"pseudonyms under the {pseudonyms.kind} key {pseudonyms.fingerprint()}"
     )
+    for tag in ("(0012,0062)", "(0028,0301)"):
+        told = [note for study in ingested.studies for note in study.notes.split("; ")
+                if tag in note]  # fmt: skip
+        if told:
+            console.print(f"warning: in {len(told)} studies, {told[0]}", style="yellow")

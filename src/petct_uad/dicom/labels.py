@@ -1,4 +1,4 @@
-"""Lesion masks from DICOM SEG and RTSTRUCT, on the grid of the CT."""
+"""Lesion masks from DICOM SEG, RTSTRUCT and labels.csv, on the grid of the CT."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from skimage.draw import polygon2mask
 
+from petct_uad.dicom.contours import LABELS_CSV, Contour, by_roi, parsed
 from petct_uad.dicom.geometry import Grid, Stack
 from petct_uad.dicom.index import Header, printable, read_dataset, values
 from petct_uad.dicom.series import Series
@@ -24,9 +25,15 @@ from petct_uad.params import IngestParams
 
 Mask = NDArray[np.uint8]
 
+_ADVICE = "Correct the label, or remove it and its study: unlabelled lesions count as normal."
 _SAME_PLANE_MM = 0.01
 _CLOSED = {"CLOSED_PLANAR", "CLOSEDPLANAR_XOR"}
-_PREFERENCE = {"auto": ("SEG", "RTSTRUCT"), "seg": ("SEG",), "rtstruct": ("RTSTRUCT",)}
+_PREFERENCE = {
+    "auto": ("SEG", "RTSTRUCT"),
+    "seg": ("SEG",),
+    "rtstruct": ("RTSTRUCT",),
+    "csv": (),
+}
 
 
 @dataclass(frozen=True)
@@ -34,8 +41,8 @@ class Label:
     """The lesion mask of one study (uint8, 1 = lesion), and where it comes from."""
 
     image: sitk.Image
-    headers: tuple[Header, ...]
-    kind: str  # seg or rtstruct
+    headers: tuple[Header, ...]  # of the label objects; none for labels.csv
+    kind: str  # seg, rtstruct or csv
     lesions: tuple[str, ...]  # names of the segments or ROIs taken, sorted
     passed_over: tuple[str, ...]  # names that ingest.label_roi does not match, sorted
     notes: tuple[str, ...]
@@ -47,6 +54,7 @@ class _Drawing:
     lesions: tuple[str, ...]
     passed_over: tuple[str, ...]
     outside: int  # contours (RTSTRUCT) or voxels (SEG) beyond the CT
+    open_contours: int = 0  # points and lines, which enclose nothing
 
 
 @dataclass(frozen=True)
@@ -101,6 +109,34 @@ def read_label(
         passed_over=_union(drawing.passed_over for drawing in drawings),
         notes=tuple(dict.fromkeys(notes)),
     )
+
+
+def label_from_contours(
+    contours: Sequence[Contour], ct: Stack, pet: Stack, params: IngestParams
+) -> Label:
+    """Draw one study's lines of ``labels.csv`` on the CT's grid.
+
+    Raises:
+        LabelError: points that are no contour on their slice, or none of them inside the CT.
+    """
+    mask, outside = np.zeros(ct.grid.size[::-1], np.uint8), 0
+    lesions, passed_over = _split_names((c.roi for c in contours), params.label_roi)
+    for (roi, modality), group in by_roi(contours).items():
+        if roi in lesions:
+            spacing_mm = (pet if modality == "PT" else ct).grid.spacing_mm[2]
+            points = [parsed(contour, ct, spacing_mm) for contour in group]
+            drawn, beyond = rasterise(points, ct.grid, spacing_mm)
+            mask |= drawn
+            outside += beyond
+    if outside and not mask.any():
+        raise LabelError(
+            LABELS_CSV,
+            found=f"line {contours[0].line}: lesions that lie wholly outside the CT",
+            expected="lesions inside the CT",
+            advice=_ADVICE,
+        )
+    notes = (f"{outside} contours of {LABELS_CSV} lie outside the CT",) if outside else ()
+    return Label(ct.grid.image(mask), (), "csv", lesions, passed_over, notes)
 
 
 def rasterise(
@@ -166,6 +202,8 @@ def _notes(header: Header, drawing: _Drawing, ct: Stack, pet: Stack) -> Iterator
     if drawing.outside:
         unit = "voxels" if header.modality == "SEG" else "contours"
         yield f"{drawing.outside} {unit} of the {header.modality} lie outside the CT"
+    if drawing.open_contours:
+        yield f"{drawing.open_contours} contours of the {header.modality} enclose nothing"
     if drawing.lesions and not drawing.mask.any():
         yield f"the {header.modality} names lesions but draws none"
 
@@ -215,17 +253,22 @@ def _draw_rtstruct(path: Path, header: Header, ct: Stack, pet: Stack, pattern: s
     }
     drawn_on = pet if _tier(header, ct, pet) == 1 else ct
     mask = np.zeros(ct.grid.size[::-1], np.uint8)
-    outside = 0
+    outside = open_contours = 0
     for roi in dataset.get("ROIContourSequence") or ():
         name, item = names[int(roi.ReferencedROINumber)]
         if not re.fullmatch(pattern, name):
             continue
         frame = item.get("ReferencedFrameOfReferenceUID") or dataset.get("FrameOfReferenceUID")
         _check_frame(header, str(frame or ""), ct)
-        drawn, beyond = rasterise(list(_contours(roi)), ct.grid, drawn_on.grid.spacing_mm[2])
+        closed = list(_contours(roi))
+        open_contours += len(roi.get("ContourSequence") or ()) - len(closed)
+        # The same contour twice would be a hole in itself.
+        distinct = list({points.tobytes(): points for points in closed}.values())
+        drawn, beyond = rasterise(distinct, ct.grid, drawn_on.grid.spacing_mm[2])
         mask |= drawn
         outside += beyond
-    return _Drawing(mask, *_split_names((n for n, _ in names.values()), pattern), outside)
+    taken, passed_over = _split_names((name for name, _ in names.values()), pattern)
+    return _Drawing(mask, taken, passed_over, outside, open_contours)
 
 
 def _contours(roi: Dataset) -> Iterator[NDArray[np.float64]]:
@@ -282,5 +325,5 @@ def _wrong(header: Header, found: str, expected: str) -> LabelError:
         header.file,
         found=found,
         expected=expected,
-        advice="Correct the label, or remove it and its study: unlabelled lesions count as normal.",
+        advice=_ADVICE,
     )

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+import functools
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
-from petct_uad.dicom.geometry import Stack
+from petct_uad.dicom.geometry import (
+    COSINE_TOLERANCE,
+    SAME_PLACE_MM,
+    SPACING_TOLERANCE_MM,
+    Stack,
+)
 from petct_uad.dicom.index import Header, printable, rejected_row
 from petct_uad.dicom.tables import RejectedRow
 from petct_uad.errors import IdentityError
@@ -16,10 +23,12 @@ from petct_uad.errors import IdentityError
 _NO_VOLUME = ("LOCALIZER", "MIP", "MAX_IP", "PROJECTION IMAGE", "SCREEN SAVE", "DOSE", "FUSED")
 _AXIAL_COSINE = 0.8  # between the slice normal and the patient's axis
 
+StackKey = tuple[str, int]
+
 
 @dataclass(frozen=True)
 class Series:
-    """The files of one SeriesInstanceUID, sorted by file."""
+    """The files of one SeriesInstanceUID, or one stack of its slices; sorted by file."""
 
     headers: tuple[Header, ...]
 
@@ -32,6 +41,19 @@ class Series:
     def uid(self) -> str:
         """SeriesInstanceUID."""
         return self.first.series_instance_uid
+
+    @property
+    def key(self) -> StackKey:
+        """What tells it from every other stack."""
+        return stack_key(self.first)
+
+
+@dataclass(frozen=True)
+class Merit:
+    """One criterion of a choice; more is better."""
+
+    name: str
+    value: int
 
 
 @dataclass(frozen=True)
@@ -64,21 +86,28 @@ def group_studies(headers: Iterable[Header]) -> tuple[list[Study], list[Rejected
     by_study: dict[str, list[Series]] = {}
     for item in series:
         referenced = [home[uid] for uid in item.first.referenced_series if uid in home]
-        by_study.setdefault((referenced or [item.first.study_instance_uid])[0], []).append(item)
+        own = (referenced or [item.first.study_instance_uid])[0]
+        by_study.setdefault(own, []).extend(split_into_stacks(item))
     studies = [Study(uid, tuple(items)) for uid, items in sorted(by_study.items())]
     return studies, rejected
 
 
 def refuse_mixed_patients(studies: Sequence[Study]) -> tuple[list[Study], list[RejectedRow]]:
-    """Refuse studies of two patients, and PatientIDs that two people share."""
+    """Refuse studies of two patients, PatientIDs that two people share, and frames that two do.
+
+    A Frame of Reference UID (PS3.3 C.7.4.1) is made for one examination of one patient: under two
+    PatientIDs it is one person, who would stand on both sides of a split.
+    """
     people: dict[str, set[tuple[str, str]]] = {}
+    frames: dict[str, set[str]] = {}
     for study in studies:
         for header in _headers(study):
             people.setdefault(header.patient, set()).add(("birth date", header.birth_date))
             people[header.patient].add(("sex", header.sex if header.sex in {"M", "F"} else ""))
+            frames.setdefault(header.frame_of_reference_uid, set()).add(header.patient)
     kept, rejected = [], []
     for study in studies:
-        found = _mixture(study, people)
+        found = _mixture(study, people) or _shared_frame(study, frames)
         if found:
             rejected.append(_mixed_patients(study, found))
         else:
@@ -100,29 +129,67 @@ def why_no_volume(series: Series) -> str:
     return ""
 
 
-def rank_pet(stacks: Iterable[Stack]) -> list[Stack]:
-    """Attenuation-corrected first, then more slices, then by UID."""
-    return sorted(
-        stacks,
-        key=lambda stack: (
-            "ATTN" not in stack.headers[0].corrected_image,
-            -len(stack.headers),
-            stack.headers[0].series_instance_uid,
-        ),
+def split_into_stacks(series: Series) -> list[Series]:
+    """Tell apart the stacks of slices that share one SeriesInstanceUID.
+
+    Slices of another matrix, PixelSpacing, ImageOrientationPatient or ImageType never belong
+    together. Slices that lie closer than their own spacing are told apart by SliceThickness,
+    AcquisitionNumber or acquisition time if that leaves whole stacks of the same anatomy: a bed of
+    a PET, or one slice of a step-and-shoot CT, is no stack of its own.
+    """
+    if series.first.modality not in {"CT", "PT"}:
+        return [series]
+    slices = [item for header in series.headers for item in header.frames or (header,)]
+    looks = _grouped(slices, _alike)
+    stacks = [stack for look in looks for stack in _by_acquisition(look)]
+    return [
+        Series(tuple(replace(header, stack=number) for header in stack))
+        for number, stack in enumerate(stacks, start=1)
+    ]
+
+
+def stack_key(header: Header) -> StackKey:
+    """SeriesInstanceUID and the number of the stack in it."""
+    return header.series_instance_uid, header.stack
+
+
+def pet_merits(stack: Stack) -> tuple[Merit, ...]:
+    """Attenuation-corrected first, then more slices."""
+    corrected = "ATTN" in stack.headers[0].corrected_image
+    return (
+        Merit("attenuation correction (0028,0051)", int(corrected)),
+        Merit("slices", len(stack.headers)),
     )
 
 
-def rank_ct(stacks: Iterable[Stack], pet: Stack) -> list[Stack]:
+def ct_merits(stack: Stack, pet: Stack) -> tuple[Merit, ...]:
     """Same frame of reference as the PET first, then more slices over it, then ORIGINAL."""
+    return (
+        Merit("the PET's Frame of Reference UID (0020,0052)", int(same_frame(stack, pet))),
+        Merit("slices over the PET", slices_within(stack, pet)),
+        Merit("ORIGINAL in ImageType (0008,0008)", int("ORIGINAL" in stack.headers[0].image_type)),
+    )
+
+
+def ranked(stacks: Iterable[Stack], merits: Callable[[Stack], tuple[Merit, ...]]) -> list[Stack]:
+    """The best first; equals by UID and number."""
     return sorted(
         stacks,
         key=lambda stack: (
-            not same_frame(stack, pet),
-            -slices_within(stack, pet),
-            "ORIGINAL" not in stack.headers[0].image_type,
-            stack.headers[0].series_instance_uid,
+            tuple(-merit.value for merit in merits(stack)),
+            stack_key(stack.headers[0]),
         ),
     )
+
+
+def why_lost(winner: Sequence[Merit], loser: Sequence[Merit]) -> str:
+    """The first criterion in which a stack is worse than the one that was taken."""
+    for best, own in zip(winner, loser, strict=True):
+        if best.value != own.value:
+            if best.value > 1:
+                return f"fewer {best.name}: {own.value} against {best.value}"
+            return f"lacks {best.name}, which the chosen one has"
+    return "equal to the chosen one in every rule; the first UID is taken"
 
 
 def same_frame(one: Stack, other: Stack) -> bool:
@@ -144,6 +211,78 @@ def scanner_name(header: Header) -> str:
     maker = maker if len(maker) <= 3 else maker.capitalize()
     model = header.model_name
     return printable(model if model.lower().startswith(maker.lower()) else f"{maker} {model}")
+
+
+def _grouped(
+    slices: Sequence[Header], alike: Callable[[Header, Header], bool]
+) -> list[list[Header]]:
+    """Groups in the order of their first slices; each slice is like the first of its group."""
+    groups: list[list[Header]] = []
+    for item in slices:
+        home = next((group for group in groups if alike(group[0], item)), None)
+        if home is None:
+            groups.append([item])
+        else:
+            home.append(item)
+    return groups
+
+
+def _alike(one: Header, other: Header) -> bool:
+    return (
+        (one.rows, one.columns, one.image_type) == (other.rows, other.columns, other.image_type)
+        and _close(one.pixel_spacing_mm, other.pixel_spacing_mm, SPACING_TOLERANCE_MM)
+        and _close(one.orientation, other.orientation, COSINE_TOLERANCE)
+    )
+
+
+def _close(
+    one: tuple[float, ...] | None, other: tuple[float, ...] | None, tolerance: float
+) -> bool:
+    # A missing tag tells nothing apart: stack_slices will name it.
+    return one is None or other is None or np.allclose(one, other, rtol=0, atol=tolerance)
+
+
+def _by_acquisition(slices: list[Header]) -> list[list[Header]]:
+    if not _crowded(slices):
+        return [slices]
+    for name in ("slice_thickness_mm", "acquisition_number", "acquisition_time"):
+        same = functools.partial(_same, name=name)
+        parts = _grouped(slices, same)
+        if len(parts) > 1 and not any(map(_crowded, parts)) and _same_anatomy(parts):
+            return parts
+    return [slices]
+
+
+def _same(one: Header, other: Header, name: str) -> bool:
+    return bool(getattr(one, name) == getattr(other, name))
+
+
+def _crowded(slices: Sequence[Header]) -> bool:
+    """Do slices lie much closer than the usual distance between them?"""
+    depths = _depths(slices)
+    if depths is None or len(depths) < 2:
+        return False
+    gaps = np.diff(depths)
+    return bool(gaps.min() < SAME_PLACE_MM or gaps.min() < 0.5 * np.median(gaps))
+
+
+def _same_anatomy(parts: Sequence[Sequence[Header]]) -> bool:
+    """Does each part have two slices, and lie by more than half within the largest?"""
+    spans = [(depths[0], depths[-1]) for depths in map(_depths, parts) if depths is not None]
+    low, high = max(spans, key=lambda span: span[1] - span[0])
+    shared = [min(high, end) - max(low, start) - (end - start) / 2 for start, end in spans]
+    return min(map(len, parts)) > 1 and min(shared) > 0
+
+
+def _depths(slices: Sequence[Header]) -> NDArray[np.float64] | None:
+    """Sorted positions along the normal of the first slice."""
+    cosines = slices[0].orientation
+    positions = [item.position_mm for item in slices if item.position_mm is not None]
+    if cosines is None or len(positions) < len(slices):
+        return None
+    normal = np.cross(cosines[:3], cosines[3:])
+    depths: NDArray[np.float64] = np.sort(np.asarray(positions) @ normal)
+    return depths
 
 
 def _headers(study: Study) -> list[Header]:
@@ -185,11 +324,21 @@ def _mixture(study: Study, people: dict[str, set[tuple[str, str]]]) -> str:
     return ""
 
 
+def _shared_frame(study: Study, frames: dict[str, set[str]]) -> str:
+    for uid in sorted({header.frame_of_reference_uid for header in _headers(study)} - {""}):
+        if len(frames[uid]) > 1:
+            patients = " and ".join(sorted(frames[uid]))
+            return (
+                f"Frame of Reference UID (0020,0052) {uid} under PatientID (0010,0020) {patients}"
+            )
+    return ""
+
+
 def _mixed_patients(study: Study, found: str) -> RejectedRow:
     return rejected_row(
         IdentityError(
             study.uid,
-            found=found,
+            found=f"{found}; its first file is {min(_headers(study)).file}",
             expected="one patient per PatientID and per study",
             advice="Find out whose images these are and correct the PatientID.",
         )

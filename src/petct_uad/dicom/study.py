@@ -2,31 +2,37 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
 
+from petct_uad.dicom.contours import Contour
 from petct_uad.dicom.geometry import Stack, overlap_mm, stack_slices
 from petct_uad.dicom.index import Header, rejected_row
-from petct_uad.dicom.labels import Label, choose_labels, read_label
+from petct_uad.dicom.labels import Label, choose_labels, label_from_contours, read_label
 from petct_uad.dicom.series import (
+    Merit,
     Series,
+    StackKey,
     Study,
-    rank_ct,
-    rank_pet,
+    ct_merits,
+    pet_merits,
+    ranked,
     same_frame,
     scanner_name,
     slices_within,
+    stack_key,
+    why_lost,
     why_no_volume,
 )
 from petct_uad.dicom.tables import InstanceRow, RejectedRow, SeriesRow, StudyRow
 from petct_uad.dicom.volumes import Volume, read_ct, read_pet
 from petct_uad.errors import PairingError, RejectedInputError
+from petct_uad.files import write_volume
 from petct_uad.params import IngestParams
 
 
@@ -36,8 +42,10 @@ class StudyTask:
 
     raw: Path
     volumes: Path  # the folder that receives <study_id>/*.nii.gz
+    study_id: str  # a pseudonym
     study: Study
     params: IngestParams
+    contours: tuple[Contour, ...] = ()  # its lines of labels.csv, where these are asked for
 
 
 @dataclass(frozen=True)
@@ -61,13 +69,20 @@ class _Use:
 class _Log:
     """What is learnt about each series on the way, even when the study is refused in the end."""
 
-    uses: dict[str, _Use] = field(default_factory=dict)
-    stacks: dict[str, Stack] = field(default_factory=dict)
+    uses: dict[StackKey, _Use] = field(default_factory=dict)
+    stacks: dict[StackKey, Stack] = field(default_factory=dict)
     rejected: list[RejectedRow] = field(default_factory=list)
 
-    def refuse(self, uid: str, error: RejectedInputError) -> None:
-        self.uses[uid] = _Use("unused", f"refused ({error.code}): {error.found}")
+    def refuse(self, key: StackKey, error: RejectedInputError) -> None:
+        self.uses[key] = _Use("unused", f"refused ({error.code}): {error.found}")
         self.rejected.append(rejected_row(error))
+
+
+@dataclass(frozen=True)
+class _Choice:
+    role: str
+    read: Callable[[Path, Stack], Volume]
+    merits: Callable[[Stack], tuple[Merit, ...]]
 
 
 @dataclass(frozen=True)
@@ -75,12 +90,6 @@ class _Images:
     ct: Volume
     pet: Volume
     label: Label | None
-
-
-def study_id(study: Study) -> str:
-    """``<PatientID>_<8 hex digits>``, safe as a folder name; see docs/contracts.md."""
-    digest = hashlib.sha256(study.uid.encode()).hexdigest()[:8]
-    return f"{re.sub(r'[^A-Za-z0-9_-]', '-', study.patient)}_{digest}"
 
 
 def ingest_study(task: StudyTask) -> StudyResult:
@@ -92,15 +101,17 @@ def ingest_study(task: StudyTask) -> StudyResult:
     except RejectedInputError as error:
         log.rejected.append(rejected_row(error))
         return _refused(task.study, log, error)
-    _write(task.volumes / study_id(task.study), images)
-    return _accepted(task.study, log, images)
+    _write(task.volumes / task.study_id, images)
+    return _accepted(task, log, images)
 
 
 def _read(task: StudyTask, log: _Log) -> _Images:
-    pets = rank_pet(_stacks(task, "PT", log))
-    pet = _first_readable(task, pets, read_pet, "pet", log)
-    cts = rank_ct(_overlapping(_stacks(task, "CT", log), pet.stack, log), pet.stack)
-    ct = _first_readable(task, cts, read_ct, "ct", log)
+    pets = _stacks(task, "PT", log)
+    read = partial(read_pet, kind=task.params.suv)
+    pet = _first_readable(task, pets, _Choice("pet", read, pet_merits), log)
+    cts = _overlapping(_stacks(task, "CT", log), pet.stack, log)
+    by_pet = partial(ct_merits, pet=pet.stack)
+    ct = _first_readable(task, cts, _Choice("ct", read_ct, by_pet), log)
     return _Images(ct, pet, _label(task, ct.stack, pet.stack, log))
 
 
@@ -108,15 +119,15 @@ def _stacks(task: StudyTask, modality: str, log: _Log) -> list[Stack]:
     stacks = []
     for series in task.study.of(modality):
         unfit = why_no_volume(series)
-        log.uses[series.uid] = _Use("unused", unfit or "not chosen")
+        log.uses[series.key] = _Use("unused", unfit or "not chosen")
         if unfit:
             continue
         try:
             stack = stack_slices(series.headers, task.params.max_gap_mm)
         except RejectedInputError as error:
-            log.refuse(series.uid, error)
+            log.refuse(series.key, error)
         else:
-            log.stacks[series.uid] = stack
+            log.stacks[series.key] = stack
             stacks.append(stack)
     return stacks
 
@@ -127,27 +138,26 @@ def _overlapping(stacks: Sequence[Stack], pet: Stack, log: _Log) -> list[Stack]:
         if (overlap_mm(stack.grid, pet.grid) > 0).all() and slices_within(stack, pet):
             found.append(stack)
         else:
-            log.uses[_uid(stack)] = _Use("unused", "does not overlap the PET")
+            log.uses[_key(stack)] = _Use("unused", "does not overlap the PET")
     return found
 
 
-def _first_readable(
-    task: StudyTask,
-    stacks: Sequence[Stack],
-    read: Callable[[Path, Stack], Volume],
-    role: str,
-    log: _Log,
-) -> Volume:
-    """The best series that can be read; those that cannot are refused by name."""
-    for place, stack in enumerate(stacks):
+def _first_readable(task: StudyTask, stacks: Sequence[Stack], choice: _Choice, log: _Log) -> Volume:
+    """The best stack that can be read; those that cannot are refused by name."""
+    order = ranked(stacks, choice.merits)
+    for place, stack in enumerate(order):
         try:
-            volume = read(task.raw, stack)
+            volume = choice.read(task.raw, stack)
         except RejectedInputError as error:
-            log.refuse(_uid(stack), error)
+            log.refuse(_key(stack), error)
             continue
-        log.uses[_uid(stack)] = _Use(role, _why_chosen(stack, role, len(stacks), place))
+        reason = _why_chosen(stack, choice.role, len(stacks), place)
+        log.uses[_key(stack)] = _Use(choice.role, reason)
+        for loser in order[place + 1 :]:
+            lost = why_lost(choice.merits(stack), choice.merits(loser))
+            log.uses[_key(loser)] = _Use("unused", lost)
         return volume
-    raise _no_partner(task.study, role, log)
+    raise _no_partner(task.study, choice.role, log)
 
 
 def _why_chosen(stack: Stack, role: str, candidates: int, place: int) -> str:
@@ -163,7 +173,7 @@ def _why_chosen(stack: Stack, role: str, candidates: int, place: int) -> str:
 
 def _no_partner(study: Study, role: str, log: _Log) -> PairingError:
     modality = {"ct": "CT", "pet": "PT"}[role]
-    reasons = [log.uses[series.uid].reason for series in study.of(modality)]
+    reasons = [log.uses[series.key].reason for series in study.of(modality)]
     return PairingError(
         study.uid,
         found=f"no usable {role.upper()} for patient {study.patient}: "
@@ -180,33 +190,39 @@ def _label(task: StudyTask, ct: Stack, pet: Stack, log: _Log) -> Label | None:
     lost += f" (ingest.labels: {task.params.labels})"
     for item in series:
         taken = any(header in headers for header in item.headers)
-        log.uses[item.uid] = _Use("label", reason) if taken else _Use("unused", lost)
+        log.uses[item.key] = _Use("label", reason) if taken else _Use("unused", lost)
+    if task.contours:
+        return label_from_contours(task.contours, ct, pet, task.params)
     return read_label(task.raw, headers, ct, pet, task.params) if headers else None
 
 
 def _write(folder: Path, images: _Images) -> None:
     folder.mkdir(parents=True)
-    sitk.WriteImage(images.ct.image, folder / "ct.nii.gz", useCompression=True)
-    sitk.WriteImage(images.pet.image, folder / "pet.nii.gz", useCompression=True)
+    write_volume(images.ct.image, folder / "ct.nii.gz")
+    write_volume(images.pet.image, folder / "pet.nii.gz")
     if images.label is not None:
-        sitk.WriteImage(images.label.image, folder / "label.nii.gz", useCompression=True)
+        write_volume(images.label.image, folder / "label.nii.gz")
 
 
-def _accepted(study: Study, log: _Log, images: _Images) -> StudyResult:
+def _accepted(task: StudyTask, log: _Log, images: _Images) -> StudyResult:
+    study = task.study
     ct, pet, label = images.ct.stack, images.pet.stack, images.label
     row = StudyRow(
-        study_id=study_id(study),
+        study_id=task.study_id,
         patient=study.patient,
         scanner=scanner_name(pet.headers[0]),
         ct_series_instance_uid=_uid(ct),
         pet_series_instance_uid=_uid(pet),
-        label_series_instance_uid=label.headers[0].series_instance_uid if label else "",
+        label_series_instance_uid=(
+            label.headers[0].series_instance_uid if label and label.headers else ""
+        ),
         label_kind=label.kind if label else "none",
         lesion_kind="+".join(label.lesions) if label and label.lesions else "none",
         ct_slices=len(ct.headers),
         pet_slices=len(pet.headers),
         same_frame_of_reference=same_frame(ct, pet),
         notes="; ".join(_notes(images)),
+        suv_kind=task.params.suv,
     )
     return StudyResult(
         row,
@@ -218,9 +234,9 @@ def _accepted(study: Study, log: _Log, images: _Images) -> StudyResult:
 
 
 def _refused(study: Study, log: _Log, error: RejectedInputError) -> StudyResult:
-    for uid, use in log.uses.items():
+    for key, use in log.uses.items():
         if use.role != "unused":
-            log.uses[uid] = _Use("unused", f"study refused ({error.code}): {error.found}")
+            log.uses[key] = _Use("unused", f"study refused ({error.code}): {error.found}")
     instances = _instance_rows(study, "", None)
     return StudyResult(None, _series_rows(study, log, ""), instances, tuple(log.rejected), ())
 
@@ -230,6 +246,7 @@ def _notes(images: _Images) -> Iterator[str]:
     if not same_frame(ct, pet):
         yield "CT and PET have different Frame of Reference UIDs (0020,0052)"
     yield from _coverage(ct, pet)
+    yield from _identity_notes((*ct.headers, *pet.headers))
     yield from images.ct.notes
     yield from images.pet.notes
     if images.label is not None:
@@ -237,6 +254,14 @@ def _notes(images: _Images) -> Iterator[str]:
         if not images.label.lesions:
             names = ", ".join(images.label.passed_over) or "none"
             yield f"no name in the label object matches ingest.label_roi: {names}"
+
+
+def _identity_notes(headers: Sequence[Header]) -> Iterator[str]:
+    """What PS3.15 Annex E asks a de-identified image to say, where it does not."""
+    if not all(header.identity.removed for header in headers):
+        yield "Patient Identity Removed (0012,0062) is not YES"
+    if any(header.identity.burned_in != "NO" for header in headers):
+        yield "Burned In Annotation (0028,0301) is not NO: look for text in the pixels"
 
 
 def _coverage(ct: Stack, pet: Stack) -> Iterator[str]:
@@ -261,19 +286,20 @@ def _series_rows(study: Study, log: _Log, identifier: str) -> tuple[SeriesRow, .
 
 
 def _series_row(series: Series, log: _Log, identifier: str) -> SeriesRow:
-    use = log.uses.get(series.uid, _Use("unused", "its study was refused before it was read"))
+    use = log.uses.get(series.key, _Use("unused", "its study was refused before it was read"))
     first = series.first
     row_mm, column_mm = first.pixel_spacing_mm or (None, None)
-    stack = log.stacks.get(series.uid)
+    stack = log.stacks.get(series.key)
     return SeriesRow(
         series_instance_uid=series.uid,
+        stack=first.stack,
         study_instance_uid=first.study_instance_uid,
         patient=first.patient,
         modality=first.modality,
         manufacturer=first.manufacturer,
         model_name=first.model_name,
         description=first.description,
-        instances=len(series.headers),
+        instances=len({header.file for header in series.headers}),
         rows=first.rows,
         columns=first.columns,
         spacing_x_mm=column_mm,
@@ -291,16 +317,20 @@ def _instance_rows(
     used: dict[str, tuple[str, int | None]] = {}
     if images is not None:
         for role, volume in (("ct", images.ct), ("pet", images.pet)):
-            used |= {h.file: (role, place) for place, h in enumerate(volume.stack.headers)}
+            for place, header in enumerate(volume.stack.headers):
+                used[header.file] = (role, place if header.frame is None else None)
         used |= {h.file: ("label", None) for h in (images.label.headers if images.label else ())}
+    files = {header.file: header for series in study.series for header in series.headers}
     return tuple(
-        _instance_row(header, identifier, *used.get(header.file, ("unused", None)))
-        for series in study.series
-        for header in series.headers
+        instance_row(header, identifier, *used.get(file, ("unused", None)))
+        for file, header in files.items()
     )
 
 
-def _instance_row(header: Header, identifier: str, role: str, place: int | None) -> InstanceRow:
+def instance_row(
+    header: Header, identifier: str = "", role: str = "unused", place: int | None = None
+) -> InstanceRow:
+    """One file's row of instances.csv."""
     return InstanceRow(
         file=header.file,
         sha256=header.sha256,
@@ -314,3 +344,7 @@ def _instance_row(header: Header, identifier: str, role: str, place: int | None)
 
 def _uid(stack: Stack) -> str:
     return stack.headers[0].series_instance_uid
+
+
+def _key(stack: Stack) -> StackKey:
+    return stack_key(stack.headers[0])

@@ -1,4 +1,4 @@
-"""SUVbw from PET headers, after QIBA's vendor-neutral pseudo-code, without inventing anything.
+"""SUV from PET headers, after QIBA's vendor-neutral pseudo-code, without inventing anything.
 
 SUVbw = activity concentration x weight / dose, both activities at one reference time. Reference:
 QIBA, "SUV vendor-neutral pseudo-code" (2012); DICOM PS3.3 C.8.9.1 (Series), C.8.9.4 (Image).
@@ -7,6 +7,9 @@ Which reference time? For DecayCorrection START it is the series time. A series 
 after its acquisition (post-processed) has another series time: there GE's private scan time
 (0009,100D) counts, and without it the **earliest acquisition time** of the series. (Back-computing
 the frame start from FrameReferenceTime differs by 0.95 % on one published CPS header; we do not.)
+
+SUVlbm and SUVbsa take lean body mass (Janmahasatian et al., Clin Pharmacokinet 44:1051, 2005) and
+body surface (Du Bois and Du Bois, Arch Intern Med 17:863, 1916) in the place of the weight.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Literal
 
 import pydicom
 from pydicom.dataset import Dataset
@@ -25,7 +29,9 @@ from pydicom.valuerep import DA, DT, TM
 from petct_uad.errors import UnitsError
 
 _GRAMS_PER_KG = 1000
+_CM2_PER_M2 = 10_000
 _WEIGHT_KG = (1.0, 400.0)
+_HEIGHT_M = (0.3, 2.5)  # above: a height written in cm
 _DOSE_BQ = (1e6, 1e11)  # below: a dose written in MBq
 _HALF_LIFE_S = (60.0, 1e6)
 _HALF_LIVES_TO_SCAN = 5  # a longer uptake leaves no image; dates shifted by de-identification do
@@ -43,6 +49,11 @@ _NUCLIDE_HALF_LIFE_S = {
 }
 _HALF_LIFE_TOLERANCE = 0.02
 _DECAYED = {"START": True, "ADMIN": True, "NONE": False}
+# What SUV Type (0054,1006) calls a kind; plain LBM does not say by which formula.
+_SUV_TYPE = {"bw": "BW", "lbm": "LBMJANMA", "bsa": "BSA"}
+_LEAN_MASS = {"M": (6680.0, 216.0), "F": (8780.0, 244.0)}
+
+SuvKind = Literal["bw", "lbm", "bsa"]
 
 
 @dataclass(frozen=True)
@@ -55,6 +66,8 @@ class PetHeader:
     decay_correction: str = ""  # (0054,1102)
     corrected_image: tuple[str, ...] = ()  # (0028,0051)
     weight_kg: str = ""  # (0010,1030)
+    height_m: str = ""  # (0010,1020)
+    sex: str = ""  # (0010,0040)
     dose_bq: str = ""  # (0018,1074)
     half_life_s: str = ""  # (0018,1075)
     nuclide_half_life_s: float | None = None  # of the nuclide in (0054,0300)
@@ -72,11 +85,12 @@ class PetHeader:
     philips_activity_factor: str = ""  # (7053,1009)
 
 
-def suv_factors(headers: Sequence[PetHeader]) -> tuple[float, ...]:
-    """What to multiply each instance's rescaled values with to get SUVbw (g/ml).
+def suv_factors(headers: Sequence[PetHeader], kind: SuvKind = "bw") -> tuple[float, ...]:
+    """What to multiply each instance's rescaled values with to get SUV.
 
     Args:
         headers: every instance of one series.
+        kind: ``bw`` and ``lbm`` give g/ml, ``bsa`` gives cm2/ml.
 
     Raises:
         UnitsError: the headers disagree, or a value is missing or implausible; names the tag.
@@ -84,14 +98,20 @@ def suv_factors(headers: Sequence[PetHeader]) -> tuple[float, ...]:
     first = headers[0]
     for header in headers:
         _check_same(first, header)
-    _check_corrections(first)
-    if first.units == "GML":
-        return (_gml_factor(first),) * len(headers)
+    _check_attenuation(first)
+    if first.units in {"GML", "CM2ML"}:
+        return (_suv_factor(first, kind),) * len(headers)
+    return tuple(factor * _per_body_weight(first, kind) for factor in _bw_factors(headers))
+
+
+def _bw_factors(headers: Sequence[PetHeader]) -> tuple[float, ...]:
+    first = headers[0]
     if first.units == "BQML":
         return _activity_factors(headers)
     if first.units == "CNTS":
         return _philips_factors(headers)
-    raise _wrong(first, "Units (0054,1001)", first.units, "GML, BQML or Philips CNTS")
+    expected = "GML, BQML or Philips CNTS"
+    raise _wrong(first, "Units (0054,1001)", first.units, expected)
 
 
 def read_pet_header(dataset: Dataset, subject: str) -> PetHeader:
@@ -105,6 +125,8 @@ def read_pet_header(dataset: Dataset, subject: str) -> PetHeader:
         decay_correction=_text(dataset, "DecayCorrection"),
         corrected_image=tuple(filter(None, _text(dataset, "CorrectedImage").upper().split("\\"))),
         weight_kg=_text(dataset, "PatientWeight"),
+        height_m=_text(dataset, "PatientSize"),
+        sex=_text(dataset, "PatientSex"),
         dose_bq=_text(drug, "RadionuclideTotalDose"),
         half_life_s=_text(drug, "RadionuclideHalfLife"),
         nuclide_half_life_s=_nuclide_half_life(drug),
@@ -139,23 +161,51 @@ def _check_same(first: PetHeader, header: PetHeader) -> None:
         raise _wrong(header, "slices that disagree:", found, f"the same as {first.subject}")
 
 
-def _check_corrections(header: PetHeader) -> None:
+def _check_attenuation(header: PetHeader) -> None:
     corrected = header.corrected_image
-    tag = "Corrected Image (0028,0051)"
-    if not corrected:
-        return
-    if "ATTN" not in corrected:
-        raise _wrong(header, tag, "\\".join(corrected), "ATTN: SUV needs attenuation correction")
-    decayed = _DECAYED.get(header.decay_correction)
-    if header.units == "BQML" and decayed is not None and decayed != ("DECY" in corrected):
+    if corrected and "ATTN" not in corrected:
+        tag, found = "Corrected Image (0028,0051)", "\\".join(corrected)
+        raise _wrong(header, tag, found, "ATTN: SUV needs attenuation correction")
+
+
+def _check_decay(header: PetHeader) -> None:
+    corrected, decayed = header.corrected_image, _DECAYED.get(header.decay_correction)
+    if corrected and decayed is not None and decayed != ("DECY" in corrected):
         found = "\\".join(corrected) + f" with DecayCorrection {header.decay_correction!r}"
-        raise _wrong(header, tag, found, "DECY exactly when decay is corrected")
+        expected = "DECY exactly when decay is corrected"
+        raise _wrong(header, "Corrected Image (0028,0051)", found, expected)
 
 
-def _gml_factor(header: PetHeader) -> float:
-    if header.suv_type not in {"", "BW"}:
-        raise _wrong(header, "SUV Type (0054,1006)", header.suv_type, "BW (body weight)")
-    return 1.0
+def _suv_factor(header: PetHeader, kind: SuvKind) -> float:
+    """From the SUV that the file holds to the kind asked for; an absent type means body weight."""
+    held = header.suv_type or ("BSA" if header.units == "CM2ML" else "BW")
+    if (held == "BSA") == (header.units == "CM2ML"):
+        if held == _SUV_TYPE[kind]:
+            return 1.0
+        if held == "BW":
+            return _per_body_weight(header, kind)
+    expected = " or ".join(dict.fromkeys((_SUV_TYPE[kind], "BW")))
+    found = f"{header.suv_type or 'missing'} with Units (0054,1001) {header.units}"
+    raise _wrong(header, "SUV Type (0054,1006)", found, f"{expected}, for ingest.suv {kind}")
+
+
+def _per_body_weight(header: PetHeader, kind: SuvKind) -> float:
+    """Lean mass (g) or surface (cm2) over body weight (g)."""
+    if kind == "bw":
+        return 1.0
+    weight = _weight(header)
+    height = _within(header, "Patient's Size (0010,1020)", header.height_m, _HEIGHT_M, "m")
+    if kind == "bsa":
+        surface_m2 = 0.007184 * weight**0.425 * (100 * height) ** 0.725
+        return float(surface_m2 * _CM2_PER_M2 / (weight * _GRAMS_PER_KG))
+    if header.sex not in _LEAN_MASS:
+        raise _wrong(header, "Patient's Sex (0010,0040)", header.sex, "M or F, for lean body mass")
+    offset, slope = _LEAN_MASS[header.sex]
+    return 9270 / (offset + slope * weight / height**2)
+
+
+def _weight(header: PetHeader) -> float:
+    return _within(header, "Patient's Weight (0010,1030)", header.weight_kg, _WEIGHT_KG, "kg")
 
 
 def _philips_factors(headers: Sequence[PetHeader]) -> tuple[float, ...]:
@@ -178,7 +228,8 @@ def _optional_factor(header: PetHeader, tag: str, text: str) -> float | None:
 
 def _activity_factors(headers: Sequence[PetHeader]) -> tuple[float, ...]:
     first = headers[0]
-    weight = _within(first, "Patient's Weight (0010,1030)", first.weight_kg, _WEIGHT_KG, "kg")
+    _check_decay(first)
+    weight = _weight(first)
     if first.injections != 1:
         tag = "Radiopharmaceutical Information Sequence (0054,0016)"
         raise _wrong(first, tag, f"{first.injections} items", "one injection")
@@ -265,7 +316,14 @@ def _acquisition(header: PetHeader) -> datetime | None:
     if not header.acquisition_time:
         return None
     date = header.acquisition_date or header.series_date
-    return _date_time(header, tag, date, header.acquisition_time)
+    acquired = _date_time(header, tag, date, header.acquisition_time)
+    series = "Series Date and Time (0008,0021), (0008,0031)"
+    # Without a date, an earlier clock may mean before the series or after midnight.
+    undated = not header.acquisition_date and bool(header.series_time)
+    if undated and acquired < _date_time(header, series, date, header.series_time):
+        found = f"{header.acquisition_time} before the series time, and no date"
+        raise _wrong(header, tag, found, "an Acquisition Date (0008,0022)")
+    return acquired
 
 
 def _date_time(header: PetHeader, tag: str, date: str, time: str) -> datetime:

@@ -1,4 +1,7 @@
-"""Rows of the tables that the ingest stage writes."""
+"""Rows of the tables that the ingest stage writes.
+
+In the files, patients, UIDs and paths that would name a person are pseudonyms (``dicom.publish``).
+"""
 
 from __future__ import annotations
 
@@ -15,21 +18,27 @@ class InstanceRow:
     series_instance_uid: str
     study_id: str  # "" when the file is used by no study
     role: str  # ct, pet, label or unused
-    slice_index: int | None  # position along the normal in its volume; None for labels and unused
+    # Position along the normal in its volume; None for labels, unused and multi-frame files.
+    slice_index: int | None
 
 
 @dataclass(frozen=True, order=True)
 class SeriesRow:
-    """One series: ``series.csv``, sorted by SeriesInstanceUID."""
+    """One stack of slices, or one label series: ``series.csv``, sorted by SeriesInstanceUID.
+
+    Most series are one stack. One that mixes geometries, image types or acquisitions is several,
+    told apart by ``stack``; each is chosen or passed over by itself.
+    """
 
     series_instance_uid: str
+    stack: int  # from 1, in its series
     study_instance_uid: str
     patient: str
     modality: str
     manufacturer: str
     model_name: str
     description: str
-    instances: int
+    instances: int  # files; an enhanced file counts for each stack that it holds
     rows: int
     columns: int
     spacing_x_mm: float | None
@@ -50,12 +59,13 @@ class StudyRow:
     ct_series_instance_uid: str
     pet_series_instance_uid: str
     label_series_instance_uid: str  # "" when the study has no label object
-    label_kind: str  # seg, rtstruct or none
+    label_kind: str  # seg, rtstruct, csv or none
     lesion_kind: str  # segment or ROI description(s), joined by "+"; "none" where there are none
     ct_slices: int
     pet_slices: int
     same_frame_of_reference: bool
     notes: str  # defects that were handled, in words, joined by "; "
+    suv_kind: str = "bw"  # bw, lbm or bsa: what the PET is normalised to (ingest.suv)
 
 
 @dataclass(frozen=True, order=True)
@@ -67,3 +77,13 @@ class RejectedRow:
     found: str
     expected: str
     advice: str
+
+
+@dataclass(frozen=True)
+class Ingested:
+    """The four tables."""
+
+    instances: tuple[InstanceRow, ...]
+    series: tuple[SeriesRow, ...]
+    studies: tuple[StudyRow, ...]
+    rejected: tuple[RejectedRow, ...]

@@ -5,33 +5,30 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
+from pydicom import uid
 from pydicom.dataset import Dataset
-from pydicom.tag import Tag
+from pydicom.encaps import get_frame
+from pydicom.pixels import pixel_array
 
 from petct_uad.dicom.geometry import Stack
 from petct_uad.dicom.index import Header, printable, read_dataset
-from petct_uad.dicom.suv import PetHeader, read_pet_header, suv_factors
+from petct_uad.dicom.multiframe import frame_attributes, read_as_single_frame_pet
+from petct_uad.dicom.suv import PetHeader, SuvKind, read_pet_header, suv_factors
 from petct_uad.errors import PixelError, RejectedInputError, UnitsError
 
 _PADDING_HU = -1024  # the least value that a 12-bit CT stores
 _INT16 = np.iinfo(np.int16)
-# The whole private groups are read: specific_tags does not reach their creator elements otherwise.
-_PET_TAGS = [
-    "Units", "SUVType", "DecayCorrection", "CorrectedImage", "PatientWeight",
-    "RadiopharmaceuticalInformationSequence", "SeriesDate", "SeriesTime", "AcquisitionDate",
-    "AcquisitionTime", "TimezoneOffsetFromUTC", "ActualFrameDuration",
-    *(Tag(0x0009, 0x0010 + block) for block in range(16)),
-    *(Tag(0x0009, 0x100D + 0x100 * block) for block in range(16)),
-    *(Tag(0x7053, 0x0010 + block) for block in range(16)),
-    *(Tag(0x7053, 0x1000 + 0x100 * block + item) for block in range(16) for item in (0, 9)),
-]  # fmt: skip
+_JPEG = {*uid.JPEGTransferSyntaxes, *uid.JPEGLSTransferSyntaxes, *uid.JPEG2000TransferSyntaxes}
+_END_OF_IMAGE = b"\xff\xd9"  # of every JPEG, JPEG-LS and JPEG 2000 codestream
 
 
 @dataclass(frozen=True)
@@ -45,8 +42,18 @@ class Volume:
 
 @dataclass(frozen=True)
 class _Slice:
-    values: NDArray[np.float64]  # (rows, columns), rescaled
-    padding: NDArray[np.bool_] | None
+    """One slice as it stands in its file."""
+
+    place: int  # along the normal, in its stack
+    header: Header
+    stored: NDArray[np.integer[Any]]  # (rows, columns)
+    slope: float
+    intercept: float
+    dataset: Dataset  # without pixels
+
+    @property
+    def rescaled(self) -> NDArray[np.float64]:
+        return self.stored.astype(np.float64) * self.slope + self.intercept
 
 
 def read_ct(raw: Path, stack: Stack) -> Volume:
@@ -57,70 +64,112 @@ def read_ct(raw: Path, stack: Stack) -> Volume:
         PixelError: pixels that cannot be decoded, or a constant image.
     """
     array = np.empty(stack.grid.size[::-1], np.int16)
-    padded = 0
-    for index, (header, item) in enumerate(_slices(raw, stack)):
-        values = np.rint(item.values)
-        if item.padding is not None:
-            values[item.padding] = _PADDING_HU
-            padded += int(item.padding.sum())
-        _check_int16(header, values)
-        array[index] = values
+    padded, lossy = 0, 0
+    for item in _slices(raw, stack):
+        lossy += _is_lossy(item)
+        values = np.rint(item.rescaled)
+        padding = _padding(item.dataset, item.stored)
+        if padding is not None:
+            values[padding] = _PADDING_HU
+            padded += int(padding.sum())
+        _check_int16(item.header, values)
+        array[item.place] = values
     _check_not_constant(stack, array)
-    notes = (f"{padded} padding voxels of the CT set to {_PADDING_HU} HU",) if padded else ()
-    return Volume(stack, stack.grid.image(array), notes)
+    notes = [f"{padded} padding voxels of the CT set to {_PADDING_HU} HU"] if padded else []
+    notes += [_lossy_note("CT", lossy)] if lossy else []
+    return Volume(stack, stack.grid.image(array), tuple(notes))
 
 
-def read_pet(raw: Path, stack: Stack) -> Volume:
-    """SUVbw as float32 (z, y, x) on the PET's own grid, rescaled slice by slice.
+def read_pet(raw: Path, stack: Stack, kind: SuvKind = "bw") -> Volume:
+    """SUV of a kind as float32 (z, y, x) on the PET's own grid, rescaled slice by slice.
 
     Raises:
-        UnitsError: SUVbw cannot be computed from the headers.
+        UnitsError: the SUV cannot be computed from the headers.
         PixelError: pixels that cannot be decoded or are not finite, or a constant image.
     """
-    factors = suv_factors([_pet_header(raw, header) for header in stack.headers])
+    # All headers come before the first voxel: the factor of one slice depends on the others' times.
+    slices = sorted(_slices(raw, stack), key=lambda item: item.place)
+    factors = suv_factors([_pet_header(item) for item in slices], kind)
     array = np.empty(stack.grid.size[::-1], np.float32)
-    for index, (header, item) in enumerate(_slices(raw, stack)):
-        array[index] = item.values * factors[index]
-        if not np.isfinite(array[index]).all():
-            raise _bad_pixels(header, "values that are not finite")
+    for item, factor in zip(slices, factors, strict=True):
+        with np.errstate(over="ignore"):  # named below
+            array[item.place] = item.rescaled * factor
+        if not np.isfinite(array[item.place]).all():
+            raise _bad_pixels(item.header, "values that are not finite")
     _check_not_constant(stack, array)
-    return Volume(stack, stack.grid.image(array), tuple(_pet_notes(stack)))
+    lossy = sum(map(_is_lossy, slices))
+    notes = [*_pet_notes(stack), *([_lossy_note("PET", lossy)] if lossy else [])]
+    return Volume(stack, stack.grid.image(array), tuple(notes))
 
 
-def _pet_header(raw: Path, header: Header) -> PetHeader:
+def _pet_header(item: _Slice) -> PetHeader:
     try:
-        return read_pet_header(read_dataset(raw / header.file, _PET_TAGS), header.file)
+        return read_pet_header(item.dataset, item.header.file)
     except Exception as error:  # pydicom's many, from a nested sequence that is broken
         found = printable(f"{type(error).__name__}: {error}")
-        raise _units(header, found, "readable PET Series and Isotope modules") from error
+        raise _units(item.header, found, "readable PET Series and Isotope modules") from error
 
 
-def _slices(raw: Path, stack: Stack) -> Iterator[tuple[Header, _Slice]]:
-    for header in stack.headers:
-        # Decoders raise whatever their codec does; any of it means this file's pixels are lost.
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                item = _read_slice(raw / header.file, header)
-        except RejectedInputError:
-            raise
-        except Exception as error:
-            raise _bad_pixels(header, printable(f"{type(error).__name__}: {error}")) from error
-        yield header, item
+def _slices(raw: Path, stack: Stack) -> Iterator[_Slice]:
+    """Every slice, file by file, so that each file is opened and parsed once."""
+    ordered = sorted(enumerate(stack.headers), key=lambda pair: (pair[1].file, pair[0]))
+    for file, group in groupby(ordered, key=lambda pair: pair[1].file):
+        dataset = None
+        for place, header in group:
+            with _any_failure_named(header):
+                if dataset is None:
+                    dataset = read_dataset(raw / file, pixels=True)
+                item = _read_slice(dataset, place, header)
+            yield item
 
 
-def _read_slice(path: Path, header: Header) -> _Slice:
-    dataset = read_dataset(path, pixels=True)
-    stored = dataset.pixel_array
+@contextmanager
+def _any_failure_named(header: Header) -> Iterator[None]:
+    """Decoders raise whatever their codec does; any of it means lost pixels."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except RejectedInputError:
+        raise
+    except Exception as error:
+        raise _bad_pixels(header, printable(f"{type(error).__name__}: {error}")) from error
+
+
+def _read_slice(dataset: Dataset, place: int, header: Header) -> _Slice:
+    _check_end(dataset, header)
+    stored = pixel_array(dataset, index=header.frame)
     if stored.shape != (header.rows, header.columns):
         found = f"pixels of shape {stored.shape} (multi-frame or colour?)"
         raise _bad_pixels(header, found)
+    if stored.dtype.kind not in "iu":
+        raise _bad_pixels(header, f"pixels of type {stored.dtype}: Float Pixel Data (7FE0,0008)?")
     if dataset.get("PhotometricInterpretation") != "MONOCHROME2":
         found = f"PhotometricInterpretation (0028,0004) {dataset.get('PhotometricInterpretation')}"
         raise _bad_pixels(header, found)
-    slope, intercept = _rescale(dataset, header)
-    padding = _padding(dataset, stored)
-    return _Slice(stored.astype(np.float64) * slope + intercept, padding)
+    attributes = _attributes(dataset, header)
+    slope, intercept = _rescale(attributes, header)
+    return _Slice(place, header, stored, slope, intercept, attributes)
+
+
+def _check_end(dataset: Dataset, header: Header) -> None:
+    """Decoders of JPEG-LS make up the rest of a codestream that was cut short, without a word."""
+    if dataset.file_meta.TransferSyntaxUID in _JPEG:
+        frames = int(dataset.get("NumberOfFrames") or 1)
+        codestream = get_frame(dataset.PixelData, header.frame or 0, number_of_frames=frames)
+        if not codestream.rstrip(b"\0").endswith(_END_OF_IMAGE):
+            raise _bad_pixels(header, "Pixel Data (7FE0,0010) compressed, but cut short")
+
+
+def _attributes(dataset: Dataset, header: Header) -> Dataset:
+    """All that a slice says but its pixels."""
+    if header.frame is None:
+        dataset.pop("PixelData", None)
+        return dataset
+    attributes = frame_attributes(dataset, header.frame)
+    if dataset.SOPClassUID == uid.EnhancedPETImageStorage:
+        read_as_single_frame_pet(attributes, header.file)
+    return attributes
 
 
 def _rescale(dataset: Dataset, header: Header) -> tuple[float, float]:
@@ -146,12 +195,19 @@ def _padding(dataset: Dataset, stored: NDArray[np.integer[Any]]) -> NDArray[np.b
     if not isinstance(value, int):
         return None
     limit = dataset.get("PixelPaddingRangeLimit")
-    ends = sorted((value, limit if isinstance(limit, int) else value))
+    limit = limit if isinstance(limit, int) else value
+    ends = sorted(_as_stored(end, stored.dtype) for end in (value, limit))
     return np.asarray((stored >= ends[0]) & (stored <= ends[1]))
 
 
+def _as_stored(value: int, kind: np.dtype[Any]) -> int:
+    """Vendors write -2000 as 63536 (US), or the other way round: the bits are what counts."""
+    bits = np.array(value % (1 << 8 * kind.itemsize), f"u{kind.itemsize}")
+    return int(bits.view(kind))
+
+
 def _check_int16(header: Header, values: NDArray[np.float64]) -> None:
-    if values.min() < _INT16.min or values.max() > _INT16.max:
+    if not (values.min() >= _INT16.min and values.max() <= _INT16.max):  # NaN is neither
         found = f"{values.min():.0f} to {values.max():.0f} HU after rescale"
         raise _units(header, found, f"{_INT16.min} to {_INT16.max} HU")
 
@@ -159,6 +215,14 @@ def _check_int16(header: Header, values: NDArray[np.float64]) -> None:
 def _check_not_constant(stack: Stack, array: NDArray[np.generic]) -> None:
     if array.min() == array.max():
         raise _bad_pixels(stack.headers[0], f"the value {array.min()} in every voxel of the series")
+
+
+def _is_lossy(item: _Slice) -> bool:
+    return bool(item.dataset.get("LossyImageCompression") == "01")
+
+
+def _lossy_note(name: str, slices: int) -> str:
+    return f"the {name} was compressed with loss (0028,2110) in {slices} slices"
 
 
 def _pet_notes(stack: Stack) -> Iterator[str]:

@@ -101,6 +101,9 @@ def _describe_visit(dataset: Dataset, study: Study) -> None:
     identity, anatomy, scanner = study.identity, study.patient.anatomy, study.scanner
     dataset.PatientName = identity.name
     dataset.PatientID = study.patient.patient_id
+    # True of an invented person, and what lets ingest take its public pseudonyms (PS3.3 C.7.1.1).
+    dataset.PatientIdentityRemoved = "YES"
+    dataset.DeidentificationMethod = "invented by petct-uad; no person was scanned"
     dataset.PatientBirthDate = f"{identity.birth_date:%Y%m%d}"
     dataset.PatientSex = anatomy.sex
     dataset.PatientAge = f"{anatomy.age:03d}Y"
@@ -131,6 +134,7 @@ def _describe_plane(dataset: Dataset, index: int, volume: Volume) -> None:
     dataset.PixelSpacing = [_ds(volume.spacing_mm[1]), _ds(volume.spacing_mm[0])]
     dataset.SliceThickness = _ds(volume.spacing_mm[2])
     dataset.SliceLocation = _ds(height)
+    dataset.BurnedInAnnotation = "NO"
     dataset.SamplesPerPixel = 1
     dataset.PhotometricInterpretation = "MONOCHROME2"
 

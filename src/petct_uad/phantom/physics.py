@@ -26,7 +26,7 @@ from petct_uad.phantom.truth import RigidTruth
 from petct_uad.phantom.vessels import Segment, grow_vessels, vessel_fraction
 
 _FWHM_PER_SIGMA = 2.3548
-_SCATTER_SUV = 0.012  # what remains outside the body after correction
+SCATTER_SUV = 0.012  # what remains outside the body after correction
 _INTRINSIC_SHARE = 0.75  # of the FWHM; the rest is the reconstruction's post-filter
 
 
@@ -78,13 +78,13 @@ def make_pet(params: PhantomParams, patient: Patient) -> PetImage:
     """The PET: activity, point spread, known displacement, counting noise and post-filter."""
     rng = stream(params, patient.plan.index, 2)
     scanner = patient.plan.scanner
-    sharp = _activity(rng, patient)
+    sharp = activity(rng, patient)
     total = scanner.fwhm_mm / _FWHM_PER_SIGMA
     intrinsic = _INTRINSIC_SHARE * total
     seen = _blur(sharp, intrinsic, patient.grid.spacing)
     origin, shape = _pet_geometry(rng, patient)
     spacing = (scanner.pet_pixel_mm, scanner.pet_pixel_mm, scanner.pet_slice_mm)
-    expected = _displaced(patient, seen, origin, spacing, shape) + _SCATTER_SUV
+    expected = _displaced(patient, seen, origin, spacing, shape) + SCATTER_SUV
     counts = rng.poisson(expected * scanner.counts_per_suv)
     noisy = (counts / scanner.counts_per_suv).astype(np.float32)
     rest = float(np.sqrt(total**2 - intrinsic**2))
@@ -186,7 +186,7 @@ def _ct_noise(rng: np.random.Generator, patient: Patient, slices: Grid) -> Float
     return np.asarray(strength * noise, dtype=np.float32)
 
 
-def _activity(rng: np.random.Generator, patient: Patient) -> Floats:
+def activity(rng: np.random.Generator, patient: Patient) -> Floats:
     """SUVbw on the model grid, before any blur, with the tissues' own unevenness."""
     labels, grid = patient.labels, patient.grid
     suv = patient.anatomy.tissues.suv_table()[labels]

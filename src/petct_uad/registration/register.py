@@ -10,7 +10,7 @@ import SimpleITK as sitk
 from petct_uad.console import map_in_processes
 from petct_uad.dicom.tables import StudyRow
 from petct_uad.errors import RegistrationError
-from petct_uad.files import atomic_folder, read_table, write_json, write_table
+from petct_uad.files import atomic_folder, read_table, write_json, write_table, write_volume
 from petct_uad.lineage.record import Derivation, Entity
 from petct_uad.params import RegisterParams
 from petct_uad.registration.body import body_mask
@@ -123,13 +123,13 @@ def _write_study(task: _Task) -> RegistrationRow:
 
 def _write_volumes(task: _Task, registered: RegisteredStudy) -> None:
     task.target.mkdir()
-    sitk.WriteImage(registered.ct, task.target / "ct.nii.gz")
-    sitk.WriteImage(registered.after, task.target / "pet.nii.gz")
-    sitk.WriteImage(registered.body, task.target / "body.nii.gz")
+    write_volume(registered.ct, task.target / "ct.nii.gz")
+    write_volume(registered.after, task.target / "pet.nii.gz")
+    write_volume(registered.body, task.target / "body.nii.gz")
     source = task.source / "label.nii.gz"
     if source.is_file():
         label = resample_label(_read(source, sitk.sitkUInt8), registered.ct)
-        sitk.WriteImage(label, task.target / "label.nii.gz")
+        write_volume(label, task.target / "label.nii.gz")
     registered.decision.transform.write(task.target / "transform.json")
 
 

@@ -107,8 +107,8 @@ def _instances() -> list[Check]:
 def _series(bounds: ValidateParams) -> list[Check]:
     used = Column("role").is_in(["ct", "pet"])
     return [
-        Check("series", "series_instance_uid_unique", "critical", "one row per series",
-              _unique("series_instance_uid")),
+        Check("series", "stack_unique", "critical", "one row per stack of a series",
+              gxe.ExpectCompoundColumnsToBeUnique(column_list=["series_instance_uid", "stack"])),
         Check("series", "spacing_plausible", "critical", "thicker slices hide lesions",
               _between("spacing_z_mm", 0.1, bounds.max_spacing_mm, used)),
         Check("series", "pixel_size_plausible", "critical", "a spacing of 0 or 100 mm is an error",

@@ -14,8 +14,10 @@ import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sr.codedict import codes
 
-from petct_uad.dicom.ingest import Ingested, ingest_dataset
-from petct_uad.params import IngestParams
+from petct_uad.dicom.ingest import ingest_dataset
+from petct_uad.dicom.tables import Ingested
+from petct_uad.params import IngestParams, PhantomParams
+from petct_uad.phantom.cohort import make_cohort
 
 Edit = Callable[[Dataset, int], None]
 
@@ -149,6 +151,8 @@ class Patient:
             Modality=modality,
             PatientID=self.patient,
             PatientName="Secret^Name",
+            PatientIdentityRemoved="YES",
+            BurnedInAnnotation="NO",
             PatientBirthDate="19500101",
             PatientSex="F",
             PatientWeight="70",
@@ -182,6 +186,7 @@ class Patient:
         dataset.PixelRepresentation = 1
         dataset.RescaleSlope, dataset.RescaleIntercept = 1, -1024
         pixels = np.arange(matrix * matrix, dtype=np.int16).reshape(matrix, matrix) + index
+        pixels[-1, -1] = sum(self.patient.encode())  # no two people have the same image
         dataset.PixelData = pixels.tobytes()
         return dataset
 
@@ -209,7 +214,7 @@ def _item(**values: object) -> Dataset:
 
 @dataclass(frozen=True)
 class Run:
-    """What one ingest wrote."""
+    """What one ingest wrote, and its tables with the files' own identifiers."""
 
     out: Path
     tables: Ingested
@@ -219,8 +224,9 @@ class Run:
 
 
 def ingest_params(**changes: object) -> IngestParams:
-    values = {"labels": "auto", "label_roi": ".*", "on_reject": "report", "max_gap_mm": 0.1}
-    return IngestParams.model_validate({**values, "workers": 1, **changes})
+    values = {"labels": "auto", "label_roi": ".*", "suv": "bw", "pseudonyms": "public"}
+    values |= {"on_reject": "report", "max_gap_mm": 0.1, "workers": 1}
+    return IngestParams.model_validate(values | changes)
 
 
 @pytest.fixture
@@ -253,3 +259,13 @@ def shared_data() -> Path:
     if not (folder / "sts").is_dir():
         pytest.skip(f"PETCT_DATA: no development data in {folder}")
     return folder
+
+
+@pytest.fixture(scope="session")
+def phantom_raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four small digital patients as DICOM; read-only."""
+    folder = tmp_path_factory.mktemp("phantom")
+    asked = {"patients": 4, "seed": 7, "extent_mm": 80.0, "ct_matrix": 64}
+    params = PhantomParams.model_validate({**asked, "max_shift_mm": 8.0, "max_rotation_deg": 2.0})
+    make_cohort(params, folder / "raw", folder / "truth", workers=1)
+    return folder / "raw"

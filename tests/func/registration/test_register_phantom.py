@@ -11,6 +11,7 @@ import pytest
 import SimpleITK as sitk
 
 from petct_uad.dicom.ingest import ingest_dataset
+from petct_uad.dicom.pseudonyms import PUBLIC
 from petct_uad.dicom.tables import StudyRow
 from petct_uad.errors import RegistrationError
 from petct_uad.files import read_table, sha256_file, write_table
@@ -27,7 +28,8 @@ PHANTOM = PhantomParams(
     patients=4, seed=3, extent_mm=140.0, ct_matrix=128, max_shift_mm=8.0, max_rotation_deg=2.0
 )
 INGEST = IngestParams(
-    labels="auto", label_roi=".*", on_reject="report", max_gap_mm=0.1, workers=1
+    labels="auto", label_roi=".*", suv="bw", pseudonyms="auto", on_reject="report",
+    max_gap_mm=0.1, workers=1,
 )  # fmt: skip
 REGISTER = RegisterParams(
     refine="rigid",
@@ -84,7 +86,8 @@ def _only(study: StudyRow, cohort: Registered) -> Iterator[None]:
 
 
 def _truth(study: StudyRow) -> RigidTransform:
-    moved = read_truth(Path(f"truth/{study.patient}.json")).displacement
+    truths = {PUBLIC.patient(path.stem): path for path in Path("truth").glob("*.json")}
+    moved = read_truth(truths[study.patient]).displacement
     return RigidTransform(moved.rotation_deg, moved.translation_mm, moved.centre_mm)
 
 

@@ -115,6 +115,77 @@ def test_gml_is_taken_as_body_weight() -> None:
     assert factor(units="GML", suv_type="BW", weight_kg="", dose_bq="") == 1
 
 
+ADULT = {"weight_kg": "70", "height_m": "1.75", "sex": "M"}
+
+
+@pytest.mark.parametrize(
+    ("sex", "lean_kg"),
+    # Janmahasatian et al. 2005: 9270 W / (6680 + 216 BMI) for men, / (8780 + 244 BMI) for women.
+    [
+        ("M", 9270 * 70 / (6680 + 216 * 70 / 1.75**2)),
+        ("F", 9270 * 70 / (8780 + 244 * 70 / 1.75**2)),
+    ],
+)
+def test_lean_body_mass_takes_the_place_of_the_weight(sex: str, lean_kg: float) -> None:
+    lean = suv_factors([replace(GOOD, **ADULT | {"sex": sex})], "lbm")[0]
+    assert lean == pytest.approx(HOUR * lean_kg / 70)
+    assert 40 < lean_kg < 60
+
+
+def test_body_surface_takes_the_place_of_the_weight() -> None:
+    # Du Bois: 1.85 m2 for 70 kg and 175 cm.
+    surface = suv_factors([replace(GOOD, **ADULT)], "bsa")[0]
+    assert surface == pytest.approx(HOUR * 18_481 / 70_000, rel=1e-3)
+
+
+def test_suv_in_the_file_is_converted_from_body_weight_alone() -> None:
+    stored = replace(GOOD, units="GML", dose_bq="", **ADULT)
+    ratio = suv_factors([replace(GOOD, **ADULT)], "lbm")[0] / HOUR
+    assert suv_factors([stored], "lbm")[0] == pytest.approx(ratio)
+    assert suv_factors([replace(stored, suv_type="LBMJANMA")], "lbm") == (1.0,)
+    assert suv_factors([replace(stored, units="CM2ML", suv_type="BSA")], "bsa") == (1.0,)
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind", "tag"),
+    [
+        ({"height_m": ""}, "lbm", "(0010,1020) missing"),
+        ({"height_m": "175"}, "bsa", "(0010,1020) 175"),
+        ({"height_m": "nan"}, "bsa", "(0010,1020) nan"),
+        ({"sex": "O"}, "lbm", "(0010,0040) O"),
+        ({"sex": ""}, "lbm", "(0010,0040) missing"),
+        ({"weight_kg": ""}, "bsa", "(0010,1030) missing"),
+        ({"units": "GML", "suv_type": "LBM"}, "lbm", "(0054,1006) LBM"),
+        ({"units": "GML", "suv_type": "LBMJAMES128"}, "lbm", "(0054,1006) LBMJAMES128"),
+        ({"units": "GML", "suv_type": "BSA"}, "bsa", "(0054,1006) BSA with Units"),
+        ({"units": "CM2ML", "suv_type": "BSA"}, "lbm", "(0054,1006) BSA with Units"),
+    ],
+)
+def test_body_sizes_are_never_invented(changes: dict[str, str], kind: str, tag: str) -> None:
+    with pytest.raises(UnitsError) as caught:
+        suv_factors([replace(GOOD, **ADULT | changes)], kind)
+    assert tag in caught.value.found
+
+
+def test_scan_over_midnight_keeps_the_series_time() -> None:
+    evening = {"injection_time": "225500", "series_time": "235500"}
+    beds = [
+        replace(GOOD, **evening, acquisition_time="235500"),
+        replace(GOOD, **evening, acquisition_time="000500", acquisition_date="20200102"),
+    ]
+    assert suv_factors(beds) == pytest.approx([HOUR, HOUR])
+
+
+def test_scan_over_midnight_without_a_date_is_refused() -> None:
+    with pytest.raises(UnitsError, match=r"expected an Acquisition Date \(0008,0022\)"):
+        factor(
+            injection_time="225500",
+            series_time="235500",
+            acquisition_time="000500",
+            acquisition_date="",
+        )
+
+
 @pytest.mark.parametrize(
     ("changes", "tag", "value"),
     [
@@ -125,6 +196,8 @@ def test_gml_is_taken_as_body_weight() -> None:
         ({"decay_correction": "SOMETIMES"}, "(0054,1102)", "SOMETIMES"),
         ({"corrected_image": ("DECY",)}, "(0028,0051)", "DECY"),
         ({"corrected_image": ("ATTN",)}, "(0028,0051)", "START"),
+        ({"units": "CNTS", "philips_activity_factor": "2", "corrected_image": ("ATTN",)},
+         "(0028,0051)", "START"),
         ({"weight_kg": ""}, "(0010,1030)", "missing"),
         ({"weight_kg": "0"}, "(0010,1030)", "0"),
         ({"weight_kg": "70 kg"}, "(0010,1030)", "70 kg"),

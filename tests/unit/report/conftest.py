@@ -183,7 +183,7 @@ def write_ingest_tables(interim: Path, images: list[ImageRow]) -> None:
 
 def series_row(uid: str, study_uid: str, study_id: str, role: str) -> SeriesRow:
     reason = "topogram" if role == "unused" else "chosen"
-    return SeriesRow(uid, study_uid, "P00", "CT", "GE", "STE", "", 20, 64, 64, 1.0, 1.0, 3.0,
+    return SeriesRow(uid, 1, study_uid, "P00", "CT", "GE", "STE", "", 20, 64, 64, 1.0, 1.0, 3.0,
                      study_id, role, reason)  # fmt: skip
 
 

@@ -71,7 +71,7 @@ class Cohort:
         write_table(
             ingest / "series.csv",
             SeriesRow,
-            [SeriesRow("1", "1", "P1", "CT", "GE", "STE", "", 9, 9, 9, 1, 1, 5, "P1", "ct", "")],
+            [SeriesRow("1", 1, "1", "P1", "CT", "GE", "STE", "", 9, 9, 9, 1, 1, 5, "P1", "ct", "")],
         )
         write_table(
             ingest / "studies.csv",

@@ -1,0 +1,129 @@
+"""What in a DICOM header names a person, a visit or a place (after PS3.15 Annex E, Table E.1-1).
+
+These values are read so that they can be kept out of every output; they are never written.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+import warnings
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache, lru_cache
+from pathlib import Path
+
+import pydicom
+from pydicom.dataset import Dataset
+from pydicom.tag import BaseTag, Tag
+from pydicom.uid import DeflatedExplicitVRLittleEndian
+
+_NAMES = (
+    "PatientName", "OtherPatientNames", "PatientBirthName", "PatientMotherBirthName",
+    "ReferringPhysicianName", "OperatorsName", "PerformingPhysicianName", "PhysiciansOfRecord",
+    "NameOfPhysiciansReadingStudy", "RequestingPhysician", "ResponsiblePerson",
+)  # fmt: skip
+_PHRASES = (
+    "OtherPatientIDs", "AccessionNumber", "StudyID", "AdmissionID", "MedicalRecordLocator",
+    "InstitutionName", "InstitutionAddress", "InstitutionalDepartmentName", "PatientAddress",
+    "PatientTelephoneNumbers",
+)  # fmt: skip
+IDENTITY_TAGS = (
+    *_NAMES, *_PHRASES, "PatientID", "PatientBirthDate", "PatientIdentityRemoved",
+    "BurnedInAnnotation", "SpecificCharacterSet",
+)  # fmt: skip
+_BIRTH_DATE_FORMS = ("%Y%m%d", "%Y-%m-%d", "%d.%m.%Y", "%d%m%Y", "%m-%d-%Y", "%m%d%Y", "%y%m%d")
+_SHORTEST = 3  # characters of a phrase, letters of a part of a name
+WORD = re.compile(r"[^\W_]+")
+
+
+@dataclass(frozen=True, order=True)
+class Identity:
+    """What one file says about whose it is."""
+
+    patient: str = ""  # (0010,0020)
+    phrases: tuple[str, ...] = ()  # names and their parts, birth date as often written, places, ...
+    removed: bool = False  # Patient Identity Removed (0012,0062) is YES
+    burned_in: str = ""  # Burned In Annotation (0028,0301)
+
+
+NOBODY = Identity()
+
+
+def folded(text: str) -> str:
+    """Text without case and accents, in which two spellings of a name are one."""
+    letters = unicodedata.normalize("NFKD", text.casefold())
+    return "".join(letter for letter in letters if not unicodedata.combining(letter))
+
+
+def read_identity(dataset: Dataset) -> Identity:
+    """Collect the identifying values of a header; values that cannot be decoded are left out."""
+    phrases = {text for name in _PHRASES for text in _texts(dataset, name)}
+    for name in _NAMES:
+        for text in _texts(dataset, name):
+            phrases |= {text.replace("^", " "), *_parts(text)}
+    for text in _texts(dataset, "PatientBirthDate"):
+        phrases |= _date_forms(text)
+    found = Identity(
+        patient=" ".join(_texts(dataset, "PatientID")),
+        phrases=tuple(sorted(p for p in phrases if len(p) >= _SHORTEST or not p.isascii())),
+        removed=_texts(dataset, "PatientIdentityRemoved") == ("YES",),
+        burned_in=" ".join(_texts(dataset, "BurnedInAnnotation")),
+    )
+    return _interned(found)
+
+
+def identity_of_file(path: Path) -> Identity | None:
+    """The identity in a file that was refused; None where no header can be read.
+
+    Deflated files are left alone, since pydicom inflates them whole.
+    """
+    # The file was refused already; whatever pydicom finds wrong with it is in rejected.csv.
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            meta = pydicom.filereader.read_file_meta_info(path)
+            if meta.get("TransferSyntaxUID") in {None, "", DeflatedExplicitVRLittleEndian}:
+                return None
+            tags = list(IDENTITY_TAGS)
+            return read_identity(pydicom.dcmread(path, stop_before_pixels=True, specific_tags=tags))
+    except Exception:
+        return None
+
+
+@cache
+def tag_of(keyword: str) -> BaseTag:
+    """The tag of a keyword; pydicom looks it up anew for every element of every file."""
+    return Tag(keyword)
+
+
+def _texts(dataset: Dataset, keyword: str) -> tuple[str, ...]:
+    # A name in an unknown encoding must not cost the image: pydicom raises many types on these.
+    try:
+        tag = tag_of(keyword)
+        value = dataset[tag].value if tag in dataset else None
+        items = value if isinstance(value, (list, pydicom.multival.MultiValue)) else [value]
+        texts = [" ".join(str(item).split()) for item in items if item is not None]
+    except Exception:
+        return ()
+    return tuple(text for text in texts if text)
+
+
+def _parts(name: str) -> set[str]:
+    """Words of a person's name: three letters at least, or two in a script such as Chinese."""
+    words = (word for word in WORD.findall(name) if not word.isdigit())
+    return {word for word in words if len(word) >= _SHORTEST or not word.isascii()}
+
+
+def _date_forms(text: str) -> set[str]:
+    try:
+        date = datetime.strptime(text, "%Y%m%d")
+    except ValueError:
+        return {text}
+    return {date.strftime(form) for form in _BIRTH_DATE_FORMS}
+
+
+@lru_cache(maxsize=1024)
+def _interned(identity: Identity) -> Identity:
+    """One object for all files of a patient, so that a large index stays small."""
+    return identity

@@ -1,0 +1,94 @@
+"""Our volumes against dcm2niix, which the field trusts: every voxel and the affine."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+dcm2niix = pytest.importorskip("dcm2niix", reason="dcm2niix is not installed (dev extra)")
+
+_AFFINE_MM = 2e-3  # NIfTI keeps its affine in single precision, DICOM in decimal strings
+
+
+def converted(folder: Path, out: Path) -> dict[str, sitk.Image]:
+    """What dcm2niix makes of every series below a folder, by SeriesInstanceUID."""
+    out.mkdir()
+    command = [dcm2niix.bin, "-z", "n", "-b", "n", "-f", "%j", "-o", out, folder]
+    subprocess.run(command, check=True, capture_output=True)
+    return {file.stem: sitk.ReadImage(file) for file in sorted(out.glob("*.nii"))}
+
+
+def assert_same_place(ours: sitk.Image, theirs: sitk.Image) -> None:
+    """Both ends of the diagonal: origin, spacing, direction and size at once."""
+    assert ours.GetSize() == theirs.GetSize()
+    corner = [count - 1 for count in ours.GetSize()]
+    for index in ([0, 0, 0], corner, [corner[0], 0, 0], [0, corner[1], 0]):
+        places = [image.TransformIndexToPhysicalPoint(index) for image in (ours, theirs)]
+        assert np.allclose(*places, atol=_AFFINE_MM)
+
+
+def assert_agree(done, folder: Path, out: Path) -> int:
+    """Compare every study of a run; answers how many CT series were compared."""
+    theirs = converted(folder, out)
+    for study in done.tables.studies:
+        volumes = done.out / "volumes" / study.study_id
+        ours = {name: sitk.ReadImage(volumes / f"{name}.nii.gz") for name in ("ct", "pet")}
+        # dcm2niix flips the rows; both are brought to one order of axes.
+        pairs = {
+            name: [sitk.DICOMOrient(image, "LPS") for image in (ours[name], theirs[uid])]
+            for name, uid in (
+                ("ct", study.ct_series_instance_uid),
+                ("pet", study.pet_series_instance_uid),
+            )
+        }
+        for pair in pairs.values():
+            assert_same_place(*pair)
+        ct, pet = ([sitk.GetArrayFromImage(image) for image in pairs[n]] for n in ("ct", "pet"))
+        assert np.array_equal(*ct)
+        # dcm2niix leaves Bq/ml or g/ml: one factor takes the whole series to SUVbw.
+        suv, activity = (image.astype(np.float64) for image in pet)
+        factor = suv.sum() / activity.sum()
+        assert np.allclose(suv, activity * factor, rtol=1e-5, atol=1e-5)
+    return len(done.tables.studies)
+
+
+def test_every_phantom_series_agrees(phantom_raw: Path, run, tmp_path: Path) -> None:
+    assert assert_agree(run(phantom_raw), phantom_raw, tmp_path / "theirs") == 4
+
+
+@pytest.mark.parametrize(
+    "cosines",
+    [
+        [-1, 0, 0, 0, -1, 0],  # prone
+        [-1, 0, 0, 0, 1, 0],  # feet first
+        [0.9998477, 0.0174524, 0, -0.0174524, 0.9998477, 0],  # rolled by a degree
+        [1, 0, 0, 0, 0.9961947, 0.0871557],  # oblique: pitched by five degrees
+    ],
+)
+def test_every_patient_position_agrees(cosines, patient, run, raw: Path, tmp_path: Path) -> None:
+    normal = np.cross(cosines[:3], cosines[3:])
+
+    def turn(dataset, index: int) -> None:
+        dataset.ImageOrientationPatient = cosines
+        corner = np.array(dataset.ImagePositionPatient[:2])
+        place = corner[0] * np.array(cosines[:3]) + corner[1] * np.array(cosines[3:])
+        dataset.ImagePositionPatient = [f"{v:.7f}" for v in place + 4.0 * index * normal]
+        dataset.InstanceNumber = index + 1
+
+    case = patient()
+    case.ct(edit=turn)
+    case.pet(edit=turn)
+    assert assert_agree(run(), raw, tmp_path / "theirs") == 1
+
+
+def test_every_real_series_agrees(shared_data: Path, run, raw: Path, tmp_path: Path) -> None:
+    for study in sorted((shared_data / "sts" / "dicom").iterdir()):
+        for series in ("CT", "PET"):
+            shutil.copytree(study / series / "image", raw / study.name / series)
+    compared = assert_agree(run(), raw, tmp_path / "theirs")
+    assert compared == 25
