@@ -11,9 +11,11 @@ import warnings
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
+from io import BytesIO
 from pathlib import Path
 
 import pydicom
+from pydicom import filereader
 from pydicom.dataset import Dataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
@@ -32,6 +34,7 @@ IDENTITY_TAGS = (
     "BurnedInAnnotation", "SpecificCharacterSet",
 )  # fmt: skip
 _BIRTH_DATE_FORMS = ("%Y%m%d", "%Y-%m-%d", "%d.%m.%Y", "%d%m%Y", "%m-%d-%Y", "%m%d%Y", "%y%m%d")
+_HEADER_BYTES = 1 << 23
 _SHORTEST = 3  # characters of a phrase, letters of a part of a name
 WORD = re.compile(r"[^\W_]+")
 
@@ -75,19 +78,33 @@ def read_identity(dataset: Dataset) -> Identity:
 def identity_of_file(path: Path) -> Identity | None:
     """The identity in a file that was refused; None where no header can be read.
 
-    Deflated files are left alone, since pydicom inflates them whole.
+    Only the first megabytes are read, from memory, so that no length in the file is believed; and
+    deflated files are left alone, since pydicom inflates them whole.
     """
     # The file was refused already; whatever pydicom finds wrong with it is in rejected.csv.
     try:
+        with path.open("rb") as stream:
+            start = BytesIO(stream.read(_HEADER_BYTES))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            meta = pydicom.filereader.read_file_meta_info(path)
-            if meta.get("TransferSyntaxUID") in {None, "", DeflatedExplicitVRLittleEndian}:
+            if _syntax(start) in {"", DeflatedExplicitVRLittleEndian}:
                 return None
+            start.seek(0)
             tags = list(IDENTITY_TAGS)
-            return read_identity(pydicom.dcmread(path, stop_before_pixels=True, specific_tags=tags))
+            return read_identity(
+                pydicom.dcmread(start, stop_before_pixels=True, specific_tags=tags)
+            )
     except Exception:
         return None
+
+
+def _syntax(stream: BytesIO) -> str:
+    """Transfer Syntax UID (0002,0010), from the file meta information alone."""
+    filereader.read_preamble(stream, False)
+    meta = filereader.read_dataset(
+        stream, False, True, stop_when=lambda tag, _vr, _length: tag.group != 2
+    )
+    return str(meta.get("TransferSyntaxUID", ""))
 
 
 def _texts(dataset: Dataset, keyword: str) -> tuple[str, ...]:
