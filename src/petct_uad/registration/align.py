@@ -13,7 +13,6 @@ from petct_uad.registration.decision import (
     Decision,
     decide,
     find_mismatch,
-    flat_axes,
     go_on,
     keep_identity,
 )
@@ -49,12 +48,12 @@ def _refined(pair: ComparablePair, params: RegisterParams) -> Decision:
     An affine map or a spline can't be held along an axis, so a flat one rules them out.
     """
     rigid = refine_rigid(pair, params)
-    flat = flat_axes(pair, rigid, params)
-    if 0 < len(flat) < 3:
-        # Mutual information says nothing along these: the scanner is believed there.
-        rigid = refine_rigid(pair, params, held=flat)
-    decision = decide(pair, rigid, params, held=flat)
-    if params.refine not in ("affine", "bspline") or not decision.accepted or flat:
+    decision = decide(pair, rigid, params)
+    if 0 < len(decision.flat) < 3:
+        # Mutual information says nothing along these axes: the scanner is believed there.
+        held = refine_rigid(pair, params, held=decision.flat)
+        return decide(pair, held, params, held=decision.flat)
+    if params.refine not in ("affine", "bspline") or not decision.accepted:
         return decision
     refine = refine_affine if params.refine == "affine" else refine_bspline
     try:

@@ -28,10 +28,12 @@ _OVERLAP_TOLERANCE = 0.005
 _SMALLEST_COVERAGE = 0.5
 # How far a transform is moved to see what mutual information does: about one PET voxel.
 PROBE_MM = 4.0
-# Nat of mutual information per mm2 of squared displacement, along the axis where it is least: at
-# its peak it falls by that much. benchmarks/registration.py prints what the digital thorax with
-# known motion has. Thighs, alike from slice to slice, drift along the body on a flat ridge.
-_SMALLEST_SHARPNESS = 0.001
+# Nat of mutual information per mm2 of squared displacement: how fast it falls from its peak. The
+# least of 104 known motions of the digital thorax (benchmarks/registration.py) is 0.0007, along the
+# body; thighs, alike from slice to slice, have 0.0001 to 0.0013 there, or no peak at all.
+_SMALLEST_SHARPNESS = 0.0005
+# The same unit. A peak of 0.005, as in-plane, shows a motion of 2.4 mm; one of 0.0015 some 3.3 mm.
+_MISMATCH = 0.001
 _IDENTITY = RigidTransform()
 
 
@@ -48,6 +50,7 @@ class Decision:
         after: quality of ``transform``.
         displacement_median_mm: of ``transform`` over the body.
         displacement_max_mm: likewise.
+        flat: axes (0 is x) along which the refinement is at no peak, kept or not.
     """
 
     transform: Transform
@@ -58,6 +61,7 @@ class Decision:
     after: Alignment
     displacement_median_mm: float
     displacement_max_mm: float
+    flat: tuple[int, ...] = ()
 
 
 def decide(
@@ -71,12 +75,12 @@ def decide(
         params: of the stage.
         held: axes (0 is x) along which ``candidate`` was not sought, so that it need not be sharp.
     """
+    flat = flat_axes(pair, candidate, params)
     before, after = _compare(pair, _IDENTITY, candidate, params)
-    objection = _objection(pair, candidate, params, before, after)
-    objection = objection or _too_flat(flat_axes(pair, candidate, params), held)
+    objection = _objection(pair, candidate, params, before, after) or _too_flat(flat, held)
     if objection:
-        return _kept(before, objection, sought=True)
-    decision = _accepted(pair, candidate, before, after)
+        return replace(_kept(before, objection, sought=True), flat=flat)
+    decision = replace(_accepted(pair, candidate, before, after), flat=flat)
     if not held:
         return decision
     return replace(decision, reason=f"{decision.reason}; held along {_names(held)}, too flat there")
@@ -105,14 +109,13 @@ def keep_identity(
 def find_mismatch(pair: ComparablePair, params: RegisterParams) -> bool:
     """Does a motion of 4 mm raise mutual information by more than 0.001 nat per mm2?
 
-    That is the slope of a peak just sharp enough to be believed, from 4 mm away. The motions are
-    shifts along each axis and turns about each, either way, with 4 mm of root mean square
-    displacement over the body; a sharper peak is noticed from 2 mm on.
+    The motions are shifts along each axis and turns about each, either way, with 4 mm of root mean
+    square displacement over the body.
     """
     probes = list(_probes(pair))
     field = common_field(pair, [_IDENTITY, *probes])
     here = information(pair, _IDENTITY, field, params.histogram_bins)
-    threshold = here + _SMALLEST_SHARPNESS * PROBE_MM**2
+    threshold = here + _MISMATCH * PROBE_MM**2
     found = (information(pair, probe, field, params.histogram_bins) for probe in probes)
     return any(value > threshold for value in found)
 
@@ -207,7 +210,7 @@ def _no_better(before: Alignment, after: Alignment) -> str:
 
 def _too_flat(flat: Sequence[int], held: Sequence[int]) -> str:
     """A motion is known only along the axes where mutual information peaks; else it is drift."""
-    drifting = flat if len(held) == 3 else [axis for axis in flat if axis not in held]
+    drifting = [axis for axis in flat if axis not in held]
     if not drifting:
         return ""
     return (
