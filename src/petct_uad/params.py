@@ -63,7 +63,7 @@ class IngestParams(Section):
 class RegisterParams(Section):
     """PET onto the CT-anchored grid."""
 
-    refine: Literal["rigid", "none"]
+    refine: Literal["none", "auto", "rigid", "affine", "bspline"]
     spacing_mm: float = Field(ge=0.5, le=10, description="in-plane spacing of the target grid")
     body_threshold_hu: float = Field(ge=-900, le=0)
     max_displacement_mm: float = Field(ge=0, le=100)

@@ -9,7 +9,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from petct_uad.registration.masks import middle_mm, points_mm
-from petct_uad.registration.rigid import RigidTransform
+from petct_uad.registration.transforms import Transform
 
 AIR_HU = -1024.0
 
@@ -52,7 +52,7 @@ def target_grid(ct: sitk.Image, spacing_mm: float) -> sitk.Image:
     return grid
 
 
-def covered_slices(body: sitk.Image, pet: sitk.Image, transform: RigidTransform) -> SliceRange:
+def covered_slices(body: sitk.Image, pet: sitk.Image, transform: Transform) -> SliceRange:
     """The longest run of slices whose whole body lies within the PET's axial extent; may be empty.
 
     A slice that is covered in part is left out: air in place of uptake would look like an anomaly.
@@ -84,7 +84,7 @@ def resample_ct(ct: sitk.Image, grid: sitk.Image) -> sitk.Image:
     return sitk.Cast(sitk.Round(values), sitk.sitkInt16)
 
 
-def resample_pet(pet: sitk.Image, grid: sitk.Image, transform: RigidTransform) -> sitk.Image:
+def resample_pet(pet: sitk.Image, grid: sitk.Image, transform: Transform) -> sitk.Image:
     """PET in SUVbw onto the target grid through the motion: float32, 0 outside."""
     smooth = antialias(pet, grid.GetSpacing()[0])
     return sitk.Resample(smooth, grid, transform.to_sitk(), sitk.sitkLinear, 0.0, sitk.sitkFloat32)
@@ -121,7 +121,7 @@ def _fitting(count: int, native_mm: float, target_mm: float) -> int:
     return math.floor((count - 1) * native_mm / target_mm + _TOLERANCE_PX) + 1
 
 
-def _slice_covered(body_slice: sitk.Image, pet: sitk.Image, transform: RigidTransform) -> bool:
+def _slice_covered(body_slice: sitk.Image, pet: sitk.Image, transform: Transform) -> bool:
     points = points_mm(body_slice)
     if not len(points):
         points = np.array([middle_mm(body_slice)])

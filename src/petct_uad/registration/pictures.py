@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from petct_uad.registration.quality import Decision
+from petct_uad.registration.decision import Decision
 
 Plane = NDArray[np.float32]
 
@@ -23,6 +24,7 @@ _MARGIN_MM = 20.0
 _PANEL_INCH = 3.5
 _TEXT_INCH = 0.3
 _SUV_PERCENTILE = 99.5
+_TITLE_CHARACTERS = 160
 
 
 @dataclass(frozen=True)
@@ -91,8 +93,9 @@ def _axes(figure: Figure) -> list[list[Axes]]:
 def _title(study_id: str, decision: Decision) -> str:
     verdict = "accepted" if decision.accepted else "identity"
     before, after = decision.before, decision.after
+    reason = textwrap.fill(f"{study_id}: {verdict}, {decision.reason}", _TITLE_CHARACTERS)
     return (
-        f"{study_id}: {verdict}, {decision.reason}\n"
+        f"{reason}\n"
         f"mutual information {before.mutual_information:.3f} to {after.mutual_information:.3f} nat,"
         f" body overlap {before.body_overlap:.3f} to {after.body_overlap:.3f},"
         f" displacement {decision.displacement_median_mm:.1f} mm (median)"

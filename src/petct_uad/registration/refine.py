@@ -1,6 +1,8 @@
-"""Rigid refinement of the scanner's own alignment by mutual information."""
+"""Refinement of the scanner's own alignment by mutual information: rigid, affine, B-spline."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import SimpleITK as sitk
 
@@ -8,17 +10,30 @@ from petct_uad.errors import RegistrationError
 from petct_uad.params import RegisterParams
 from petct_uad.registration.comparable import ComparablePair
 from petct_uad.registration.masks import centroid_mm
+from petct_uad.registration.quality import common_field
 from petct_uad.registration.rigid import RigidTransform
+from petct_uad.registration.transforms import AffineTransform, BsplineTransform
 
 # From coarse to fine: standard deviation of the in-plane blur at each level.
 _BLUR_MM = (6.0, 3.0, 0.0)
+# A breath moves the diaphragm over some 10 cm; finer cells would chase the noise.
+_CELL_MM = 70.0
+# How far the spline reaches past the CT's ends, where its control points stay at rest.
+_PAST_ENDS_MM = 30.0
 
 
-def refine_rigid(pair: ComparablePair, params: RegisterParams) -> RigidTransform:
+def refine_rigid(
+    pair: ComparablePair, params: RegisterParams, held: Sequence[int] = ()
+) -> RigidTransform:
     """The motion from the CT frame to the PET frame that maximises Mattes mutual information.
 
     Mattes et al., IEEE TMI 22(1), 2003, as ITK has it; gradient descent with steps in mm, coarse to
     fine, from the scanner's alignment. One thread, so that the same input gives the same bytes.
+
+    Args:
+        pair: what is compared.
+        params: of the stage.
+        held: axes (0 is x) along which the body's centre stays where the scanner has it.
 
     Raises:
         RegistrationError: no body on the CT, or the images do not overlap enough to start.
@@ -28,14 +43,89 @@ def refine_rigid(pair: ComparablePair, params: RegisterParams) -> RigidTransform
     transform = sitk.Euler3DTransform()
     transform.SetCenter(centroid_mm(pair.body))
     method = _method(pair.region, params)
+    method.SetOptimizerWeights([1.0] * 3 + [0.0 if axis in held else 1.0 for axis in range(3)])
+    _descend(method, pair, transform)
+    return RigidTransform.from_sitk(transform)
+
+
+def refine_affine(
+    pair: ComparablePair, start: RigidTransform, params: RegisterParams
+) -> AffineTransform:
+    """The affine map that maximises the same metric, from a rigid one.
+
+    Raises:
+        RegistrationError: the images do not overlap enough.
+    """
+    rigid = start.to_sitk()
+    transform = sitk.AffineTransform(rigid.GetMatrix(), rigid.GetTranslation(), rigid.GetCenter())
+    method = _line_search(pair, start, params)
+    _descend(method, pair, transform, _BLUR_MM[-1:])
+    return AffineTransform.from_sitk(transform)
+
+
+def refine_bspline(
+    pair: ComparablePair, start: RigidTransform, params: RegisterParams
+) -> BsplineTransform:
+    """A cubic B-spline, before a fixed rigid motion, that maximises the same metric.
+
+    Raises:
+        RegistrationError: the images do not overlap enough.
+    """
+    domain = _around_body(pair)
+    edges_mm = [n * mm for n, mm in zip(domain.GetSize(), domain.GetSpacing(), strict=True)]
+    mesh = [max(1, round(edge / _CELL_MM)) for edge in edges_mm]
+    spline = sitk.BSplineTransformInitializer(domain, mesh)
+    method = _line_search(pair, start, params)
+    method.SetMovingInitialTransform(start.to_sitk())
+    _descend(method, pair, spline, _BLUR_MM[-1:])
+    return BsplineTransform.from_sitk(start, spline)
+
+
+def _line_search(
+    pair: ComparablePair, start: RigidTransform, params: RegisterParams
+) -> sitk.ImageRegistrationMethod:
+    """Conjugate gradients from an optimum: with more freedom, plain steps walk away from it.
+
+    Two slices at either end of the PET are left out, or stretching would gain by losing samples.
+    """
+    field = common_field(pair, [start])
+    seen = sitk.BinaryErode(field, [0, 0, 2], sitk.sitkBall, 0.0, 1.0, False)
+    method = _method(seen, params)
+    method.SetOptimizerAsConjugateGradientLineSearch(
+        learningRate=1.0,
+        numberOfIterations=min(params.iterations, 15),
+        convergenceMinimumValue=1e-5,
+        convergenceWindowSize=4,
+        lineSearchUpperLimit=4,
+        lineSearchMaximumIterations=8,
+    )
+    method.SetOptimizerScalesFromPhysicalShift()
+    return method
+
+
+def _around_body(pair: ComparablePair) -> sitk.Image:
+    """The CT cut to the compared region in-plane, and longer at both ends."""
+    shape = sitk.LabelShapeStatisticsImageFilter()
+    shape.Execute(pair.region)
+    x, y, _, width, height, _ = shape.GetBoundingBox(1)
+    more = [0, 0, round(_PAST_ENDS_MM / pair.ct.GetSpacing()[2])]
+    return sitk.ConstantPad(pair.ct[x : x + width, y : y + height, :], more, more)
+
+
+def _descend(
+    method: sitk.ImageRegistrationMethod,
+    pair: ComparablePair,
+    transform: sitk.Transform,
+    levels_mm: Sequence[float] = _BLUR_MM,
+) -> None:
+    """Optimise ``transform`` in place, coarse to fine."""
     try:
-        for blur_mm in _BLUR_MM:
+        for blur_mm in levels_mm:
             method.SetInitialTransform(transform, inPlace=True)
             method.Execute(_blur(pair.ct, blur_mm), _blur(pair.pet, blur_mm))
     except RuntimeError as error:
         cause = str(error).strip().splitlines()[-1]
         raise RegistrationError(f"mutual information cannot be maximised: {cause}") from error
-    return RigidTransform.from_sitk(transform)
 
 
 def _method(region: sitk.Image, params: RegisterParams) -> sitk.ImageRegistrationMethod:

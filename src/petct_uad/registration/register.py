@@ -13,8 +13,9 @@ from petct_uad.errors import RegistrationError
 from petct_uad.files import atomic_folder, read_table, write_json, write_table, write_volume
 from petct_uad.lineage.record import Derivation, Entity
 from petct_uad.params import RegisterParams
+from petct_uad.registration.align import align
 from petct_uad.registration.body import body_mask
-from petct_uad.registration.comparable import make_comparable
+from petct_uad.registration.decision import Decision
 from petct_uad.registration.grid import (
     SliceRange,
     covered_slices,
@@ -25,11 +26,11 @@ from petct_uad.registration.grid import (
     target_grid,
 )
 from petct_uad.registration.pictures import RegisteredStudy, draw_registration
-from petct_uad.registration.quality import Decision, decide, keep_identity, suv_total_ratio
-from petct_uad.registration.refine import refine_rigid
+from petct_uad.registration.quality import suv_total_ratio
 from petct_uad.registration.rigid import RigidTransform
 from petct_uad.registration.summary import summarise
 from petct_uad.registration.tables import RegistrationRow
+from petct_uad.registration.transforms import write_transform
 
 _ALWAYS_WRITTEN = ("ct.nii.gz", "pet.nii.gz", "body.nii.gz", "transform.json")
 
@@ -54,6 +55,7 @@ class RegisterPaths:
 @dataclass(frozen=True)
 class _Task:
     study_id: str
+    same_frame_of_reference: bool
     source: Path
     target: Path
     picture: Path
@@ -74,6 +76,7 @@ def register_studies(paths: RegisterPaths, params: RegisterParams) -> tuple[Deri
         tasks = [
             _Task(
                 study_id=study.study_id,
+                same_frame_of_reference=study.same_frame_of_reference,
                 source=paths.ingest / "volumes" / study.study_id,
                 target=volumes / study.study_id,
                 picture=art / f"{study.study_id}.png",
@@ -104,7 +107,7 @@ def _write_study(task: _Task) -> RegistrationRow:
     covered = covered_slices(body, pet, RigidTransform())
     if not covered.count:
         raise RegistrationError(f"the PET covers none of the CT's {covered.total} slices")
-    decision = _align(cut(ct, covered), pet, task.params)
+    decision = align(cut(ct, covered), pet, task.params, task.same_frame_of_reference)
     kept = covered_slices(body, pet, decision.transform)
     ct_on_grid = cut(ct_on_grid, kept)
     registered = RegisteredStudy(
@@ -130,23 +133,13 @@ def _write_volumes(task: _Task, registered: RegisteredStudy) -> None:
     if source.is_file():
         label = resample_label(_read(source, sitk.sitkUInt8), registered.ct)
         write_volume(label, task.target / "label.nii.gz")
-    registered.decision.transform.write(task.target / "transform.json")
-
-
-def _align(ct: sitk.Image, pet: sitk.Image, params: RegisterParams) -> Decision:
-    """Refine the scanner's alignment if asked to; what cannot be refined stays as scanned."""
-    pair = make_comparable(ct, pet)
-    if params.refine == "none":
-        return keep_identity(pair, "refinement is switched off (register.refine: none)", params)
-    try:
-        return decide(pair, refine_rigid(pair, params), params)
-    except RegistrationError as error:
-        return keep_identity(pair, str(error), params)
+    write_transform(task.target / "transform.json", registered.decision.transform)
 
 
 def _row(study_id: str, decision: Decision, suv_ratio: float, kept: SliceRange) -> RegistrationRow:
     return RegistrationRow(
         study_id=study_id,
+        sought=decision.sought,
         accepted=decision.accepted,
         reason=decision.reason,
         mutual_information_before=decision.before.mutual_information,

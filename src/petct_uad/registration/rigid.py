@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import math
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
-
-from petct_uad.errors import RegistrationError
-from petct_uad.files import write_json
+from pydantic import ConfigDict
 
 Vector = tuple[float, float, float]
 
@@ -33,56 +30,41 @@ class RigidTransform:
         centre_mm: point about which R turns.
     """
 
+    __pydantic_config__ = ConfigDict(extra="forbid", allow_inf_nan=False)
+
     rotation_deg: Vector = _ORIGIN
     translation_mm: Vector = _ORIGIN
     centre_mm: Vector = _ORIGIN
+    kind: Literal["rigid"] = "rigid"
 
     def to_sitk(self) -> sitk.Euler3DTransform:
         """The same motion for SimpleITK."""
         angles = [math.radians(angle) for angle in self.rotation_deg]
         return sitk.Euler3DTransform(self.centre_mm, *angles, self.translation_mm)
 
+    def inverse_sitk(self) -> sitk.Transform:
+        """From the PET frame to the CT frame."""
+        return self.to_sitk().GetInverse()
+
     @classmethod
     def from_sitk(cls, transform: sitk.Euler3DTransform) -> RigidTransform:
         """The motion that SimpleITK holds, rounded to six decimals so that it survives JSON."""
         angles = (transform.GetAngleX(), transform.GetAngleY(), transform.GetAngleZ())
         return cls(
-            _vector([math.degrees(angle) for angle in angles]),
-            _vector(transform.GetTranslation()),
-            _vector(transform.GetCenter()),
+            vector([math.degrees(angle) for angle in angles]),
+            vector(transform.GetTranslation()),
+            vector(transform.GetCenter()),
         )
 
     def apply(self, points_mm: NDArray[np.float64]) -> NDArray[np.float64]:
         """Map points of the CT frame, (n, 3) in mm, to the PET frame, (n, 3) in mm."""
-        transform = self.to_sitk()
-        rotation = np.array(transform.GetMatrix()).reshape(3, 3)
+        rotation = np.array(self.to_sitk().GetMatrix()).reshape(3, 3)
         centre = np.array(self.centre_mm)
         moved = (points_mm - centre) @ rotation.T + centre + np.array(self.translation_mm)
         return np.asarray(moved, dtype=np.float64)
 
-    def displacement_mm(self, points_mm: NDArray[np.float64]) -> NDArray[np.float64]:
-        """How far each of the points, (n, 3) in mm, is moved: (n,) in mm."""
-        moved = np.linalg.norm(self.apply(points_mm) - points_mm, axis=1)
-        return np.asarray(moved, dtype=np.float64)
 
-    def write(self, path: Path) -> None:
-        """Write as JSON."""
-        write_json(path, asdict(self))
-
-    @classmethod
-    def read(cls, path: Path) -> RigidTransform:
-        """Read what :meth:`write` wrote.
-
-        Raises:
-            RegistrationError: a field is missing, unknown or no triple of numbers.
-        """
-        try:
-            fields = json.loads(path.read_text(encoding="utf-8"))
-            return cls(**{name: _vector(value) for name, value in fields.items()})
-        except (ValueError, TypeError, AttributeError) as error:
-            raise RegistrationError(f"{path}: is not a rigid transform: {error}") from error
-
-
-def _vector(values: object) -> Vector:
+def vector(values: object) -> Vector:
+    """Three numbers rounded to six decimals, without a negative zero."""
     x, y, z = (round(float(value), _DECIMALS) + 0.0 for value in values)  # type: ignore[attr-defined]
     return (x, y, z)

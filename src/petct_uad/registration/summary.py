@@ -19,7 +19,7 @@ _MAD_TO_SIGMA = 1.4826
 _SMALLEST_MAD_MM = 0.5
 _SMALLEST_COHORT = 5
 _LOWEST_OVERLAP = 0.8
-_SUV_RATIO = (0.9, 1.1)
+_SUV_RATIO = (0.98, 1.02)
 _MOST_CUT = 0.25
 
 
@@ -48,7 +48,8 @@ def summarise(studies: Sequence[StudyRow], rows: Sequence[RegistrationRow]) -> d
     return {
         "studies": len(rows),
         "accepted": accepted,
-        "refused": len(rows) - accepted,
+        "refused": sum(row.sought for row in rows) - accepted,
+        "as_scanned": sum(not row.sought for row in rows),
         "slices": sum(row.slices for row in rows),
         "slices_cut": sum(row.slices_cut for row in rows),
         "median": dict(zip(names, map(rounded, astuple(_medians(rows))), strict=True)),
@@ -74,7 +75,7 @@ def _flagged(studies: Sequence[StudyRow], rows: Sequence[RegistrationRow]) -> li
 
 
 def _oddities(row: RegistrationRow, same_frame_of_reference: bool) -> Iterator[str]:
-    if not row.accepted:
+    if row.sought and not row.accepted:
         yield f"identity used: {row.reason}"
     if not same_frame_of_reference:
         yield "CT and PET have different frames of reference, so the start is a guess"

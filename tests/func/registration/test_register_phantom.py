@@ -23,6 +23,7 @@ from petct_uad.registration.masks import ct_body, points_mm
 from petct_uad.registration.register import RegisterPaths, register_studies
 from petct_uad.registration.rigid import RigidTransform
 from petct_uad.registration.tables import RegistrationRow
+from petct_uad.registration.transforms import displacement_mm, read_transform
 
 PHANTOM = PhantomParams(
     patients=4, seed=3, extent_mm=140.0, ct_matrix=128, max_shift_mm=8.0, max_rotation_deg=2.0
@@ -35,7 +36,7 @@ REGISTER = RegisterParams(
     refine="rigid",
     spacing_mm=2.0,
     body_threshold_hu=-300.0,
-    max_displacement_mm=30.0,
+    max_displacement_mm=45.0,
     histogram_bins=32,
     sampling_fraction=0.25,
     iterations=100,
@@ -94,12 +95,12 @@ def _truth(study: StudyRow) -> RigidTransform:
 def test_known_motion_is_recovered_to_less_than_half_a_pet_voxel(cohort: Registered) -> None:
     for study in cohort.studies:
         truth = _truth(study)
-        found = RigidTransform.read(Path(f"register/volumes/{study.study_id}/transform.json"))
+        found = read_transform(Path(f"register/volumes/{study.study_id}/transform.json"))
         points = points_mm(ct_body(_read(study, "ct")))
         error = np.median(np.linalg.norm(found.apply(points) - truth.apply(points), axis=1))
         pet = sitk.ReadImage(f"ingest/volumes/{study.study_id}/pet.nii.gz")
         assert error < 0.5 * min(pet.GetSpacing()), study.study_id
-        assert error < np.median(truth.displacement_mm(points)), study.study_id
+        assert error < np.median(displacement_mm(truth, points)), study.study_id
 
 
 def test_every_volume_lies_on_the_target_grid(cohort: Registered) -> None:
@@ -121,7 +122,7 @@ def test_every_volume_lies_on_the_target_grid(cohort: Registered) -> None:
 
 def test_uptake_is_conserved(cohort: Registered) -> None:
     for row in cohort.rows:
-        assert row.suv_total_ratio == pytest.approx(1.0, abs=0.03)
+        assert row.suv_total_ratio == pytest.approx(1.0, abs=0.02)
 
 
 def test_the_summary_counts_what_the_table_holds(cohort: Registered) -> None:
@@ -153,6 +154,21 @@ def test_a_second_run_gives_the_same_bytes_and_leaves_nothing_old(cohort: Regist
     assert len(list(Path("pictures").iterdir())) == 1
 
 
+def test_two_workers_write_the_bytes_that_one_writes(cohort: Registered) -> None:
+    write_table(Path("ingest/studies.csv"), StudyRow, cohort.studies[:2])
+    try:
+        assert _hashes(workers=1) == _hashes(workers=2)
+    finally:
+        write_table(Path("ingest/studies.csv"), StudyRow, cohort.studies)
+
+
+def _hashes(workers: int) -> dict[str, str]:
+    paths = RegisterPaths(INGESTED, Path("two"), Path("two-pictures"), Path("two.json"))
+    register_studies(paths, REGISTER.model_copy(update={"workers": workers, "iterations": 5}))
+    written = [*Path("two").rglob("*"), *Path("two-pictures").rglob("*"), Path("two.json")]
+    return {path.as_posix(): sha256_file(path) for path in written if path.is_file()}
+
+
 def test_without_refinement_the_scanner_is_believed(cohort: Registered) -> None:
     with _only(cohort.studies[0], cohort):
         register_studies(PLAIN_PATHS, PLAIN)
@@ -161,7 +177,7 @@ def test_without_refinement_the_scanner_is_believed(cohort: Registered) -> None:
     assert "switched off" in row.reason
     assert row.displacement_max_mm == 0
     transform = Path(f"plain/volumes/{row.study_id}/transform.json")
-    assert RigidTransform.read(transform) == RigidTransform()
+    assert read_transform(transform) == RigidTransform()
 
 
 def test_a_missing_volume_is_named_and_old_results_stay(cohort: Registered) -> None:

@@ -9,18 +9,25 @@ import SimpleITK as sitk
 
 from petct_uad.errors import RegistrationError
 from petct_uad.params import RegisterParams
+from petct_uad.registration.align import align
 from petct_uad.registration.comparable import ComparablePair, make_comparable
+from petct_uad.registration.decision import decide, go_on
 from petct_uad.registration.masks import ct_body, points_mm
-from petct_uad.registration.quality import decide, mutual_information, suv_total_ratio
-from petct_uad.registration.refine import refine_rigid
+from petct_uad.registration.quality import (
+    mutual_information,
+    smallest_jacobian,
+    suv_total_ratio,
+)
+from petct_uad.registration.refine import refine_affine, refine_bspline, refine_rigid
 from petct_uad.registration.rigid import RigidTransform
+from petct_uad.registration.transforms import BsplineTransform
 
 Pair = tuple[sitk.Image, sitk.Image]
 PARAMS = RegisterParams(
     refine="rigid",
     spacing_mm=2.0,
     body_threshold_hu=-300.0,
-    max_displacement_mm=30.0,
+    max_displacement_mm=45.0,
     histogram_bins=32,
     sampling_fraction=0.25,
     iterations=100,
@@ -33,6 +40,11 @@ MOTION = RigidTransform((1.3, 0.4, -0.8), (-7.0, 7.5, 4.0))
 @pytest.fixture(scope="module")
 def moved(make_pair: Callable[[RigidTransform], Pair]) -> Pair:
     return make_pair(MOTION)
+
+
+@pytest.fixture(scope="module")
+def aligned(make_pair: Callable[[RigidTransform], Pair]) -> Pair:
+    return make_pair(RigidTransform())
 
 
 @pytest.fixture(scope="module")
@@ -67,20 +79,77 @@ def test_the_same_input_gives_the_same_transform(
     assert refine_rigid(pair, PARAMS) == refined
 
 
-def test_an_aligned_pair_stays_aligned(make_pair: Callable[[RigidTransform], Pair]) -> None:
-    ct, pet = make_pair(RigidTransform())
-    aligned = make_comparable(ct, pet)
-    decision = decide(aligned, refine_rigid(aligned, PARAMS), PARAMS)
+def test_an_aligned_pair_stays_aligned(aligned: Pair) -> None:
+    ct, pet = aligned
+    decision = align(ct, pet, PARAMS)
     assert _median_error_mm(ct, decision.transform, RigidTransform()) < 0.5 * min(pet.GetSpacing())
 
 
 def test_an_improvement_is_accepted(pair: ComparablePair, refined: RigidTransform) -> None:
-    decision = decide(pair, refined, PARAMS)
+    decision = decide(pair, refined, PARAMS, held=(2,))
     assert decision.accepted
     assert decision.transform == refined
     assert decision.after.mutual_information > decision.before.mutual_information
     assert decision.after.body_overlap > decision.before.body_overlap
     assert 8 < decision.displacement_median_mm <= decision.displacement_max_mm < 30
+
+
+def test_a_mismatch_is_found_and_flat_axes_are_left_to_the_scanner(moved: Pair) -> None:
+    """The torso is much alike from slice to slice, so nothing is sought along z."""
+    decision = align(*moved, PARAMS.model_copy(update={"refine": "auto"}))
+    assert decision.accepted
+    assert "held along z" in decision.reason
+    assert isinstance(decision.transform, RigidTransform)
+    x_mm, y_mm, z_mm = decision.transform.translation_mm
+    assert (x_mm, y_mm) == pytest.approx(MOTION.translation_mm[:2], abs=1.0)
+    assert z_mm == 0.0
+
+
+def test_auto_believes_a_scanner_that_shows_no_mismatch(aligned: Pair) -> None:
+    decision = align(*aligned, PARAMS.model_copy(update={"refine": "auto"}))
+    assert decision.transform == RigidTransform()
+    assert "no mismatch" in decision.reason
+
+
+def test_auto_refines_where_the_frames_of_reference_differ(aligned: Pair) -> None:
+    few = PARAMS.model_copy(update={"refine": "auto", "iterations": 2})
+    decision = align(*aligned, few, same_frame_of_reference=False)
+    assert "no mismatch" not in decision.reason
+
+
+def test_an_affine_map_finds_a_stretch(aligned: Pair) -> None:
+    ct, pet = aligned
+    wide = sitk.Image(ct)
+    wide.SetSpacing((1.06 * ct.GetSpacing()[0], *ct.GetSpacing()[1:]))
+    wide.SetOrigin((1.06 * ct.GetOrigin()[0], *ct.GetOrigin()[1:]))
+    stretched = make_comparable(wide, pet)
+    start = decide(stretched, RigidTransform(), PARAMS)
+    affine = refine_affine(stretched, RigidTransform(), PARAMS)
+    decision = go_on(stretched, start, affine, PARAMS)
+    assert decision.transform == affine
+    assert affine.matrix[0] == pytest.approx(1 / 1.06, abs=0.02)
+
+
+def test_a_spline_betters_the_metric_without_folding(
+    pair: ComparablePair, refined: RigidTransform
+) -> None:
+    few = PARAMS.model_copy(update={"iterations": 2, "sampling_fraction": 0.1})
+    spline = refine_bspline(pair, refined, few)
+    start = decide(pair, refined, PARAMS, held=(2,))
+    decision = go_on(pair, start, spline, PARAMS)
+    assert decision.transform == spline
+    assert decision.after.mutual_information > start.after.mutual_information
+    assert smallest_jacobian(pair, spline) > 0
+
+
+def test_a_spline_that_folds_is_refused(pair: ComparablePair, refined: RigidTransform) -> None:
+    spline = sitk.BSplineTransformInitializer(pair.ct, [4, 4, 2])
+    wild = np.random.default_rng(0).uniform(-120, 120, spline.GetNumberOfParameters())
+    spline.SetParameters(wild.tolist())
+    start = decide(pair, refined, PARAMS, held=(2,))
+    decision = go_on(pair, start, BsplineTransform.from_sitk(refined, spline), PARAMS)
+    assert decision.transform == refined
+    assert re.search("bspline refused: .* would fold the body", decision.reason)
 
 
 @pytest.mark.parametrize(

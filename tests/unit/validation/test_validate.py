@@ -55,7 +55,7 @@ class Cohort:
         ]
         self.study = StudyRow("P1", "P1", "GE", "1", "2", "3", "seg", "x", 9, 9, True, "")
         self.registration = RegistrationRow(
-            "P1", True, "better", 0.1, 0.2, 0.8, 0.9, 1, 2, 1.0, 10, 0
+            "P1", True, True, "better", 0.1, 0.2, 0.8, 0.9, 1, 2, 1.0, 10, 0
         )
 
     def outcomes(
