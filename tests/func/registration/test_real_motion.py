@@ -16,8 +16,14 @@ from petct_uad.registration.rigid import RigidTransform
 ROOT = Path(__file__).parents[3]
 STUDY = Path(os.environ.get("PETCT_DATA", "/nowhere")) / "sts/dicom/STS_019"
 INGEST = IngestParams(
-    labels="auto", label_roi=".*", on_reject="report", max_gap_mm=0.1, workers=1
-)  # fmt: skip
+    labels="auto",
+    label_roi=".*",
+    pseudonyms="public",
+    suv="bw",
+    on_reject="report",
+    max_gap_mm=0.1,
+    workers=1,
+)
 
 
 @pytest.mark.skipif(not STUDY.is_dir(), reason="PETCT_DATA does not hold sts/dicom/STS_019")
