@@ -32,7 +32,7 @@ def train_section(**changes: Any) -> TrainParams:
     values: dict[str, Any] = {
         "seeds": (0,),
         "device": "cpu",
-        "precision": "auto",
+        "precision": "float32",
         "launcher": "python",
         "validate_every": 2,
         "patience": 0,

@@ -24,6 +24,7 @@ class ModelConfig(Section):
     seed: int
     teacher_sha256: str
     image_size_px: int
+    precision: str  # float32 or bfloat16: of the matrix products that trained it
     scan_backend: str  # which selective scan trained it; "none" for a model without
     teacher_parameters: int
     learnt_values: int  # trainable parameters, or values in a fitted model's state

@@ -39,7 +39,7 @@ from petct_uad.slices.store import SliceStore, files_of
 from petct_uad.teachers.weights import save_state
 from petct_uad.training.checkpoints import CheckpointFile, checkpoint_key
 from petct_uad.training.data import Normals
-from petct_uad.training.device import choose_device, deterministic
+from petct_uad.training.device import choose_device, choose_precision, deterministic
 from petct_uad.training.gradient import GradientTraining, TrainingSetup
 from petct_uad.training.ranks import ALONE, Ranks
 from petct_uad.training.tables import LoggedRow, TrainingRow
@@ -240,10 +240,17 @@ def _describe(model: AnomalyModel, job: _Job, seed: int) -> ModelConfig:
         seed=seed,
         teacher_sha256=teacher_sha256(model),
         image_size_px=job.image_size_px,
+        precision=_precision(model, job),
         scan_backend=_scan_backend(model, job.params, job.device),
         teacher_parameters=sum({id(x): x.numel() for x in frozen}.values()),
         learnt_values=sum(x.numel() for x in learnt.values()),
     )
+
+
+def _precision(model: AnomalyModel, job: _Job) -> str:
+    fitted = isinstance(model, FittedModel)  # without gradients, and without autocast
+    used = torch.float32 if fitted else choose_precision(job.train.precision, job.device)
+    return str(used).removeprefix("torch.")
 
 
 def _scan_backend(model: AnomalyModel, params: AnyModelParams, device: torch.device) -> str:

@@ -10,16 +10,18 @@ from petct_uad.training.device import autocast, choose_device, choose_precision,
 CPU = torch.device("cpu")
 
 
-def test_auto_is_float32_on_a_cpu() -> None:
-    assert choose_precision("auto", CPU) == torch.float32
+def test_bfloat16_is_used_where_the_device_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {device._CPU_BFLOAT16[0]: True})
+    assert choose_precision("auto", CPU) == torch.bfloat16
+    assert choose_precision("bfloat16", CPU) == torch.bfloat16
+    assert choose_precision("float32", CPU) == torch.float32
 
 
 def test_bfloat16_is_refused_where_it_would_be_emulated(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
+    assert choose_precision("auto", CPU) == torch.float32
     with pytest.raises(ParamsError, match="precision"):
         choose_precision("bfloat16", CPU)
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {device._CPU_BFLOAT16[0]: True})
-    assert choose_precision("bfloat16", CPU) == torch.bfloat16
 
 
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
