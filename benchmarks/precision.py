@@ -38,8 +38,8 @@ def main(
     model = Cmad.build(params.model, params.teacher, "petct", side).to(place).train()
     for batch_size in (params.model.schedule.batch_size, 1):
         _report(model, _tokens(model, batch_size, side, place), place, steps)
-    chosen = choose_precision("auto", place)
-    console.print(f"train.precision = auto means {chosen} on this {place.type} device")
+    chosen = choose_precision("auto", place, Cmad.bfloat16_pays_on_cpu)
+    console.print(f"for CMAD, train.precision = auto means {chosen} on this {place.type} device")
 
 
 def _report(model: Cmad, prepared: tuple[Tensor, ...], place: torch.device, steps: int) -> None:

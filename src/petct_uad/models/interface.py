@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from torch import Tensor, nn
 
@@ -97,7 +97,15 @@ class TrainableModel(AnomalyModel):
 
 
 class GradientModel(TrainableModel):
-    """A model that learns by gradient descent."""
+    """A model that learns by gradient descent.
+
+    Attributes:
+        bfloat16_pays_on_cpu: is a training step faster in bfloat16 on a CPU that has it? Linear
+            layers gain (CMAD: half the time at batch 8), convolutions lose (Hetero-AE, QFAE: a
+            tenth more); ``benchmarks/precision.py`` measures it.
+    """
+
+    bfloat16_pays_on_cpu: ClassVar[bool] = False
 
     @abstractmethod
     def prepare(self, batch: Batch) -> tuple[Tensor, ...]:

@@ -29,11 +29,11 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def choose_precision(name: str, device: torch.device) -> torch.dtype:
+def choose_precision(name: str, device: torch.device, pays_on_cpu: bool) -> torch.dtype:
     """The precision of matrix products in a loss: torch.float32 or torch.bfloat16.
 
-    ``auto`` is bfloat16 where the device has it, CPU or GPU, since a step then takes 0.64 to 0.74
-    times as long (``benchmarks/precision.py``) and the development cohort's AUROC stays.
+    ``auto`` is bfloat16 on a GPU that has it, and on a CPU that has it where ``pays_on_cpu`` says
+    that a step is faster (:attr:`GradientModel.bfloat16_pays_on_cpu`).
 
     Raises:
         ParamsError: ``bfloat16`` is asked for and the device would only emulate it.
@@ -44,7 +44,9 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
             f"train.precision = 'bfloat16': this {device.type} device has no such arithmetic. "
             "Set it to auto or float32."
         )
-    return torch.bfloat16 if name != "float32" and has_bfloat16 else torch.float32
+    pays = device.type == "cuda" or pays_on_cpu
+    wanted = name == "bfloat16" or (name == "auto" and has_bfloat16 and pays)
+    return torch.bfloat16 if wanted else torch.float32
 
 
 def autocast(precision: torch.dtype, device: torch.device) -> torch.autocast:

@@ -68,7 +68,9 @@ class GradientTraining:
         self.model, self.schedule, self.seed = model, schedule, setup.seed
         self.train, self.checkpoints, self.ranks = setup.train, setup.checkpoints, setup.ranks
         self.device = normals.device
-        self.precision = choose_precision(self.train.precision, self.device)
+        self.precision = choose_precision(
+            self.train.precision, self.device, model.bfloat16_pays_on_cpu
+        )
         self.normals = PreparedNormals(model, normals)
         self.held_out = PreparedNormals(model, held_out)
         self.parameters = [p for p in model.parameters() if p.requires_grad]

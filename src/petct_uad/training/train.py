@@ -248,8 +248,10 @@ def _describe(model: AnomalyModel, job: _Job, seed: int) -> ModelConfig:
 
 
 def _precision(model: AnomalyModel, job: _Job) -> str:
-    fitted = isinstance(model, FittedModel)  # without gradients, and without autocast
-    used = torch.float32 if fitted else choose_precision(job.train.precision, job.device)
+    used = torch.float32  # a fitted model knows no other
+    if isinstance(model, GradientModel):
+        pays = model.bfloat16_pays_on_cpu
+        used = choose_precision(job.train.precision, job.device, pays)
     return str(used).removeprefix("torch.")
 
 

@@ -10,18 +10,19 @@ from petct_uad.training.device import autocast, choose_device, choose_precision,
 CPU = torch.device("cpu")
 
 
-def test_bfloat16_is_used_where_the_device_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bfloat16_is_used_where_it_is_faster(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {device._CPU_BFLOAT16[0]: True})
-    assert choose_precision("auto", CPU) == torch.bfloat16
-    assert choose_precision("bfloat16", CPU) == torch.bfloat16
-    assert choose_precision("float32", CPU) == torch.float32
+    assert choose_precision("auto", CPU, pays_on_cpu=True) == torch.bfloat16
+    assert choose_precision("auto", CPU, pays_on_cpu=False) == torch.float32
+    assert choose_precision("bfloat16", CPU, pays_on_cpu=False) == torch.bfloat16
+    assert choose_precision("float32", CPU, pays_on_cpu=True) == torch.float32
 
 
 def test_bfloat16_is_refused_where_it_would_be_emulated(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
-    assert choose_precision("auto", CPU) == torch.float32
+    assert choose_precision("auto", CPU, pays_on_cpu=True) == torch.float32
     with pytest.raises(ParamsError, match="precision"):
-        choose_precision("bfloat16", CPU)
+        choose_precision("bfloat16", CPU, pays_on_cpu=True)
 
 
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])

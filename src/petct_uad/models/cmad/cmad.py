@@ -31,6 +31,8 @@ _MLP_RATIO = 4
 class Cmad(GradientModel):
     """Reverse distillation with two branches that exchange what they see."""
 
+    bfloat16_pays_on_cpu = True
+
     def __init__(
         self, params: CmadParams, teacher: TokenTeacher, modality: Modality, image_size_px: int
     ) -> None:
