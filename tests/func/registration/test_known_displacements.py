@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
-import pytest
 
+from benchmarks.registration import Job, register_patient
 from petct_uad.params import PhantomParams, load_params
 from petct_uad.phantom.design import plan_cohort
 
@@ -19,23 +16,11 @@ PHANTOM = PhantomParams(
 )
 
 
-@pytest.fixture
-def bench(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    path = ROOT / "benchmarks/registration.py"
-    spec = importlib.util.spec_from_file_location("benchmark_registration", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, spec.name, module)  # where dataclasses look for their module
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_six_large_displacements_are_recovered_to_a_third_of_a_pet_voxel(bench: ModuleType) -> None:
+def test_six_large_displacements_are_recovered_to_a_third_of_a_pet_voxel() -> None:
     register = load_params(ROOT / "params.yaml").register_
     outcomes = []
     for plan in plan_cohort(PHANTOM)[:3]:
-        outcomes += bench.register_patient(bench.Job(PHANTOM, plan, 2, register))
+        outcomes += register_patient(Job(PHANTOM, plan, 2, register))
     error = np.concatenate([outcome.error_px for outcome in outcomes])
     assert np.median(error) < 1 / 3
     assert np.percentile(error, 95) < 1
