@@ -274,6 +274,7 @@ class Scrd4adParams(GradientParams):
     variant: Literal["equation", "released"] = Field(description="Eq. 4, or the published code")
     noise: Literal["simplex", "gaussian"] = Field(description="of the noisy path (Table 3)")
     noise_intensity: float = Field(gt=0, le=10, description="lambda (Fig. 3)")
+    reconstruction_weight: float = Field(ge=0, le=100, description="of Eq. 1 beside Eq. 4; paper 0")
     width: int = Field(ge=4, le=512, description="planes of the student at stride 4; RD4AD: 64")
     score: Literal["mean", "top", "max"]
     score_top_fraction: float = Field(gt=0, le=1)

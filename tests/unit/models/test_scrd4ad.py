@@ -21,6 +21,7 @@ PARAMS = Scrd4adParams(
     variant="equation",
     noise="simplex",
     noise_intensity=0.2,
+    reconstruction_weight=0.0,
     width=8,
     score="mean",
     score_top_fraction=0.01,
@@ -277,6 +278,18 @@ def test_contrastive_switch_adds_the_denominator_and_no_weight(
     torch.testing.assert_close(plain.loss(*prepared), expected / 3)  # alpha starts equal
     assert not torch.allclose(full.eval().loss(*prepared), plain.loss(*prepared), rtol=0.01)
     assert torch.equal(full.anomaly_map(unseen), plain.anomaly_map(unseen))
+
+
+def test_reconstruction_weight_adds_equation_1_to_the_papers_loss(
+    teacher: CnnTeacher, normals: Batch
+) -> None:
+    def loss(**keys: object) -> float:
+        model = build(teacher, scale_aware=False, **keys).eval()
+        return model.loss(*model.prepare(normals)).item()
+
+    plain = loss(contrastive=False)
+    assert loss(reconstruction_weight=2.0) == pytest.approx(loss() + 2 * plain, rel=1e-6)
+    assert loss(contrastive=False, reconstruction_weight=2.0) == plain  # there is no other term
 
 
 def test_scale_switch_removes_alpha_and_nothing_else(teacher: CnnTeacher) -> None:

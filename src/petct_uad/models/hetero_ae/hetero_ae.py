@@ -43,7 +43,8 @@ class HeteroAe(GradientModel):
         cls, params: HeteroAeParams, teacher: TeacherParams, modality: Modality, image_size_px: int
     ) -> Self:
         """With the CNN that ``teacher`` names."""
-        return cls(params, CnnTeacher.load(teacher), modality, image_size_px)
+        network = CnnTeacher.load(teacher, fold=not params.train_encoder)
+        return cls(params, network, modality, image_size_px)
 
     def prepare(self, batch: Batch) -> tuple[Tensor, ...]:
         """What is compared, then F_E^4; of an encoder that trains, the images alone."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Self, cast
@@ -11,7 +10,6 @@ from typing import Self, cast
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from petct_uad.errors import ParamsError
 from petct_uad.models.qfae.resize import resize
@@ -94,8 +92,6 @@ class PerceptualCnn(Perceptual):
     Resampling a ViT's patch embedding from 16 to p pixels shows it the image at 16 / p of its size
     (that is how FlexiViT's resize is derived), so a CNN at patch size p is given just that image.
 
-    Batch normalisation is folded into the convolutions: constant, and half of the step's time.
-
     Raises:
         ParamsError: the network has no block of an asked-for stride.
     """
@@ -106,46 +102,11 @@ class PerceptualCnn(Perceptual):
             raise ParamsError(f"models.qfae: the CNN teacher has no stride {missing[0]}")
         deepest = {stride: index for index, stride in enumerate(teacher.strides)}
         self.index = {stride: deepest[stride] for stride in layers}
-        blocks = teacher.blocks[: max(self.index.values()) + 1]
-        self.stem = fold_batch_norms(teacher.stem)
-        self.blocks = cast("nn.ModuleList", fold_batch_norms(blocks))
-        self.mean: Tensor
-        self.std: Tensor
-        self.register_buffer("mean", teacher.mean.clone(), persistent=False)
-        self.register_buffer("std", teacher.std.clone(), persistent=False)
-        self.requires_grad_(False).eval().to(memory_format=torch.channels_last)
+        self.teacher = teacher
 
     def features(self, images: Tensor, patch_px: int, layers: Sequence[int]) -> list[Tensor]:
         """Unit vectors (B, C, h, w) of strides, shallow to deep."""
         side = max(round(images.shape[-1] * _CNN_PATCH_PX / patch_px), 1)
-        x = (resize(images, side) - self.mean) / self.std
-        x = self.stem(x.contiguous(memory_format=torch.channels_last))
-        wanted = {self.index[stride] for stride in layers}
-        outputs = []
-        for index, block in enumerate(self.blocks[: max(wanted) + 1]):
-            x = block(x)
-            if index in wanted:
-                outputs.append(F.normalize(x, dim=1))
-        return outputs
-
-
-def fold_batch_norms(module: nn.Module) -> nn.Module:
-    """A copy in which each convolution has taken in the batch normalisation that follows it.
-
-    timm and torchvision register the two one after the other, as they run.
-    """
-    folded = copy.deepcopy(module)
-    for parent in list(folded.modules()):
-        names = list(parent._modules)
-        for first, second in itertools.pairwise(names):
-            conv, norm = parent._modules[first], parent._modules[second]
-            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-                parent._modules[first] = fuse_conv_bn_eval(conv, norm)
-                parent._modules[second] = _after_norm(norm)
-    return folded
-
-
-def _after_norm(norm: nn.BatchNorm2d) -> nn.Module:
-    """What timm's BatchNormAct2d does besides normalising."""
-    after = [getattr(norm, name, None) for name in ("drop", "act")]
-    return nn.Sequential(*(module for module in after if isinstance(module, nn.Module)))
+        wanted = sorted(self.index[stride] for stride in layers)
+        outputs = self.teacher(resize(images, side), wanted[-1] + 1)
+        return [F.normalize(outputs[index], dim=1) for index in wanted]

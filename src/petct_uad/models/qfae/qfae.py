@@ -44,7 +44,7 @@ class Frozen(nn.Module):
     @property
     def sha256(self) -> str:
         """Of the weights of both, for configuration and lineage."""
-        if isinstance(self.perceptual, PerceptualCnn):  # a folded copy of the encoder's network
+        if isinstance(self.perceptual, PerceptualCnn):  # the encoder's own network
             return self.encoder.sha256
         both = self.encoder.sha256 + state_sha256(self.perceptual)
         return hashlib.sha256(both.encode()).hexdigest()
