@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 
 from petct_uad.evaluation.inference import Cost, batches, gflops_of_one_pair, score_slices
+from petct_uad.evaluation.metrics import PixelFigures
 from petct_uad.evaluation.panels import choose_panels, panel_of, write_panel
 from petct_uad.evaluation.results import (
     RESULT_FILES,
-    PixelFigures,
     RunResults,
     SeedScores,
     measure,

@@ -8,6 +8,7 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 from sklearn.metrics import (
     average_precision_score,
     precision_recall_curve,
@@ -19,6 +20,7 @@ from petct_uad.evaluation.tables import HistogramRow, PrRow, RocRow, ScoreRow
 
 Weights = NDArray[np.float64]  # (resamples, P): how often each patient counts
 _AUPRO_FALSE_POSITIVE_RATE = 0.3
+_NEIGHBOURS_IN_SLICE = np.array([np.zeros((3, 3)), np.ones((3, 3)), np.zeros((3, 3))])
 
 
 @dataclass(frozen=True)
@@ -135,15 +137,38 @@ def patient_scores(scores: Scores) -> Scores:
     return Scores(abnormal, best, np.arange(scores.n_patients))
 
 
-def pixel_auroc(maps: NDArray[np.float32], lesions: NDArray[np.bool_]) -> float | None:
-    """AUROC over all pixels of (n, S, S) maps; None where no pixel, or every one, is lesion.
+@dataclass(frozen=True)
+class PixelFigures:
+    """Localisation over the test slices; None without maps or lesion masks.
 
-    Counted as Mann-Whitney wins of the few lesion pixels: a fifth of roc_auc_score's time on the
-    millions of pixels of a test split.
+    Attributes:
+        pixel_auroc: AUROC over all pixels.
+        aupro: area under the per-region overlap up to a false positive rate of 0.3, scaled to
+            [0, 1] (Bergmann et al. 2021, MVTec AD, section 4.2).
     """
-    if not lesions.any() or lesions.all():
-        return None
-    return float(won_against(np.sort(maps[~lesions]), maps[lesions]).mean() / (~lesions).sum())
+
+    pixel_auroc: float | None = None
+    aupro: float | None = None
+
+    @classmethod
+    def of(cls, maps: NDArray[np.float32], lesions: NDArray[np.bool_]) -> Self:
+        """Measure (n, S, S) maps against lesion masks; nothing if no pixel, or all, is lesion.
+
+        Both follow, exactly, from the false positive rate at which a threshold reaches each of the
+        few lesion pixels: AUROC is one minus its mean, and a region's area is the mean of what is
+        left there of the range up to 0.3. Over millions of pixels that is a fifth of scikit-learn's
+        time, and anomalib's AUPRO, from a curve of thresholds, is equal to 1e-3.
+        """
+        if not lesions.any() or lesions.all():
+            return cls()
+        rates = 1 - won_against(np.sort(maps[~lesions]), maps[lesions]) / (~lesions).sum()
+        regions, _ = ndimage.label(lesions, structure=_NEIGHBOURS_IN_SLICE)
+        region, left = regions[lesions], np.maximum(1 - rates / _AUPRO_FALSE_POSITIVE_RATE, 0)
+        areas = np.bincount(region, left)[1:] / np.bincount(region)[1:]
+        return cls(float(1 - rates.mean()), float(areas.mean()))
+
+
+NOT_LOCALISED = PixelFigures()
 
 
 def won_against(
@@ -153,24 +178,6 @@ def won_against(
     below = np.searchsorted(theirs, ours, "left")
     at_most = np.searchsorted(theirs, ours, "right")
     return np.asarray((below + at_most) / 2, dtype=np.float64)
-
-
-def aupro(maps: NDArray[np.float32], lesions: NDArray[np.bool_]) -> float | None:
-    """Area under the per-region overlap up to a false positive rate of 0.3, scaled to [0, 1].
-
-    Bergmann et al. 2021 (MVTec AD, section 4.2), as anomalib computes it; None without a lesion.
-    """
-    if not lesions.any():
-        return None
-    import torch
-    from anomalib.data import ImageBatch
-    from anomalib.metrics import AUPRO
-
-    metric = AUPRO(fields=["anomaly_map", "gt_mask"], fpr_limit=_AUPRO_FALSE_POSITIVE_RATE)
-    anomaly_map, mask = torch.from_numpy(maps), torch.from_numpy(lesions)
-    image = torch.zeros(len(maps), 3, 1, 1)
-    metric.update(ImageBatch(image=image, anomaly_map=anomaly_map, gt_mask=mask))
-    return float(metric.compute())
 
 
 def roc_points(scores: Scores) -> list[RocRow]:

@@ -15,16 +15,16 @@ from numpy.typing import NDArray
 from petct_uad.errors import EvaluationError
 from petct_uad.evaluation.bootstrap import ap_of, auroc_of, deviation, draw_patients, estimate_mean
 from petct_uad.evaluation.metrics import (
+    NOT_LOCALISED,
     Confusion,
+    PixelFigures,
     Scores,
     Weights,
-    aupro,
     auroc,
     average_precision,
     histogram,
     oracle_threshold,
     patient_scores,
-    pixel_auroc,
     pr_points,
     roc_points,
     threshold_from_normals,
@@ -50,19 +50,6 @@ _PER_SEED = ("thresholds", "oracle_thresholds")
 
 
 @dataclass(frozen=True)
-class PixelFigures:
-    """Localisation over the test slices; None without maps or lesion masks."""
-
-    pixel_auroc: float | None = None
-    aupro: float | None = None
-
-    @classmethod
-    def of(cls, maps: NDArray[np.float32], lesions: NDArray[np.bool_]) -> PixelFigures:
-        """Measure (n, S, S) maps against lesion masks."""
-        return cls(pixel_auroc(maps, lesions), aupro(maps, lesions))
-
-
-@dataclass(frozen=True)
 class SeedScores:
     """What one seed's model says of the validation normals and of the test slices.
 
@@ -76,7 +63,7 @@ class SeedScores:
     seed: int
     val: NDArray[np.float64]
     test: NDArray[np.float64]
-    pixels: PixelFigures = PixelFigures()
+    pixels: PixelFigures = NOT_LOCALISED
 
 
 @dataclass(frozen=True)

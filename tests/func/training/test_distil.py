@@ -6,7 +6,13 @@ import torch
 
 from petct_uad.errors import ParamsError, TeacherError
 from petct_uad.files import read_table, sha256_bytes
-from petct_uad.models.hdhkd.distil import Distillation, Distilled, PatchFeatures, distil_pdn
+from petct_uad.models.hdhkd.distil import (
+    Distillation,
+    Distilled,
+    PatchFeatures,
+    distil_pdn,
+    share_channels,
+)
 from petct_uad.models.hdhkd.pdn import PdnTeacher
 from petct_uad.params import DistilParams, TeacherParams
 from petct_uad.slices.batch import Batch
@@ -127,9 +133,24 @@ def test_a_feature_is_the_mean_of_a_run_of_neighbouring_channels(cnn: CnnTeacher
     torch.testing.assert_close(PatchFeatures(cnn, params)(images), expected, atol=1e-5, rtol=1e-4)
 
 
-def test_channels_must_divide_among_the_strides(cnn: CnnTeacher) -> None:
-    with pytest.raises(ParamsError, match=r"distil\.channels = 15"):
-        PatchFeatures(cnn, PARAMS.model_copy(update={"channels": 15}))
+def test_strides_share_the_channels_equally_up_to_what_each_has() -> None:
+    assert share_channels(384, [512, 1024]) == [192, 192]  # the paper's
+    assert share_channels(152, [40, 112]) == [40, 112]
+    assert share_channels(96, [40, 112]) == [40, 56]
+    assert share_channels(15, [40, 112]) == [7, 8]
+
+
+def test_with_all_channels_a_feature_is_the_mean_around_it(cnn: CnnTeacher) -> None:
+    params = PARAMS.model_copy(update={"strides": (8,), "channels": 40, "enlarge": 2})
+    images = torch.rand(1, 1, SIDE, SIDE)
+    large = torch.nn.functional.interpolate(images, scale_factor=2, mode="bilinear")
+    expected = torch.nn.functional.avg_pool2d(cnn.features(large)[8], 3, 1, 1)
+    torch.testing.assert_close(PatchFeatures(cnn, params)(images), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_more_channels_than_the_teacher_has_are_refused(cnn: CnnTeacher) -> None:
+    with pytest.raises(ParamsError, match=r"distil\.channels = 300: the teacher has 152"):
+        PatchFeatures(cnn, PARAMS.model_copy(update={"channels": 300, "strides": (8, 16)}))
 
 
 def test_a_vision_transformer_has_no_strides(processed: Path, tmp_path: Path) -> None:

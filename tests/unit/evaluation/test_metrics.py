@@ -1,5 +1,9 @@
 import numpy as np
 import pytest
+import torch
+from anomalib.data import ImageBatch
+from anomalib.metrics import AUPRO
+from scipy import ndimage
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from petct_uad.evaluation.bootstrap import (
@@ -11,14 +15,13 @@ from petct_uad.evaluation.bootstrap import (
 )
 from petct_uad.evaluation.metrics import (
     Confusion,
+    PixelFigures,
     Scores,
-    aupro,
     auroc,
     average_precision,
     histogram,
     oracle_threshold,
     patient_scores,
-    pixel_auroc,
     threshold_from_normals,
 )
 
@@ -197,10 +200,9 @@ def test_pixel_figures_are_one_for_a_perfect_map_and_absent_without_lesions():
     maps = lesions.astype(np.float32) + 0.01 * np.random.default_rng(0).random(
         (2, 16, 16), dtype=np.float32
     )
-    assert pixel_auroc(maps, lesions) == 1.0
-    assert aupro(maps, lesions) == pytest.approx(1.0, abs=1e-3)
-    assert pixel_auroc(maps, np.zeros_like(lesions)) is None
-    assert aupro(maps, np.zeros_like(lesions)) is None
+    assert PixelFigures.of(maps, lesions).pixel_auroc == 1.0
+    assert PixelFigures.of(maps, lesions).aupro == pytest.approx(1.0, abs=1e-3)
+    assert PixelFigures.of(maps, np.zeros_like(lesions)) == PixelFigures(None, None)
 
 
 def test_pixel_auroc_is_scikit_learns_with_ties():
@@ -208,8 +210,8 @@ def test_pixel_auroc_is_scikit_learns_with_ties():
     lesions = generator.random((3, 16, 16)) < 0.1
     maps = (generator.random((3, 16, 16)) + 0.2 * lesions).round(1).astype(np.float32)
     expected = roc_auc_score(lesions.ravel(), maps.ravel())
-    assert pixel_auroc(maps, lesions) == pytest.approx(expected, abs=1e-12)
-    assert pixel_auroc(maps, np.ones_like(lesions)) is None
+    assert PixelFigures.of(maps, lesions).pixel_auroc == pytest.approx(expected, abs=1e-12)
+    assert PixelFigures.of(maps, np.ones_like(lesions)) == PixelFigures(None, None)
 
 
 def test_aupro_counts_a_small_lesion_as_much_as_a_large_one():
@@ -219,9 +221,23 @@ def test_aupro_counts_a_small_lesion_as_much_as_a_large_one():
     only_large = np.random.default_rng(0).random((1, 32, 32), dtype=np.float32)
     only_large[0, 25:27, 25:27] = -1
     only_large[0, 2:18, 2:18] += 2
-    found = aupro(only_large, lesions)
+    found = PixelFigures.of(only_large, lesions).aupro
     assert found is not None
     assert found == pytest.approx(0.5, abs=0.02)
+
+
+def test_aupro_is_anomalibs():
+    generator = np.random.default_rng(1)
+    lesions = np.zeros((4, 48, 48), dtype=bool)
+    for n, (row, column, side) in enumerate([(3, 5, 9), (20, 20, 3), (30, 8, 14), (6, 40, 5)]):
+        lesions[n % 3, row : row + side, column : column + side] = True  # two in the first slice
+    lesions[2, 44, 22] = True  # touches the large one at a corner only: one region
+    maps = ndimage.gaussian_filter(generator.random(lesions.shape) + 0.3 * lesions, (0, 1, 1))
+    maps = maps.astype(np.float32)
+    metric = AUPRO(fields=["anomaly_map", "gt_mask"], fpr_limit=0.3)
+    anomaly_map, mask = torch.from_numpy(maps), torch.from_numpy(lesions)
+    metric.update(ImageBatch(image=torch.zeros(4, 3, 1, 1), anomaly_map=anomaly_map, gt_mask=mask))
+    assert PixelFigures.of(maps, lesions).aupro == pytest.approx(float(metric.compute()), abs=1e-3)
 
 
 def test_histogram_counts_every_slice_once():

@@ -10,8 +10,9 @@ import pytest
 from PIL import Image
 
 from petct_uad.dicom.tables import InstanceRow, RejectedRow, SeriesRow, StudyRow
+from petct_uad.evaluation.metrics import PixelFigures
 from petct_uad.evaluation.panels import Panel, write_panel
-from petct_uad.evaluation.results import PixelFigures, SeedScores, measure, write_results
+from petct_uad.evaluation.results import SeedScores, measure, write_results
 from petct_uad.evaluation.tables import RunIdentity
 from petct_uad.evaluation.trivial import evaluate_trivial
 from petct_uad.files import write_json, write_table

@@ -6,7 +6,7 @@ The target is what PatchCore makes of the CNN's feature maps (Roth et al. 2022, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -66,7 +66,7 @@ def distil_pdn(
     Raises:
         DatasetError: a split is empty or a shard is missing.
         TeacherError: the teacher's weights are missing or do not fit, or it is no CNN.
-        ParamsError: the channels do not divide among the strides.
+        ParamsError: the strides have fewer channels than are asked for.
         TrainingError: no normal slice, or training diverged.
     """
     stores = [SliceStore.open(processed, split) for split in ("train", "val")]
@@ -98,23 +98,20 @@ def distil_pdn(
 class PatchFeatures(nn.Module):
     """PatchCore's features of a frozen CNN, on the PDN's grid: (B, 1, S, S) to (B, C, S/4, S/4).
 
-    Every stride has an equal share of the C channels. As EfficientAD does, the CNN may see the
-    images ``enlarge`` times as large as the PDN, which brings its stride 8 to the PDN's 4.
+    The strides share the C channels equally, none taking more than it has. As EfficientAD does, the
+    CNN may see the images ``enlarge`` times as large as the PDN, which brings its stride 8 to the
+    PDN's 4.
     """
 
     def __init__(self, teacher: CnnTeacher, params: DistilParams) -> None:
         super().__init__()
-        if params.channels % len(params.strides):
-            raise ParamsError(
-                f"distil.channels = {params.channels}: must be a multiple of the "
-                f"{len(params.strides)} strides"
-            )
         self.network = teacher
         self.strides = sorted(params.strides)
         self.enlarge = params.enlarge
-        share = params.channels // len(params.strides)
         deepest = dict(zip(teacher.strides, teacher.channels, strict=True))
-        self.pools = nn.ParameterList(_pooling(deepest[x], share) for x in self.strides)
+        available = [deepest[stride] for stride in self.strides]
+        shares = share_channels(params.channels, available)
+        self.pools = nn.ParameterList(map(_pooling, available, shares))
         self.requires_grad_(False)
 
     @torch.no_grad()
@@ -128,6 +125,23 @@ class PatchFeatures(nn.Module):
             for stride, pool in zip(self.strides, self.pools, strict=True)
         ]
         return torch.cat([F.interpolate(x, size=size, mode="bilinear") for x in pooled], 1)
+
+
+def share_channels(total: int, available: Sequence[int]) -> list[int]:
+    """How many channels each stride gives: as equal as can be, and none more than it has.
+
+    Raises:
+        ParamsError: together they have fewer than ``total``.
+    """
+    if sum(available) < total:
+        raise ParamsError(
+            f"distil.channels = {total}: the teacher has {sum(available)} at distil.strides; "
+            "expected no more"
+        )
+    level = next(n for n in range(total + 1) if sum(min(n, own) for own in available) >= total)
+    shares = [min(level, own) for own in available]
+    shares[shares.index(max(shares))] -= sum(shares) - total
+    return shares
 
 
 def _pooling(channels: int, share: int) -> nn.Parameter:
@@ -160,7 +174,7 @@ class Distillation(GradientModel):
 
         Raises:
             TeacherError: the teacher's weights are missing or do not fit, or it is no CNN.
-            ParamsError: the channels do not divide among the strides.
+            ParamsError: the strides have fewer channels than are asked for.
         """
         del modality
         return cls(params, CnnTeacher.load(teacher), image_size_px)
