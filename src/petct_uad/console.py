@@ -38,14 +38,19 @@ def fail_cleanly() -> Iterator[None]:
     try:
         yield
     except PetctError as error:
-        console.print(f"error: {error}", style="bold red", markup=False, soft_wrap=True)
+        _say(f"error: {error}")
         sys.exit(error.exit_code)
     except OSError as error:
         if error.errno not in _MACHINE:
             raise
         advice = "What was there before is untouched. Mend the disk or its permissions; run again."
-        console.print(f"error: {error}. {advice}", style="bold red", markup=False, soft_wrap=True)
+        _say(f"error: {error}. {advice}")
         sys.exit(1)
+
+
+def _say(what: str) -> None:
+    console.quiet = False  # as are all but one of the processes of a training
+    console.print(what, style="bold red", markup=False, soft_wrap=True)
 
 
 @contextmanager
