@@ -18,7 +18,8 @@ from skimage.draw import polygon2mask
 
 from petct_uad.dicom.contours import LABELS_CSV, Contour, by_roi, parsed
 from petct_uad.dicom.geometry import Grid, Stack
-from petct_uad.dicom.index import Header, printable, read_dataset, values
+from petct_uad.dicom.index import Header, printable
+from petct_uad.dicom.reader import read_dataset, values
 from petct_uad.dicom.series import Series
 from petct_uad.errors import LabelError, RejectedInputError
 from petct_uad.params import IngestParams

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -198,10 +199,15 @@ def _label(task: StudyTask, ct: Stack, pet: Stack, log: _Log) -> Label | None:
 
 def _write(folder: Path, images: _Images) -> None:
     folder.mkdir(parents=True)
-    write_volume(images.ct.image, folder / "ct.nii.gz")
-    write_volume(images.pet.image, folder / "pet.nii.gz")
-    if images.label is not None:
-        write_volume(images.label.image, folder / "label.nii.gz")
+    found = {"ct": images.ct, "pet": images.pet, "label": images.label}
+    with ThreadPoolExecutor() as pool:  # compressing lets other threads run
+        written = [
+            pool.submit(write_volume, item.image, folder / f"{name}.nii.gz")
+            for name, item in found.items()
+            if item is not None
+        ]
+    for each in written:
+        each.result()
 
 
 def _accepted(task: StudyTask, log: _Log, images: _Images) -> StudyResult:
