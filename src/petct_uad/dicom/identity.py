@@ -15,7 +15,7 @@ from pathlib import Path
 from pydicom.dataset import Dataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
-from petct_uad.dicom.reader import opened, read_dataset, read_meta, tag_of, values
+from petct_uad.dicom.reader import opened, read_meta, read_tags, tag_of, values
 
 _NAMES = (
     "PatientName", "OtherPatientNames", "PatientBirthName", "PatientMotherBirthName",
@@ -99,10 +99,10 @@ def identity_of_file(path: Path) -> Identity | None:
     try:
         with opened(path) as stream, warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            syntax = str(read_meta(stream).get("TransferSyntaxUID", ""))
-            if syntax in {"", DeflatedExplicitVRLittleEndian}:
+            meta = read_meta(stream)
+            if meta.get("TransferSyntaxUID", "") in {"", DeflatedExplicitVRLittleEndian}:
                 return None
-            return read_identity(read_dataset(stream, _TAGS))
+            return read_identity(read_tags(stream, meta, _TAGS))
     except Exception:
         return None
 

@@ -27,7 +27,7 @@ from petct_uad.dicom.multiframe import (
     frame_count,
 )
 from petct_uad.dicom.native import IMAGE_KEYWORDS, NativePixels, find_native
-from petct_uad.dicom.reader import opened, read_dataset, read_meta, tag_of, values
+from petct_uad.dicom.reader import opened, read_meta, read_tags, tag_of, values
 from petct_uad.dicom.suv import PET_KEYWORDS, PET_PRIVATE_TAGS, PetHeader, read_pet_header
 from petct_uad.dicom.tables import RejectedRow
 from petct_uad.errors import (
@@ -194,8 +194,8 @@ def read_header(raw: Path, file: str) -> Header:
             syntax = str(meta.get("TransferSyntaxUID", ""))
             if syntax == uid.DeflatedExplicitVRLittleEndian:
                 _check_inflates(stream, file, meta)
-            dataset = read_dataset(stream, _TAGS)
-            native = find_native(dataset, stream)
+            dataset = read_tags(stream, meta, _TAGS)
+            native = find_native(dataset, stream, syntax)
             header = _with_frames(_header(dataset, file, _sha256(stream)), dataset)
             header = _with_pixels(header, dataset, native)
     except RejectedInputError:

@@ -45,16 +45,17 @@ class NativePixels:
     lossy: bool
 
 
-def find_native(dataset: Dataset, stream: BinaryIO) -> NativePixels | None:
+def find_native(dataset: Dataset, stream: BinaryIO, syntax: str) -> NativePixels | None:
     """Where a file's pixels are; None unless all that its volume needs is there and regular.
 
     Args:
         dataset: the file's ``IMAGE_KEYWORDS`` at least.
         stream: the file, before its Pixel Data (7FE0,0010).
+        syntax: its Transfer Syntax UID.
     """
     # Whatever is odd is named by the long way.
     try:
-        return _native(dataset, stream)
+        return _native(dataset, stream, syntax) if syntax in _PLAIN else None
     except Exception:
         return None
 
@@ -80,7 +81,7 @@ def padding_ends(dataset: Dataset, kind: np.dtype[Any]) -> tuple[int, int] | Non
     return low, high
 
 
-def _native(dataset: Dataset, stream: BinaryIO) -> NativePixels | None:
+def _native(dataset: Dataset, stream: BinaryIO, syntax: str) -> NativePixels | None:
     rows, columns, allocated, stored, signed, samples = (
         int(_only(dataset, keyword))
         for keyword in (
@@ -90,12 +91,11 @@ def _native(dataset: Dataset, stream: BinaryIO) -> NativePixels | None:
     )  # fmt: skip
     slope, intercept = (float(_only(dataset, f"Rescale{name}")) for name in ("Slope", "Intercept"))
     kind = np.dtype(f"<{'ui'[signed]}{allocated // 8}")
-    syntax = dataset.file_meta.TransferSyntaxUID
-    element = next(data_element_generator(stream, syntax.is_implicit_VR, True, defer_size=0))
+    implicit = syntax == uid.ImplicitVRLittleEndian
+    element = next(data_element_generator(stream, implicit, True, defer_size=0))
     size = rows * columns * kind.itemsize
     regular = (
-        syntax in _PLAIN
-        and element.tag == _PIXEL_DATA
+        element.tag == _PIXEL_DATA
         and element.length == size + size % 2
         and stream.seek(0, 2) >= element.value_tell + element.length
         and 0 < stored <= allocated == 8 * kind.itemsize <= 32

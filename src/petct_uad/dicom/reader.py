@@ -10,7 +10,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar, cast
 
-from pydicom import filereader
+from pydicom import dcmread, filereader, uid
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.multival import MultiValue
@@ -22,6 +22,11 @@ _LONGEST_KNOWN = 256
 # The files of a series say the same: decoded once, they are read in half the time and share their
 # values.
 _KNOWN: dict[tuple[object, ...], object] = {}
+# Not deflated, little endian, and no guess needed.
+_AS_IT_STANDS = {*uid.AllTransferSyntaxes} - {
+    uid.DeflatedExplicitVRLittleEndian,
+    uid.ExplicitVRBigEndian,
+}
 _PIXELS = {0x7FE00008, 0x7FE00009, 0x7FE00010}  # as float, as double, as integers
 
 Known = TypeVar("Known")
@@ -51,25 +56,11 @@ def opened(path: Path) -> BinaryIO:
     return BytesIO(path.read_bytes()) if small else BoundedReader(path)
 
 
-def read_dataset(
-    source: Path | BinaryIO, tags: Sequence[int] | None = None, pixels: bool = False
-) -> FileDataset:
-    """Read a DICOM file, from its start, without pydicom's warnings on every odd value.
-
-    A stream that is read without pixels stands before them afterwards.
-    """
-    if isinstance(source, Path):
-        with opened(source) as stream:
-            return read_dataset(stream, tags, pixels)
-    source.seek(0)
-    with warnings.catch_warnings():
+def read_dataset(path: Path, pixels: bool = False) -> FileDataset:
+    """Read a DICOM file without pydicom's warnings on every odd value."""
+    with warnings.catch_warnings(), opened(path) as stream:
         warnings.simplefilter("ignore")
-        # dcmread would look up every tag again for every file.
-        return filereader.read_partial(
-            source,
-            None if pixels else _at_pixels,
-            specific_tags=None if tags is None else list(tags),
-        )
+        return dcmread(stream, stop_before_pixels=not pixels)
 
 
 def read_meta(stream: BinaryIO) -> Dataset:
@@ -87,6 +78,21 @@ def read_meta(stream: BinaryIO) -> Dataset:
         )
         meta.get("TransferSyntaxUID")  # converted here, where pydicom's warnings are silent
         return meta
+
+
+def read_tags(stream: BinaryIO, meta: Dataset, tags: Sequence[int]) -> Dataset:
+    """Some elements of what follows ``read_meta``; the stream then stands before any pixels."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        syntax = meta.get("TransferSyntaxUID")
+        if syntax in _AS_IT_STANDS:
+            implicit = syntax == uid.ImplicitVRLittleEndian
+            return filereader.read_dataset(
+                stream, implicit, True, stop_when=_at_pixels, specific_tags=list(tags)
+            )
+        stream.seek(0)
+        # dcmread would look up every tag again for every file.
+        return filereader.read_partial(stream, _at_pixels, specific_tags=list(tags))
 
 
 @cache

@@ -437,6 +437,10 @@ def _element_text(dataset: Dataset, tag: BaseTag) -> str:
 
 
 def _private(dataset: Dataset, group: int, creator: str, offset: int) -> str:
+    if all(
+        tag >> 16 != group for tag in dataset.keys()
+    ):  # what pydicom finds out in ten times that
+        return ""
     try:
         return _plain(dataset.private_block(group, creator)[offset].value)
     except KeyError:
