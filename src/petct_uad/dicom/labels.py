@@ -7,8 +7,8 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import highdicom
 import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
@@ -23,6 +23,9 @@ from petct_uad.dicom.reader import read_dataset, values
 from petct_uad.dicom.series import Series
 from petct_uad.errors import LabelError, RejectedInputError
 from petct_uad.params import IngestParams
+
+if TYPE_CHECKING:
+    import highdicom
 
 Mask = NDArray[np.uint8]
 
@@ -211,6 +214,8 @@ def _notes(header: Header, drawing: _Drawing, ct: Stack, pet: Stack) -> Iterator
 
 
 def _draw_seg(path: Path, header: Header, ct: Stack, pattern: str) -> _Drawing:
+    import highdicom
+
     segmentation = highdicom.seg.Segmentation.from_dataset(dcmread(path), copy=False)
     _check_frame(header, str(segmentation.get("FrameOfReferenceUID", "")), ct)
     names = {

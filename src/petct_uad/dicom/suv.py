@@ -437,9 +437,8 @@ def _element_text(dataset: Dataset, tag: BaseTag) -> str:
 
 
 def _private(dataset: Dataset, group: int, creator: str, offset: int) -> str:
-    if all(
-        tag >> 16 != group for tag in dataset.keys()
-    ):  # what pydicom finds out in ten times that
+    keys = dataset.keys()  # iterating over the data set itself would convert all of it
+    if all(tag >> 16 != group for tag in keys):  # pydicom takes ten times as long to find out
         return ""
     try:
         return _plain(dataset.private_block(group, creator)[offset].value)
