@@ -12,7 +12,7 @@ from petct_uad.dicom.identity import Identity, identity_of_file
 from petct_uad.dicom.index import Header, check_kind, index_files, rejected_row
 from petct_uad.dicom.pseudonyms import Pseudonyms, choose_pseudonyms
 from petct_uad.dicom.publish import publish
-from petct_uad.dicom.series import Study, group_studies, refuse_mixed_patients
+from petct_uad.dicom.series import Study, group_studies, refuse_mixed_patients, shared_frames
 from petct_uad.dicom.study import StudyResult, StudyTask, ingest_study, instance_row
 from petct_uad.dicom.tables import Ingested, InstanceRow, RejectedRow, SeriesRow, StudyRow
 from petct_uad.dicom.twins import refuse_twins
@@ -58,11 +58,13 @@ def ingest_dataset(raw: Path, out: Path, params: IngestParams) -> Ingested:
     refused = [*not_dicom, *mixed_series, *mixed_patients, *bad_lines]
     _maybe_stop(refused, params)
     task = partial(StudyTask, raw=raw, volumes=out / "volumes", params=params)
+    shared = shared_frames(studies)
     tasks = [
         task(
             study_id=pseudonyms.study_id(study.patient, study.uid),
             study=study,
             contours=contours.get(study.uid, ()),
+            frame_shared=bool(study.frames & shared),
         )
         for study in studies
         if study.of("CT", "PT")
