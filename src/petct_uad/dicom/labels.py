@@ -16,7 +16,7 @@ from pydicom import dcmread
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 
-from petct_uad.dicom.contours import LABELS_CSV, Contour, by_roi, parsed
+from petct_uad.dicom.contours import LABEL_ADVICE, LABELS_CSV, Contour, by_roi, parsed
 from petct_uad.dicom.geometry import Grid, Stack
 from petct_uad.dicom.index import Header, printable
 from petct_uad.dicom.reader import read_dataset, values
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 Mask = NDArray[np.uint8]
 
-_ADVICE = "Correct the label, or remove it and its study: unlabelled lesions count as normal."
 _SAME_PLANE_MM = 0.01
 _ON_EDGE = 1e-9  # pixels
 _CLOSED = {"CLOSED_PLANAR", "CLOSEDPLANAR_XOR"}
@@ -138,7 +137,7 @@ def label_from_contours(
             LABELS_CSV,
             found=f"line {contours[0].line}: lesions that lie wholly outside the CT",
             expected="lesions inside the CT",
-            advice=_ADVICE,
+            advice=LABEL_ADVICE,
         )
     notes = (f"{outside} contours of {LABELS_CSV} lie outside the CT",) if outside else ()
     return Label(ct.grid.image(mask), (), "csv", lesions, passed_over, notes)
@@ -372,5 +371,5 @@ def _wrong(header: Header, found: str, expected: str) -> LabelError:
         header.file,
         found=found,
         expected=expected,
-        advice=_ADVICE,
+        advice=LABEL_ADVICE,
     )
