@@ -27,7 +27,7 @@ def main() -> None:
         packages=_PACKAGES,
     )
     with stage("ingest"), atomic_folder(home) as folder:
-        ingest_dataset(raw, folder, params.ingest)
+        ingest_dataset(raw, folder, params.ingest, last=home)
         write_lineage(folder / "lineage", activity, derivations(folder, home, raw))
 
 

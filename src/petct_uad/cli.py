@@ -50,6 +50,16 @@ def create() -> None:
     console.print(f"{path} is the key. Keep a copy in a safe, never in a repository.", markup=False)
 
 
+@key.command()
+def show() -> None:
+    """Where the key lies, and the fingerprint that ingest.key may ask for."""
+    from petct_uad.dicom.pseudonyms import Pseudonyms, key_file, read_key
+
+    with fail_cleanly():
+        fingerprint = Pseudonyms("secret", read_key(key_file())).fingerprint()
+    console.print(f"{key_file()}: {fingerprint}", markup=False, soft_wrap=True)
+
+
 @app.command()
 def preset(
     name: Annotated[str, typer.Argument(help=f"one of {', '.join(preset_names())}")],

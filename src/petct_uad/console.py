@@ -92,8 +92,11 @@ def map_in_processes(
     count = min(workers or cpu_count() or 1, max(len(items), 1))
     if count == 1:
         return [function(item) for item in track(items, description)]
-    # "spawn", because forking after torch or SimpleITK has started threads can deadlock.
-    pool = ProcessPoolExecutor(count, mp_context=get_context("spawn"))
+    # Forking after torch or SimpleITK has started threads can deadlock: a clean process is forked,
+    # which imports once what every worker of every pool needs.
+    context = get_context("forkserver")
+    context.set_forkserver_preload([function.__module__])
+    pool = ProcessPoolExecutor(count, mp_context=context)
     with pool, progress_bar() as progress:
         results = pool.map(function, items)
         return list(progress.track(results, total=len(items), description=description))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import errno
-import gzip
 import hashlib
 import json
 import math
@@ -97,15 +96,16 @@ def _take_the_place(temporary: Path, path: Path) -> bool:
 
 
 def write_volume(image: sitk.Image, path: Path) -> None:
-    """Write a volume as ``.nii.gz``, compressed at level 1.
+    """Write a volume as ``.nii.gz``, compressed by libdeflate at level 1.
 
-    ITK's NIfTI writer knows one level only, which is twice as slow for 5 % less, and says nothing
-    when the disk is full.
+    That is zlib's size at level 1 in under half of the time. ITK's NIfTI writer knows one level
+    only, several times as slow for 5 % less, and says nothing when the disk is full.
 
     Raises:
         OSError: there was no room for it.
     """
     import SimpleITK as sitk
+    from imagecodecs import gzip_encode
 
     plain = path.with_suffix("")
     sitk.WriteImage(image, plain)
@@ -114,7 +114,7 @@ def write_volume(image: sitk.Image, path: Path) -> None:
     length = _NIFTI_HEADER_BYTES + math.prod(image.GetSize()) * image.GetSizeOfPixelComponent()
     if len(content) != length:
         raise OSError(errno.ENOSPC, "Cut short while it was written (is the disk full?)", str(path))
-    path.write_bytes(gzip.compress(content, compresslevel=1, mtime=0))
+    path.write_bytes(gzip_encode(content, level=1))
 
 
 def write_text(path: Path, text: str) -> None:

@@ -23,6 +23,7 @@ from petct_uad.dicom.tables import RejectedRow
 from petct_uad.errors import LabelError
 
 LABELS_CSV = "labels.csv"
+LABEL_ADVICE = "Correct the label, or remove it and its study: unlabelled lesions count as normal."
 _COLUMNS = ["sop_instance_uid", "roi", "points_mm"]
 _FEWEST_POINTS = 3
 
@@ -138,7 +139,7 @@ def _wrong(line: int, found: str, expected: str) -> LabelError:
         LABELS_CSV,
         found=f"line {line}: {found}" if line else found,
         expected=expected,
-        advice="Correct the label, or remove it and its study: unlabelled lesions count as normal.",
+        advice=LABEL_ADVICE,
     )
 
 

@@ -10,16 +10,12 @@ import unicodedata
 import warnings
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache
-from io import BytesIO
 from pathlib import Path
 
-import pydicom
-from pydicom import filereader
-from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
-from pydicom.tag import BaseTag, Tag
 from pydicom.uid import DeflatedExplicitVRLittleEndian
+
+from petct_uad.dicom.reader import opened, read_meta, read_tags, tag_of, values
 
 _NAMES = (
     "PatientName", "OtherPatientNames", "PatientBirthName", "PatientMotherBirthName",
@@ -36,7 +32,6 @@ IDENTITY_TAGS = (
     "BurnedInAnnotation", "SpecificCharacterSet",
 )  # fmt: skip
 _BIRTH_DATE_FORMS = ("%Y%m%d", "%Y-%m-%d", "%d.%m.%Y", "%d%m%Y", "%m-%d-%Y", "%m%d%Y", "%y%m%d")
-_HEADER_BYTES = 1 << 23
 _SHORTEST = 3  # characters of a phrase, letters of a part of a name
 WORD = re.compile(r"[^\W_]+")
 
@@ -52,7 +47,7 @@ class Identity:
 
 
 NOBODY = Identity()
-_TAG_NUMBERS = tuple(number for name in IDENTITY_TAGS if (number := tag_for_keyword(name)))
+_TAGS = tuple(map(tag_of, IDENTITY_TAGS))
 # The files of a patient say the same: decoded once, they are read in a tenth of the time and share
 # one object.
 _KNOWN: dict[tuple[str, ...], Identity] = {}
@@ -67,7 +62,7 @@ def folded(text: str) -> str:
 
 def read_identity(dataset: Dataset) -> Identity:
     """Collect the identifying values of a header; values that cannot be decoded are left out."""
-    stored = tuple(_stored(dataset, tag) for tag in _TAG_NUMBERS)
+    stored = tuple(_stored(dataset, tag) for tag in _TAGS)
     if stored not in _KNOWN:
         if len(_KNOWN) >= _MOST_KNOWN:
             _KNOWN.clear()
@@ -98,48 +93,24 @@ def _decoded(dataset: Dataset) -> Identity:
 def identity_of_file(path: Path) -> Identity | None:
     """The identity in a file that was refused; None where no header can be read.
 
-    Only the first megabytes are read, from memory, so that no length in the file is believed; and
-    deflated files are left alone, since pydicom inflates them whole.
+    Deflated files are left alone, since pydicom inflates them whole.
     """
     # The file was refused already; whatever pydicom finds wrong with it is in rejected.csv.
     try:
-        with path.open("rb") as stream:
-            start = BytesIO(stream.read(_HEADER_BYTES))
-        with warnings.catch_warnings():
+        with opened(path) as stream, warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            if _syntax(start) in {"", DeflatedExplicitVRLittleEndian}:
+            meta = read_meta(stream)
+            if meta.get("TransferSyntaxUID", "") in {"", DeflatedExplicitVRLittleEndian}:
                 return None
-            start.seek(0)
-            tags = list(IDENTITY_TAGS)
-            return read_identity(
-                pydicom.dcmread(start, stop_before_pixels=True, specific_tags=tags)
-            )
+            return read_identity(read_tags(stream, meta, _TAGS))
     except Exception:
         return None
-
-
-@cache
-def tag_of(keyword: str) -> BaseTag:
-    """The tag of a keyword; pydicom looks it up anew for every element of every file."""
-    return Tag(keyword)
-
-
-def _syntax(stream: BytesIO) -> str:
-    """Transfer Syntax UID (0002,0010), from the file meta information alone."""
-    filereader.read_preamble(stream, False)
-    meta = filereader.read_dataset(
-        stream, False, True, stop_when=lambda tag, _vr, _length: tag.group != 2
-    )
-    return str(meta.get("TransferSyntaxUID", ""))
 
 
 def _texts(dataset: Dataset, keyword: str) -> tuple[str, ...]:
     # A name in an unknown encoding must not cost the image: pydicom raises many types on these.
     try:
-        tag = tag_of(keyword)
-        value = dataset[tag].value if tag in dataset else None
-        items = value if isinstance(value, (list, pydicom.multival.MultiValue)) else [value]
-        texts = [" ".join(str(item).split()) for item in items if item is not None]
+        texts = [" ".join(str(item).split()) for item in values(dataset, keyword)]
     except Exception:
         return ()
     return tuple(text for text in texts if text)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import io
+import hashlib
 import math
 import os
 import re
@@ -10,24 +10,25 @@ import stat
 import warnings
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from io import BytesIO
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
-import pydicom
-from pydicom import filereader, uid
+from pydicom import uid
 from pydicom.dataset import Dataset
-from pydicom.tag import Tag
 
 from petct_uad.console import map_in_processes
-from petct_uad.dicom.identity import IDENTITY_TAGS, NOBODY, Identity, read_identity, tag_of
+from petct_uad.dicom.identity import IDENTITY_TAGS, NOBODY, Identity, read_identity
 from petct_uad.dicom.multiframe import (
     FUNCTIONAL_GROUPS,
     MULTIFRAME_MODALITIES,
     frame_attributes,
     frame_count,
 )
+from petct_uad.dicom.native import IMAGE_KEYWORDS, NativePixels, find_native
+from petct_uad.dicom.reader import opened, read_meta, read_tags, tag_of, values
+from petct_uad.dicom.suv import PET_KEYWORDS, PET_PRIVATE_TAGS, PetHeader, read_pet_header
 from petct_uad.dicom.tables import RejectedRow
 from petct_uad.errors import (
     IdentityError,
@@ -36,7 +37,6 @@ from petct_uad.errors import (
     UnreadableFileError,
     UnsupportedObjectError,
 )
-from petct_uad.files import sha256_file
 
 MODALITIES = {
     uid.CTImageStorage: "CT",
@@ -54,15 +54,14 @@ _KEYWORDS = [
     "FrameOfReferenceUID", "NumberOfSlices", "NumberOfFrames", "Rows", "Columns", "PixelSpacing",
     "ImagePositionPatient", "ImageOrientationPatient", "ReferencedSeriesSequence",
     "ReferencedFrameOfReferenceSequence", "SliceThickness", "AcquisitionNumber", "AcquisitionDate",
-    "AcquisitionTime", *FUNCTIONAL_GROUPS, *IDENTITY_TAGS,
+    "AcquisitionTime", *FUNCTIONAL_GROUPS, *IDENTITY_TAGS, *IMAGE_KEYWORDS, *PET_KEYWORDS,
 ]  # fmt: skip
-_TAGS = [Tag(keyword) for keyword in _KEYWORDS]
+_TAGS = [*map(tag_of, dict.fromkeys(_KEYWORDS)), *PET_PRIVATE_TAGS]
 _FILES_PER_BATCH = 64
 _WORTH_A_PROCESS = 1000
 _META_START = 144  # preamble, DICM, and the element that tells the length of the rest
 _MOST_INFLATED = 1 << 28
 _PIECE = 1 << 16
-_READ_WHOLE = 1 << 26
 _LONGEST_TEXT = 200
 _FORMULA = ("=", "+", "-", "@")  # what a spreadsheet takes for the start of a formula
 # DVC with cache.type symlink turns every file of the workspace into such a link.
@@ -102,6 +101,9 @@ class Header:
     stack: int = 1  # which stack of its series a slice belongs to; series.split_into_stacks
     frame: int | None = None  # index in an enhanced multi-frame file, from 0
     frames: tuple[Header, ...] = ()  # of an enhanced multi-frame file, one header each
+    # What its volume needs; None where the file must be parsed again, with its pixels.
+    native: NativePixels | None = field(default=None, compare=False)
+    pet: PetHeader | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -176,57 +178,6 @@ def check_kind(path: Path, name: str, folder: bool) -> None:
                      expected="a regular file", advice="Remove it from the data set.")  # fmt: skip
 
 
-def read_dataset(path: Path, tags: Sequence[Any] | None = None, pixels: bool = False) -> Dataset:
-    """Read a DICOM file without printing pydicom's warnings on every odd value."""
-    with warnings.catch_warnings(), _opened(path) as stream:
-        warnings.simplefilter("ignore")
-        return pydicom.dcmread(
-            stream,
-            stop_before_pixels=not pixels,
-            specific_tags=None if tags is None else list(tags),
-        )
-
-
-def _opened(path: Path) -> BinaryIO:
-    """A file in memory, where pydicom's many small reads are fast; from the disk if it is large."""
-    small = path.stat().st_size <= _READ_WHOLE
-    return BytesIO(path.read_bytes()) if small else BoundedReader(path)
-
-
-class BoundedReader(io.BufferedReader):
-    """A file that never asks for more memory than it has bytes.
-
-    pydicom reads as much as an element claims to hold, and Python makes room for it beforehand:
-    four wrong bytes would cost 4 GiB.
-    """
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(io.FileIO(path))
-        self._size = path.stat().st_size
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        """Read ``size`` bytes or what is left; all of it without a size."""
-        if size is not None and size > io.DEFAULT_BUFFER_SIZE:
-            size = max(0, min(size, self._size - self.tell()))
-        return super().read(size)
-
-
-def read_meta(path: Path) -> Dataset:
-    """The file meta information (PS3.10, 7.1), without what follows it.
-
-    Raises:
-        InvalidDicomError: no preamble, or any other of pydicom's errors.
-    """
-    with warnings.catch_warnings(), BoundedReader(path) as stream:
-        warnings.simplefilter("ignore")
-        filereader.read_preamble(stream, False)
-        meta = filereader.read_dataset(
-            stream, False, True, stop_when=lambda tag, _vr, _length: tag.group != 2
-        )
-        meta.get("TransferSyntaxUID")  # converted here, where pydicom's warnings are silent
-        return meta
-
-
 def read_header(raw: Path, file: str) -> Header:
     """Hash one file and read its header.
 
@@ -235,17 +186,18 @@ def read_header(raw: Path, file: str) -> Header:
         UnsupportedObjectError: DICOM, but not a CT, a PET, a SEG or an RTSTRUCT.
         IdentityError: a UID or the PatientID is missing or not valid.
     """
-    path = raw / file
     # pydicom answers broken files with a dozen exception types, RecursionError among them.
     try:
-        meta = read_meta(path)
-        syntax = str(meta.get("TransferSyntaxUID", ""))
-        if syntax == uid.DeflatedExplicitVRLittleEndian:
-            _check_inflates(path, file, meta)
-        dataset = read_dataset(path, _TAGS)
-        with warnings.catch_warnings():
+        with opened(raw / file) as stream, warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            header = _with_frames(_header(dataset, file, sha256_file(path)), dataset)
+            meta = read_meta(stream)
+            syntax = str(meta.get("TransferSyntaxUID", ""))
+            if syntax == uid.DeflatedExplicitVRLittleEndian:
+                _check_inflates(stream, file, meta)
+            dataset = read_tags(stream, meta, _TAGS)
+            native = find_native(dataset, stream, syntax)
+            header = _with_frames(_header(dataset, file, _sha256(stream)), dataset)
+            header = _with_pixels(header, dataset, native)
     except RejectedInputError:
         raise
     except Exception as error:
@@ -273,6 +225,7 @@ def rejected_row(error: RejectedInputError) -> RejectedRow:
     )  # fmt: skip
 
 
+@lru_cache(4096)
 def printable(text: str) -> str:
     """Text that is safe in a CSV and on a terminal.
 
@@ -283,17 +236,6 @@ def printable(text: str) -> str:
     text = "".join(letter if letter.isprintable() else " " for letter in text)
     text = " ".join(text.split())[:_LONGEST_TEXT]
     return f"'{text}" if text[:1] in _FORMULA else text
-
-
-def values(dataset: Dataset, keyword: str) -> tuple[Any, ...]:
-    """The values of an element as a tuple, empty where it is absent or empty."""
-    tag = tag_of(keyword)
-    if tag not in dataset:
-        return ()
-    value = dataset[tag].value
-    if value is None or value == "":
-        return ()
-    return tuple(value) if isinstance(value, (list, pydicom.multival.MultiValue)) else (value,)
 
 
 def _walk(raw: Path, rejected: list[RejectedRow]) -> Iterator[tuple[bool, Path]]:
@@ -373,6 +315,16 @@ def _with_frames(header: Header, dataset: Dataset) -> Header:
     )
 
 
+def _with_pixels(header: Header, dataset: Dataset, native: NativePixels | None) -> Header:
+    if native is None or header.frames or header.modality not in {"CT", "PT"}:
+        return header
+    try:
+        pet = read_pet_header(dataset, header.file) if header.modality == "PT" else None
+    except Exception:  # named where the pixels are read
+        return header
+    return replace(header, native=native, pet=pet)
+
+
 def _modality(dataset: Dataset, file: str) -> str:
     sop_class = uid.UID(_text(dataset, "SOPClassUID"))
     modality = MODALITIES.get(sop_class)
@@ -384,16 +336,20 @@ def _modality(dataset: Dataset, file: str) -> str:
     return modality
 
 
-def _check_inflates(path: Path, file: str, meta: Dataset) -> None:
+def _sha256(stream: BinaryIO) -> str:
+    stream.seek(0)
+    return hashlib.file_digest(stream, "sha256").hexdigest()  # type: ignore[arg-type]
+
+
+def _check_inflates(stream: BinaryIO, file: str, meta: Dataset) -> None:
     """Inflate piece by piece and keep nothing: pydicom would inflate a bomb whole."""
     inflate = zlib.decompressobj(-zlib.MAX_WBITS)
     inflated = 0
-    with path.open("rb") as stream:
-        stream.seek(_META_START + int(meta.FileMetaInformationGroupLength))
-        while not inflate.eof and (piece := inflate.unconsumed_tail or stream.read(_PIECE)):
-            inflated += len(inflate.decompress(piece, _PIECE))
-            if inflated > _MOST_INFLATED:
-                raise _unsupported(file, f"a deflated data set of over {_MOST_INFLATED} bytes")
+    stream.seek(_META_START + int(meta.FileMetaInformationGroupLength))
+    while not inflate.eof and (piece := inflate.unconsumed_tail or stream.read(_PIECE)):
+        inflated += len(inflate.decompress(piece, _PIECE))
+        if inflated > _MOST_INFLATED:
+            raise _unsupported(file, f"a deflated data set of over {_MOST_INFLATED} bytes")
 
 
 def _unsupported(file: str, found: str) -> UnsupportedObjectError:

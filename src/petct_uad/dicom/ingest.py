@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -10,9 +11,9 @@ from petct_uad.console import console, map_in_processes
 from petct_uad.dicom.contours import LABELS_CSV, Contour, read_contours
 from petct_uad.dicom.identity import Identity, identity_of_file
 from petct_uad.dicom.index import Header, check_kind, index_files, rejected_row
-from petct_uad.dicom.pseudonyms import Pseudonyms, choose_pseudonyms
+from petct_uad.dicom.pseudonyms import KEY_VARIABLE, Pseudonyms, check_key, choose_pseudonyms
 from petct_uad.dicom.publish import publish
-from petct_uad.dicom.series import Study, group_studies, refuse_mixed_patients
+from petct_uad.dicom.series import Study, group_studies, refuse_mixed_patients, shared_frames
 from petct_uad.dicom.study import StudyResult, StudyTask, ingest_study, instance_row
 from petct_uad.dicom.tables import Ingested, InstanceRow, RejectedRow, SeriesRow, StudyRow
 from petct_uad.dicom.twins import refuse_twins
@@ -28,15 +29,19 @@ from petct_uad.lineage.record import Derivation, Entity
 from petct_uad.params import IngestParams
 
 _SHOWN = 5
+_IDENTITY = "identity.json"
 
 
-def ingest_dataset(raw: Path, out: Path, params: IngestParams) -> Ingested:
+def ingest_dataset(
+    raw: Path, out: Path, params: IngestParams, last: Path | None = None
+) -> Ingested:
     """Read every DICOM file below ``raw``; write volumes and the tables of ``dicom.tables``.
 
     Args:
         raw: any folder tree; the names of folders and files mean nothing.
         out: an empty folder that receives ``volumes/``, the four tables under pseudonyms, and
             ``identity.json``, which says whose key made them.
+        last: where an earlier run may have left its output; a change of key since is told.
 
     Returns:
         The tables with the files' own identifiers: for the owner's screen, never for an output.
@@ -46,7 +51,7 @@ def ingest_dataset(raw: Path, out: Path, params: IngestParams) -> Ingested:
         LabelError: ``labels`` is ``csv`` and ``labels.csv`` cannot be read.
         InputsRefusedError: something was refused and ``on_reject`` is ``stop``.
         NothingUsableError: ``raw`` is missing or empty, or no study has a usable CT and PET.
-        PseudonymError: the key that ``pseudonyms`` asks for is missing or unsafe.
+        PseudonymError: the key that ``pseudonyms`` asks for is missing, unsafe or not ``key``.
     """
     _check_there(raw)
     index = index_files(raw, params.workers)
@@ -58,11 +63,13 @@ def ingest_dataset(raw: Path, out: Path, params: IngestParams) -> Ingested:
     refused = [*not_dicom, *mixed_series, *mixed_patients, *bad_lines]
     _maybe_stop(refused, params)
     task = partial(StudyTask, raw=raw, volumes=out / "volumes", params=params)
+    shared = shared_frames(studies)
     tasks = [
         task(
             study_id=pseudonyms.study_id(study.patient, study.uid),
             study=study,
             contours=contours.get(study.uid, ()),
+            frame_shared=bool(study.frames & shared),
         )
         for study in studies
         if study.of("CT", "PT")
@@ -77,6 +84,8 @@ def ingest_dataset(raw: Path, out: Path, params: IngestParams) -> Ingested:
     _write_tables(out, publish(ingested, _identities(raw, index.headers, refused), pseudonyms))
     _write_identity(out, pseudonyms)
     _say(ingested, pseudonyms)
+    if last is not None:
+        _say_if_renamed(last, pseudonyms)
     return ingested
 
 
@@ -88,7 +97,7 @@ def derivations(folder: Path, home: Path, raw: Path) -> list[Derivation]:
         home: where they will lie, relative to the repository's root; their entities' path.
         raw: the data set; ``labels.csv`` is a source of the labels that were drawn from it.
     """
-    names = ["series.csv", "studies.csv", "rejected.csv", "identity.json"]
+    names = ["series.csv", "studies.csv", "rejected.csv", _IDENTITY]
     rows = read_table(folder / "instances.csv", InstanceRow)
     index = Entity(f"file:{home.as_posix()}/instances.csv", sha256_file(folder / "instances.csv"))
     found = [Derivation(index, tuple(map(_entity, rows)))]
@@ -131,7 +140,9 @@ def _written(folder: Path, home: Path, name: str) -> Entity:
 
 def _pseudonyms(headers: Iterable[Header], params: IngestParams) -> Pseudonyms:
     images = (header for header in headers if header.modality in {"CT", "PT"})
-    return choose_pseudonyms(params.pseudonyms, (header.identity.removed for header in images))
+    chosen = choose_pseudonyms(params.pseudonyms, (header.identity.removed for header in images))
+    check_key(chosen, params.key)
+    return chosen
 
 
 def _contours(
@@ -239,7 +250,7 @@ def _write_tables(out: Path, ingested: Ingested) -> None:
 def _write_identity(out: Path, pseudonyms: Pseudonyms) -> None:
     """Which key made the pseudonyms, so that the tables of two keys are never mixed unseen."""
     content = {"pseudonyms": pseudonyms.kind, "key_fingerprint": pseudonyms.fingerprint()}
-    write_json(out / "identity.json", content)
+    write_json(out / _IDENTITY, content)
 
 
 def _say(ingested: Ingested, pseudonyms: Pseudonyms) -> None:
@@ -254,3 +265,20 @@ def _say(ingested: Ingested, pseudonyms: Pseudonyms) -> None:
                 if tag in note]  # fmt: skip
         if told:
             console.print(f"warning: in {len(told)} studies, {told[0]}", style="yellow")
+
+
+def _say_if_renamed(last: Path, pseudonyms: Pseudonyms) -> None:
+    try:
+        before = json.loads((last / _IDENTITY).read_text(encoding="utf-8"))["key_fingerprint"]
+    except (OSError, ValueError, KeyError):
+        return
+    if before != pseudonyms.fingerprint():
+        console.print(
+            f"warning: {last} was made under the key {before}, and now under "
+            f"{pseudonyms.fingerprint()}: every patient, study and UID has another name. Splits, "
+            "models and reports of before name other patients: rebuild them with `dvc repro`. If "
+            f"this was not meant, name the old key in {KEY_VARIABLE} and run again; `ingest.key` "
+            "in params.yaml keeps it from happening.",
+            style="yellow",
+            markup=False,
+        )

@@ -85,6 +85,9 @@ def read_as_single_frame_pet(flat: Dataset, file: str) -> None:
     units, suv_type = _UNITS[code]
     _set(flat, "Units", units)
     _set(flat, "SUVType", suv_type)
+    if "RealWorldValueLUTData" in flat:
+        lut = "Real World Value LUT Data (0040,9212)"
+        raise _wrong(file, lut, "there", "Real World Value Slope (0040,9225) and Intercept alone")
     for name, tag in (("Slope", "(0040,9225)"), ("Intercept", "(0040,9224)")):
         value = flat.get(f"RealWorldValue{name}")
         if value is None:

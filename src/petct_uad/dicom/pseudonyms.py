@@ -53,8 +53,8 @@ class Pseudonyms:
         return f"2.25.{number}" if uid else ""
 
     def fingerprint(self) -> str:
-        """16 hex digits that tell two keys apart and give neither away."""
-        return self._digest("fingerprint", "").hex()[:16]
+        """``k-<16 hex digits>``, which tells two keys apart and gives neither away."""
+        return f"k-{self._digest('fingerprint', '').hex()[:16]}"
 
     def _digest(self, purpose: str, text: str) -> bytes:
         return hmac.digest(self.key, f"{purpose}\0{text}".encode(), "sha256")
@@ -85,6 +85,21 @@ def choose_pseudonyms(asked: str, removed: Iterable[bool]) -> Pseudonyms:
             f"pseudonyms need a secret key. {error} If the publisher of these data has "
             "de-identified them, set ingest.pseudonyms: public instead."
         ) from error
+
+
+def check_key(pseudonyms: Pseudonyms, wanted: str) -> None:
+    """Is it the key that ``ingest.key`` asks for?
+
+    Raises:
+        PseudonymError: another one.
+    """
+    found = pseudonyms.fingerprint()
+    if wanted not in {"any", found}:
+        raise PseudonymError(
+            f"ingest.key asks for the key {wanted}, and the {pseudonyms.kind} key here is {found}: "
+            "every patient would get another name. Name the right key in the environment variable "
+            f"{KEY_VARIABLE}, or set ingest.key: {found} and rebuild everything with `dvc repro`."
+        )
 
 
 def key_file() -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -22,6 +23,9 @@ from petct_uad.errors import IdentityError
 # Image types (0008,0008) that are no axial reconstruction.
 _NO_VOLUME = ("LOCALIZER", "MIP", "MAX_IP", "PROJECTION IMAGE", "SCREEN SAVE", "DOSE", "FUSED")
 _AXIAL_COSINE = 0.8  # between the slice normal and the patient's axis
+
+# A date and a time of day, as far as neither was blanked.
+_MOMENT = re.compile(r"\d{8}(?!000000)\d{6}")
 
 StackKey = tuple[str, int]
 
@@ -56,6 +60,13 @@ class Merit:
     value: int
 
 
+@dataclass(frozen=True, order=True)
+class _Scan:
+    frame: str
+    modality: str
+    start: str  # date and time
+
+
 @dataclass(frozen=True)
 class Study:
     """The series of one StudyInstanceUID, with the label objects drawn on them."""
@@ -66,6 +77,11 @@ class Study:
     def of(self, *modalities: str) -> tuple[Series, ...]:
         """The series of some modalities."""
         return tuple(item for item in self.series if item.first.modality in modalities)
+
+    @property
+    def frames(self) -> set[str]:
+        """Frame of Reference UIDs (0020,0052)."""
+        return {header.frame_of_reference_uid for header in _headers(self)} - {""}
 
     @property
     def patient(self) -> str:
@@ -93,26 +109,38 @@ def group_studies(headers: Iterable[Header]) -> tuple[list[Study], list[Rejected
 
 
 def refuse_mixed_patients(studies: Sequence[Study]) -> tuple[list[Study], list[RejectedRow]]:
-    """Refuse studies of two patients, PatientIDs that two people share, and frames that two do.
+    """Refuse studies of two patients, PatientIDs that two people share, and one of two PatientIDs.
 
-    A Frame of Reference UID (PS3.3 C.7.4.1) is made for one examination of one patient: under two
-    PatientIDs it is one person, who would stand on both sides of a split.
+    A Frame of Reference UID (PS3.3 C.7.4.1) is made for one examination of one patient. Under two
+    PatientIDs, with scans of one modality that started in the same instant, it is one person, who
+    would stand on both sides of a split. By itself it may be a constant, which some anonymisers
+    write into every file: then ``dicom.twins`` compares the slices.
     """
     people: dict[str, set[tuple[str, str]]] = {}
-    frames: dict[str, set[str]] = {}
+    scans: dict[_Scan, set[str]] = {}
     for study in studies:
         for header in _headers(study):
             people.setdefault(header.patient, set()).add(("birth date", header.birth_date))
             people[header.patient].add(("sex", header.sex if header.sex in {"M", "F"} else ""))
-            frames.setdefault(header.frame_of_reference_uid, set()).add(header.patient)
+        for scan in _scans(study):
+            scans.setdefault(scan, set()).add(study.patient)
     kept, rejected = [], []
     for study in studies:
-        found = _mixture(study, people) or _shared_frame(study, frames)
+        found = _mixture(study, people) or _same_scan(study, scans)
         if found:
             rejected.append(_mixed_patients(study, found))
         else:
             kept.append(study)
     return kept, rejected
+
+
+def shared_frames(studies: Iterable[Study]) -> set[str]:
+    """Frame of Reference UIDs (0020,0052) under more than one PatientID."""
+    patients: dict[str, set[str]] = {}
+    for study in studies:
+        for uid in study.frames:
+            patients.setdefault(uid, set()).add(study.patient)
+    return {uid for uid, found in patients.items() if len(found) > 1}
 
 
 def why_no_volume(series: Series) -> str:
@@ -324,12 +352,23 @@ def _mixture(study: Study, people: dict[str, set[tuple[str, str]]]) -> str:
     return ""
 
 
-def _shared_frame(study: Study, frames: dict[str, set[str]]) -> str:
-    for uid in sorted({header.frame_of_reference_uid for header in _headers(study)} - {""}):
-        if len(frames[uid]) > 1:
-            patients = " and ".join(sorted(frames[uid]))
+def _scans(study: Study) -> set[_Scan]:
+    """When the earliest slice of each modality was acquired; none where that is blanked."""
+    starts: dict[tuple[str, str], str] = {}
+    for header in _headers(study):
+        key = header.frame_of_reference_uid, header.modality
+        if header.frame_of_reference_uid and _MOMENT.match(header.acquisition_time):
+            starts[key] = min(header.acquisition_time, starts.get(key, header.acquisition_time))
+    return {_Scan(frame, modality, start) for (frame, modality), start in starts.items()}
+
+
+def _same_scan(study: Study, scans: dict[_Scan, set[str]]) -> str:
+    for scan in sorted(_scans(study)):
+        if len(scans[scan]) > 1:
+            patients = " and ".join(sorted(scans[scan]))
             return (
-                f"Frame of Reference UID (0020,0052) {uid} under PatientID (0010,0020) {patients}"
+                f"Frame of Reference UID (0020,0052) {scan.frame} and a {scan.modality} acquired "
+                f"at {scan.start} under PatientID (0010,0020) {patients}"
             )
     return ""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -32,8 +33,13 @@ from petct_uad.dicom.series import (
 from petct_uad.dicom.tables import InstanceRow, RejectedRow, SeriesRow, StudyRow
 from petct_uad.dicom.volumes import Volume, read_ct, read_pet
 from petct_uad.errors import PairingError, RejectedInputError
-from petct_uad.files import write_volume
+from petct_uad.files import sha256_bytes, write_volume
 from petct_uad.params import IngestParams
+
+_FRAME_SHARED = (
+    "another PatientID has the same Frame of Reference UID (0020,0052), but no slice and no start "
+    "of a scan in common"
+)
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,7 @@ class StudyTask:
     study: Study
     params: IngestParams
     contours: tuple[Contour, ...] = ()  # its lines of labels.csv, where these are asked for
+    frame_shared: bool = False  # another PatientID has its Frame of Reference UID
 
 
 @dataclass(frozen=True)
@@ -57,6 +64,7 @@ class StudyResult:
     instances: tuple[InstanceRow, ...]
     rejected: tuple[RejectedRow, ...]
     passed_over: tuple[str, ...]  # names in label objects that are no lesion by ingest.label_roi
+    slices: tuple[str, ...] = ()  # hashes of their voxels, where the frame of reference is shared
 
 
 @dataclass(frozen=True)
@@ -198,10 +206,15 @@ def _label(task: StudyTask, ct: Stack, pet: Stack, log: _Log) -> Label | None:
 
 def _write(folder: Path, images: _Images) -> None:
     folder.mkdir(parents=True)
-    write_volume(images.ct.image, folder / "ct.nii.gz")
-    write_volume(images.pet.image, folder / "pet.nii.gz")
-    if images.label is not None:
-        write_volume(images.label.image, folder / "label.nii.gz")
+    found = {"ct": images.ct, "pet": images.pet, "label": images.label}
+    with ThreadPoolExecutor() as pool:  # compressing lets other threads run
+        written = [
+            pool.submit(write_volume, item.image, folder / f"{name}.nii.gz")
+            for name, item in found.items()
+            if item is not None
+        ]
+    for each in written:
+        each.result()
 
 
 def _accepted(task: StudyTask, log: _Log, images: _Images) -> StudyResult:
@@ -221,7 +234,7 @@ def _accepted(task: StudyTask, log: _Log, images: _Images) -> StudyResult:
         ct_slices=len(ct.headers),
         pet_slices=len(pet.headers),
         same_frame_of_reference=same_frame(ct, pet),
-        notes="; ".join(_notes(images)),
+        notes="; ".join([*_notes(images), *([_FRAME_SHARED] if task.frame_shared else [])]),
         suv_kind=task.params.suv,
     )
     return StudyResult(
@@ -230,7 +243,15 @@ def _accepted(task: StudyTask, log: _Log, images: _Images) -> StudyResult:
         _instance_rows(study, row.study_id, images),
         tuple(log.rejected),
         label.passed_over if label and not label.lesions else (),
+        _slice_hashes(images) if task.frame_shared else (),
     )
+
+
+def _slice_hashes(images: _Images) -> tuple[str, ...]:
+    """Of every CT and PET slice that is not of one value, as blank ones are."""
+    arrays = (sitk.GetArrayViewFromImage(volume.image) for volume in (images.ct, images.pet))
+    planes = (plane for array in arrays for plane in array if plane.min() < plane.max())
+    return tuple(sorted({sha256_bytes(plane.tobytes()) for plane in planes}))
 
 
 def _refused(study: Study, log: _Log, error: RejectedInputError) -> StudyResult:

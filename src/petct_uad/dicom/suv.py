@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
 from typing import Literal
 
@@ -24,8 +24,10 @@ import pydicom
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
+from pydicom.tag import BaseTag
 from pydicom.valuerep import DA, DT, TM
 
+from petct_uad.dicom.reader import remembered, tag_of
 from petct_uad.errors import UnitsError
 
 _GRAMS_PER_KG = 1000
@@ -53,10 +55,25 @@ _DECAYED = {"START": True, "ADMIN": True, "NONE": False}
 _SUV_TYPE = {"bw": "BW", "lbm": "LBMJANMA", "bsa": "BSA"}
 _LEAN_MASS = {"M": (6680.0, 216.0), "F": (8780.0, 244.0)}
 
+_GE, _PHILIPS = (0x0009, "GEMS_PETD_01"), (0x7053, "Philips PET Private Group")
+
+# What ``read_pet_header`` looks at. A private block may lie anywhere in its group (PS3.5, 7.8.1).
+PET_KEYWORDS = (
+    "Units", "SUVType", "DecayCorrection", "CorrectedImage", "PatientWeight", "PatientSize",
+    "PatientSex", "RadiopharmaceuticalInformationSequence", "SeriesDate", "SeriesTime",
+    "AcquisitionDate", "AcquisitionTime", "TimezoneOffsetFromUTC", "ActualFrameDuration",
+)  # fmt: skip
+PET_PRIVATE_TAGS = tuple(
+    group << 16 | element
+    for group, offsets in ((_GE[0], (0x0D,)), (_PHILIPS[0], (0x00, 0x09)))
+    for block in range(0x10, 0x100)
+    for element in (block, *(block << 8 | offset for offset in offsets))
+)
+
 SuvKind = Literal["bw", "lbm", "bsa"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class PetHeader:
     """What one PET file says about its units: texts as in the file, "" where it is silent."""
 
@@ -138,10 +155,10 @@ def read_pet_header(dataset: Dataset, subject: str) -> PetHeader:
         acquisition_date=_text(dataset, "AcquisitionDate"),
         acquisition_time=_text(dataset, "AcquisitionTime"),
         timezone=_text(dataset, "TimezoneOffsetFromUTC"),
-        ge_scan_datetime=_private(dataset, 0x0009, "GEMS_PETD_01", 0x0D),
+        ge_scan_datetime=_private(dataset, *_GE, 0x0D),
         frame_duration_ms=_text(dataset, "ActualFrameDuration"),
-        philips_suv_factor=_private(dataset, 0x7053, "Philips PET Private Group", 0x00),
-        philips_activity_factor=_private(dataset, 0x7053, "Philips PET Private Group", 0x09),
+        philips_suv_factor=_private(dataset, *_PHILIPS, 0x00),
+        philips_activity_factor=_private(dataset, *_PHILIPS, 0x09),
     )
 
 
@@ -156,7 +173,7 @@ def _check_same(first: PetHeader, header: PetHeader) -> None:
         ge_scan_datetime=first.ge_scan_datetime,
     )
     if alike != first:
-        names = [n for n, value in vars(alike).items() if value != getattr(first, n)]
+        names = [f.name for f in fields(alike) if getattr(alike, f.name) != getattr(first, f.name)]
         found = ", ".join(f"{name} {getattr(header, name)!r}" for name in names)
         raise _wrong(header, "slices that disagree:", found, f"the same as {first.subject}")
 
@@ -406,17 +423,23 @@ def _nuclide_half_life(drug: Dataset) -> float | None:
 
 def _text(dataset: Dataset, keyword: str) -> str:
     """An element's text as it stands in the file, even where it is no valid value."""
-    if keyword not in dataset:
-        return ""
-    element = dataset.get_item(keyword)
+    tag = tag_of(keyword)
+    return remembered(dataset, tag, _element_text) if tag in dataset else ""
+
+
+def _element_text(dataset: Dataset, tag: BaseTag) -> str:
+    element = dataset.get_item(tag)
     try:
-        value = dataset[keyword].value
+        value = dataset[tag].value
     except (ValueError, TypeError):
         value = element.value if element is not None else ""
     return _plain(value)
 
 
 def _private(dataset: Dataset, group: int, creator: str, offset: int) -> str:
+    keys = dataset.keys()  # iterating over the data set itself would convert all of it
+    if all(tag >> 16 != group for tag in keys):  # pydicom takes ten times as long to find out
+        return ""
     try:
         return _plain(dataset.private_block(group, creator)[offset].value)
     except KeyError:

@@ -20,9 +20,11 @@ def refuse_twins(
     """Refuse studies of different PatientIDs whose CT or PET volumes are the same to the byte.
 
     Which of them carries the right PatientID nobody here can know, so none is kept, and their
-    folders below ``volumes`` go. New UIDs do not hide a copy.
+    folders below ``volumes`` go. New UIDs do not hide a copy. Where the Frame of Reference UID is
+    the same too, one slice in common is enough.
     """
-    twins = dict(_twins([result.row for result in results if result.row is not None], volumes))
+    rows = [result.row for result in results if result.row is not None]
+    twins = dict([*_sharing_slices(results), *_twins(rows, volumes)])
     kept: list[StudyResult] = []
     rejected: list[RejectedRow] = []
     for result in results:
@@ -38,10 +40,24 @@ def _twins(rows: Sequence[StudyRow], volumes: Path) -> Iterator[tuple[str, str]]
     """The study_id of every twin, and what was found."""
     for name in ("ct", "pet"):
         for group in _alike({row: volumes / row.study_id / f"{name}.nii.gz" for row in rows}):
-            for row in group:
-                other = next((r for r in group if r.patient != row.patient), None)
-                if other is not None:
-                    yield row.study_id, f"every voxel of the {name.upper()} in {other.study_id}"
+            yield from _under_two_ids(group, f"every voxel of the {name.upper()} in")
+
+
+def _sharing_slices(results: Sequence[StudyResult]) -> Iterator[tuple[str, str]]:
+    holders: dict[str, list[StudyRow]] = {}
+    for result in results:
+        if result.row is not None:
+            for slice_ in result.slices:
+                holders.setdefault(slice_, []).append(result.row)
+    for group in holders.values():
+        yield from _under_two_ids(group, "every voxel of a slice in")
+
+
+def _under_two_ids(group: Sequence[StudyRow], what: str) -> Iterator[tuple[str, str]]:
+    for row in group:
+        other = next((r for r in group if r.patient != row.patient), None)
+        if other is not None:
+            yield row.study_id, f"{what} {other.study_id}"
 
 
 def _alike(volumes: Mapping[StudyRow, Path]) -> Iterator[list[StudyRow]]:

@@ -20,13 +20,16 @@ from pydicom.encaps import get_frame
 from pydicom.pixels import pixel_array
 
 from petct_uad.dicom.geometry import Stack
-from petct_uad.dicom.index import Header, printable, read_dataset
+from petct_uad.dicom.index import Header, printable
 from petct_uad.dicom.multiframe import frame_attributes, read_as_single_frame_pet
+from petct_uad.dicom.native import NativePixels, padding_ends, read_native
+from petct_uad.dicom.reader import read_dataset
 from petct_uad.dicom.suv import PetHeader, SuvKind, read_pet_header, suv_factors
 from petct_uad.errors import PixelError, RejectedInputError, UnitsError
 
 _PADDING_HU = -1024  # the least value that a 12-bit CT stores
 _INT16 = np.iinfo(np.int16)
+_MOST_HU = 1 << 20  # of an intercept that int32 has room for
 _JPEG = {*uid.JPEGTransferSyntaxes, *uid.JPEGLSTransferSyntaxes, *uid.JPEG2000TransferSyntaxes}
 _END_OF_IMAGE = b"\xff\xd9"  # of every JPEG, JPEG-LS and JPEG 2000 codestream
 
@@ -49,11 +52,28 @@ class _Slice:
     stored: NDArray[np.integer[Any]]  # (rows, columns)
     slope: float
     intercept: float
-    dataset: Dataset  # without pixels
+    padding: tuple[int, int] | None  # both ends, as stored
+    lossy: bool
+    pet: PetHeader | None
 
     @property
     def rescaled(self) -> NDArray[np.float64]:
         return self.stored.astype(np.float64) * self.slope + self.intercept
+
+    @property
+    def rounded(self) -> NDArray[np.float64] | NDArray[np.int32]:
+        """Rescaled, to the nearest integer."""
+        whole = self.slope == 1 and self.intercept.is_integer() and abs(self.intercept) < _MOST_HU
+        if whole and self.stored.dtype.itemsize <= 2:  # most CTs: the same, in a third of the time
+            return self.stored.astype(np.int32) + np.int32(self.intercept)
+        return np.rint(self.rescaled)
+
+    @property
+    def padded(self) -> NDArray[np.bool_] | None:
+        if self.padding is None:
+            return None
+        low, high = self.padding
+        return np.asarray((self.stored >= low) & (self.stored <= high))
 
 
 def read_ct(raw: Path, stack: Stack) -> Volume:
@@ -66,9 +86,9 @@ def read_ct(raw: Path, stack: Stack) -> Volume:
     array = np.empty(stack.grid.size[::-1], np.int16)
     padded, lossy = 0, 0
     for item in _slices(raw, stack):
-        lossy += _is_lossy(item)
-        values = np.rint(item.rescaled)
-        padding = _padding(item.dataset, item.stored)
+        lossy += item.lossy
+        values = item.rounded
+        padding = item.padded
         if padding is not None:
             values[padding] = _PADDING_HU
             padded += int(padding.sum())
@@ -89,7 +109,7 @@ def read_pet(raw: Path, stack: Stack, kind: SuvKind = "bw") -> Volume:
     """
     # All headers come before the first voxel: the factor of one slice depends on the others' times.
     slices = sorted(_slices(raw, stack), key=lambda item: item.place)
-    factors = suv_factors([_pet_header(item) for item in slices], kind)
+    factors = suv_factors([item.pet for item in slices if item.pet is not None], kind)
     array = np.empty(stack.grid.size[::-1], np.float32)
     for item, factor in zip(slices, factors, strict=True):
         with np.errstate(over="ignore"):  # named below
@@ -97,30 +117,33 @@ def read_pet(raw: Path, stack: Stack, kind: SuvKind = "bw") -> Volume:
         if not np.isfinite(array[item.place]).all():
             raise _bad_pixels(item.header, "values that are not finite")
     _check_not_constant(stack, array)
-    lossy = sum(map(_is_lossy, slices))
+    lossy = sum(item.lossy for item in slices)
     notes = [*_pet_notes(stack), *([_lossy_note("PET", lossy)] if lossy else [])]
     return Volume(stack, stack.grid.image(array), tuple(notes))
 
 
-def _pet_header(item: _Slice) -> PetHeader:
-    try:
-        return read_pet_header(item.dataset, item.header.file)
-    except Exception as error:  # pydicom's many, from a nested sequence that is broken
-        found = printable(f"{type(error).__name__}: {error}")
-        raise _units(item.header, found, "readable PET Series and Isotope modules") from error
-
-
 def _slices(raw: Path, stack: Stack) -> Iterator[_Slice]:
-    """Every slice, file by file, so that each file is opened and parsed once."""
+    """Every slice, file by file, so that each file is opened once."""
     ordered = sorted(enumerate(stack.headers), key=lambda pair: (pair[1].file, pair[0]))
     for file, group in groupby(ordered, key=lambda pair: pair[1].file):
         dataset = None
         for place, header in group:
             with _any_failure_named(header):
-                if dataset is None:
-                    dataset = read_dataset(raw / file, pixels=True)
-                item = _read_slice(dataset, place, header)
+                if header.native is not None:
+                    item = _native_slice(raw / file, place, header, header.native)
+                else:
+                    if dataset is None:
+                        dataset = read_dataset(raw / file, pixels=True)
+                    item = _decoded_slice(dataset, place, header)
             yield item
+
+
+def _native_slice(path: Path, place: int, header: Header, pixels: NativePixels) -> _Slice:
+    stored = read_native(path, pixels)
+    return _Slice(
+        place, header, stored, pixels.slope, pixels.intercept, pixels.padding, pixels.lossy,
+        header.pet,
+    )  # fmt: skip
 
 
 @contextmanager
@@ -136,7 +159,7 @@ def _any_failure_named(header: Header) -> Iterator[None]:
         raise _bad_pixels(header, printable(f"{type(error).__name__}: {error}")) from error
 
 
-def _read_slice(dataset: Dataset, place: int, header: Header) -> _Slice:
+def _decoded_slice(dataset: Dataset, place: int, header: Header) -> _Slice:
     _check_end(dataset, header)
     stored = pixel_array(dataset, index=header.frame)
     if stored.shape != (header.rows, header.columns):
@@ -149,7 +172,18 @@ def _read_slice(dataset: Dataset, place: int, header: Header) -> _Slice:
         raise _bad_pixels(header, found)
     attributes = _attributes(dataset, header)
     slope, intercept = _rescale(attributes, header)
-    return _Slice(place, header, stored, slope, intercept, attributes)
+    return _Slice(
+        place, header, stored, slope, intercept, padding_ends(attributes, stored.dtype),
+        attributes.get("LossyImageCompression") == "01", _pet_header(attributes, header),
+    )  # fmt: skip
+
+
+def _pet_header(dataset: Dataset, header: Header) -> PetHeader | None:
+    try:
+        return read_pet_header(dataset, header.file) if header.modality == "PT" else None
+    except Exception as error:  # pydicom's many, from a nested sequence that is broken
+        found = printable(f"{type(error).__name__}: {error}")
+        raise _units(header, found, "readable PET Series and Isotope modules") from error
 
 
 def _check_end(dataset: Dataset, header: Header) -> None:
@@ -189,24 +223,7 @@ def _rescale(dataset: Dataset, header: Header) -> tuple[float, float]:
     return slope, intercept
 
 
-def _padding(dataset: Dataset, stored: NDArray[np.integer[Any]]) -> NDArray[np.bool_] | None:
-    """Where a CT slice holds padding: (0028,0120) to (0028,0121), both ends included."""
-    value = dataset.get("PixelPaddingValue")
-    if not isinstance(value, int):
-        return None
-    limit = dataset.get("PixelPaddingRangeLimit")
-    limit = limit if isinstance(limit, int) else value
-    ends = sorted(_as_stored(end, stored.dtype) for end in (value, limit))
-    return np.asarray((stored >= ends[0]) & (stored <= ends[1]))
-
-
-def _as_stored(value: int, kind: np.dtype[Any]) -> int:
-    """Vendors write -2000 as 63536 (US), or the other way round: the bits are what counts."""
-    bits = np.array(value % (1 << 8 * kind.itemsize), f"u{kind.itemsize}")
-    return int(bits.view(kind))
-
-
-def _check_int16(header: Header, values: NDArray[np.float64]) -> None:
+def _check_int16(header: Header, values: NDArray[Any]) -> None:
     if not (values.min() >= _INT16.min and values.max() <= _INT16.max):  # NaN is neither
         found = f"{values.min():.0f} to {values.max():.0f} HU after rescale"
         raise _units(header, found, f"{_INT16.min} to {_INT16.max} HU")
@@ -215,10 +232,6 @@ def _check_int16(header: Header, values: NDArray[np.float64]) -> None:
 def _check_not_constant(stack: Stack, array: NDArray[np.generic]) -> None:
     if array.min() == array.max():
         raise _bad_pixels(stack.headers[0], f"the value {array.min()} in every voxel of the series")
-
-
-def _is_lossy(item: _Slice) -> bool:
-    return bool(item.dataset.get("LossyImageCompression") == "01")
 
 
 def _lossy_note(name: str, slices: int) -> str:

@@ -6,6 +6,7 @@ import csv
 import gzip
 import json
 from collections.abc import Callable
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +16,14 @@ from pydicom.dataset import Dataset
 from typer.testing import CliRunner
 
 from petct_uad import cli
-from petct_uad.dicom.ingest import derivations
+from petct_uad.console import console
+from petct_uad.dicom.ingest import derivations, ingest_dataset
 from petct_uad.dicom.pseudonyms import KEY_VARIABLE, PUBLIC, Pseudonyms, choose_pseudonyms
 from petct_uad.errors import PseudonymError
 from petct_uad.lineage.record import Activity, write_lineage
 from petct_uad.params import load_params
 from petct_uad.registration.register import RegisterPaths, register_studies
-from tests.func.dicom.conftest import save
+from tests.func.dicom.conftest import ingest_params, save
 
 PLANTED = {
     "PatientID": "HOSP-4711x",
@@ -201,6 +203,28 @@ def test_key_is_made_once_and_for_its_owner_alone(tmp_path: Path, monkeypatch) -
     assert (len(made.strip()), path.stat().st_mode & 0o777) == (64, 0o600)
     assert CliRunner().invoke(cli.app, ["key", "create"]).exit_code == 1
     assert path.read_text() == made
+
+
+def test_another_key_than_the_one_asked_for_is_refused(patient, run, key) -> None:
+    patient().both()
+    mine = Pseudonyms("secret", bytes.fromhex(KEY)).fingerprint()
+    assert mine in CliRunner().invoke(cli.app, ["key", "show"]).output
+    assert run(pseudonyms="secret", key=mine).tables.studies
+    with pytest.raises(PseudonymError, match=f"{mine}.*{PUBLIC.fingerprint()}.*dvc repro"):
+        run(pseudonyms="public", key=mine)
+
+
+def test_change_of_key_since_the_last_run_is_told(patient, run, key, tmp_path, monkeypatch) -> None:
+    patient().both()
+    last = run(pseudonyms="secret").out
+    told = StringIO()
+    monkeypatch.setattr(console, "file", told)
+    ingest_dataset(tmp_path / "raw", tmp_path / "again", ingest_params(), last=last)
+    said = " ".join(told.getvalue().split())
+    assert json.loads((last / "identity.json").read_text())["key_fingerprint"] in said
+    assert f"now under {PUBLIC.fingerprint()}: every patient" in said
+    ingest_dataset(tmp_path / "raw", tmp_path / "third", ingest_params(), last=tmp_path / "again")
+    assert told.getvalue().count("now under") == 1
 
 
 @pytest.mark.parametrize(

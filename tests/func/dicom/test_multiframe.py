@@ -176,6 +176,13 @@ def unknown_units(group: Dataset) -> None:
     mapping.MeasurementUnitsCodeSequence[0].CodeValue = "{counts}"
 
 
+def a_table_of_values(group: Dataset) -> None:
+    mapping = group.RealWorldValueMappingSequence[0]
+    del mapping.RealWorldValueSlope
+    del mapping.RealWorldValueIntercept
+    mapping.RealWorldValueLUTData = [0.5 * value for value in range(16)]
+
+
 @pytest.mark.parametrize(
     "broken",
     [
@@ -187,6 +194,7 @@ def unknown_units(group: Dataset) -> None:
         (drop("RadiopharmaceuticalInformationSequence"), "units", "(0018,1074)"),
         (per_frame(drop("RealWorldValueMappingSequence")), "units", "(0040,08EA)"),
         (per_frame(unknown_units), "units", "{counts}"),
+        (per_frame(a_table_of_values), "units", "(0040,9212)"),
         (per_frame(drop("PlanePositionSequence")), "geometry", "(0020,0032)"),
         (drop("SharedFunctionalGroupsSequence"), "geometry", "(0028,0030)"),
         (drop("PerFrameFunctionalGroupsSequence"), "pixels", "(5200,9230)"),

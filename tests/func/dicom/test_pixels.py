@@ -9,6 +9,7 @@ import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import pydicom
 import pytest
@@ -147,6 +148,35 @@ def test_baseline_jpeg_is_read_and_its_loss_noted(patient, run, raw: Path) -> No
     done = run()
     assert np.abs(of(done, "ct") - plain).max() < 8
     assert "compressed with loss" in done.tables.studies[0].notes
+
+
+def jpeg_12_bit(dataset: Dataset, _index: int) -> None:
+    pixels = np.frombuffer(dataset.PixelData, np.uint16).reshape(dataset.Rows, dataset.Columns)
+    codestream = imagecodecs.jpeg8_encode(pixels, level=95, bitspersample=12)
+    assert codestream[codestream.index(b"\xff\xc1") + 4] == 12  # extended sequential, 12 bit
+    dataset.PixelData = encapsulate([codestream])
+    dataset["PixelData"].is_undefined_length = True
+    dataset.file_meta.TransferSyntaxUID = uid.JPEGExtended12Bit
+    dataset.LossyImageCompression = "01"
+
+
+def test_extended_jpeg_of_12_bits_is_read_and_its_loss_noted(
+    phantom_raw: Path, run, raw: Path
+) -> None:
+    def narrow(dataset: Dataset, index: int) -> None:
+        pixels = np.frombuffer(dataset.PixelData, np.int16).astype(np.int32)
+        shifted = (pixels * dataset.RescaleSlope + dataset.RescaleIntercept + 1024).clip(0, 4095)
+        dataset.PixelData = shifted.astype(np.int16).tobytes()
+        store("uint16", 12, RescaleSlope=1, RescaleIntercept=-1024)(dataset, index)
+
+    shutil.copytree(phantom_raw / "PHANTOM-0001", raw)
+    rewritten(raw / "CT", narrow)
+    plain = of(run(), "ct").astype(int)
+    rewritten(raw / "CT", jpeg_12_bit)
+    done = run()
+    assert not done.tables.rejected
+    assert np.abs(of(done, "ct") - plain).mean() < 4
+    assert "the CT was compressed with loss" in done.tables.studies[0].notes
 
 
 def test_lossy_jpeg_2000_of_the_pet_is_noted(phantom_raw: Path, run, raw: Path) -> None:

@@ -39,6 +39,15 @@ from tests.func.dicom.hostile import (
 )
 
 
+def noted_everywhere(words: str) -> Check:
+    """Both studies of the case are there, and studies.csv says so of each."""
+
+    def check(done: Outcome, _baseline: Outcome) -> None:
+        assert [words in study.notes for study in done.studies()] == [True, True]
+
+    return check
+
+
 def far_away(dataset: Dataset, _index: int) -> None:
     dataset.ImagePositionPatient[2] += 1000.0
 
@@ -87,6 +96,26 @@ def frame_of(folder: Path) -> str:
     return str(pydicom.dcmread(slice_file(folder, "CT", 0)).FrameOfReferenceUID)
 
 
+def in_the_same_frame(at: str = "") -> Arrange:
+    """Another patient's study in the frame of reference of the first, scanned at another time."""
+    times = {"AcquisitionTime": at} if at else {}
+    return and_then(
+        a_study(),
+        lambda folder: another("Q8", FrameOfReferenceUID=frame_of(folder), **times)(folder),
+    )
+
+
+def copied_in_part(folder: Path) -> None:
+    """Most files again under another PatientID, with a new clock but the old frame of reference."""
+    frame = frame_of(folder)
+    copied_under("Q8")(folder)
+    for path in sorted((folder / "copy").rglob("*.dcm")):
+        dataset = pydicom.dcmread(path)
+        save_as(dataset, path, FrameOfReferenceUID=frame, AcquisitionTime="100007")
+    for series in (folder / "copy").iterdir():
+        max(series.iterdir()).unlink()
+
+
 def gone(role: str) -> Arrange:
     return and_then(
         a_study(), lambda folder: [slice_file(folder, role, i).unlink() for i in range(SLICES)]
@@ -121,9 +150,18 @@ PAIRS = {
         pet(sets(PatientID="Q8")), refused_study("identity", "PatientID (0010,0020)"), nothing
     ),
     "one patient under two IDs: by the frame of reference": case(
-        and_then(a_study(), lambda folder: another("Q8", FrameOfReferenceUID=frame_of(folder))(
-            folder)),
-        refused_study("identity", "Frame of Reference UID (0020,0052)"), nothing,
+        in_the_same_frame(), refused_study("identity", "Frame of Reference UID (0020,0052)"),
+        nothing,
+    ),
+    "one patient under two IDs: a slice in common in one frame of reference": case(
+        and_then(a_study(), copied_in_part),
+        refused_study("identity", "every voxel of a slice", "PatientID (0010,0020)"), nothing,
+    ),
+    "different FrameOfReferenceUID: two patients in one that an anonymiser wrote": case(
+        in_the_same_frame(at="100007"), clean, noted_everywhere("same Frame of Reference UID")
+    ),
+    "different FrameOfReferenceUID: two patients in one, and no clock": case(
+        in_the_same_frame(at="000000"), clean, noted_everywhere("same Frame of Reference UID")
     ),
     "one patient under two IDs: the same images with new UIDs": case(
         and_then(a_study(), copied_under("Q8")),

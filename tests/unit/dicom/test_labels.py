@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from skimage.draw import polygon2mask
 
 from petct_uad.dicom.geometry import Grid
 from petct_uad.dicom.labels import rasterise
@@ -47,3 +48,17 @@ def test_contours_beyond_the_grid_are_counted() -> None:
     mask, outside = rasterise(beyond, GRID, 2.0)
     assert not mask.any()
     assert outside == 2
+
+
+def test_voxels_whose_centres_lie_on_the_contour_belong_to_it() -> None:
+    mask, _ = rasterise([square(4.0, 12.0, 6.0)], GRID, 2.0)
+    assert mask[3, 4:13, 4:13].all()
+    assert mask.sum() == 81
+
+
+def test_any_polygon_is_filled_as_scikit_image_fills_it() -> None:
+    random = np.random.default_rng(5)
+    for _ in range(100):
+        corners = random.uniform(-5, 25, (random.integers(3, 20), 2))
+        mask, _ = rasterise([np.insert(corners, 2, 6.0, axis=1)], GRID, 2.0)
+        assert (mask[3] == polygon2mask((20, 20), corners[:, ::-1])).all()
