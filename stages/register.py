@@ -1,4 +1,4 @@
-"""Stage ``register``: bring PET and labels onto the CT-anchored grid, with quality control."""
+"""Stage ``register``: where each PET lies on its CT, and the body, with quality control."""
 
 from __future__ import annotations
 

@@ -83,18 +83,6 @@ def smallest_jacobian(pair: ComparablePair, transform: BsplineTransform) -> floa
     return float(np.linalg.det(np.stack(slopes, axis=-1) + np.eye(3)).min())
 
 
-def suv_total_ratio(pet: sitk.Image, resampled: sitk.Image, transform: Transform) -> float:
-    """SUV x volume on the target grid over that of the native PET in the same field; 1 if empty.
-
-    An affine map or a spline that changes volumes changes the ratio likewise.
-    """
-    inverse = transform.inverse_sitk()
-    inside = sitk.Resample(_ones(resampled), pet, inverse, sitk.sitkNearestNeighbor, 0.0) > 0
-    native = np.where(_array(inside) > 0, _array(pet), 0).sum(dtype=np.float64) * _volume(pet)
-    total = _array(resampled).sum(dtype=np.float64) * _volume(resampled)
-    return float(total / native) if native > 0 else 1.0
-
-
 def _sharpness_along(
     pair: ComparablePair, transform: Transform, axis: int, step_mm: float, bins: int
 ) -> float:
@@ -139,7 +127,3 @@ def _ones(like: sitk.Image) -> sitk.Image:
 
 def _array(image: sitk.Image) -> NDArray[np.float32]:
     return np.asarray(sitk.GetArrayViewFromImage(image))
-
-
-def _volume(image: sitk.Image) -> float:
-    return float(np.prod(image.GetSpacing()))
