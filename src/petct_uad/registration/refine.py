@@ -26,12 +26,14 @@ class _Level:
         share: of ``register.sampling_fraction``.
         first_mm: length of the first step.
         last_mm: the step below which it ends.
+        shortening: of the step, wherever the direction turns round.
     """
 
     blur_mm: float
     share: float
     first_mm: float
     last_mm: float
+    shortening: float
 
     @property
     def coarse(self) -> bool:
@@ -40,8 +42,11 @@ class _Level:
 
 
 # The last level decides; those before it need only end where its peak is seen from.
-_FINE = _Level(0.0, 1.0, 1.0, 0.01)
-_LEVELS = (_Level(6.0, 0.25, 2.0, 0.1), _Level(3.0, 0.25, 1.0, 0.05), _FINE)
+_LEVELS = (
+    _Level(blur_mm=6.0, share=0.25, first_mm=2.0, last_mm=0.1, shortening=0.6),
+    _Level(blur_mm=3.0, share=0.25, first_mm=1.0, last_mm=0.05, shortening=0.6),
+    _Level(blur_mm=0.0, share=1.0, first_mm=2.0, last_mm=0.01, shortening=0.7),
+)
 # A breath moves the diaphragm over some 10 cm; finer cells would chase the noise.
 _CELL_MM = 70.0
 # How far the spline reaches past the CT's ends, where its control points stay at rest.
@@ -159,13 +164,13 @@ def _descend(
 def _steps(
     region: sitk.Image, params: RegisterParams, level: _Level
 ) -> sitk.ImageRegistrationMethod:
-    """Plain gradient steps that halve, about, wherever the direction turns round."""
+    """Gradient steps of one length, shortened wherever they turn round."""
     method = _method(region, params, level.share * params.sampling_fraction)
     method.SetOptimizerAsRegularStepGradientDescent(
         learningRate=level.first_mm,
         minStep=level.last_mm,
         numberOfIterations=params.iterations,
-        relaxationFactor=0.6,
+        relaxationFactor=level.shortening,
         gradientMagnitudeTolerance=1e-8,
     )
     method.SetOptimizerScalesFromPhysicalShift()
