@@ -27,9 +27,10 @@ from petct_uad.registration.align import align
 from petct_uad.registration.body import body_mask
 from petct_uad.registration.comparable import make_comparable
 from petct_uad.registration.decision import PROBE_MM
-from petct_uad.registration.grid import covered_slices, cut, resample_ct, target_grid
+from petct_uad.registration.grid import covered_slices, cut, target_grid
 from petct_uad.registration.masks import ct_body, points_mm
-from petct_uad.registration.quality import sharpness
+from petct_uad.registration.quality import look, sharpness
+from petct_uad.registration.resample import resample_ct
 from petct_uad.registration.rigid import RigidTransform, Vector
 
 POINTS = 4000  # per study, evenly from the body
@@ -137,9 +138,8 @@ def _register(
     points = points_mm(ct_body(ct))
     points = points[:: max(1, len(points) // POINTS)]
     true, voxel_mm = truth.apply(points), min(pet.GetSpacing())
-    sharp = sharpness(
-        make_comparable(seen, pet), decision.transform, PROBE_MM, job.register.histogram_bins
-    )
+    view = look(make_comparable(seen, pet), decision.transform)
+    sharp = sharpness(view, PROBE_MM, job.register.histogram_bins)
     return Outcome(
         study=f"{patient.patient_id} displacement {k}",
         accepted=decision.accepted,

@@ -1,4 +1,4 @@
-"""Stage ``preprocess``: crop, window, filter and resize; one shard per study."""
+"""Stage ``preprocess``: native volumes to model input in one resampling; a shard per study."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from petct_uad.lineage.record import Activity, write_lineage
 from petct_uad.params import load_params
 from petct_uad.slices.images import shard_derivations, write_shards
 from petct_uad.slices.tables import ImageRow, SliceRow
+from petct_uad.slices.volumes import VolumeFolders
 
 
 def main() -> None:
@@ -20,7 +21,7 @@ def main() -> None:
         params = load_params()
         interim = Path("data/interim") / params.dataset
         processed = Path("data/processed") / params.dataset
-        volumes = interim / "register/volumes"
+        volumes = VolumeFolders(interim / "ingest/volumes", interim / "register/volumes")
         slices_file = interim / "split/slices.csv"
         slices = read_table(slices_file, SliceRow)
         with atomic_folder(processed) as out:

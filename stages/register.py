@@ -1,4 +1,4 @@
-"""Stage ``register``: bring PET and labels onto the CT-anchored grid, with quality control."""
+"""Stage ``register``: where each PET lies on its CT, and the body, with quality control."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def main() -> None:
                 "register": params.register_.model_dump(mode="json", exclude={"workers"}),
             },
             entry=Path("stages/register.py"),
-            packages=("matplotlib", "numpy", "scikit-learn", "SimpleITK"),
+            packages=("numpy", "pillow", "scipy", "SimpleITK"),
         )
         write_lineage(paths.register / "lineage", activity, derivations)
 

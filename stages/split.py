@@ -13,6 +13,7 @@ from petct_uad.lineage.record import Activity, Derivation, Entity, write_lineage
 from petct_uad.params import load_params
 from petct_uad.slices.labels import assign_splits, label_slices
 from petct_uad.slices.tables import SliceRow
+from petct_uad.slices.volumes import VolumeFolders
 
 
 def main() -> None:
@@ -21,14 +22,14 @@ def main() -> None:
         params = load_params()
         interim = Path("data/interim") / params.dataset
         studies_file = interim / "ingest/studies.csv"
-        volumes = interim / "register/volumes"
+        volumes = VolumeFolders(interim / "ingest/volumes", interim / "register/volumes")
         studies = read_table(studies_file, StudyRow)
         rows = assign_splits(label_slices(studies, volumes, params.split), studies, params.split)
         with atomic_folder(interim / "split") as out:
             write_table(out / "slices.csv", SliceRow, rows)
         table = Entity.of_file(interim / "split/slices.csv")
-        inputs = [studies_file, *sorted(volumes.glob("*/body.nii.gz"))]
-        inputs += sorted(volumes.glob("*/label.nii.gz"))
+        inputs = [studies_file, *(volumes.body(study.study_id) for study in studies)]
+        inputs += [path for study in studies if (path := volumes.label(study.study_id))]
         derivation = Derivation(table, tuple(Entity.of_file(path) for path in inputs))
         activity = Activity(
             stage="split",

@@ -56,6 +56,7 @@ def image_row(**changes: Any) -> ImageRow:
         "lesion_kept_fraction": 1.0,
         "suv_max": 1.0,
         "suv_mean": 0.5,
+        "suv_total_ratio": 1.0,
         "body_area_mm2": 1.0,
         "ct_mean_hu": 0.0,
         "ct_std": 0.3,

@@ -25,9 +25,9 @@ from petct_uad.dicom.multiframe import frame_attributes, read_as_single_frame_pe
 from petct_uad.dicom.native import NativePixels, padding_ends, read_native
 from petct_uad.dicom.reader import read_dataset
 from petct_uad.dicom.suv import PetHeader, SuvKind, read_pet_header, suv_factors
+from petct_uad.dicom.units import AIR_HU
 from petct_uad.errors import PixelError, RejectedInputError, UnitsError
 
-_PADDING_HU = -1024  # the least value that a 12-bit CT stores
 _INT16 = np.iinfo(np.int16)
 _MOST_HU = 1 << 20  # of an intercept that int32 has room for
 _JPEG = {*uid.JPEGTransferSyntaxes, *uid.JPEGLSTransferSyntaxes, *uid.JPEG2000TransferSyntaxes}
@@ -90,12 +90,12 @@ def read_ct(raw: Path, stack: Stack) -> Volume:
         values = item.rounded
         padding = item.padded
         if padding is not None:
-            values[padding] = _PADDING_HU
+            values[padding] = AIR_HU
             padded += int(padding.sum())
         _check_int16(item.header, values)
         array[item.place] = values
     _check_not_constant(stack, array)
-    notes = [f"{padded} padding voxels of the CT set to {_PADDING_HU} HU"] if padded else []
+    notes = [f"{padded} padding voxels of the CT set to {AIR_HU} HU"] if padded else []
     notes += [_lossy_note("CT", lossy)] if lossy else []
     return Volume(stack, stack.grid.image(array), tuple(notes))
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from petct_uad.params import RegisterParams
 from petct_uad.registration.comparable import ComparablePair
@@ -14,8 +15,10 @@ from petct_uad.registration.grid import covered_slices
 from petct_uad.registration.masks import centroid_mm, points_mm
 from petct_uad.registration.quality import (
     Alignment,
+    View,
     common_field,
     information,
+    look,
     measure,
     sharpness,
     smallest_jacobian,
@@ -76,12 +79,13 @@ def decide(
         params: of the stage.
         held: axes (0 is x) along which ``candidate`` was not sought, so that it need not be sharp.
     """
-    flat = flat_axes(pair, candidate, params)
-    before, after = _compare(pair, _IDENTITY, candidate, params)
-    objection = _objection(pair, candidate, params, before, after) or _too_flat(flat, held)
+    start, end = look(pair, _IDENTITY), look(pair, candidate)
+    flat = flat_axes(end, params)
+    compared = _compared(start, end, params)
+    objection = _objection(compared, params) or _too_flat(flat, held)
     if objection:
-        return replace(_kept(before, objection, sought=True), flat=flat)
-    decision = replace(_accepted(pair, candidate, before, after), flat=flat)
+        return replace(_kept(compared.before, objection, sought=True), flat=flat)
+    decision = replace(_accepted(compared), flat=flat)
     if not held:
         return decision
     return replace(decision, reason=f"{decision.reason}; held along {_names(held)}, too flat there")
@@ -91,20 +95,19 @@ def go_on(
     pair: ComparablePair, start: Decision, candidate: Transform, params: RegisterParams
 ) -> Decision:
     """Replace an accepted refinement by a further one, unless something speaks against that."""
-    compared = _compare(pair, start.transform, candidate, params)
-    objection = _objection(pair, candidate, params, *compared)
+    end = look(pair, candidate)
+    objection = _objection(_compared(look(pair, start.transform), end, params), params)
     if objection:
         return replace(start, reason=f"{start.reason}; {candidate.kind} refused: {objection}")
-    return _accepted(pair, candidate, *_compare(pair, _IDENTITY, candidate, params))
+    return _accepted(_compared(look(pair, _IDENTITY), end, params))
 
 
 def keep_identity(
     pair: ComparablePair, reason: str, params: RegisterParams, sought: bool = False
 ) -> Decision:
     """The scanner's own alignment, measured."""
-    field = common_field(pair, [_IDENTITY])
-    quality = measure(pair, _IDENTITY, field, params.histogram_bins)
-    return _kept(quality, reason, sought)
+    view = look(pair, _IDENTITY)
+    return _kept(measure(view, view.field, params.histogram_bins), reason, sought)
 
 
 def find_mismatch(pair: ComparablePair, params: RegisterParams) -> bool:
@@ -113,34 +116,53 @@ def find_mismatch(pair: ComparablePair, params: RegisterParams) -> bool:
     The motions are shifts along each axis and turns about each, either way, with 4 mm of root mean
     square displacement over the body.
     """
-    probes = list(_probes(pair))
-    field = common_field(pair, [_IDENTITY, *probes])
-    here = information(pair, _IDENTITY, field, params.histogram_bins)
-    threshold = here + _MISMATCH * PROBE_MM**2
-    found = (information(pair, probe, field, params.histogram_bins) for probe in probes)
-    return any(value > threshold for value in found)
+    views = [look(pair, transform) for transform in (_IDENTITY, *_probes(pair))]
+    field = common_field(views)
+    here, *found = (information(view, field, params.histogram_bins) for view in views)
+    return max(found) > here + _MISMATCH * PROBE_MM**2
 
 
-def flat_axes(
-    pair: ComparablePair, candidate: Transform, params: RegisterParams
-) -> tuple[int, ...]:
-    """The axes (0 is x) along which mutual information has no peak at ``candidate``."""
-    sharp = sharpness(pair, candidate, PROBE_MM, params.histogram_bins)
+def flat_axes(view: View, params: RegisterParams) -> tuple[int, ...]:
+    """The axes (0 is x) along which mutual information has no peak at the view's transform."""
+    sharp = sharpness(view, PROBE_MM, params.histogram_bins)
     return tuple(axis for axis in range(3) if sharp[axis] < _SMALLEST_SHARPNESS)
 
 
-def _accepted(
-    pair: ComparablePair, candidate: Transform, before: Alignment, after: Alignment
-) -> Decision:
-    gain = after.mutual_information - before.mutual_information
-    moved_mm = displacement_mm(candidate, points_mm(pair.body))
+@dataclass(frozen=True)
+class _Compared:
+    """A candidate beside what it would replace, both measured where both see the PET."""
+
+    view: View
+    before: Alignment
+    after: Alignment
+    moved_mm: NDArray[np.float64]  # (n,), of each voxel of the body
+
+    @property
+    def gain(self) -> float:
+        """By how much the candidate raises mutual information, in nats."""
+        return self.after.mutual_information - self.before.mutual_information
+
+
+def _compared(start: View, end: View, params: RegisterParams) -> _Compared:
+    """In the common field neither gains by moving tissue out of sight."""
+    field = common_field([start, end])
+    return _Compared(
+        view=end,
+        before=measure(start, field, params.histogram_bins),
+        after=measure(end, field, params.histogram_bins),
+        moved_mm=displacement_mm(end.transform, points_mm(end.pair.body)),
+    )
+
+
+def _accepted(compared: _Compared) -> Decision:
+    moved_mm = compared.moved_mm
     return Decision(
-        transform=candidate,
+        transform=compared.view.transform,
         sought=True,
         accepted=True,
-        reason=f"mutual information rose by {gain:.4f}",
-        before=before,
-        after=after,
+        reason=f"mutual information rose by {compared.gain:.4f}",
+        before=compared.before,
+        after=compared.after,
         displacement_median_mm=float(np.median(moved_mm)) if len(moved_mm) else 0.0,
         displacement_max_mm=float(moved_mm.max(initial=0.0)),
     )
@@ -150,62 +172,46 @@ def _kept(quality: Alignment, reason: str, sought: bool) -> Decision:
     return Decision(_IDENTITY, sought, False, reason, quality, quality, 0.0, 0.0)
 
 
-def _objection(
-    pair: ComparablePair,
-    candidate: Transform,
-    params: RegisterParams,
-    before: Alignment,
-    after: Alignment,
-) -> str:
-    """What speaks against ``candidate``; empty where nothing does."""
+def _objection(compared: _Compared, params: RegisterParams) -> str:
+    """What speaks against a candidate; empty where nothing does."""
     return (
-        _folded(pair, candidate)
-        or _too_far(pair, candidate, params)
-        or _out_of_sight(pair, candidate)
-        or _no_better(before, after)
+        _folded(compared.view)
+        or _too_far(compared, params)
+        or _out_of_sight(compared.view)
+        or _no_better(compared)
     )
 
 
-def _compare(
-    pair: ComparablePair, start: Transform, candidate: Transform, params: RegisterParams
-) -> tuple[Alignment, Alignment]:
-    """Both measured where both see the PET: neither gains by moving tissue out of sight."""
-    field = common_field(pair, (start, candidate))
-    before = measure(pair, start, field, params.histogram_bins)
-    return before, measure(pair, candidate, field, params.histogram_bins)
-
-
-def _folded(pair: ComparablePair, candidate: Transform) -> str:
-    if not isinstance(candidate, BsplineTransform):
+def _folded(view: View) -> str:
+    if not isinstance(view.transform, BsplineTransform):
         return ""
-    least = smallest_jacobian(pair, candidate)
+    least = smallest_jacobian(view.pair, view.transform)
     if least > 0:
         return ""
     return f"refinement would fold the body: Jacobian determinant down to {least:.3f}"
 
 
-def _too_far(pair: ComparablePair, candidate: Transform, params: RegisterParams) -> str:
-    moved_mm = displacement_mm(candidate, points_mm(pair.body)).max(initial=0.0)
+def _too_far(compared: _Compared, params: RegisterParams) -> str:
+    moved_mm = compared.moved_mm.max(initial=0.0)
     if moved_mm <= params.max_displacement_mm:
         return ""
     allowed_mm = params.max_displacement_mm
     return f"refinement would move the body by {moved_mm:.1f} mm, allowed are {allowed_mm:g} mm"
 
 
-def _out_of_sight(pair: ComparablePair, candidate: Transform) -> str:
-    covered = covered_slices(pair.body, pair.pet, candidate)
+def _out_of_sight(view: View) -> str:
+    covered = covered_slices(view.pair.body, view.pair.pet, view.transform)
     if covered.count >= _SMALLEST_COVERAGE * covered.total:
         return ""
     return f"refinement would leave {covered.count} of {covered.total} slices covered by the PET"
 
 
-def _no_better(before: Alignment, after: Alignment) -> str:
-    gain = after.mutual_information - before.mutual_information
-    if gain <= 0:
-        return f"refinement would change mutual information by {gain:.4f}"
-    if after.body_overlap < before.body_overlap - _OVERLAP_TOLERANCE:
-        change = f"{before.body_overlap:.3f} to {after.body_overlap:.3f}"
-        return f"refinement would take body overlap from {change}"
+def _no_better(compared: _Compared) -> str:
+    if compared.gain <= 0:
+        return f"refinement would change mutual information by {compared.gain:.4f}"
+    before, after = compared.before.body_overlap, compared.after.body_overlap
+    if after < before - _OVERLAP_TOLERANCE:
+        return f"refinement would take body overlap from {before:.3f} to {after:.3f}"
     return ""
 
 

@@ -1,4 +1,4 @@
-"""The target grid, and how each volume gets onto it in one resampling."""
+"""The CT-anchored grid on which PET and CT are compared, and which of its slices are kept."""
 
 from __future__ import annotations
 
@@ -11,9 +11,6 @@ import SimpleITK as sitk
 from petct_uad.registration.masks import middle_mm, points_mm
 from petct_uad.registration.transforms import Transform
 
-AIR_HU = -1024.0
-
-_FWHM_PER_SIGMA = 2 * math.sqrt(2 * math.log(2))
 # Slack for positions that a NIfTI header rounded to float32.
 _TOLERANCE_PX = 1e-3
 
@@ -75,46 +72,6 @@ def covered_slices(body: sitk.Image, pet: sitk.Image, transform: Transform) -> S
 def cut(image: sitk.Image, slices: SliceRange) -> sitk.Image:
     """The image reduced to a range of slices."""
     return image[:, :, slices.first : slices.end]
-
-
-def resample_ct(ct: sitk.Image, grid: sitk.Image) -> sitk.Image:
-    """CT in HU onto the target grid: int16, -1024 outside."""
-    smooth = antialias(sitk.Cast(ct, sitk.sitkFloat32), grid.GetSpacing()[0])
-    values = sitk.Resample(smooth, grid, sitk.Transform(), sitk.sitkLinear, AIR_HU)
-    return sitk.Cast(sitk.Round(values), sitk.sitkInt16)
-
-
-def resample_pet(pet: sitk.Image, grid: sitk.Image, transform: Transform) -> sitk.Image:
-    """PET in SUVbw onto the target grid through the motion: float32, 0 outside."""
-    smooth = antialias(pet, grid.GetSpacing()[0])
-    return sitk.Resample(smooth, grid, transform.to_sitk(), sitk.sitkLinear, 0.0, sitk.sitkFloat32)
-
-
-def resample_label(label: sitk.Image, grid: sitk.Image) -> sitk.Image:
-    """Label onto the target grid: uint8, 0 outside.
-
-    The 0.5 level of the linearly interpolated mask, which keeps areas on average, where nearest
-    neighbour would keep or lose whole rows by chance.
-    """
-    soft = sitk.Resample(
-        sitk.Cast(label > 0, sitk.sitkFloat32), grid, sitk.Transform(), sitk.sitkLinear, 0.0
-    )
-    return sitk.Cast(soft >= 0.5, sitk.sitkUInt8)
-
-
-def antialias(image: sitk.Image, spacing_mm: float) -> sitk.Image:
-    """Blur in-plane so that nothing finer than ``spacing_mm`` is left; coarser images stay.
-
-    The Gaussian turns a point spread as wide as a native pixel into one as wide as a target pixel
-    (Cardoso et al., "Scale factor point spread function matching", MICCAI 2015).
-    """
-    variance = [
-        max(0.0, spacing_mm**2 - native**2) / _FWHM_PER_SIGMA**2
-        for native in image.GetSpacing()[:2]
-    ]
-    if not any(variance):
-        return image
-    return sitk.DiscreteGaussian(image, [*variance, 0.0], maximumKernelWidth=64)
 
 
 def _fitting(count: int, native_mm: float, target_mm: float) -> int:

@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import textwrap
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
 import SimpleITK as sitk
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+from scipy import ndimage
 
 from petct_uad.registration.decision import Decision
 
 Plane = NDArray[np.float32]
 
 _CT_WINDOW_HU = (-900.0, 250.0)
-_EDGE_LEVELS_HU = (-400.0,)  # skin, lung and airways; organ borders are too noisy to contour
+_EDGE_HU = -400.0  # skin, lung and airways; organ borders are too noisy to contour
 _TILE_MM = 40.0
 _MARGIN_MM = 20.0
-_PANEL_INCH = 3.5
-_TEXT_INCH = 0.3
+_PANEL_PX = 315
+_GAP_PX = 10
+_TEXT_PX = 12
+_LINE_PX = 18
+_CYAN = (0, 255, 255)
 _SUV_PERCENTILE = 99.5
 _TITLE_CHARACTERS = 160
 
@@ -39,9 +42,10 @@ class _View:
     column_mm: float
 
     @property
-    def extent(self) -> tuple[float, float, float, float]:
+    def size_px(self) -> tuple[int, int]:
+        """Width and height of its panel."""
         rows, columns = self.ct_hu.shape
-        return (0.0, columns * self.column_mm, rows * self.row_mm, 0.0)
+        return _PANEL_PX, round(_PANEL_PX * rows * self.row_mm / (columns * self.column_mm))
 
 
 @dataclass(frozen=True)
@@ -67,27 +71,38 @@ def draw_registration(path: Path, study: RegisteredStudy) -> None:
     """Draw CT and PET on one grid as a PNG; the same images give the same bytes."""
     views = _views(study)
     suv_high = max(float(np.percentile(_array(study.after), _SUV_PERCENTILE)), 0.1)
-    # The Agg canvas comes with Figure.savefig: no pyplot, no display, no global state.
-    with mpl.rc_context({"font.size": 9, "figure.facecolor": "white"}):
-        figure = Figure(figsize=_size_inch(views), dpi=90, layout="constrained")
-        figure.suptitle(_title(study.study_id, study.decision))
-        for row, (stage, axes) in enumerate(zip(("before", "after"), _axes(figure), strict=True)):
-            for column, view in enumerate(views):
-                pet = view.before_suv if row == 0 else view.after_suv
-                _draw_fused(axes[2 * column], view, pet, suv_high)
-                _draw_checkerboard(axes[2 * column + 1], view, pet, suv_high)
-                axes[2 * column].set_title(f"{stage}: fused, {view.name}")
-                axes[2 * column + 1].set_title(f"{stage}: CT and PET tiles, CT contour")
-        figure.savefig(path, format="png", metadata={"Software": None})
+    title = _title(study.study_id, study.decision)
+    head_px = _GAP_PX + _LINE_PX * (title.count("\n") + 1)
+    row_px = _LINE_PX + max(view.size_px[1] for view in views) + _GAP_PX
+    size = (4 * _PANEL_PX + 5 * _GAP_PX, head_px + 2 * row_px)
+    canvas = Image.new("RGB", size, "white")
+    pen = ImageDraw.Draw(canvas)
+    pen.multiline_text((_GAP_PX, _GAP_PX // 2), title, "black", _font(), spacing=3)
+    for row, stage in enumerate(("before", "after")):
+        y = head_px + row * row_px
+        for place, (name, panel) in enumerate(_panels(views, stage, suv_high)):
+            x = _GAP_PX + place * (_PANEL_PX + _GAP_PX)
+            pen.text((x, y), f"{stage}: {name}", "black", _font())
+            canvas.paste(panel, (x, y + _LINE_PX))
+    canvas.save(path, format="PNG")
 
 
-def _size_inch(views: tuple[_View, _View]) -> tuple[float, float]:
-    tallest = max(view.extent[2] / view.extent[1] for view in views)
-    return (4 * _PANEL_INCH, 2 * (tallest * _PANEL_INCH + _TEXT_INCH) + 2 * _TEXT_INCH)
+@cache
+def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(_TEXT_PX)
 
 
-def _axes(figure: Figure) -> list[list[Axes]]:
-    return [list(line) for line in figure.subplots(2, 4)]
+def _panels(
+    views: tuple[_View, _View], stage: str, suv_high: float
+) -> list[tuple[str, Image.Image]]:
+    """The four panels of one row, each with its name."""
+    found = []
+    for view in views:
+        pet = view.before_suv if stage == "before" else view.after_suv
+        found.append((f"fused, {view.name}", _fused(view, pet / suv_high)))
+        tiles = _checkerboard(view, pet / suv_high)
+        found.append(("CT and PET tiles, CT contour", _contoured(view, tiles)))
+    return found
 
 
 def _title(study_id: str, decision: Decision) -> str:
@@ -131,27 +146,38 @@ def _around_body(body: sitk.Image) -> tuple[slice, slice, slice]:
     return slice(None), rows, columns
 
 
-def _draw_fused(axes: Axes, view: _View, pet: Plane, suv_high: float) -> None:
+def _grey(ct_hu: Plane) -> Plane:
     low, high = _CT_WINDOW_HU
-    axes.imshow(view.ct_hu, cmap="gray", vmin=low, vmax=high, extent=view.extent)
-    strength = np.clip(pet / suv_high, 0, 1)
-    axes.imshow(
-        pet, cmap="hot", vmin=0, vmax=suv_high, alpha=0.75 * np.sqrt(strength), extent=view.extent
-    )
-    axes.set_axis_off()
+    return np.asarray(np.clip((ct_hu - low) / (high - low), 0, 1), dtype=np.float32)
 
 
-def _draw_checkerboard(axes: Axes, view: _View, pet: Plane, suv_high: float) -> None:
-    low, high = _CT_WINDOW_HU
-    ct = np.clip((view.ct_hu - low) / (high - low), 0, 1)
-    uptake = 1 - np.sqrt(np.clip(pet / suv_high, 0, 1))
-    tiles = np.where(_tiles(view), ct, uptake)
-    axes.imshow(tiles, cmap="gray", vmin=0, vmax=1, extent=view.extent)
-    rows, columns = ct.shape
-    x = (np.arange(columns) + 0.5) * view.column_mm
-    y = (np.arange(rows) + 0.5) * view.row_mm
-    axes.contour(x, y, view.ct_hu, levels=_EDGE_LEVELS_HU, colors="cyan", linewidths=0.7)
-    axes.set_axis_off()
+def _fused(view: _View, uptake: Plane) -> Image.Image:
+    """CT in grey; PET over it from black through red and yellow to white, clearer where low."""
+    strength = np.clip(uptake, 0, 1)
+    hot = np.clip(3 * strength[..., None] - np.arange(3), 0, 1)
+    opacity = 0.75 * np.sqrt(strength)[..., None]
+    return _panel(view, (1 - opacity) * _grey(view.ct_hu)[..., None] + opacity * hot)
+
+
+def _checkerboard(view: _View, uptake: Plane) -> Image.Image:
+    dark = 1 - np.sqrt(np.clip(uptake, 0, 1))
+    tiles = np.where(_tiles(view), _grey(view.ct_hu), dark)
+    return _panel(view, np.repeat(tiles[..., None], 3, axis=-1))
+
+
+def _panel(view: _View, colours: NDArray[np.floating]) -> Image.Image:
+    """Colours (rows, columns, 3) in [0, 1] at the size of a panel."""
+    pixels = np.rint(255 * colours).astype(np.uint8)
+    return Image.fromarray(pixels).resize(view.size_px, Image.Resampling.BILINEAR)
+
+
+def _contoured(view: _View, panel: Image.Image) -> Image.Image:
+    """The panel with the edge of all that is denser than -400 HU."""
+    ct = Image.fromarray(view.ct_hu).resize(view.size_px, Image.Resampling.BILINEAR)
+    dense = np.asarray(ct) > _EDGE_HU
+    pixels = np.array(panel)
+    pixels[dense & ~ndimage.binary_erosion(dense, border_value=1)] = _CYAN
+    return Image.fromarray(pixels)
 
 
 def _tiles(view: _View) -> NDArray[np.bool_]:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
-from sklearn.metrics import mutual_info_score
+from scipy.special import rel_entr
 
 from petct_uad.registration.comparable import ComparablePair
 from petct_uad.registration.masks import dice
 from petct_uad.registration.rigid import Vector
 from petct_uad.registration.transforms import BsplineTransform, Transform
 
+Mask = NDArray[np.bool_]
+
 _FOLD_GRID_MM = 8.0
+_OUTSIDE = -1.0  # no PET value, which is a root, is negative
 
 
 @dataclass(frozen=True)
@@ -26,45 +29,65 @@ class Alignment:
     body_overlap: float
 
 
-def measure(pair: ComparablePair, transform: Transform, field: sitk.Image, bins: int) -> Alignment:
-    """Quality of ``transform`` over ``field``, a mask on the grid of ``pair.ct``."""
-    body = _onto_ct(sitk.Cast(pair.pet_body, sitk.sitkFloat32), pair, transform) >= 0.5
-    return Alignment(
-        information(pair, transform, field, bins), dice(pair.body & field, body & field)
-    )
+@dataclass(frozen=True)
+class View:
+    """A comparable pair under one transform; arrays (z, y, x) on the grid of its CT.
+
+    Attributes:
+        pair: what is compared.
+        transform: from the CT frame to the PET frame.
+        pet: the PET's values, negative where the PET does not reach.
+    """
+
+    pair: ComparablePair
+    transform: Transform
+    pet: NDArray[np.float32]
+
+    @property
+    def field(self) -> Mask:
+        """Every voxel of the region that lies in the PET."""
+        return np.asarray((self.pet > _OUTSIDE / 2) & _inside(self.pair.region))
 
 
-def information(pair: ComparablePair, transform: Transform, field: sitk.Image, bins: int) -> float:
+def look(pair: ComparablePair, transform: Transform) -> View:
+    """Bring the PET of a pair onto its CT."""
+    return View(pair, transform, _onto_ct(pair.pet, pair, transform, _OUTSIDE))
+
+
+def common_field(views: Iterable[View]) -> Mask:
+    """Every voxel of the region that lies in the PET under all of ``views``."""
+    return np.asarray(np.logical_and.reduce([view.field for view in views]), dtype=np.bool_)
+
+
+def measure(view: View, field: Mask, bins: int) -> Alignment:
+    """Quality of a transform over ``field``."""
+    pair = view.pair
+    body = _onto_ct(sitk.Cast(pair.pet_body, sitk.sitkFloat32), pair, view.transform) >= 0.5
+    overlap = dice(_inside(pair.body) & field, body & field)
+    return Alignment(information(view, field, bins), overlap)
+
+
+def information(view: View, field: Mask, bins: int) -> float:
     """Mutual information over ``field``, in nats."""
-    pet = _onto_ct(pair.pet, pair, transform)
-    chosen = _array(field) > 0
-    return mutual_information(_array(pair.ct)[chosen], _array(pet)[chosen], bins)
+    return mutual_information(_array(view.pair.ct)[field], view.pet[field], bins)
 
 
 def mutual_information(first: NDArray[np.float32], second: NDArray[np.float32], bins: int) -> float:
     """Of two equally long samples, in nats, from their joint histogram; 0 where one is empty."""
     if not len(first):
         return 0.0
-    counts, _, _ = np.histogram2d(first, second, bins=bins)
-    return float(mutual_info_score(None, None, contingency=counts))
+    cells = _bin(first, bins) * bins + _bin(second, bins)
+    joint = np.bincount(cells, minlength=bins**2).reshape(bins, bins) / len(first)
+    apart = joint.sum(axis=1, keepdims=True) * joint.sum(axis=0)
+    return float(rel_entr(joint, apart).sum())
 
 
-def common_field(pair: ComparablePair, transforms: Sequence[Transform]) -> sitk.Image:
-    """Every voxel of the region that lies in the PET under all of ``transforms``."""
-    field = pair.region
-    for transform in transforms:
-        field = field & _in_pet(pair, transform)
-    return field
-
-
-def sharpness(
-    pair: ComparablePair, transform: Transform, step_mm: float, bins: int
-) -> tuple[float, float, float]:
+def sharpness(view: View, step_mm: float, bins: int) -> tuple[float, float, float]:
     """How fast mutual information falls when the PET is moved along x, y and z: nat per mm2.
 
     The second difference over ``step_mm`` either way; below zero on a slope, where one way rises.
     """
-    x, y, z = (_sharpness_along(pair, transform, axis, step_mm, bins) for axis in range(3))
+    x, y, z = (_sharpness_along(view, axis, step_mm, bins) for axis in range(3))
     return x, y, z
 
 
@@ -83,47 +106,37 @@ def smallest_jacobian(pair: ComparablePair, transform: BsplineTransform) -> floa
     return float(np.linalg.det(np.stack(slopes, axis=-1) + np.eye(3)).min())
 
 
-def suv_total_ratio(pet: sitk.Image, resampled: sitk.Image, transform: Transform) -> float:
-    """SUV x volume on the target grid over that of the native PET in the same field; 1 if empty.
-
-    An affine map or a spline that changes volumes changes the ratio likewise.
-    """
-    inverse = transform.inverse_sitk()
-    inside = sitk.Resample(_ones(resampled), pet, inverse, sitk.sitkNearestNeighbor, 0.0) > 0
-    native = np.where(_array(inside) > 0, _array(pet), 0).sum(dtype=np.float64) * _volume(pet)
-    total = _array(resampled).sum(dtype=np.float64) * _volume(resampled)
-    return float(total / native) if native > 0 else 1.0
-
-
-def _sharpness_along(
-    pair: ComparablePair, transform: Transform, axis: int, step_mm: float, bins: int
-) -> float:
+def _sharpness_along(view: View, axis: int, step_mm: float, bins: int) -> float:
     step = tuple(step_mm if i == axis else 0.0 for i in range(3))
     back = tuple(-mm for mm in step)
-    moved = [_moved(pair, shift) for shift in (step, back)]  # type: ignore[arg-type]
-    field = common_field(pair, [transform])
-    for other in moved:
-        field = field & _in_pet(other, transform)
-    middle = information(pair, transform, field, bins)
-    drops = [middle - information(other, transform, field, bins) for other in moved]
+    moved = [_moved(view, shift) for shift in (step, back)]  # type: ignore[arg-type]
+    field = common_field([view, *moved])
+    middle = information(view, field, bins)
+    drops = [middle - information(other, field, bins) for other in moved]
     if min(drops) < 0:
         return min(drops) / step_mm**2
     return sum(drops) / 2 / step_mm**2
 
 
-def _moved(pair: ComparablePair, shift_mm: Vector) -> ComparablePair:
-    """The pair with its PET, not its CT, moved by ``shift_mm``."""
-    pet = sitk.Image(pair.pet)
+def _moved(view: View, shift_mm: Vector) -> View:
+    """The view with its PET, not its CT, moved by ``shift_mm``."""
+    pet = sitk.Image(view.pair.pet)
     pet.SetOrigin([o + s for o, s in zip(pet.GetOrigin(), shift_mm, strict=True)])
-    return replace(pair, pet=pet)
+    return look(replace(view.pair, pet=pet), view.transform)
 
 
-def _in_pet(pair: ComparablePair, transform: Transform) -> sitk.Image:
-    return _onto_ct(_ones(pair.pet), pair, transform) >= 0.5
+def _bin(values: NDArray[np.float32], bins: int) -> NDArray[np.intp]:
+    """Which of ``bins`` equal parts of its range each value falls in."""
+    low, high = float(values.min()), float(values.max())
+    scaled = (values.astype(np.float64) - low) * (bins / (high - low) if high > low else 0.0)
+    return np.asarray(np.minimum(scaled.astype(np.intp), bins - 1))
 
 
-def _onto_ct(image: sitk.Image, pair: ComparablePair, transform: Transform) -> sitk.Image:
-    return sitk.Resample(image, pair.ct, transform.to_sitk(), sitk.sitkLinear, 0.0)
+def _onto_ct(
+    image: sitk.Image, pair: ComparablePair, transform: Transform, outside: float = 0.0
+) -> NDArray[np.float32]:
+    linear = sitk.sitkLinear
+    return _array(sitk.Resample(image, pair.ct, transform.to_sitk(), linear, outside))
 
 
 def _corners(image: sitk.Image) -> list[tuple[int, int, int]]:
@@ -131,15 +144,9 @@ def _corners(image: sitk.Image) -> list[tuple[int, int, int]]:
     return [(i, j, k) for i in (0, x) for j in (0, y) for k in (0, z)]
 
 
-def _ones(like: sitk.Image) -> sitk.Image:
-    ones = sitk.Image(like.GetSize(), sitk.sitkFloat32) + 1.0
-    ones.CopyInformation(like)
-    return ones
+def _inside(mask: sitk.Image) -> Mask:
+    return np.asarray(sitk.GetArrayFromImage(mask) > 0)
 
 
 def _array(image: sitk.Image) -> NDArray[np.float32]:
-    return np.asarray(sitk.GetArrayViewFromImage(image))
-
-
-def _volume(image: sitk.Image) -> float:
-    return float(np.prod(image.GetSpacing()))
+    return np.asarray(sitk.GetArrayFromImage(image))

@@ -3,19 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
+import numpy as np
 import SimpleITK as sitk
 
 from petct_uad.errors import RegistrationError
 from petct_uad.params import RegisterParams
 from petct_uad.registration.comparable import ComparablePair
 from petct_uad.registration.masks import centroid_mm
-from petct_uad.registration.quality import common_field
+from petct_uad.registration.quality import look
 from petct_uad.registration.rigid import RigidTransform
 from petct_uad.registration.transforms import AffineTransform, BsplineTransform
 
-# From coarse to fine: standard deviation of the in-plane blur at each level.
-_BLUR_MM = (6.0, 3.0, 0.0)
+
+@dataclass(frozen=True)
+class _Level:
+    """One pass of the optimiser.
+
+    Attributes:
+        blur_mm: standard deviation of the in-plane blur.
+        share: of ``register.sampling_fraction``.
+        first_mm: length of the first step.
+        last_mm: the step below which it ends.
+        shortening: of the step, wherever the direction turns round.
+    """
+
+    blur_mm: float
+    share: float
+    first_mm: float
+    last_mm: float
+    shortening: float
+
+    @property
+    def coarse(self) -> bool:
+        """Does a finer level follow?"""
+        return self.blur_mm > 0
+
+
+# The last level decides; those before it need only end where its peak is seen from.
+_LEVELS = (
+    _Level(blur_mm=6.0, share=0.25, first_mm=2.0, last_mm=0.1, shortening=0.6),
+    _Level(blur_mm=3.0, share=0.25, first_mm=1.0, last_mm=0.05, shortening=0.6),
+    _Level(blur_mm=0.0, share=1.0, first_mm=2.0, last_mm=0.01, shortening=0.7),
+)
 # A breath moves the diaphragm over some 10 cm; finer cells would chase the noise.
 _CELL_MM = 70.0
 # How far the spline reaches past the CT's ends, where its control points stay at rest.
@@ -42,9 +73,11 @@ def refine_rigid(
         raise RegistrationError("no body is found on the CT, so there is nothing to refine on")
     transform = sitk.Euler3DTransform()
     transform.SetCenter(centroid_mm(pair.body))
-    method = _method(pair.region, params)
-    method.SetOptimizerWeights([1.0] * 3 + [0.0 if axis in held else 1.0 for axis in range(3)])
-    _descend(method, pair, transform)
+    free = [1.0] * 3 + [0.0 if axis in held else 1.0 for axis in range(3)]
+    for level in _LEVELS:
+        method = _steps(pair.region, params, level)
+        method.SetOptimizerWeights(free)
+        _descend(method, pair, transform, level.blur_mm)
     return RigidTransform.from_sitk(transform)
 
 
@@ -59,7 +92,7 @@ def refine_affine(
     rigid = start.to_sitk()
     transform = sitk.AffineTransform(rigid.GetMatrix(), rigid.GetTranslation(), rigid.GetCenter())
     method = _line_search(pair, start, params)
-    _descend(method, pair, transform, _BLUR_MM[-1:])
+    _descend(method, pair, transform)
     return AffineTransform.from_sitk(transform)
 
 
@@ -77,7 +110,7 @@ def refine_bspline(
     spline = sitk.BSplineTransformInitializer(domain, mesh)
     method = _line_search(pair, start, params)
     method.SetMovingInitialTransform(start.to_sitk())
-    _descend(method, pair, spline, _BLUR_MM[-1:])
+    _descend(method, pair, spline)
     return BsplineTransform.from_sitk(start, spline)
 
 
@@ -88,9 +121,10 @@ def _line_search(
 
     Two slices at either end of the PET are left out, or stretching would gain by losing samples.
     """
-    field = common_field(pair, [start])
+    field = sitk.GetImageFromArray(look(pair, start).field.astype(np.uint8))
+    field.CopyInformation(pair.region)
     seen = sitk.BinaryErode(field, [0, 0, 2], sitk.sitkBall, 0.0, 1.0, False)
-    method = _method(seen, params)
+    method = _method(seen, params, params.sampling_fraction)
     method.SetOptimizerAsConjugateGradientLineSearch(
         learningRate=1.0,
         numberOfIterations=min(params.iterations, 15),
@@ -116,39 +150,53 @@ def _descend(
     method: sitk.ImageRegistrationMethod,
     pair: ComparablePair,
     transform: sitk.Transform,
-    levels_mm: Sequence[float] = _BLUR_MM,
+    blur_mm: float = 0.0,
 ) -> None:
-    """Optimise ``transform`` in place, coarse to fine."""
+    """Optimise ``transform`` in place."""
+    method.SetInitialTransform(transform, inPlace=True)
     try:
-        for blur_mm in levels_mm:
-            method.SetInitialTransform(transform, inPlace=True)
-            method.Execute(_blur(pair.ct, blur_mm), _blur(pair.pet, blur_mm))
+        method.Execute(_blur(pair.ct, blur_mm), _blur(pair.pet, blur_mm))
     except RuntimeError as error:
         cause = str(error).strip().splitlines()[-1]
         raise RegistrationError(f"mutual information cannot be maximised: {cause}") from error
 
 
-def _method(region: sitk.Image, params: RegisterParams) -> sitk.ImageRegistrationMethod:
+def _steps(
+    region: sitk.Image, params: RegisterParams, level: _Level
+) -> sitk.ImageRegistrationMethod:
+    """Gradient steps of one length, shortened wherever they turn round."""
+    method = _method(region, params, level.share * params.sampling_fraction)
+    method.SetOptimizerAsRegularStepGradientDescent(
+        learningRate=level.first_mm,
+        minStep=level.last_mm,
+        numberOfIterations=params.iterations,
+        relaxationFactor=level.shortening,
+        gradientMagnitudeTolerance=1e-8,
+    )
+    method.SetOptimizerScalesFromPhysicalShift()
+    if level.coarse:
+        # A blurred PET needs no gradient image of its own, which costs as much as ten steps.
+        method.MetricUseMovingImageGradientFilterOff()
+    return method
+
+
+def _method(
+    region: sitk.Image, params: RegisterParams, sampling_fraction: float
+) -> sitk.ImageRegistrationMethod:
     method = sitk.ImageRegistrationMethod()
     method.SetNumberOfThreads(1)
     method.SetMetricAsMattesMutualInformation(params.histogram_bins)
     # Random points lie between voxel centres, which spares the metric the ripple of the grid.
     method.SetMetricSamplingStrategy(method.RANDOM)
     # One more than the seed, since SimpleITK takes 0 for the wall clock.
-    method.SetMetricSamplingPercentage(params.sampling_fraction, params.seed + 1)
+    method.SetMetricSamplingPercentage(sampling_fraction, params.seed + 1)
     method.SetMetricFixedMask(region)
     method.SetInterpolator(sitk.sitkLinear)
-    method.SetOptimizerAsRegularStepGradientDescent(
-        learningRate=2.0,
-        minStep=0.01,
-        numberOfIterations=params.iterations,
-        relaxationFactor=0.6,
-        gradientMagnitudeTolerance=1e-8,
-    )
-    method.SetOptimizerScalesFromPhysicalShift()
     return method
 
 
 def _blur(image: sitk.Image, sigma_mm: float) -> sitk.Image:
     # Never across slices: the CT stack ends inside the body, where a blur would bend the profile.
+    if not sigma_mm:
+        return image
     return sitk.DiscreteGaussian(image, [sigma_mm**2, sigma_mm**2, 0.0], maximumKernelWidth=64)

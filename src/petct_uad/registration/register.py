@@ -1,4 +1,4 @@
-"""The register stage: PET, CT and labels of every study onto one grid, with quality control."""
+"""The register stage: where the PET of every study lies on its CT, with quality control."""
 
 from __future__ import annotations
 
@@ -16,23 +16,15 @@ from petct_uad.params import RegisterParams
 from petct_uad.registration.align import align
 from petct_uad.registration.body import body_mask
 from petct_uad.registration.decision import Decision
-from petct_uad.registration.grid import (
-    SliceRange,
-    covered_slices,
-    cut,
-    resample_ct,
-    resample_label,
-    resample_pet,
-    target_grid,
-)
+from petct_uad.registration.grid import SliceRange, covered_slices, cut, target_grid
 from petct_uad.registration.pictures import RegisteredStudy, draw_registration
-from petct_uad.registration.quality import suv_total_ratio
+from petct_uad.registration.resample import resample_ct, resample_pet
 from petct_uad.registration.rigid import RigidTransform
 from petct_uad.registration.summary import summarise
 from petct_uad.registration.tables import RegistrationRow
 from petct_uad.registration.transforms import write_transform
 
-_ALWAYS_WRITTEN = ("ct.nii.gz", "pet.nii.gz", "body.nii.gz", "transform.json")
+_WRITTEN = ("body.nii.gz", "transform.json")
 
 
 @dataclass(frozen=True)
@@ -63,7 +55,9 @@ class _Task:
 
 
 def register_studies(paths: RegisterPaths, params: RegisterParams) -> tuple[Derivation, ...]:
-    """Bring every ingested study onto its target grid; old outputs are replaced whole.
+    """Find every ingested study's transform and body; old outputs are replaced whole.
+
+    No image is written: preprocess resamples the native ones, once, through the transform.
 
     Returns:
         One derivation per file written, from the files of ingest that it was made of.
@@ -118,25 +112,14 @@ def _write_study(task: _Task) -> RegistrationRow:
         after=resample_pet(pet, ct_on_grid, decision.transform),
         decision=decision,
     )
-    _write_volumes(task, registered)
-    draw_registration(task.picture, registered)
-    ratio = suv_total_ratio(pet, registered.after, decision.transform)
-    return _row(task.study_id, decision, ratio, kept)
-
-
-def _write_volumes(task: _Task, registered: RegisteredStudy) -> None:
     task.target.mkdir()
-    write_volume(registered.ct, task.target / "ct.nii.gz")
-    write_volume(registered.after, task.target / "pet.nii.gz")
     write_volume(registered.body, task.target / "body.nii.gz")
-    source = task.source / "label.nii.gz"
-    if source.is_file():
-        label = resample_label(_read(source, sitk.sitkUInt8), registered.ct)
-        write_volume(label, task.target / "label.nii.gz")
-    write_transform(task.target / "transform.json", registered.decision.transform)
+    write_transform(task.target / "transform.json", decision.transform)
+    draw_registration(task.picture, registered)
+    return _row(task.study_id, decision, kept)
 
 
-def _row(study_id: str, decision: Decision, suv_ratio: float, kept: SliceRange) -> RegistrationRow:
+def _row(study_id: str, decision: Decision, kept: SliceRange) -> RegistrationRow:
     return RegistrationRow(
         study_id=study_id,
         sought=decision.sought,
@@ -148,7 +131,6 @@ def _row(study_id: str, decision: Decision, suv_ratio: float, kept: SliceRange) 
         body_overlap_after=decision.after.body_overlap,
         displacement_median_mm=decision.displacement_median_mm,
         displacement_max_mm=decision.displacement_max_mm,
-        suv_total_ratio=suv_ratio,
         slices=kept.count,
         slices_cut=kept.cut,
     )
@@ -174,14 +156,9 @@ def _derivations(paths: RegisterPaths, studies: list[StudyRow]) -> tuple[Derivat
 
 
 def _study_derivations(paths: RegisterPaths, study_id: str) -> list[Derivation]:
-    """Even the CT derives from both, since the PET decides which of its slices are kept."""
+    """Each derives from both images, since the PET decides which of the CT's slices are kept."""
     source = paths.ingest / "volumes" / study_id
     target = paths.register / "volumes" / study_id
     pair = tuple(Entity.of_file(source / name) for name in ("ct.nii.gz", "pet.nii.gz"))
-    outputs = [target / name for name in _ALWAYS_WRITTEN]
-    outputs.append(paths.pictures / f"{study_id}.png")
-    found = [Derivation(Entity.of_file(output), pair) for output in outputs]
-    if (target / "label.nii.gz").is_file():
-        label = Entity.of_file(source / "label.nii.gz")
-        found.append(Derivation(Entity.of_file(target / "label.nii.gz"), (*pair, label)))
-    return found
+    outputs = [*(target / name for name in _WRITTEN), paths.pictures / f"{study_id}.png"]
+    return [Derivation(Entity.of_file(output), pair) for output in outputs]

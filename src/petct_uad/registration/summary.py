@@ -19,7 +19,6 @@ _MAD_TO_SIGMA = 1.4826
 _SMALLEST_MAD_MM = 0.5
 _SMALLEST_COHORT = 5
 _LOWEST_OVERLAP = 0.8
-_SUV_RATIO = (0.98, 1.02)
 _MOST_CUT = 0.25
 
 
@@ -33,7 +32,6 @@ class Medians:
     body_overlap_after: float
     displacement_median_mm: float
     displacement_max_mm: float
-    suv_total_ratio: float
 
 
 def summarise(studies: Sequence[StudyRow], rows: Sequence[RegistrationRow]) -> dict[str, Any]:
@@ -81,8 +79,6 @@ def _oddities(row: RegistrationRow, same_frame_of_reference: bool) -> Iterator[s
         yield "CT and PET have different frames of reference, so the start is a guess"
     if row.body_overlap_after < _LOWEST_OVERLAP:
         yield f"body overlap {row.body_overlap_after:.3f} is below {_LOWEST_OVERLAP}"
-    if not _SUV_RATIO[0] <= row.suv_total_ratio <= _SUV_RATIO[1]:
-        yield f"resampling changed the total SUV by a factor {row.suv_total_ratio:.3f}"
     if row.slices_cut > _MOST_CUT * (row.slices + row.slices_cut):
         yield f"the PET covers only {row.slices} of {row.slices + row.slices_cut} CT slices"
 

@@ -19,6 +19,5 @@ class RegistrationRow:
     body_overlap_after: float
     displacement_median_mm: float  # over the body
     displacement_max_mm: float
-    suv_total_ratio: float  # resampled over native PET, summed SUV x volume in the common field
     slices: int  # of the target grid
     slices_cut: int  # CT slices left out, because the PET does not cover them

@@ -241,6 +241,7 @@ def _row(study_id: str, i: int, picture: _Picture, shard: Shard) -> ImageRow:
         lesion_kept_fraction=1.0,
         suv_max=float(grey.max()),
         suv_mean=float(grey.mean()),
+        suv_total_ratio=1.0,
         body_area_mm2=float(shard.body[i].sum()),
         ct_mean_hu=float(grey.mean()),
         ct_std=float(grey.std()),

@@ -1,4 +1,4 @@
-"""From registered volumes to model input: body crop, windows, bilateral filter, resize."""
+"""From native volumes to model input: one resampling, body mask, windows, bilateral filter."""
 
 from __future__ import annotations
 
@@ -12,24 +12,32 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from petct_uad.console import map_in_processes
-from petct_uad.errors import DatasetError
+from petct_uad.dicom.units import AIR_HU
 from petct_uad.lineage.record import Derivation, Entity
 from petct_uad.params import PreprocessParams
+from petct_uad.registration.resample import resample_ct, resample_mask, resample_pet
+from petct_uad.slices.measures import Measures, measure_slices, suv_total_ratio
 from petct_uad.slices.store import Shard, shard_path, write_shard
 from petct_uad.slices.tables import ImageRow, SliceRow
-
-_AIR_HU = -1000.0
+from petct_uad.slices.volumes import Study, VolumeFolders, read_study
 
 
 @dataclass(frozen=True)
-class _Study:
+class _Task:
     study_id: str
     rows: tuple[SliceRow, ...]
 
 
 @dataclass(frozen=True)
-class _Planes:
-    """Everything about one study on one grid, as SimpleITK images (x, y, z)."""
+class Planes:
+    """A study on the model's grid, as SimpleITK images (x, y, z).
+
+    Attributes:
+        ct: float32 HU, air outside the body.
+        pet: float32 SUVbw, 0 outside the body.
+        lesion: uint8, 1 inside a lesion.
+        body: uint8, 1 inside the body.
+    """
 
     ct: sitk.Image
     pet: sitk.Image
@@ -38,33 +46,37 @@ class _Planes:
 
 
 def write_shards(
-    slices: Sequence[SliceRow], volumes: Path, processed: Path, params: PreprocessParams
+    slices: Sequence[SliceRow], volumes: VolumeFolders, processed: Path, params: PreprocessParams
 ) -> list[ImageRow]:
     """Write one shard per study with a kept slice; return index rows sorted by slice_id.
 
     Args:
         slices: rows of ``slices.csv``; excluded ones are left out.
-        volumes: ``<study_id>/{ct,pet,body,label}.nii.gz`` on the target grid.
+        volumes: of the studies.
         processed: receives ``shards/<study_id>.safetensors``.
+        params: of the stage.
+
+    Raises:
+        DatasetError: a volume cannot be read, or holds no body.
+        RegistrationError: register ran on other volumes than those of ingest.
     """
     kept: dict[str, list[SliceRow]] = {}
     for row in slices:
         if row.split != "excluded":
             kept.setdefault(row.study_id, []).append(row)
-    studies = [_Study(study_id, tuple(rows)) for study_id, rows in sorted(kept.items())]
+    tasks = [_Task(study_id, tuple(rows)) for study_id, rows in sorted(kept.items())]
     work = partial(_write_study, volumes=volumes, processed=processed, params=params)
-    tables = map_in_processes(work, studies, "cropping and filtering", params.workers)
+    tables = map_in_processes(work, tasks, "resampling and filtering", params.workers)
     return sorted((row for table in tables for row in table), key=lambda row: row.slice_id)
 
 
 def shard_derivations(
-    rows: Sequence[ImageRow], volumes: Path, processed: Path, slices_file: Path
+    rows: Sequence[ImageRow], volumes: VolumeFolders, processed: Path, slices_file: Path
 ) -> list[Derivation]:
     """Every slice from the volumes of its study, every shard and the index from those slices."""
     table = Entity.of_file(slices_file)
     sources = {
-        study_id: tuple(Entity.of_file(path) for path in sorted((volumes / study_id).glob("*.gz")))
-        for study_id in sorted({row.study_id for row in rows})
+        study_id: _sources(volumes, study_id) for study_id in sorted({row.study_id for row in rows})
     }
     slices = {row.slice_id: Entity(f"slice:{row.slice_id}", row.sha256) for row in rows}
     derivations = [Derivation(slices[row.slice_id], sources[row.study_id]) for row in rows]
@@ -76,81 +88,70 @@ def shard_derivations(
     return [*derivations, Derivation(index, (table, *slices.values()))]
 
 
+def _sources(volumes: VolumeFolders, study_id: str) -> tuple[Entity, ...]:
+    label = volumes.label(study_id)
+    files = [*volumes.images(study_id), volumes.body(study_id), *([label] if label else [])]
+    return tuple(Entity.of_file(path) for path in sorted(files))
+
+
 def _write_study(
-    study: _Study, *, volumes: Path, processed: Path, params: PreprocessParams
+    task: _Task, *, volumes: VolumeFolders, processed: Path, params: PreprocessParams
 ) -> list[ImageRow]:
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
-    native = _read(volumes / study.study_id)
-    picked = [row.slice_index for row in study.rows]
-    whole = model_input(native, params)
+    study = read_study(volumes, task.study_id)
+    planes = resample_study(study, params)
+    picked = [row.slice_index for row in task.rows]
+    whole = model_input(planes, params)
     shard = Shard(whole.ct[picked], whole.pet[picked], whole.lesion[picked], whole.body[picked])
-    write_shard(shard_path(processed, study.study_id), shard)
-    in_roi = _lesion_area_px(native.lesion * native.body)
-    return [
-        _index_row(row, i, native, shard, float(in_roi[row.slice_index]))
-        for i, row in enumerate(study.rows)
-    ]
+    write_shard(shard_path(processed, task.study_id), shard)
+    measures = measure_slices(study)
+    ratio = suv_total_ratio(study.pet, planes.pet, study.body, study.transform)
+    return [_index_row(row, i, measures, ratio, shard) for i, row in enumerate(task.rows)]
 
 
-def _read(folder: Path) -> _Planes:
-    ct = sitk.ReadImage(str(folder / "ct.nii.gz"), sitk.sitkFloat32)
-    pet = sitk.ReadImage(str(folder / "pet.nii.gz"), sitk.sitkFloat32)
-    body = sitk.ReadImage(str(folder / "body.nii.gz"), sitk.sitkUInt8)
-    label = folder / "label.nii.gz"
-    if label.is_file():
-        lesion = sitk.ReadImage(str(label)) > 0
-    else:
-        lesion = sitk.Image(ct.GetSize(), sitk.sitkUInt8)
-        lesion.CopyInformation(ct)
-    return _Planes(ct, pet, sitk.Cast(lesion, sitk.sitkUInt8), body)
+def resample_study(study: Study, params: PreprocessParams) -> Planes:
+    """CT, PET and lesions from their native grids to the model's, each in one interpolation.
 
-
-def model_input(native: _Planes, params: PreprocessParams) -> Shard:
-    """All slices of a study as the model sees them.
-
-    Outside the body the CT is air and the PET zero. The crop is the square around the body's
-    bounding box over the whole study, so that the aspect and the scale are one for all its slices.
+    The model's grid is the square around the body's bounding box over the whole study, so that the
+    aspect and the scale are one for all its slices, which are those of the CT.
     """
-    box = _square_around(native.body, params.roi_margin_mm)
-    outside = sitk.Cast(1 - native.body, sitk.sitkFloat32)
-    inside = sitk.Cast(native.body, sitk.sitkFloat32)
-    ct = sitk.IntensityWindowing(
-        native.ct * inside + _AIR_HU * outside, params.ct_low_hu, params.ct_high_hu, 0.0, 1.0
+    grid = _square_around(study.body, params)
+    body = resample_mask(study.body, grid)
+    ct = resample_ct(study.ct, grid)
+    pet = resample_pet(study.pet, grid, study.transform)
+    return Planes(
+        ct=sitk.Mask(ct, body, AIR_HU),
+        pet=sitk.Mask(pet, body, 0.0),
+        lesion=resample_mask(study.lesion, grid),
+        body=body,
     )
-    pet = sitk.IntensityWindowing(native.pet * inside, 0.0, params.suv_high, 0.0, 1.0)
-    if params.bilateral_ct:
-        ct = _bilateral(ct, params)
-    if params.bilateral_pet:
-        pet = _bilateral(pet, params)
-    size = params.image_size_px
+
+
+def model_input(planes: Planes, params: PreprocessParams) -> Shard:
+    """All slices of a study as the model sees them: windowed, and filtered where asked for."""
+    ct = sitk.IntensityWindowing(planes.ct, params.ct_low_hu, params.ct_high_hu, 0.0, 1.0)
+    pet = sitk.IntensityWindowing(planes.pet, 0.0, params.suv_high, 0.0, 1.0)
     return Shard(
-        ct=_fit(ct, box, size).astype(np.float16),
-        pet=_fit(pet, box, size).astype(np.float16),
-        lesion=(_fit(native.lesion, box, size) >= 0.5).astype(np.uint8),
-        body=(_fit(native.body, box, size) >= 0.5).astype(np.uint8),
+        ct=_array(_bilateral(ct, params) if params.bilateral_ct else ct).astype(np.float16),
+        pet=_array(_bilateral(pet, params) if params.bilateral_pet else pet).astype(np.float16),
+        lesion=_array(planes.lesion).astype(np.uint8),
+        body=_array(planes.body).astype(np.uint8),
     )
 
 
-@dataclass(frozen=True)
-class _Square:
-    """An axial square in continuous pixel indices: first corner and side."""
-
-    x: float
-    y: float
-    side: float
-
-
-def _square_around(body: sitk.Image, margin_mm: float) -> _Square:
-    statistics = sitk.LabelShapeStatisticsImageFilter()
-    statistics.Execute(body)
-    if not statistics.HasLabel(1):
-        raise DatasetError(
-            "a registered CT holds no body: lower register.body_threshold_hu, or look at "
-            "reports/registration for the study"
-        )
-    x, y, _, width, height, _ = statistics.GetBoundingBox(1)
-    side = max(width, height) + 2 * margin_mm / body.GetSpacing()[0]
-    return _Square(x + (width - side) / 2, y + (height - side) / 2, side)
+def _square_around(body: sitk.Image, params: PreprocessParams) -> sitk.Image:
+    """An empty image: the square around ``body``, its bounding box, with ``roi_margin_mm``."""
+    width, height, slices = body.GetSize()
+    x_mm, _, z_mm = body.GetSpacing()
+    side_px = max(width, height) + 2 * params.roi_margin_mm / x_mm
+    step_px = side_px / params.image_size_px
+    grid = sitk.Image(params.image_size_px, params.image_size_px, slices, sitk.sitkUInt8)
+    # Both squares share their middle, and a pixel's centre lies half a pixel inside its edge.
+    first = [(count - side_px + step_px - 1) / 2 for count in (width, height)]
+    grid.SetOrigin(body.TransformContinuousIndexToPhysicalPoint([*first, 0.0]))
+    grid.SetSpacing((step_px * x_mm, step_px * x_mm, z_mm))
+    grid.SetDirection(body.GetDirection())
+    return grid
 
 
 def _bilateral(image: sitk.Image, params: PreprocessParams) -> sitk.Image:
@@ -168,40 +169,14 @@ def _bilateral(image: sitk.Image, params: PreprocessParams) -> sitk.Image:
     return joined
 
 
-def _fit(image: sitk.Image, box: _Square, size_px: int) -> NDArray[np.float32]:
-    """Crop a [0, 1] image to ``box`` and resize to (n, S, S), averaging where that shrinks."""
-    shrink = box.side / size_px
-    spacing = image.GetSpacing()
-    smooth = sitk.Cast(image, sitk.sitkFloat32)
-    if shrink > 1:
-        # Half the new pixel's width as sigma: the usual antialiasing for linear interpolation.
-        sigma = [shrink * spacing[0] / 2, shrink * spacing[1] / 2]
-        smooth = _gaussian_in_plane(smooth, sigma)
-    grid = sitk.Image(size_px, size_px, image.GetSize()[2], sitk.sitkFloat32)
-    corner = (box.x + (shrink - 1) / 2, box.y + (shrink - 1) / 2, 0.0)
-    grid.SetOrigin(image.TransformContinuousIndexToPhysicalPoint(corner))
-    grid.SetSpacing((spacing[0] * shrink, spacing[1] * shrink, spacing[2]))
-    grid.SetDirection(image.GetDirection())
-    fitted = np.asarray(sitk.GetArrayFromImage(sitk.Resample(smooth, grid)), dtype=np.float32)
-    return fitted.clip(0.0, 1.0)  # the recursive Gaussian overshoots edges by a hair
+def _array(image: sitk.Image) -> NDArray[np.float32]:
+    return np.asarray(sitk.GetArrayFromImage(image))
 
 
-def _gaussian_in_plane(image: sitk.Image, sigma_mm: Sequence[float]) -> sitk.Image:
-    smooth = sitk.RecursiveGaussian(image, sigma=sigma_mm[0], direction=0)
-    return sitk.RecursiveGaussian(smooth, sigma=sigma_mm[1], direction=1)
-
-
-def _lesion_area_px(lesion: sitk.Image) -> NDArray[np.int64]:
-    return np.asarray(sitk.GetArrayViewFromImage(lesion).sum(axis=(1, 2), dtype=np.int64))
-
-
-def _index_row(row: SliceRow, i: int, native: _Planes, shard: Shard, in_roi: float) -> ImageRow:
-    ct, pet, lesion, body = (
-        sitk.GetArrayViewFromImage(image)[row.slice_index]
-        for image in (native.ct, native.pet, native.lesion, native.body)
-    )
-    inside = body > 0
-    pixel_mm2 = native.ct.GetSpacing()[0] * native.ct.GetSpacing()[1]
+def _index_row(
+    row: SliceRow, i: int, measures: Measures, suv_ratio: float, shard: Shard
+) -> ImageRow:
+    z = row.slice_index
     return ImageRow(
         slice_id=row.slice_id,
         study_id=row.study_id,
@@ -212,11 +187,12 @@ def _index_row(row: SliceRow, i: int, native: _Planes, shard: Shard, in_roi: flo
         position=row.position,
         shard_row=i,
         lesion_area_mm2=row.lesion_area_mm2,
-        lesion_kept_fraction=in_roi / lesion.sum() if lesion.any() else 1.0,
-        suv_max=float(pet[inside].max(initial=0)),
-        suv_mean=float(pet[inside].mean(dtype=np.float64)) if inside.any() else 0.0,
-        body_area_mm2=float(inside.sum() * pixel_mm2),
-        ct_mean_hu=float(ct[inside].mean(dtype=np.float64)) if inside.any() else _AIR_HU,
+        lesion_kept_fraction=float(measures.lesion_kept_fraction[z]),
+        suv_max=float(measures.suv_max[z]),
+        suv_mean=float(measures.suv_mean[z]),
+        suv_total_ratio=suv_ratio,
+        body_area_mm2=float(measures.body_area_mm2[z]),
+        ct_mean_hu=float(measures.ct_mean_hu[z]),
         ct_std=float(shard.ct[i].std(dtype=np.float64)),
         pet_std=float(shard.pet[i].std(dtype=np.float64)),
         sha256=shard.sha256_of(i),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -14,6 +13,7 @@ from petct_uad.dicom.tables import StudyRow
 from petct_uad.errors import SplitError
 from petct_uad.params import SplitParams
 from petct_uad.slices.tables import SliceRow
+from petct_uad.slices.volumes import VolumeFolders, read_lesion, read_mask
 
 Part = Literal["train", "val", "test"]
 
@@ -21,11 +21,20 @@ _TOLERANCE_MM = 1e-3  # slice positions come from decimal strings
 _MIN_BODY_MM2 = 1000.0  # a disc of 36 mm: beyond the head, a foot or a hand there is only air
 
 
-def label_slices(studies: Sequence[StudyRow], volumes: Path, params: SplitParams) -> list[SliceRow]:
-    """One row per slice of every registered study, not yet split, sorted by slice_id."""
+def label_slices(
+    studies: Sequence[StudyRow], volumes: VolumeFolders, params: SplitParams
+) -> list[SliceRow]:
+    """One row per slice of every registered study, not yet split, sorted by slice_id.
+
+    Lesion areas are those of the native label, which no resampling has touched.
+
+    Raises:
+        DatasetError: a mask cannot be read.
+        RegistrationError: register ran on other volumes than those of ingest.
+    """
     rows: list[SliceRow] = []
     for study in studies:
-        rows += _rows_of(study, volumes / study.study_id, params)
+        rows += _rows_of(study, _measure(volumes, study.study_id), params)
     return sorted(rows, key=lambda row: row.slice_id)
 
 
@@ -117,8 +126,7 @@ class _Stack:
     body_mm2: np.ndarray
 
 
-def _rows_of(study: StudyRow, folder: Path, params: SplitParams) -> list[SliceRow]:
-    stack = _measure(folder)
+def _rows_of(study: StudyRow, stack: _Stack, params: SplitParams) -> list[SliceRow]:
     abnormal = stack.area_mm2 >= max(params.min_lesion_area_mm2, _TOLERANCE_MM)
     count = len(stack.z_mm)
     rows = [
@@ -160,15 +168,16 @@ def _exclude_doubtful(
     return row
 
 
-def _measure(folder: Path) -> _Stack:
-    body = sitk.ReadImage(str(folder / "body.nii.gz"))
-    width, height, count = body.GetSize()
+def _measure(volumes: VolumeFolders, study_id: str) -> _Stack:
+    body = read_mask(volumes.body(study_id))
+    count = body.GetSize()[2]
     z_mm = np.array([body.TransformIndexToPhysicalPoint((0, 0, i))[2] for i in range(count)])
-    pixel_mm2 = body.GetSpacing()[0] * body.GetSpacing()[1]
-    body_mm2 = sitk.GetArrayFromImage(body).sum(axis=(1, 2)) * pixel_mm2
-    label = folder / "label.nii.gz"
-    if not label.is_file():
-        return _Stack(z_mm, np.zeros(count), body_mm2)
-    mask = sitk.GetArrayFromImage(sitk.ReadImage(str(label))) > 0
-    assert mask.shape == (count, height, width), f"{label}: not on the grid of its body mask"
-    return _Stack(z_mm, mask.sum(axis=(1, 2)) * pixel_mm2, body_mm2)
+    lesion = read_lesion(volumes, study_id, body)
+    area_mm2 = np.zeros(count) if lesion is None else _areas_mm2(lesion)
+    return _Stack(z_mm, area_mm2, _areas_mm2(body))
+
+
+def _areas_mm2(mask: sitk.Image) -> np.ndarray:
+    x_mm, y_mm, _ = mask.GetSpacing()
+    pixels = sitk.GetArrayViewFromImage(mask).sum(axis=(1, 2), dtype=np.int64)
+    return np.asarray(pixels * x_mm * y_mm)

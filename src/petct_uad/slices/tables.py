@@ -35,9 +35,10 @@ class ImageRow:
     position: float
     shard_row: int  # row of this slice in shards/<study_id>.safetensors
     lesion_area_mm2: float
-    lesion_kept_fraction: float  # of the lesion's area, inside the ROI; 1 without a lesion
-    suv_max: float  # SUVbw over the body on the registered slice, before cropping
+    lesion_kept_fraction: float  # of the lesion's area, inside the body; 1 without a lesion
+    suv_max: float  # SUVbw over the body at full resolution, before any blur
     suv_mean: float
+    suv_total_ratio: float  # of the study: SUV x volume in the body, these slices over the native
     body_area_mm2: float
     ct_mean_hu: float  # over the body
     ct_std: float  # of the stored model input, 0 for a constant slice

@@ -129,9 +129,6 @@ def _registration() -> list[Check]:
         Check("registration", "overlap_not_worse", "critical",
               "a refinement that lowers the body overlap by more than its noise must be refused",
               _between("overlap_gain", -0.005, None)),
-        Check("registration", "suv_total_kept", "warning",
-              "resampling must neither make nor lose activity",
-              _between("suv_total_ratio", 0.98, 1.02)),
     ]  # fmt: skip
 
 
@@ -172,6 +169,9 @@ def _images(bounds: ValidateParams) -> list[Check]:
         Check("images", "suv_plausible", "critical",
               "an SUVbw beyond this is a wrong weight, dose or time",
               _between("suv_max", 0, bounds.max_suv)),
+        Check("images", "suv_total_kept", "warning",
+              "resampling must neither make nor lose activity",
+              _between("suv_total_ratio", 0.98, 1.02)),
         Check("images", "body_present", "critical", "no body, no slice",
               _between("body_area_mm2", 100, None)),
         Check("images", "lesion_inside_roi", "warning",

@@ -135,6 +135,7 @@ def image_row(study: str, split: str, index: int, shard: Shard) -> ImageRow:
         lesion_kept_fraction=1.0,
         suv_max=float(shard.pet[index].max()) * 10,
         suv_mean=1.0,
+        suv_total_ratio=1.0,
         body_area_mm2=60_000.0,
         ct_mean_hu=-100.0,
         ct_std=0.2,

@@ -16,14 +16,18 @@ from petct_uad.dicom.tables import StudyRow
 from petct_uad.errors import RegistrationError
 from petct_uad.files import read_table, sha256_file, write_table
 from petct_uad.lineage.record import Derivation
-from petct_uad.params import IngestParams, PhantomParams, RegisterParams
+from petct_uad.params import IngestParams, PhantomParams, RegisterParams, load_params
 from petct_uad.phantom.cohort import make_cohort
 from petct_uad.phantom.truth import read_truth
-from petct_uad.registration.masks import ct_body, points_mm
+from petct_uad.registration.masks import points_mm
 from petct_uad.registration.register import RegisterPaths, register_studies
+from petct_uad.registration.resample import native_slices
 from petct_uad.registration.rigid import RigidTransform
 from petct_uad.registration.tables import RegistrationRow
 from petct_uad.registration.transforms import displacement_mm, read_transform
+from petct_uad.slices.images import resample_study
+from petct_uad.slices.measures import suv_total_ratio
+from petct_uad.slices.volumes import VolumeFolders, read_study
 
 PHANTOM = PhantomParams(
     patients=4, seed=3, extent_mm=140.0, ct_matrix=128, max_shift_mm=8.0, max_rotation_deg=2.0
@@ -43,6 +47,7 @@ REGISTER = RegisterParams(
     seed=0,
     workers=1,
 )
+PREPROCESS = load_params(Path(__file__).parents[3] / "params.yaml").preprocess
 INGESTED = Path("ingest")
 PLAIN = REGISTER.model_copy(update={"refine": "none"})
 PATHS = RegisterPaths(INGESTED, Path("register"), Path("pictures"), Path("registration.json"))
@@ -73,8 +78,12 @@ def cohort(home: Path) -> Registered:
     return Registered(read_table(Path("ingest/studies.csv"), StudyRow), rows, derivations)
 
 
-def _read(study: StudyRow, name: str) -> sitk.Image:
-    return sitk.ReadImage(f"register/volumes/{study.study_id}/{name}.nii.gz")
+def _native(study: StudyRow, name: str) -> sitk.Image:
+    return sitk.ReadImage(f"ingest/volumes/{study.study_id}/{name}.nii.gz")
+
+
+def _body(study: StudyRow) -> sitk.Image:
+    return sitk.ReadImage(f"register/volumes/{study.study_id}/body.nii.gz")
 
 
 @contextmanager
@@ -96,33 +105,47 @@ def test_known_motion_is_recovered_to_less_than_half_a_pet_voxel(cohort: Registe
     for study in cohort.studies:
         truth = _truth(study)
         found = read_transform(Path(f"register/volumes/{study.study_id}/transform.json"))
-        points = points_mm(ct_body(_read(study, "ct")))
+        points = points_mm(_body(study))
         error = np.median(np.linalg.norm(found.apply(points) - truth.apply(points), axis=1))
-        pet = sitk.ReadImage(f"ingest/volumes/{study.study_id}/pet.nii.gz")
+        pet = _native(study, "pet")
         assert error < 0.5 * min(pet.GetSpacing()), study.study_id
         assert error < np.median(displacement_mm(truth, points)), study.study_id
 
 
-def test_every_volume_lies_on_the_target_grid(cohort: Registered) -> None:
+def test_the_body_lies_on_the_slices_of_the_ct(cohort: Registered) -> None:
     for study, row in zip(cohort.studies, cohort.rows, strict=True):
-        native = sitk.ReadImage(f"ingest/volumes/{study.study_id}/ct.nii.gz")
-        ct, pet = _read(study, "ct"), _read(study, "pet")
-        assert (ct.GetPixelID(), pet.GetPixelID()) == (sitk.sitkInt16, sitk.sitkFloat32)
-        assert ct.GetSpacing() == pytest.approx((2.0, 2.0, native.GetSpacing()[2]))
-        assert ct.GetSize() == pet.GetSize() == _read(study, "body").GetSize()
-        assert ct.GetOrigin() == pet.GetOrigin()
-        assert ct.GetSize()[2] == row.slices == native.GetSize()[2] - row.slices_cut
-        assert native.TransformPhysicalPointToContinuousIndex(ct.GetOrigin())[:2] == pytest.approx(
-            (0.0, 0.0), abs=1e-4
-        )
-        label = Path(f"ingest/volumes/{study.study_id}/label.nii.gz")
-        registered = Path(f"register/volumes/{study.study_id}/label.nii.gz")
-        assert registered.is_file() == label.is_file()
+        ct, body = _native(study, "ct"), _body(study)
+        assert body.GetPixelID() == sitk.sitkUInt8
+        assert body.GetSpacing() == pytest.approx((2.0, 2.0, ct.GetSpacing()[2]))
+        assert body.GetSize()[2] == row.slices == ct.GetSize()[2] - row.slices_cut
+        assert native_slices(ct, body).GetSize()[2] == row.slices
+        corner = ct.TransformPhysicalPointToContinuousIndex(body.GetOrigin())
+        assert corner[:2] == pytest.approx((0.0, 0.0), abs=1e-4)
 
 
-def test_uptake_is_conserved(cohort: Registered) -> None:
-    for row in cohort.rows:
-        assert row.suv_total_ratio == pytest.approx(1.0, abs=0.02)
+def test_no_image_is_written(cohort: Registered) -> None:
+    """So nothing can be resampled a second time."""
+    for study in cohort.studies:
+        written = {path.name for path in Path(f"register/volumes/{study.study_id}").iterdir()}
+        assert written == {"body.nii.gz", "transform.json"}
+
+
+def test_preprocess_keeps_uptake_and_lesions(cohort: Registered) -> None:
+    volumes = VolumeFolders(Path("ingest/volumes"), Path("register/volumes"))
+    native_mm2 = kept_mm2 = 0.0
+    for study in cohort.studies:
+        native = read_study(volumes, study.study_id)
+        planes = resample_study(native, PREPROCESS)
+        ratio = suv_total_ratio(native.pet, planes.pet, native.body, native.transform)
+        assert ratio == pytest.approx(1.0, abs=0.02), study.study_id
+        native_mm2 += _area_mm2(native.lesion)
+        kept_mm2 += _area_mm2(planes.lesion)
+    assert kept_mm2 == pytest.approx(native_mm2, rel=0.05)
+
+
+def _area_mm2(mask: sitk.Image) -> float:
+    x_mm, y_mm, _ = mask.GetSpacing()
+    return float(sitk.GetArrayFromImage(mask).sum() * x_mm * y_mm)
 
 
 def test_the_summary_counts_what_the_table_holds(cohort: Registered) -> None:

@@ -32,6 +32,7 @@ def row(patient, split, label, suv_max, *, position=0.5, area=1.0) -> ImageRow:
         lesion_kept_fraction=1.0,
         suv_max=suv_max,
         suv_mean=1.0,
+        suv_total_ratio=1.0,
         body_area_mm2=area,
         ct_mean_hu=0.0,
         ct_std=0.1,

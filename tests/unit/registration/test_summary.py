@@ -7,7 +7,7 @@ from petct_uad.registration.summary import summarise
 from petct_uad.registration.tables import RegistrationRow
 
 STUDY = StudyRow("a", "A", "GE", "1", "2", "", "none", "none", 28, 49, True, "")
-ROW = RegistrationRow("a", True, True, "rose", 0.5, 0.8, 0.95, 0.98, 5.0, 7.0, 1.0, 28, 0)
+ROW = RegistrationRow("a", True, True, "rose", 0.5, 0.8, 0.95, 0.98, 5.0, 7.0, 28, 0)
 
 
 def _reasons(study: StudyRow, row: RegistrationRow) -> list[str]:
@@ -22,7 +22,6 @@ def test_each_oddity_is_flagged_with_its_reason() -> None:
     assert "too flat" in _reasons(STUDY, replace(ROW, accepted=False, reason="too flat"))[0]
     assert "frames" in _reasons(replace(STUDY, same_frame_of_reference=False), ROW)[0]
     assert "overlap" in _reasons(STUDY, replace(ROW, body_overlap_after=0.7))[0]
-    assert "SUV" in _reasons(STUDY, replace(ROW, suv_total_ratio=1.03))[0]
     assert "only 18 of 28" in _reasons(STUDY, replace(ROW, slices=18, slices_cut=10))[0]
 
 

@@ -93,6 +93,7 @@ def image_rows() -> list[ImageRow]:
                     lesion_kept_fraction=1.0,
                     suv_max=float(6 + 2 * label + 2 * generator.normal()),
                     suv_mean=1.0,
+                    suv_total_ratio=1.0,
                     body_area_mm2=float(60_000 + 3_000 * generator.normal()),
                     ct_mean_hu=-100.0,
                     ct_std=0.2,

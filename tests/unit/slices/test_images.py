@@ -9,12 +9,16 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from petct_uad.errors import DatasetError
 from petct_uad.files import write_table
 from petct_uad.params import PreprocessParams
 from petct_uad.registration.body import body_mask
+from petct_uad.registration.rigid import RigidTransform
+from petct_uad.registration.transforms import write_transform
 from petct_uad.slices.images import write_shards
 from petct_uad.slices.store import SliceStore, read_shard, shard_path
 from petct_uad.slices.tables import ImageRow, SliceRow
+from petct_uad.slices.volumes import VolumeFolders
 
 SPACING_MM = (2.0, 2.0, 5.0)
 SLICES = 4
@@ -53,18 +57,25 @@ def write_volumes(folder: Path, study_id: str, *, couch: bool = True, noise_hu: 
     pet = np.where(body, 1.0, 0.0) + np.where(lesion, 5.0, 0.0)
     label = np.repeat(lesion[None].astype(np.uint8), SLICES, axis=0)
     label[0] = 0
-    volumes = {
+    arrays = {
         "ct": stack.astype(np.int16),
         "pet": np.repeat(pet[None], SLICES, axis=0).astype(np.float32),
         "label": label,
     }
-    for name, array in volumes.items():
+    native, registered = folder / "ingest" / study_id, folder / "register" / study_id
+    native.mkdir(parents=True, exist_ok=True)
+    registered.mkdir(parents=True, exist_ok=True)
+    write_transform(registered / "transform.json", RigidTransform())
+    for name, array in arrays.items():
         image = sitk.GetImageFromArray(array)
         image.SetSpacing(SPACING_MM)
-        (folder / study_id).mkdir(parents=True, exist_ok=True)
-        sitk.WriteImage(image, str(folder / study_id / f"{name}.nii.gz"))
+        sitk.WriteImage(image, native / f"{name}.nii.gz")
         if name == "ct":
-            sitk.WriteImage(body_mask(image, -300.0), str(folder / study_id / "body.nii.gz"))
+            sitk.WriteImage(body_mask(image, -300.0), registered / "body.nii.gz")
+
+
+def folders(folder: Path) -> VolumeFolders:
+    return VolumeFolders(folder / "ingest", folder / "register")
 
 
 def slice_rows(study_id: str) -> list[SliceRow]:
@@ -76,9 +87,9 @@ def slice_rows(study_id: str) -> list[SliceRow]:
 
 
 def run(tmp_path: Path, **changes: object) -> tuple[list[ImageRow], Path]:
-    write_volumes(tmp_path / "volumes", "S")
+    write_volumes(tmp_path, "S")
     out = tmp_path / "out"
-    rows = write_shards(slice_rows("S"), tmp_path / "volumes", out, preprocess_params(**changes))
+    rows = write_shards(slice_rows("S"), folders(tmp_path), out, preprocess_params(**changes))
     return rows, out
 
 
@@ -107,7 +118,7 @@ def test_lesion_lands_where_the_uptake_is(tmp_path: Path) -> None:
     assert not shard.lesion[0].any()
 
 
-def test_index_measures_the_registered_slice(tmp_path: Path) -> None:
+def test_index_measures_the_slice_at_full_resolution(tmp_path: Path) -> None:
     rows, _ = run(tmp_path)
     assert rows[1].suv_max == pytest.approx(6.0)
     assert rows[1].body_area_mm2 == pytest.approx(np.pi * 120 * 60, rel=0.02)
@@ -115,11 +126,50 @@ def test_index_measures_the_registered_slice(tmp_path: Path) -> None:
     assert rows[1].ct_std > 0
 
 
+def test_activity_in_the_body_is_kept(tmp_path: Path) -> None:
+    rows, _ = run(tmp_path, image_size_px=128)
+    assert len({row.suv_total_ratio for row in rows}) == 1
+    assert rows[0].suv_total_ratio == pytest.approx(1.0, abs=0.02)
+
+
+def test_a_body_that_was_not_found_over_a_lesion_shows_in_the_index(tmp_path: Path) -> None:
+    write_volumes(tmp_path, "S")
+    path = folders(tmp_path).body("S")
+    body = sitk.ReadImage(path)
+    body[70:75, 45:55, :] = 0  # the left half of the lesion
+    sitk.WriteImage(body, path)
+    rows = write_shards(slice_rows("S"), folders(tmp_path), tmp_path / "o", preprocess_params())
+    assert rows[1].lesion_kept_fraction == pytest.approx(0.5, abs=0.1)
+
+
+def test_a_study_without_label_has_no_lesion(tmp_path: Path) -> None:
+    write_volumes(tmp_path, "S")
+    (tmp_path / "ingest/S/label.nii.gz").unlink()
+    out = tmp_path / "out"
+    rows = write_shards(slice_rows("S"), folders(tmp_path), out, preprocess_params())
+    assert not read_shard(shard_path(out, "S")).lesion.any()
+    assert {row.lesion_kept_fraction for row in rows} == {1.0}
+
+
+def test_what_register_did_not_make_is_refused_by_name(tmp_path: Path) -> None:
+    def attempt() -> None:
+        write_shards(slice_rows("S"), folders(tmp_path), tmp_path / "o", preprocess_params())
+
+    write_volumes(tmp_path, "S")
+    body = folders(tmp_path).body("S")
+    sitk.WriteImage(sitk.ReadImage(body) * 0, body)
+    with pytest.raises(DatasetError, match=r"S: .* holds no body; lower register\.body_threshold"):
+        attempt()
+    body.unlink()
+    with pytest.raises(DatasetError, match=r"body\.nii\.gz cannot be read"):
+        attempt()
+
+
 def test_excluded_slices_stay_out_and_rows_point_to_their_own_pixels(tmp_path: Path) -> None:
-    write_volumes(tmp_path / "volumes", "S")
+    write_volumes(tmp_path, "S")
     slices = slice_rows("S")
     slices[1] = replace(slices[1], split="excluded")
-    rows = write_shards(slices, tmp_path / "volumes", tmp_path / "out", preprocess_params())
+    rows = write_shards(slices, folders(tmp_path), tmp_path / "out", preprocess_params())
     assert [row.slice_id for row in rows] == ["S_0000", "S_0002", "S_0003"]
     write_table(tmp_path / "out/index.csv", ImageRow, rows)
     store = SliceStore.open(tmp_path / "out", "test")
@@ -129,9 +179,9 @@ def test_excluded_slices_stay_out_and_rows_point_to_their_own_pixels(tmp_path: P
 
 def test_bilateral_filter_removes_noise_and_keeps_edges(tmp_path: Path) -> None:
     def flat_and_edge(**changes: object) -> tuple[float, float]:
-        write_volumes(tmp_path / "volumes", "S", noise_hu=20)
+        write_volumes(tmp_path, "S", noise_hu=20)
         out = tmp_path / "out"
-        write_shards(slice_rows("S"), tmp_path / "volumes", out, preprocess_params(**changes))
+        write_shards(slice_rows("S"), folders(tmp_path), out, preprocess_params(**changes))
         ct = read_shard(shard_path(out, "S")).ct[1].astype(float)
         return ct[30:34, 50:56].std(), float(np.abs(np.diff(ct[32])).max())
 

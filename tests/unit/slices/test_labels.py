@@ -10,10 +10,11 @@ import pytest
 import SimpleITK as sitk
 
 from petct_uad.dicom.tables import StudyRow
-from petct_uad.errors import SplitError
+from petct_uad.errors import RegistrationError, SplitError
 from petct_uad.params import SplitParams
 from petct_uad.slices.labels import assign_patients, assign_splits, label_slices
 from petct_uad.slices.tables import SliceRow
+from petct_uad.slices.volumes import VolumeFolders
 
 SPACING_MM = (2.0, 2.0, 5.0)
 
@@ -45,18 +46,29 @@ def write_study(
         mask[i].reshape(-1)[:pixels] = 1
     body = np.ones(mask.shape, np.uint8)
     body[list(empty)] = 0
-    for name, array in (("body", body), ("label", mask)):
-        if name == "body" or lesion_px is not None:
+    for path, array in (
+        (volumes(folder).body(row.study_id), body),
+        (native_label(folder, row), mask),
+    ):
+        if array is body or lesion_px is not None:
             image = sitk.GetImageFromArray(array)
             image.SetSpacing(SPACING_MM)
-            (folder / row.study_id).mkdir(parents=True, exist_ok=True)
-            sitk.WriteImage(image, str(folder / row.study_id / f"{name}.nii.gz"))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            sitk.WriteImage(image, path)
+
+
+def volumes(folder: Path) -> VolumeFolders:
+    return VolumeFolders(folder / "ingest", folder / "register")
+
+
+def native_label(folder: Path, row: StudyRow) -> Path:
+    return folder / "ingest" / row.study_id / "label.nii.gz"
 
 
 def test_label_follows_lesion_area_with_doubtful_slices_excluded(tmp_path: Path) -> None:
     row = study("P1")
     write_study(tmp_path, row, [0, 0, 0, 2, 5, 9, 0, 0, 0])
-    rows = label_slices([row], tmp_path, split_params())
+    rows = label_slices([row], volumes(tmp_path), split_params())
     assert [r.label for r in rows] == [0, 0, 0, 0, 1, 1, 0, 0, 0]
     excluded = {r.slice_index: r.reason for r in rows if r.split == "excluded"}
     assert excluded == {
@@ -66,12 +78,32 @@ def test_label_follows_lesion_area_with_doubtful_slices_excluded(tmp_path: Path)
     assert rows[4].lesion_area_mm2 == pytest.approx(20.0)
 
 
+def test_a_lesion_is_measured_on_the_slices_that_were_kept(tmp_path: Path) -> None:
+    row = study("P1")
+    write_study(tmp_path, row, [0, 9, 8, 7, 6, 5])
+    body = sitk.ReadImage(volumes(tmp_path).body(row.study_id))
+    sitk.WriteImage(body[:, :, 2:5], volumes(tmp_path).body(row.study_id))
+    rows = label_slices([row], volumes(tmp_path), split_params())
+    assert [r.lesion_area_mm2 for r in rows] == pytest.approx([32.0, 28.0, 24.0])
+    assert [r.z_mm for r in rows] == pytest.approx([10.0, 15.0, 20.0])
+
+
+def test_a_label_of_another_ct_is_refused(tmp_path: Path) -> None:
+    row = study("P1")
+    write_study(tmp_path, row, [0, 9])
+    label = sitk.ReadImage(native_label(tmp_path, row))
+    label.SetOrigin((0.0, 0.0, 2.0))
+    sitk.WriteImage(label, native_label(tmp_path, row))
+    with pytest.raises(RegistrationError, match="run register again"):
+        label_slices([row], volumes(tmp_path), split_params())
+
+
 def test_slice_without_a_body_is_excluded_whatever_its_label(tmp_path: Path) -> None:
     row = study("P1")
     write_study(tmp_path, row, [0, 0, 0, 0, 9, 9], empty=(0, 5))
     excluded = {
         r.slice_index: r.reason
-        for r in label_slices([row], tmp_path, split_params(guard_mm=0.0))
+        for r in label_slices([row], volumes(tmp_path), split_params(guard_mm=0.0))
         if r.split == "excluded"
     }
     assert excluded == dict.fromkeys((0, 5), "hardly any body on the slice")
@@ -80,8 +112,8 @@ def test_slice_without_a_body_is_excluded_whatever_its_label(tmp_path: Path) -> 
 def test_unlabelled_study_can_be_left_out(tmp_path: Path) -> None:
     row = study("P1", label="none")
     write_study(tmp_path, row, None)
-    assert {r.split for r in label_slices([row], tmp_path, split_params())} == {""}
-    left_out = label_slices([row], tmp_path, split_params(unlabelled="exclude"))
+    assert {r.split for r in label_slices([row], volumes(tmp_path), split_params())} == {""}
+    left_out = label_slices([row], volumes(tmp_path), split_params(unlabelled="exclude"))
     assert {r.reason for r in left_out} == {"study without a label object"}
 
 
@@ -94,7 +126,7 @@ def cohort(tmp_path: Path) -> tuple[list[StudyRow], list[SliceRow]]:
     for row in studies:
         lesion = [0, 0, 0, 9, 9, 0, 0, 0] if row.lesion_kind != "none" else [0] * 8
         write_study(tmp_path, row, lesion)
-    return studies, label_slices(studies, tmp_path, split_params())
+    return studies, label_slices(studies, volumes(tmp_path), split_params())
 
 
 Cohort = tuple[list[StudyRow], list[SliceRow]]

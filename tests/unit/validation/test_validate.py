@@ -37,7 +37,8 @@ def slice_row(patient: str, index: int, split: str, label: int = 0) -> SliceRow:
 def image_row(row: SliceRow) -> ImageRow:
     return ImageRow(
         row.slice_id, row.study_id, row.patient, row.scanner, row.split, row.label, row.position,
-        0, row.lesion_area_mm2, 1.0, 4.0, 1.0, 5e4, -100.0, 0.3, 0.1, f"{hash(row):064x}"[-64:],
+        0, row.lesion_area_mm2, 1.0, 4.0, 1.0, 1.0, 5e4, -100.0, 0.3, 0.1,
+        f"{hash(row):064x}"[-64:],
     )  # fmt: skip
 
 
@@ -55,7 +56,7 @@ class Cohort:
         ]
         self.study = StudyRow("P1", "P1", "GE", "1", "2", "3", "seg", "x", 9, 9, True, "")
         self.registration = RegistrationRow(
-            "P1", True, True, "better", 0.1, 0.2, 0.8, 0.9, 1, 2, 1.0, 10, 0
+            "P1", True, True, "better", 0.1, 0.2, 0.8, 0.9, 1, 2, 10, 0
         )
 
     def outcomes(
