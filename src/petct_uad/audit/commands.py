@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from petct_uad.console import fail_cleanly
+from petct_uad.console import console, fail_cleanly
+from petct_uad.errors import LineageError
 
 lineage = typer.Typer(
     no_args_is_help=True, help="Where data and numbers come from, and what depends on what."
@@ -44,3 +45,52 @@ def trace(
             _wide.print(show.trace_tree(found), soft_wrap=True)
         else:
             _out.print(show.trace_table(found), soft_wrap=True)
+
+
+@lineage.command()
+def impact(
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="CAUSE",
+            help="PatientID, pseudonym, SeriesInstanceUID, file, params key, module",
+        ),
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="every output by name")] = False,
+    withdraw: Annotated[bool, typer.Option("--withdraw", help="leave the patient out")] = False,
+    date: Annotated[str, typer.Option(help="of the withdrawal, YYYY-MM-DD")] = "",
+) -> None:
+    """Forward to every slice, model and number that depends on CAUSE."""
+    from petct_uad.audit import impact as impacts
+    from petct_uad.audit import show
+    from petct_uad.audit.graph import Graph
+    from petct_uad.audit.names import find_cause
+
+    with fail_cleanly():
+        found = impacts.impact(graph := Graph.open(), find_cause(graph, name))
+        if withdraw:
+            _withdraw(found.subject.name, found.subject.kind, date)
+        if as_json:
+            typer.echo(json.dumps(impacts.as_json(found), indent=2))
+        else:
+            _out.print(show.impact_table(found), soft_wrap=True)
+        if withdraw or (found.subject.kind == "patient" and not found.affected):
+            _say_beyond(found.subject.name)
+
+
+def _withdraw(patient: str, kind: str, date: str) -> None:
+    from petct_uad.dicom.withdrawn import WITHDRAWN, add_withdrawn
+
+    if kind != "patient":
+        raise LineageError(f"{patient}: is a {kind}; only a patient can be withdrawn.")
+    for name in patient.split(", "):  # one per key, where data sets have several
+        state = "now stands" if add_withdrawn(name, date) else "stood already"
+        console.print(f"{name} {state} in {WITHDRAWN}: commit that file.", markup=False)
+
+
+def _say_beyond(patient: str) -> None:
+    from petct_uad.audit.withdraw import advice, find_beyond
+
+    for name in patient.split(", "):
+        lines = advice(name, find_beyond(name))
+        console.print("\n".join(lines), markup=False, soft_wrap=True)

@@ -13,6 +13,7 @@ from petct_uad.audit.instances import ingest_folders, instance_rows, series_of
 from petct_uad.audit.sets import NO_KEYS, Keys, union, within
 from petct_uad.audit.table import keys_of
 from petct_uad.dicom.pseudonyms import PUBLIC, Pseudonyms, key_file, read_key
+from petct_uad.dicom.withdrawn import read_withdrawn
 from petct_uad.errors import LineageError, PseudonymError
 from petct_uad.files import sha256_file
 
@@ -141,7 +142,10 @@ def _patient(graph: Graph, name: str) -> Subject | None:
     known = union(stage.table.keys for stage in graph.stages)
     slices = [graph.keys_starting_with(f"slice:{item}_") for item in names]
     found = union([instances[within(instances, known)], *slices])
-    return Subject(", ".join(names), "patient", found) if len(found) else None
+    withdrawn = {row.patient for row in read_withdrawn()}
+    if not len(found) and withdrawn.isdisjoint(names):
+        return None
+    return Subject(", ".join(names), "patient", found)
 
 
 def _series(graph: Graph, name: str) -> Subject | None:

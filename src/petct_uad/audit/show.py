@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
+from petct_uad.audit.impact import Impact
 from petct_uad.audit.trace import Step, Trace, count_of, inputs_by_kind
 from petct_uad.lineage.record import Entity
 
@@ -70,3 +71,19 @@ def _grow(tree: Tree, found: Trace, entity: Entity, seen: set[str]) -> None:
             _grow(branch, found, source, seen)
         if len(entities) > _SHOWN:
             branch.add(f"and {count_of(len(entities) - _SHOWN, kind)} more")
+
+
+def impact_table(found: Impact) -> RenderableType:
+    """What depends on the subject, by stage run, and how to make it anew."""
+    title = Text(f"{found.subject.kind} {found.subject.name}")
+    if not found.affected:
+        return Group(title, Text("Nothing in this workspace derives from it."))
+    table = Table("stage", "slices", "files", box=None)
+    for item in found.affected:
+        table.add_row(item.lineage.activity.stage, str(item.slices or ""), str(item.files or ""))
+    lines = [
+        f"{found.slices()} slices",
+        f"models: {', '.join(found.models()) or 'none'}",
+        f"numbers of: {', '.join(found.numbers()) or 'none'}",
+    ]
+    return Group(title, table, Text("\n".join(lines)))
