@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -76,6 +77,28 @@ def impact(
             _out.print(show.impact_table(found), soft_wrap=True)
         if withdraw or (found.subject.kind == "patient" and not found.affected):
             _say_beyond(found.subject.name)
+
+
+@lineage.command()
+def verify(
+    cache: Annotated[bool, typer.Option(help="re-hash the cache's objects")] = True,
+    remote: Annotated[
+        list[Path], typer.Option(help="re-hash a remote that is a folder; may be repeated")
+    ] = [],  # noqa: B006  typer's way to say none
+) -> None:
+    """Re-hash everything; exit with 1 and name each file that is not as recorded."""
+    from petct_uad.audit.store import Store
+    from petct_uad.audit.verify import verify as run
+
+    with fail_cleanly():
+        found = run([Store(folder / "files/md5") for folder in remote], with_cache=cache)
+    for note in found.notes:
+        console.print(f"note: {note}", markup=False, soft_wrap=True)
+    for finding in found.findings:
+        _out.print(str(finding), markup=False, soft_wrap=True)
+    checked = f"{found.files} files and {found.objects} stored objects checked"
+    console.print(f"{checked}, {len(found.findings)} findings", markup=False)
+    raise typer.Exit(1 if found.findings else 0)
 
 
 def _withdraw(patient: str, kind: str, date: str) -> None:

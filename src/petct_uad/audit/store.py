@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -55,10 +56,12 @@ class Store:
     def folder(self, md5: str) -> list[Member]:
         """What a ``.dir`` object lists; nothing where it is missing or damaged."""
         try:
-            rows = json.loads(self.path(md5).read_bytes())
-            return [Member(row["relpath"], row["md5"]) for row in rows]
-        except (OSError, ValueError, TypeError, KeyError):
+            content = self.path(md5).read_bytes()
+        except OSError:
             return []
+        if hashlib.md5(content).hexdigest() != md5.removesuffix(".dir"):
+            return []
+        return [Member(row["relpath"], row["md5"]) for row in json.loads(content)]
 
     def folders(self) -> Iterator[list[Member]]:
         """Every folder that the store knows."""
@@ -93,15 +96,40 @@ def _config(root: Path) -> configparser.ConfigParser:
 def tracked(root: Path = Path()) -> list[Tracked]:
     """Every output in ``dvc.lock`` and every file or folder under ``dvc add``, sorted.
 
+    The lock keeps stages that ``dvc.yaml`` no longer has; those are left out, as DVC does.
+
     Raises:
-        LineageError: a lock or ``.dvc`` file cannot be read.
+        LineageError: a lock, ``dvc.yaml`` or a ``.dvc`` file cannot be read.
     """
-    found = outputs_of_lock(_text(root / LOCK), LOCK.as_posix()) if (root / LOCK).is_file() else []
-    for file in sorted(root.glob("data/*/*.dvc")):
-        outs = parse_yaml(_text(file), file.as_posix()).get("outs", [])
+    found: list[Tracked] = []
+    if (root / LOCK).is_file():
+        known = _stage_names(root)
+        outs = outputs_of_lock(_text(root / LOCK), LOCK.as_posix())
+        found = [out for out in outs if out.stage in known]
+    for file in sorted(root.glob("data/*/*.dvc")):  # where `petct add` puts them
+        listed = parse_yaml(_text(file), file.as_posix()).get("outs", [])
         folder = file.parent.relative_to(root)
-        found += [Tracked((folder / out["path"]).as_posix(), out["md5"], "") for out in outs]
+        found += [Tracked((folder / out["path"]).as_posix(), out["md5"], "") for out in listed]
     return sorted(found)
+
+
+def _stage_names(root: Path) -> set[str]:
+    """The stages of ``dvc.yaml``, one for each item of a ``foreach``."""
+    stages = parse_yaml(_text(root / "dvc.yaml"), "dvc.yaml").get("stages", {})
+    params = parse_yaml(_text(root / "params.yaml"), "params.yaml")
+    names: set[str] = set()
+    for name, stage in stages.items():
+        items = stage.get("foreach") if isinstance(stage, dict) else None
+        if isinstance(items, str):
+            items = _value(params, items.removeprefix("${").removesuffix("}"))
+        names |= {name} if items is None else {f"{name}@{item}" for item in items}
+    return names
+
+
+def _value(params: Any, name: str) -> Any:
+    for part in name.split("."):
+        params = params.get(part, {}) if isinstance(params, dict) else {}
+    return params
 
 
 def outputs_of_lock(text: str, name: str) -> list[Tracked]:

@@ -114,7 +114,10 @@ class LineageTable:
         ends = self._id_end[positions].tolist()
         starts = np.where(positions > 0, self._id_end[positions - 1], 0).tolist()
         content = self._id_bytes.tobytes()
-        return [content[first:last].decode() for first, last in zip(starts, ends, strict=True)]
+        return [
+            content[first:last].decode(errors="replace")
+            for first, last in zip(starts, ends, strict=True)
+        ]
 
     def digests(self, positions: Positions) -> list[str]:
         """SHA-256 at these positions, in hexadecimal."""
@@ -129,6 +132,25 @@ class LineageTable:
         for i, letter in enumerate(wanted):
             found = found[self._id_bytes[starts[found] + i] == letter]
         return found
+
+    def check(self) -> None:
+        """Do the columns agree with each other?
+
+        Raises:
+            LineageError: they do not.
+        """
+        count, ends = len(self), self._input_end
+        fits = (
+            self.sha256.shape == (count, 32)
+            and len(self._id_end) == count
+            and (count == 0 or self._id_end[-1] == len(self._id_bytes))
+            and len(ends) == len(self.outputs)
+            and (len(ends) == 0 or ends[-1] == len(self._inputs))
+            and all(column.min() >= 0 and column.max() < count
+                    for column in (self.outputs, self._inputs) if len(column))
+        )  # fmt: skip
+        if not fits:
+            raise LineageError(f"{self.path}: its columns do not fit together. Restore it.")
 
     def derivations(self, positions: Positions) -> list[tuple[str, Positions]]:
         """Those of the entities that are outputs here, by name, each with its inputs."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import runpy
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,9 +16,10 @@ from petct_uad.lineage.record import Activity, Derivation, Entity, write_lineage
 from petct_uad.params import load_params
 
 ROOT = Path(__file__).resolve().parents[3]
-DATA_STAGES = ("phantom", "ingest", "register", "split", "preprocess", "evaluate_trivial")
+DATA_STAGES = ("params", "phantom", "ingest", "register", "split", "preprocess", "evaluate_trivial")
 PATIENTS = 6
 RUN = "patchcore-pet"
+DVC_STAGES = (*DATA_STAGES, f"train@{RUN}")
 
 
 def run_stage(name: str) -> None:
@@ -49,6 +52,48 @@ def write_model() -> None:
     write_lineage(
         Path("models") / RUN / "lineage", activity, [Derivation(Entity.of_file(weights), sources)]
     )
+
+
+def track_with_dvc(home: Path) -> None:
+    """Put all under DVC and git, as after ``dvc repro`` and ``git commit``."""
+    for name in ("dvc.yaml", ".dvcignore", ".gitignore"):
+        shutil.copy(ROOT / name, home / name)
+    Path("data/withdrawn.csv").write_text("patient,date\n")
+    # What stages that take long would have written.
+    Path("metrics/validation.json").write_text("{}\n")
+    curve = Path("metrics/runs") / RUN / "training.csv"
+    curve.parent.mkdir(parents=True)
+    curve.write_text("seed,iteration\n0,0\n")
+    git = ("git", "-c", "user.name=x", "-c", "user.email=x")
+    for command in (
+        (*git, "init", "-q"),
+        (sys.executable, "-m", "dvc", "init", "-q"),
+        (sys.executable, "-m", "dvc", "commit", "-f", "-q", *DVC_STAGES),
+        (*git, "add", "-A"),
+        (*git, "commit", "-qm", "all"),
+    ):
+        subprocess.run(command, check=True, capture_output=True)
+
+
+@pytest.fixture(scope="session")
+def tracked_repository(filled: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Under DVC and git; whoever changes a file puts it back."""
+    home = tmp_path_factory.mktemp("tracked") / "repository"
+    shutil.copytree(filled, home)
+    before = Path.cwd()
+    os.chdir(home)
+    try:
+        track_with_dvc(home)
+    finally:
+        os.chdir(before)
+    return home
+
+
+@pytest.fixture
+def at_tracked(tracked_repository: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory."""
+    monkeypatch.chdir(tracked_repository)
+    return tracked_repository
 
 
 @pytest.fixture(scope="session")
