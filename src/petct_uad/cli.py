@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from petct_uad.audit.commands import lineage
 from petct_uad.console import console, fail_cleanly
 from petct_uad.files import write_text
 from petct_uad.params import PARAMS_FILE, parse_params
@@ -16,6 +17,7 @@ from petct_uad.presets import preset_content, preset_names
 app = typer.Typer(no_args_is_help=True, help="A data-versioned benchmark on paired PET/CT.")
 key = typer.Typer(no_args_is_help=True, help="The secret key of the patients' pseudonyms.")
 app.add_typer(key, name="key")
+app.add_typer(lineage, name="lineage")
 
 
 @app.callback()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from petct_uad.audit.graph import Graph
 from petct_uad.files import sha256_file
 from petct_uad.params import load_params
 from tests.e2e.conftest import Clone, make_clone
@@ -42,28 +43,24 @@ def test_two_clones_in_different_folders_give_identical_data(smoke: Clone, tmp_p
 
 def test_lineage_names_the_bytes_on_disk(smoke: Clone) -> None:
     runs = json.loads((smoke.root / "metrics/summary.json").read_text())["auroc"]
-    tables = sorted(smoke.root.glob("data/*/phantom/**/lineage.csv"))
-    tables += [smoke.root / f"metrics/runs/{run}/lineage/lineage.csv" for run in runs]
-    tables += sorted(smoke.root.glob("models/*/lineage/lineage.csv"))
-    tables.append(smoke.root / "metrics/lineage/lineage.csv")
+    tables = [stage.table for stage in Graph.open(smoke.root).stages]
     trained = len(load_params(smoke.root / "params.yaml").benchmark)
     distilled, compared = 1, 1
     assert len(tables) == len(DATA_STAGES) + len(runs) + trained + distilled + compared
     for table in tables:
-        with table.open() as stream:
-            for row in csv.DictReader(stream):
-                for side in ("output", "input"):
-                    kind, _, path = row[f"{side}_id"].partition(":")
-                    if kind == "file":
-                        assert sha256_file(smoke.root / path) == row[f"{side}_sha256"], path
+        for output, made, source, read in table.rows():
+            for name, digest in ((output, made), (source, read)):
+                kind, _, path = name.partition(":")
+                if kind == "file":
+                    assert sha256_file(smoke.root / path) == digest, path
 
 
 def test_every_slice_traces_back_to_the_dicom_files_of_its_own_study(smoke: Clone) -> None:
     edges: dict[str, set[str]] = {}
-    for table in smoke.root.glob("data/*/phantom/**/lineage.csv"):
-        with table.open() as stream:
-            for row in csv.DictReader(stream):
-                edges.setdefault(row["output_id"], set()).add(row["input_id"])
+    for stage in Graph.open(smoke.root).stages:
+        if stage.folder.is_relative_to(smoke.root / "data"):
+            for output, _, source, _ in stage.table.rows():
+                edges.setdefault(output, set()).add(source)
     of_study: dict[str, set[str]] = {}
     with (smoke.root / "data/interim/phantom/ingest/instances.csv").open() as stream:
         for row in csv.DictReader(stream):

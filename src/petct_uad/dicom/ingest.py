@@ -17,6 +17,7 @@ from petct_uad.dicom.series import Study, group_studies, refuse_mixed_patients, 
 from petct_uad.dicom.study import StudyResult, StudyTask, ingest_study, instance_row
 from petct_uad.dicom.tables import Ingested, InstanceRow, RejectedRow, SeriesRow, StudyRow
 from petct_uad.dicom.twins import refuse_twins
+from petct_uad.dicom.withdrawn import WITHDRAWN, leave_out
 from petct_uad.errors import (
     DatasetError,
     InputsRefusedError,
@@ -56,6 +57,7 @@ def ingest_dataset(
     _check_there(raw)
     index = index_files(raw, params.workers)
     pseudonyms = _pseudonyms(index.headers, params)
+    index = leave_out(index, pseudonyms, partial(_refused_identity, raw))
     grouped, mixed_series = group_studies(index.headers)
     studies, mixed_patients = refuse_mixed_patients(grouped)
     contours, bad_lines = _contours(raw, index.headers, params)
@@ -100,7 +102,8 @@ def derivations(folder: Path, home: Path, raw: Path) -> list[Derivation]:
     names = ["series.csv", "studies.csv", "rejected.csv", _IDENTITY]
     rows = read_table(folder / "instances.csv", InstanceRow)
     index = Entity(f"file:{home.as_posix()}/instances.csv", sha256_file(folder / "instances.csv"))
-    found = [Derivation(index, tuple(map(_entity, rows)))]
+    withdrawn = [Entity.of_file(WITHDRAWN)] if WITHDRAWN.is_file() else []
+    found = [Derivation(index, (*map(_entity, rows), *withdrawn))]
     found += [Derivation(_written(folder, home, name), (index,)) for name in names]
     for study in read_table(folder / "studies.csv", StudyRow):
         contours = (_labels_csv(raw),) if study.label_kind == "csv" else ()

@@ -14,8 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from petct_uad.errors import LineageError
-from petct_uad.files import sha256_bytes, sha256_file, write_json, write_table
+from petct_uad.files import sha256_bytes, sha256_file, write_json
 from petct_uad.lineage.sources import library_modules, source_hash
+from petct_uad.lineage.table import TABLE, write_derivations
+
+ACTIVITY = "activity.json"
 
 
 @dataclass(frozen=True, order=True)
@@ -37,25 +40,12 @@ class Entity:
         return cls(f"file:{path.as_posix()}", sha256_file(path))
 
 
-_NOTHING = Entity("", "")
-
-
 @dataclass(frozen=True)
 class Derivation:
     """One output and everything it was made from."""
 
     output: Entity
     inputs: tuple[Entity, ...]
-
-
-@dataclass(frozen=True, order=True)
-class DerivationRow:
-    """One edge of ``lineage.csv``."""
-
-    output_id: str
-    output_sha256: str
-    input_id: str
-    input_sha256: str
 
 
 @dataclass(frozen=True)
@@ -70,27 +60,23 @@ class Activity:
 
 
 def write_lineage(folder: Path, activity: Activity, derivations: Iterable[Derivation]) -> None:
-    """Write ``lineage.csv`` and ``activity.json`` into a stage's lineage folder.
-
-    An output made from params alone has one row with an empty input.
-    """
-    rows = {
-        DerivationRow(item.output.id, item.output.sha256, source.id, source.sha256)
-        for item in derivations
-        for source in item.inputs or (_NOTHING,)
-    }
-    write_table(folder / "lineage.csv", DerivationRow, sorted(rows))
-    write_json(folder / "activity.json", _describe(activity))
+    """Write ``lineage.safetensors`` and ``activity.json`` into a stage's lineage folder."""
+    inputs: dict[tuple[str, str], list[tuple[str, str]]] = {}
+    for item in derivations:
+        sources = inputs.setdefault((item.output.id, item.output.sha256), [])
+        sources += [(source.id, source.sha256) for source in item.inputs]
+    write_derivations(folder / TABLE, inputs)
+    write_json(folder / ACTIVITY, _describe(activity))
 
 
 def _describe(activity: Activity) -> dict[str, Any]:
-    modules = library_modules(activity.entry, activity.without)
+    modules = [activity.entry, *library_modules(activity.entry, activity.without)]
     params = json.dumps(activity.params, sort_keys=True)
     return {
         "stage": activity.stage,
         "params": activity.params,
         "params_sha256": sha256_bytes(params.encode()),
-        "source_sha256": source_hash([activity.entry, *modules]),
-        "sources": [module.as_posix() for module in modules],
+        "source_sha256": source_hash(modules),
+        "sources": {module.as_posix(): sha256_file(module) for module in modules},
         "packages": {name: version(name) for name in sorted(activity.packages)},
     }

@@ -72,7 +72,7 @@ def test_no_stage_writes_an_identifier_of_the_phantom(tmp_path: Path) -> None:
         for path in sorted((home / folder).rglob("*"))
         if path.is_file()
     ]
-    assert {"studies.csv", "lineage.csv", "index.csv", "slices.csv", "validation.json"} <= {
+    assert {"studies.csv", "lineage.safetensors", "index.csv", "slices.csv", "validation.json"} <= {
         path.name for path in outputs
     }
     for path in outputs:

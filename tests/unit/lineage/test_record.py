@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
+from petct_uad.audit.table import LineageTable
 from petct_uad.errors import LineageError
-from petct_uad.files import read_table
-from petct_uad.lineage.record import Activity, Derivation, DerivationRow, Entity, write_lineage
+from petct_uad.files import sha256_file
+from petct_uad.lineage.record import ACTIVITY, Activity, Derivation, Entity, write_lineage
 from petct_uad.lineage.sources import library_modules
+from petct_uad.lineage.table import TABLE
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -28,14 +31,51 @@ def test_same_run_gives_the_same_bytes_in_any_order(tmp_path: Path) -> None:
     derivations = [Derivation(a, (b, c)), Derivation(b, ())]
     write_lineage(tmp_path / "1", activity(x=1, y=2), derivations)
     write_lineage(tmp_path / "2", activity(x=1, y=2), reversed(derivations))
-    for name in ("lineage.csv", "activity.json"):
+    for name in (TABLE, ACTIVITY):
         assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "2" / name).read_bytes()
 
 
 def test_output_made_from_params_alone_is_not_lost(tmp_path: Path) -> None:
     write_lineage(tmp_path, activity(), [Derivation(Entity("file:x", "0" * 64), ())])
-    rows = read_table(tmp_path / "lineage.csv", DerivationRow)
-    assert rows == [DerivationRow("file:x", "0" * 64, "", "")]
+    assert LineageTable(tmp_path / TABLE).rows() == [("file:x", "0" * 64, "", "")]
+
+
+def test_table_gives_back_every_edge(tmp_path: Path) -> None:
+    a, b, c = (Entity(f"file:{name}", name * 64) for name in "abc")
+    # One id may stand with two hashes: a file that was read before and after it changed.
+    changed = Entity(c.id, "d" * 64)
+    write_lineage(tmp_path, activity(), [Derivation(a, (b, c, changed)), Derivation(b, (c,))])
+    edges = [(a, b), (a, c), (a, changed), (b, c)]
+    assert LineageTable(tmp_path / TABLE).rows() == [
+        (x.id, x.sha256, y.id, y.sha256) for x, y in edges
+    ]
+
+
+def test_inputs_of_one_output_may_come_in_parts(tmp_path: Path) -> None:
+    a, b, c = (Entity(f"file:{name}", name * 64) for name in "abc")
+    write_lineage(tmp_path / "1", activity(), [Derivation(a, (b, c))])
+    write_lineage(tmp_path / "2", activity(), [Derivation(a, (c,)), Derivation(a, (b, b))])
+    assert (tmp_path / "1" / TABLE).read_bytes() == (tmp_path / "2" / TABLE).read_bytes()
+
+
+def test_run_without_outputs_leaves_an_empty_table(tmp_path: Path) -> None:
+    write_lineage(tmp_path, activity(), [])
+    assert LineageTable(tmp_path / TABLE).rows() == []
+
+
+@pytest.mark.parametrize("content", [b"", b"output_id,output_sha256\n", b"\0" * 64])
+def test_damaged_table_is_refused_by_name(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / TABLE
+    path.write_bytes(content)
+    with pytest.raises(LineageError, match=TABLE):
+        LineageTable(path)
+
+
+def test_activity_names_each_source_file_with_its_hash(tmp_path: Path) -> None:
+    write_lineage(tmp_path, activity(), [])
+    sources = json.loads((tmp_path / ACTIVITY).read_text())["sources"]
+    assert {"stages/split.py", "src/petct_uad/slices/labels.py"} <= sources.keys()
+    assert all(sha256_file(Path(name)) == digest for name, digest in sources.items())
 
 
 def test_changed_params_change_the_activity(tmp_path: Path) -> None:

@@ -1,0 +1,189 @@
+"""How long ``petct lineage`` takes to answer, on a made lineage of a large cohort.
+
+    PYTHONPATH=src python benchmarks/lineage.py scale [--studies 1000]
+
+writes the tables of ``--studies`` studies with 100 slices and 500 instances each into a temporary
+folder, and times every question in a process of its own, as a person would ask it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from petct_uad.files import write_json, write_text
+from petct_uad.lineage.record import ACTIVITY
+from petct_uad.lineage.table import TABLE, write_derivations
+
+Entity = tuple[str, str]
+Edges = dict[Entity, list[Entity]]
+
+INGEST, REGISTER = Path("data/interim/large/ingest"), Path("data/interim/large/register")
+SPLIT, PROCESSED = Path("data/interim/large/split"), Path("data/processed/large")
+SLICES, INSTANCES = 100, 500
+RUNS = ("cmad-pet", "cmad-ct", "patchcore-pet", "patchcore-ct")
+app = typer.Typer(no_args_is_help=True)
+
+
+def entity(name: str) -> Entity:
+    """A name and a digest that follows from it."""
+    return name, hashlib.sha256(name.encode()).hexdigest()
+
+
+def file(path: Path) -> Entity:
+    """The entity of a file."""
+    return entity(f"file:{path.as_posix()}")
+
+
+def study_ids(count: int) -> list[str]:
+    """As ingest makes them."""
+    digests = (hashlib.sha256(str(i).encode()).hexdigest() for i in range(count))
+    return [f"p-{digest[:10]}_{digest[10:18]}" for digest in digests]
+
+
+def instances(study: str) -> list[Entity]:
+    """The DICOM files of a study."""
+    digest = int(hashlib.sha256(study.encode()).hexdigest()[:30], 16)
+    return [entity(f"instance:2.25.{digest * 1000 + i}") for i in range(INSTANCES)]
+
+
+def volumes(stage: Path, study: str, *names: str) -> list[Entity]:
+    """Files of a study in a stage."""
+    return [file(stage / "volumes" / study / f"{name}.nii.gz") for name in names]
+
+
+def shard(study: str) -> Entity:
+    """The shard of a study."""
+    return file(PROCESSED / "shards" / f"{study}.safetensors")
+
+
+def slices(study: str) -> list[Entity]:
+    """The slices of a study."""
+    return [entity(f"slice:{study}_{i:04d}") for i in range(SLICES)]
+
+
+def ingest(studies: Iterable[str]) -> Edges:
+    """What the ingest stage would write."""
+    edges: Edges = {file(INGEST / "instances.csv"): []}
+    for study in studies:
+        found = instances(study)
+        ct, pet, label = volumes(INGEST, study, "ct", "pet", "label")
+        edges |= {ct: found[:200], pet: found[200:499], label: found}
+        edges[file(INGEST / "instances.csv")] += found
+    return edges
+
+
+def register(studies: Iterable[str]) -> Edges:
+    """What the register stage would write."""
+    return {
+        output: volumes(INGEST, study, "ct", "pet", "label")
+        for study in studies
+        for output in volumes(REGISTER, study, "ct", "pet", "label", "body")
+    }
+
+
+def preprocess(studies: Iterable[str]) -> Edges:
+    """What the preprocess stage would write."""
+    index = file(PROCESSED / "index.csv")
+    edges: Edges = {index: [file(SPLIT / "slices.csv")]}
+    for study in studies:
+        sources = volumes(REGISTER, study, "ct", "pet", "label", "body")
+        edges |= dict.fromkeys(slices(study), sources)
+        edges[shard(study)] = slices(study)
+        edges[index] += slices(study)
+    return edges
+
+
+def write_cohort(root: Path, studies: list[str]) -> None:
+    """Tables of every stage, as after a whole `dvc repro`."""
+    half = len(studies) // 2
+    write(root / INGEST, "ingest", ingest(studies))
+    write(root / REGISTER, "register", register(studies))
+    bodies = [body for study in studies for body in volumes(REGISTER, study, "body")]
+    write(root / SPLIT, "split", {file(SPLIT / "slices.csv"): bodies})
+    write(root / PROCESSED, "preprocess", preprocess(studies))
+    for run in RUNS:
+        weights = file(Path("models") / run / "seed-0/weights.safetensors")
+        metrics = file(Path("metrics/runs") / run / "metrics.json")
+        train, test = map(shard, studies[:half]), map(shard, studies[half:])
+        write(root / "models" / run, f"train {run}", {weights: list(train)})
+        write(root / "metrics/runs" / run, f"evaluate {run}", {metrics: [weights, *test]})
+        write_json(root / "metrics/runs" / run / "metrics.json", {"run": run, "auroc": 0.5})
+    write_text(root / INGEST / "instances.csv", instances_csv(studies))
+
+
+def instances_csv(studies: Iterable[str]) -> str:
+    """``instances.csv`` of the cohort."""
+    lines = ["file,sha256,sop_instance_uid,series_instance_uid,study_id,role,slice_index"]
+    for study in studies:
+        patient = study.split("_")[0]
+        for i, (name, digest) in enumerate(instances(study)):
+            uid = name.removeprefix("instance:")
+            lines.append(f"{patient}/CT/{i:04d}.dcm,{digest},{uid},{uid[:-3]},{study},ct,{i}")
+    return "\n".join(lines) + "\n"
+
+
+def write(folder: Path, stage: str, edges: Edges) -> None:
+    """One stage's lineage folder."""
+    write_derivations(folder / "lineage" / TABLE, edges)
+    record = {
+        "stage": stage, "params": {"model": {"cmpt": 8}}, "params_sha256": "", "source_sha256": "",
+        "sources": {"src/petct_uad/files.py": "0" * 64}, "packages": {},
+    }  # fmt: skip
+    write_json(folder / "lineage" / ACTIVITY, record)
+
+
+def seconds(question: Callable[[], object], repeats: int = 5) -> float:
+    """The median of a few repeats."""
+    taken = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        question()
+        taken.append(time.perf_counter() - started)
+    return sorted(taken)[repeats // 2]
+
+
+@app.callback()
+def main() -> None:
+    """Speed of the lineage audit."""
+
+
+@app.command()
+def scale(studies: Annotated[int, typer.Option()] = 1000) -> None:
+    """Time each question over a cohort of this size."""
+    cohort = study_ids(studies)
+    questions = {
+        "trace a slice": ("trace", slices(cohort[1])[50][0].removeprefix("slice:")),
+        "trace a model": ("trace", "cmad-pet"),
+        "trace a metric": ("trace", "cmad-pet:auroc"),
+        "impact of a patient": ("impact", cohort[2].split("_")[0]),
+        "impact of an instance": ("impact", instances(cohort[3])[7][0].removeprefix("instance:")),
+        "impact of a param": ("impact", "model.cmpt"),
+        "impact of a module": ("impact", "src/petct_uad/files.py"),
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        write_cohort(root, cohort)
+        size = sum(path.stat().st_size for path in root.rglob(TABLE))
+        print(f"{studies} studies, {studies * SLICES} slices, {studies * INSTANCES} instances: "
+              f"{size / 1e6:.1f} MB of tables")  # fmt: skip
+        for name, words in questions.items():
+            command = [sys.executable, "-m", "petct_uad.cli", "lineage", *words]
+            taken = seconds(
+                lambda command=command: subprocess.run(
+                    command, cwd=root, check=True, capture_output=True
+                )
+            )
+            print(f"{name:24} {taken:6.2f} s")
+
+
+if __name__ == "__main__":
+    app()

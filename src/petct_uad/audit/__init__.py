@@ -1,0 +1,4 @@
+"""Where data and numbers come from, what depends on what, and whether bytes are what was recorded.
+
+Apart from ``lineage``, which every stage imports, so that auditing better rebuilds nothing.
+"""

@@ -1,0 +1,50 @@
+"""Hashes of many files, two at a time."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from petct_uad.console import progress_bar
+
+Algorithm = Literal["sha256", "md5"]
+WORKERS = 2  # a disk feeds no more; hashlib lets threads run side by side
+
+
+@dataclass(frozen=True)
+class Expected:
+    """A file and the hash that it should have; "" where any file will do."""
+
+    path: Path
+    algorithm: Algorithm
+    digest: str
+
+
+def hash_files(wanted: Sequence[Expected], description: str) -> list[str]:
+    """The hash of each file, in the order given; "" where it cannot be read."""
+    with ThreadPoolExecutor(WORKERS) as pool, progress_bar() as progress:
+        results = pool.map(_digest, wanted)
+        return list(progress.track(results, total=len(wanted), description=description))
+
+
+def _digest(item: Expected) -> str:
+    try:
+        with item.path.open("rb") as stream:
+            return hashlib.file_digest(stream, item.algorithm).hexdigest()
+    except OSError:
+        return ""
+
+
+def md5_of_folder(files: dict[str, str]) -> str:
+    """DVC's hash of a folder: the MD5 of its list of paths and MD5s.
+
+    Args:
+        files: the MD5 of each file, by its path relative to the folder.
+    """
+    rows = [{"md5": files[name], "relpath": name} for name in sorted(files)]
+    return hashlib.md5(json.dumps(rows, sort_keys=True).encode()).hexdigest() + ".dir"

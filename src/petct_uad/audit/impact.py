@@ -1,0 +1,94 @@
+"""Forward from a patient, series, file, param or source file to all that depends on it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from petct_uad.audit.graph import Graph, StageLineage, made_by
+from petct_uad.audit.names import RUNS, Subject
+from petct_uad.audit.sets import Keys, within
+from petct_uad.lineage.record import Entity
+
+
+@dataclass(frozen=True)
+class Affected:
+    """A stage run with outputs that depend on the subject."""
+
+    lineage: StageLineage
+    slices: int
+    files: int
+
+
+@dataclass(frozen=True)
+class Impact:
+    """All that depends on a subject."""
+
+    graph: Graph
+    subject: Subject
+    keys: Keys  # the subject's own left out, unless they are outputs
+    affected: tuple[Affected, ...]  # by folder
+
+    def entities(self) -> list[Entity]:
+        """Everything that depends on the subject, by name."""
+        return self.graph.entities(self.keys)
+
+    def slices(self) -> int:
+        """How many slices depend on it."""
+        return sum(item.slices for item in self.affected)
+
+    def runs(self, place: Path) -> list[str]:
+        """Names of the folders below ``place`` that hold an output which depends on it."""
+        folders = {item.lineage.folder.parent for item in self.affected}
+        return sorted(folder.name for folder in folders if folder.parent == place)
+
+    def models(self) -> list[str]:
+        """Rows of the benchmark whose weights depend on it."""
+        return self.runs(Path("models"))
+
+    def numbers(self) -> list[str]:
+        """Rows of the benchmark whose figures depend on it."""
+        return self.runs(RUNS)
+
+
+def impact(graph: Graph, subject: Subject) -> Impact:
+    """Walk forward from the subject to where nothing is derived any more."""
+    keys = graph.forward(subject.keys)
+    found = []
+    for stage in graph.makers(keys):
+        rows = made_by(stage, keys)
+        slices = int(within(rows, stage.table.starting_with("slice:")).sum())
+        found.append(Affected(stage, slices, len(rows) - slices))
+    found = [
+        item for item in found if item.lineage.activity.stage != "phantom" or _is_cause(subject)
+    ]
+    return Impact(graph, subject, keys, tuple(found))
+
+
+def _is_cause(subject: Subject) -> bool:
+    """The phantom's own files depend on its params and code, but no file on itself."""
+    return subject.kind in {"param", "source"}
+
+
+def as_json(found: Impact) -> dict[str, Any]:
+    """Everything by name."""
+    return {
+        "subject": found.subject.name,
+        "kind": found.subject.kind,
+        "stages": [item.lineage.activity.stage for item in found.affected],
+        "slices": found.slices(),
+        "models": found.models(),
+        "numbers": {run: _auroc(run) for run in found.numbers()},
+        "outputs": [{"id": item.id, "sha256": item.sha256} for item in found.entities()],
+    }
+
+
+def _auroc(run: str) -> float | None:
+    path = RUNS / run / "metrics.json"
+    try:
+        value = json.loads(path.read_text(encoding="utf-8")).get("auroc")
+    except (OSError, ValueError, AttributeError):
+        return None
+    return value if isinstance(value, float) else None

@@ -1,0 +1,170 @@
+"""DVC's cache and lock files, read without DVC, which takes a second to import."""
+
+from __future__ import annotations
+
+import configparser
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from petct_uad.errors import LineageError
+
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # C's is twenty times as fast
+LOCK = Path("dvc.lock")
+
+
+@dataclass(frozen=True, order=True)
+class Tracked:
+    """A file or folder that DVC tracks, as ``dvc.lock`` or a ``.dvc`` file names it."""
+
+    path: str  # relative to the repository's root
+    md5: str  # ends in .dir for a folder
+    stage: str  # "" for what `dvc add` tracks
+
+
+@dataclass(frozen=True, order=True)
+class Member:
+    """A file in a tracked folder."""
+
+    path: str  # relative to the folder
+    md5: str
+
+
+@dataclass(frozen=True)
+class Store:
+    """``files/md5`` of a cache or of a remote in a folder."""
+
+    root: Path
+
+    def path(self, md5: str) -> Path:
+        """Where an object lies."""
+        return self.root / md5[:2] / md5[2:]
+
+    def objects(self) -> list[tuple[str, Path]]:
+        """Every object: the MD5 that its name gives, and the file."""
+        return [
+            (folder.name + file.name, file)
+            for folder in sorted(self.root.glob("[0-9a-f][0-9a-f]"))
+            for file in sorted(folder.iterdir())
+        ]
+
+    def folder(self, md5: str) -> list[Member]:
+        """What a ``.dir`` object lists; nothing where it is missing or damaged."""
+        try:
+            content = self.path(md5).read_bytes()
+        except OSError:
+            return []
+        if hashlib.md5(content).hexdigest() != md5.removesuffix(".dir"):
+            return []
+        return [Member(row["relpath"], row["md5"]) for row in json.loads(content)]
+
+    def folders(self) -> Iterator[list[Member]]:
+        """Every folder that the store knows."""
+        for md5, _ in self.objects():
+            if md5.endswith(".dir"):
+                yield self.folder(md5)
+
+
+def cache_store(root: Path = Path()) -> Store:
+    """The cache that ``.dvc/config`` names, or ``.dvc/cache``."""
+    folder = _config(root).get("cache", "dir", fallback="cache")
+    return Store(root / ".dvc" / folder / "files" / "md5")
+
+
+def remotes(root: Path = Path()) -> dict[str, str]:
+    """Names and addresses of the remotes."""
+    config = _config(root)
+    names = {section: section[len("'remote \"") : -len("\"'")] for section in config.sections()}
+    return {
+        name: config.get(section, "url", fallback="")
+        for section, name in names.items()
+        if section.startswith("'remote ")
+    }
+
+
+def _config(root: Path) -> configparser.ConfigParser:
+    config = configparser.ConfigParser(interpolation=None)
+    config.read([root / ".dvc/config", root / ".dvc/config.local"], encoding="utf-8")
+    return config
+
+
+def tracked(root: Path = Path()) -> list[Tracked]:
+    """Every output in ``dvc.lock`` and every file or folder under ``dvc add``, sorted.
+
+    The lock keeps stages that ``dvc.yaml`` no longer has; those are left out, as DVC does.
+
+    Raises:
+        LineageError: a lock, ``dvc.yaml`` or a ``.dvc`` file cannot be read.
+    """
+    found: list[Tracked] = []
+    if (root / LOCK).is_file():
+        known = _stage_names(root)
+        outs = outputs_of_lock(_text(root / LOCK), LOCK.as_posix())
+        found = [out for out in outs if out.stage in known]
+    for file in sorted(root.glob("data/*/*.dvc")):  # where `petct add` puts them
+        listed = parse_yaml(_text(file), file.as_posix()).get("outs", [])
+        folder = file.parent.relative_to(root)
+        found += [Tracked((folder / out["path"]).as_posix(), out["md5"], "") for out in listed]
+    return sorted(found)
+
+
+def _stage_names(root: Path) -> set[str]:
+    """The stages of ``dvc.yaml``, one for each item of a ``foreach``."""
+    stages = parse_yaml(_text(root / "dvc.yaml"), "dvc.yaml").get("stages", {})
+    params = parse_yaml(_text(root / "params.yaml"), "params.yaml")
+    names: set[str] = set()
+    for name, stage in stages.items():
+        items = stage.get("foreach") if isinstance(stage, dict) else None
+        if isinstance(items, str):
+            items = _value(params, items.removeprefix("${").removesuffix("}"))
+        names |= {name} if items is None else {f"{name}@{item}" for item in items}
+    return names
+
+
+def _value(params: Any, name: str) -> Any:
+    for part in name.split("."):
+        params = params.get(part, {}) if isinstance(params, dict) else {}
+    return params
+
+
+def outputs_of_lock(text: str, name: str) -> list[Tracked]:
+    """The outputs of every stage in a ``dvc.lock``.
+
+    Raises:
+        LineageError: it is no lock file.
+    """
+    stages = parse_yaml(text, name).get("stages", {})
+    return [
+        Tracked(out["path"], out["md5"], stage)
+        for stage, entry in stages.items()
+        for out in entry.get("outs", [])
+    ]
+
+
+def parse_yaml(text: str, name: str) -> dict[str, Any]:
+    """A YAML mapping.
+
+    Raises:
+        LineageError: it is none; names the file.
+    """
+    try:
+        content = yaml.load(text, Loader=_LOADER)
+    except yaml.YAMLError as error:
+        raise LineageError(f"{name}: is not valid YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise LineageError(f"{name}: holds no mapping. Restore it with `git restore {name}`.")
+    return content
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise LineageError(
+            f"{path}: cannot be read ({error}). Restore it with `git restore {path}`."
+        ) from error

@@ -1,0 +1,116 @@
+"""A trace ends in exactly the DICOM files, params and code that a thing was made from."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from petct_uad.cli import app
+from petct_uad.files import read_table, sha256_file, write_table
+from petct_uad.slices.images import ImageRow
+from petct_uad.slices.tables import SliceRow
+
+from .conftest import PATIENTS, RUN, lay_out, run_stage
+
+INDEX = Path("data/processed/phantom/index.csv")
+SLICES = Path("data/interim/phantom/split/slices.csv")
+
+
+def lineage(*words: str) -> str:
+    done = CliRunner().invoke(app, ["lineage", *words])
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+def slice_ids() -> list[str]:
+    return [row.slice_id for row in read_table(INDEX, ImageRow)]
+
+
+def raw_files() -> dict[str, Path]:
+    return {sha256_file(path): path for path in Path("data/raw/phantom").rglob("*.dcm")}
+
+
+def test_slice_rebuilt_from_the_traced_files_alone_has_the_same_bytes(
+    at_filled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = read_table(INDEX, ImageRow)
+    wanted = next(row for row in rows if row.label)
+    kept = [row for row in read_table(SLICES, SliceRow) if row.study_id == wanted.study_id]
+    traced = json.loads(lineage("trace", wanted.slice_id, "--json"))["instances"]
+    on_disk = raw_files()
+    lay_out(tmp_path)
+    for item in traced:
+        file = on_disk[item["sha256"]]
+        (tmp_path / file.parent).mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, tmp_path / file)
+
+    monkeypatch.chdir(tmp_path)
+    for stage in ("ingest", "register"):
+        run_stage(stage)
+    write_table(SLICES, SliceRow, kept)
+    run_stage("preprocess")
+
+    rebuilt = {row.slice_id: row.sha256 for row in read_table(INDEX, ImageRow)}
+    assert rebuilt[wanted.slice_id] == wanted.sha256
+
+
+def test_slice_comes_from_every_file_of_its_study_and_no_other(at_filled: Path) -> None:
+    of_study: dict[str, set[str]] = {}
+    with Path("data/interim/phantom/ingest/instances.csv").open() as stream:
+        for row in csv.DictReader(stream):
+            of_study.setdefault(row["study_id"], set()).add(row["sha256"])
+    for study, digests in of_study.items():
+        name = next(name for name in slice_ids() if name.startswith(study))
+        traced = json.loads(lineage("trace", name, "--json"))
+        assert {item["sha256"] for item in traced["instances"]} == digests
+        stages = [activity["stage"] for activity in traced["activities"]]
+        assert {"preprocess", "ingest"} <= set(stages) <= {
+            "preprocess", "register", "ingest", "phantom"
+        }  # fmt: skip
+
+
+def test_trace_names_params_and_every_source_file_with_its_hash(at_filled: Path) -> None:
+    traced = json.loads(lineage("trace", slice_ids()[0], "--json"))
+    preprocess = next(item for item in traced["activities"] if item["stage"] == "preprocess")
+    assert preprocess["params"]["preprocess"]["image_size_px"] == 64
+    assert "stages/preprocess.py" in preprocess["sources"]
+    for name, digest in preprocess["sources"].items():
+        assert sha256_file(Path(name)) == digest
+
+
+def test_metric_is_traced_with_its_value_to_every_patient(at_filled: Path) -> None:
+    value = json.loads(Path("metrics/runs/suvmax/metrics.json").read_text())["auroc"]
+    traced = json.loads(lineage("trace", "suvmax:auroc", "--json"))
+    assert traced["value"] == value
+    assert len({item["study_id"] for item in traced["instances"]}) == PATIENTS
+    assert {item["sha256"] for item in traced["instances"]} == raw_files().keys()
+
+
+def test_model_is_traced_to_the_weights_first(at_filled: Path) -> None:
+    traced = json.loads(lineage("trace", RUN, "--json"))
+    assert traced["activities"][0]["stage"] == f"train {RUN}"
+
+
+@pytest.mark.parametrize("form", [(), ("--tree",), ("--mermaid",)])
+def test_trace_is_shown_in_three_forms(at_filled: Path, form: tuple[str, ...]) -> None:
+    shown = lineage("trace", slice_ids()[0], *form)
+    assert slice_ids()[0] in shown
+    assert "DICOM instance" in shown
+
+
+def test_file_and_instance_are_names_too(at_filled: Path) -> None:
+    traced = json.loads(lineage("trace", INDEX.as_posix(), "--json"))
+    uid = traced["instances"][0]["sop_instance_uid"]
+    assert json.loads(lineage("trace", uid, "--json"))["instances"] == [traced["instances"][0]]
+
+
+@pytest.mark.parametrize("name", ["nothing", "suvmax:aurok", "../etc", "", "slice:"])
+def test_unknown_name_is_refused_by_name(at_filled: Path, name: str) -> None:
+    done = CliRunner().invoke(app, ["lineage", "trace", name])
+    assert done.exit_code == 1
+    assert "Traceback" not in done.output

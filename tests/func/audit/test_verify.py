@@ -1,0 +1,135 @@
+"""``petct lineage verify`` names every file that is not as recorded, and raises no false alarm."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+
+import pytest
+from typer.testing import CliRunner
+
+from benchmarks.corruption import CORRUPTIONS, Journal, flips_object, run_one
+from petct_uad.audit.store import cache_store
+from petct_uad.audit.verify import verify
+from petct_uad.cli import app
+
+TIMES = 3  # each kind of corruption; the long run is benchmarks/corruption.py
+
+
+@pytest.fixture
+def journal() -> Iterator[Journal]:
+    journal = Journal()
+    yield journal
+    journal.undo()
+
+
+def findings() -> dict[str, str]:
+    return {finding.path: f"{finding.problem}. {finding.advice}" for finding in verify([]).findings}
+
+
+def dvc(*words: str) -> str:
+    command = [sys.executable, "-m", "dvc", *words]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return done.stdout
+
+
+def test_untouched_repository_has_no_findings(at_tracked: Path) -> None:
+    done = CliRunner().invoke(app, ["lineage", "verify"])
+    assert done.stdout == ""
+    assert done.exit_code == 0
+
+
+@pytest.mark.parametrize("seed", range(len(CORRUPTIONS) * TIMES))
+def test_every_corruption_is_found_in_its_file(at_tracked: Path, seed: int) -> None:
+    done, found, _ = run_one(seed, ask_dvc=False)
+    assert found, done
+    # Put back, it is sound again.
+    assert seed % 10 or not findings()
+
+
+def test_rot_that_dvc_status_calls_up_to_date_is_found(at_tracked: Path, journal: Journal) -> None:
+    """DVC trusts a file whose time and size are those that it once saw."""
+    volume = next(Path("data/interim").rglob("ct.nii.gz"))
+    content = bytearray(volume.read_bytes())
+    content[-1] ^= 1
+    assert "ct.nii.gz" not in dvc("data", "status", "--granular", "data/interim")
+    journal.rewrite(volume, bytes(content), rot=True)
+    stored = flips_object(Random(0), journal).files[0]
+    assert "ct.nii.gz" not in dvc("data", "status", "--granular", "data/interim")
+    assert {volume.as_posix(), stored.as_posix()} <= findings().keys()
+
+
+def test_file_of_another_patient_is_recognised(at_tracked: Path, journal: Journal) -> None:
+    first, second, *_ = sorted(Path("data/interim/phantom/register").rglob("pet.nii.gz"))
+    journal.rewrite(first, second.read_bytes())
+    assert f"holds what {second}" in findings()[first.as_posix()]
+
+
+def test_advice_restores_the_file(at_tracked: Path, journal: Journal) -> None:
+    shard = next(Path("data/processed").glob("*/shards/*"))
+    sound = shard.read_bytes()
+    journal.rewrite(shard, b"rubbish", rot=True)
+    advice = findings()[shard.as_posix()]
+    assert f"rm -f {shard}" in advice
+    assert "dvc checkout --force data/processed/phantom" in advice
+    shard.unlink()
+    dvc("checkout", "--force", "data/processed/phantom")
+    assert shard.read_bytes() == sound
+    assert not findings()
+
+
+def test_changed_param_names_the_stage_that_ran_with_another(
+    at_tracked: Path, journal: Journal
+) -> None:
+    params = Path("params.yaml")
+    text = params.read_text()
+    journal.rewrite(params, text.replace("suv_high: 5.0", "suv_high: 6.0").encode())
+    found = findings()["params.yaml: preprocess.suv_high"]
+    assert "is 6.0" in found
+    assert "preprocess ran with 5.0" in found
+
+
+def test_lost_cache_is_no_damage_while_the_workspace_is_sound(
+    at_tracked: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a clone whose files came by another way."""
+    cache = Path(".dvc/cache")
+    cache.rename(".dvc/away")
+    try:
+        assert not findings()
+        shard = next(Path("data/processed").glob("*/shards/*"))
+        journal = Journal()
+        journal.rewrite(shard, b"rubbish")
+        assert "dvc pull" in findings()[shard.as_posix()]
+        journal.undo()
+    finally:
+        Path(".dvc/away").rename(cache)
+
+
+def test_remote_in_a_folder_is_checked_on_request(at_tracked: Path, tmp_path: Path) -> None:
+    md5, sound = cache_store().objects()[0]
+    stored = tmp_path / "files/md5" / md5[:2] / md5[2:]
+    stored.parent.mkdir(parents=True)
+    stored.write_bytes(sound.read_bytes() + b"x")
+    done = CliRunner().invoke(app, ["lineage", "verify", "--no-cache", "--remote", str(tmp_path)])
+    assert done.exit_code == 1
+    assert stored.as_posix() in done.stdout
+
+
+def test_file_that_nobody_made_is_named(at_tracked: Path) -> None:
+    stranger = Path("data/processed/phantom/shards/stranger.safetensors")
+    stranger.write_bytes(b"")
+    try:
+        assert stranger.as_posix() in findings()
+    finally:
+        stranger.unlink()
+
+
+def test_nothing_to_verify_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, ["lineage", "verify"])
+    assert done.exit_code == 1
+    assert "dvc repro" in done.stderr
