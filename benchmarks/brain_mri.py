@@ -136,7 +136,7 @@ def _measure(
         )
     train_run(
         run=run,
-        params=params.model_section(run.model),
+        params=params.model_section(run.family),
         teacher=params.teacher,
         train=params.train,
         processed=processed,

@@ -24,7 +24,7 @@ def main(
     with join_ranks() as ranks, fail_cleanly(), stage(f"train {run_name}"):
         params = load_params()
         run = find_run(params.benchmark, run_name)
-        section = params.model_section(run.model)
+        section = params.model_section(run.family)
         trained = train_run(
             run=run,
             params=section,

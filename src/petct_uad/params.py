@@ -22,7 +22,21 @@ PARAMS_FILE = Path("params.yaml")
 
 Modality = Literal["pet", "ct", "petct"]
 Protocol = Literal["patient", "cmad"]
-ModelName = Literal["cmad", "hdhkd", "scrd4ad", "hetero_ae", "qfae", "patchcore"]
+ModelName = Literal[
+    "cmad",
+    "hdhkd",
+    "scrd4ad",
+    "hetero_ae",
+    "qfae",
+    "patchcore",
+    "padim",
+    "stfpm",
+    "efficient_ad",
+    "autoencoder",
+    "mkd",
+    "cflow",
+    "fastflow",
+]
 ScanBackend = Literal["auto", "reference", "numba", "cuda"]
 # What must be there before a row: the checked data, or HDHKD's teacher.
 After = Literal["metrics/validation.json", "models/distil"]
@@ -349,6 +363,69 @@ class QfaeParams(GradientParams):
         return self
 
 
+class PadimParams(FittedParams):
+    """PaDiM (Defard et al. 2021): a Gaussian of features at every place."""
+
+    strides: tuple[Literal[4, 8, 16, 32], ...] = Field(min_length=1)
+    features: int = Field(ge=1, le=4096, description="channels drawn at random; ResNet-18: 100")
+    map_sigma_px: float = Field(ge=0, le=32, description="Gaussian on the map, at 256 px")
+
+
+class StfpmParams(GradientParams):
+    """STFPM (Wang et al. 2021): a student of the teacher's own shape."""
+
+    strides: tuple[Literal[4, 8, 16, 32], ...] = Field(min_length=1)
+    map_sigma_px: float = Field(ge=0, le=32, description="Gaussian on the map, at 256 px")
+
+
+class EfficientAdParams(GradientParams):
+    """EfficientAD (Batzner et al. 2024): a student and an autoencoder of one teacher."""
+
+    strides: tuple[Literal[4, 8, 16, 32], ...] = Field(min_length=1)
+    channels: int = Field(ge=8, le=1024, description="of the teacher's pooled maps; paper: 384")
+    width: float = Field(gt=0, le=2, description="of the student PDN; 1 is the paper's PDN-S")
+    map_sigma_px: float = Field(ge=0, le=32, description="Gaussian on the map, at 256 px")
+
+
+class AutoencoderParams(GradientParams):
+    """A convolutional autoencoder of the image, plain or variational (Kingma & Welling 2014)."""
+
+    variational: bool
+    kl_weight: float = Field(ge=0, description="of the KL divergence, per latent value")
+    width: int = Field(ge=4, le=512, description="channels at stride 2; they double to stride 16")
+    latent: int = Field(ge=1, le=4096, description="length of the code")
+    map_sigma_px: float = Field(ge=0, le=32, description="Gaussian on the map, at 256 px")
+
+
+class MkdParams(GradientParams):
+    """Multi-resolution knowledge distillation (Salehi et al. 2021)."""
+
+    strides: tuple[Literal[4, 8, 16, 32], ...] = Field(min_length=1)
+    width: int = Field(ge=4, le=512, description="channels of the cloner at stride 2")
+    cosine_weight: float = Field(ge=0, description="lambda: of the direction beside the value")
+    map_sigma_px: float = Field(ge=0, le=32, description="Gaussian on the map, at 256 px")
+
+
+class CflowParams(GradientParams):
+    """CFLOW-AD (Gudovskiy et al. 2022): flows conditioned on the place."""
+
+    strides: tuple[Literal[4, 8, 16, 32], ...] = Field(min_length=1)
+    coupling_blocks: int = Field(ge=1, le=32)
+    condition: int = Field(ge=4, le=1024, multiple_of=4, description="length of a place's code")
+    fibres: int = Field(ge=1, le=65536, description="places per scale and step")
+    map_sigma_px: float = Field(ge=0, le=32, description="Gaussian on the map, at 256 px")
+
+
+class FastflowParams(GradientParams):
+    """FastFlow (Yu et al. 2021): two-dimensional flows of whole feature maps."""
+
+    strides: tuple[Literal[4, 8, 16, 32], ...] = Field(min_length=1)
+    flow_steps: int = Field(ge=1, le=32)
+    hidden_ratio: float = Field(gt=0, le=4, description="channels inside a subnet, to outside")
+    conv3x3_only: bool
+    map_sigma_px: float = Field(ge=0, le=32, description="Gaussian on the map, at 256 px")
+
+
 class ModelsParams(Section):
     """Every model but the proposed one."""
 
@@ -357,6 +434,15 @@ class ModelsParams(Section):
     scrd4ad: Scrd4adParams
     hetero_ae: HeteroAeParams
     qfae: QfaeParams
+    padim: PadimParams
+    stfpm: StfpmParams
+    rd4ad: Scrd4adParams
+    efficient_ad: EfficientAdParams
+    autoencoder: AutoencoderParams
+    vae: AutoencoderParams
+    mkd: MkdParams
+    cflow: CflowParams
+    fastflow: FastflowParams
 
 
 class DistilParams(GradientParams):
@@ -369,8 +455,23 @@ class DistilParams(GradientParams):
 
 
 AnyModelParams = (
-    CmadParams | PatchcoreParams | HdhkdParams | Scrd4adParams | HeteroAeParams | QfaeParams
+    CmadParams
+    | PatchcoreParams
+    | HdhkdParams
+    | Scrd4adParams
+    | HeteroAeParams
+    | QfaeParams
+    | PadimParams
+    | StfpmParams
+    | EfficientAdParams
+    | AutoencoderParams
+    | MkdParams
+    | CflowParams
+    | FastflowParams
 )
+
+# Where a model has rows under another name than its own, with a section of their own.
+_MODEL_OF: dict[str, ModelName] = {"rd4ad": "scrd4ad", "vae": "autoencoder"}
 
 
 class EvaluateParams(Section):
@@ -394,18 +495,32 @@ class RunParams(Section):
         "models.scrd4ad",
         "models.hetero_ae",
         "models.qfae",
+        "models.padim",
+        "models.stfpm",
+        "models.rd4ad",
+        "models.efficient_ad",
+        "models.autoencoder",
+        "models.vae",
+        "models.mkd",
+        "models.cflow",
+        "models.fastflow",
     ]
     after: After
 
     @property
+    def family(self) -> str:
+        """What its rows are called before the modality: the name of its section of params."""
+        return "cmad" if self.params == "model" else self.params.removeprefix("models.")
+
+    @property
     def trained(self) -> tuple[str, ...]:
         """Names of the folders below ``models`` that are this row: its own."""
-        return (f"{self.model}-{self.modality}",)
+        return (f"{self.family}-{self.modality}",)
 
     @model_validator(mode="after")
     def _params_belong_to_model(self) -> Self:
-        expected = "model" if self.model == "cmad" else f"models.{self.model}"
-        if self.params != expected:
+        if _MODEL_OF.get(self.family, self.family) != self.model:
+            expected = "model" if self.model == "cmad" else f"models.{self.model}"
             raise ValueError(f"params must be {expected!r} for model {self.model!r}")
         return self
 
@@ -440,7 +555,8 @@ class FusedParams(Section):
         return (self.pet, self.ct)
 
 
-_NEED_STRIDES = ("patchcore", "scrd4ad", "hetero_ae")
+_NEED_STRIDES = ("patchcore", "scrd4ad", "hetero_ae", "padim", "stfpm", "efficient_ad", "mkd",
+                 "cflow", "fastflow")  # fmt: skip
 
 
 class Params(Section):
@@ -485,19 +601,22 @@ class Params(Section):
     @model_validator(mode="after")
     def _run_names_say_what_runs(self) -> Self:
         for name, run in self.benchmark.items():
-            if name != f"{run.model}-{run.modality}":
-                raise ValueError(f"benchmark.{name} must be called {run.model}-{run.modality}")
+            if (name,) != run.trained:
+                raise ValueError(f"benchmark.{name} must be called {run.trained[0]}")
         return self
 
     @model_validator(mode="after")
     def _fused_rows_join_two_trained_ones(self) -> Self:
         for name, row in self.fused.items():
-            expected = tuple(f"{row.model}-{modality}" for modality in ("petct", "pet", "ct"))
+            family = name.removesuffix("-petct")
+            expected = tuple(f"{family}-{modality}" for modality in ("petct", "pet", "ct"))
             if (name, row.pet, row.ct) != expected:
                 raise ValueError(f"fused.{name} of {row.pet} and {row.ct}: expected {expected}")
             for part in row.trained:
                 if part not in self.benchmark:
                     raise ValueError(f"fused.{name}: there is no row benchmark.{part}")
+                if row.model != (model := self.benchmark[part].model):
+                    raise ValueError(f"fused.{name}.model must be {model!r}")
                 if row.after != self.benchmark[part].after:
                     raise ValueError(f"fused.{name}.after must be that of benchmark.{part}")
         return self
@@ -517,8 +636,8 @@ class Params(Section):
             raise ParamsError(f"{name}: no such row; expected one of {', '.join(self.rows)}")
         return self.fused[name] if name in self.fused else self.benchmark[name]
 
-    def model_section(self, name: ModelName) -> AnyModelParams:
-        """The section that a model's row depends on."""
+    def model_section(self, name: str) -> AnyModelParams:
+        """The section that a row of this :attr:`RunParams.family` depends on."""
         section: AnyModelParams = self.model if name == "cmad" else getattr(self.models, name)
         return section
 

@@ -36,9 +36,9 @@ def test_every_preset_is_a_whole_valid_file(name: str) -> None:
     assert "# How many patients? 4 to 500." in content
 
 
-def test_there_are_presets_for_a_laptop_a_test_and_each_paper() -> None:
+def test_there_are_presets_for_a_laptop_a_test_the_baselines_and_each_paper() -> None:
     papers = {f"paper-{model}" for model in ("cmad", "hdhkd", "scrd4ad", "hetero-ae", "qfae")}
-    assert set(PRESETS) == {"cpu", "smoke"} | papers
+    assert set(PRESETS) == {"cpu", "smoke", "baselines"} | papers
 
 
 @pytest.mark.parametrize(
@@ -52,6 +52,43 @@ def test_preset_that_names_what_the_base_lacks_is_refused(
     (tmp_path / "mine.yaml").write_text(change)
     with pytest.raises(ParamsError, match=message):
         preset_content("mine", tmp_path)
+
+
+def test_baselines_have_pet_ct_and_both_and_keep_every_value_of_the_base() -> None:
+    base = parse_params(preset_content("cpu", ROOT / "params"), Path("cpu.yaml"))
+    params = parse_params(preset_content("baselines", ROOT / "params"), Path("baselines.yaml"))
+    families = {run.family for run in params.benchmark.values()}
+    assert families >= {"patchcore", "padim", "stfpm", "rd4ad", "efficient_ad", "autoencoder"}
+    trained = {f"{family}-{modality}" for family in families for modality in ("pet", "ct")}
+    assert params.benchmark.keys() == trained
+    assert params.fused.keys() == {f"{family}-petct" for family in families}
+    assert params.model_copy(update={"benchmark": {}, "fused": {}}) == base.model_copy(
+        update={"benchmark": {}, "fused": {}}
+    )
+
+
+def test_a_row_of_another_name_than_its_model_has_its_own_section() -> None:
+    params = parse_params(preset_content("baselines", ROOT / "params"), Path("baselines.yaml"))
+    run = params.benchmark["rd4ad-pet"]
+    assert (run.model, run.family, run.trained) == ("scrd4ad", "rd4ad", ("rd4ad-pet",))
+    assert params.model_section(run.family) is params.models.rd4ad
+    assert not params.models.rd4ad.contrastive
+    assert not params.models.rd4ad.scale_aware
+
+
+@pytest.mark.parametrize(
+    ("row", "key", "value", "message"),
+    [
+        ("benchmark.patchcore-pet", "params", "models.rd4ad", "must be 'models.patchcore'"),
+        ("benchmark.scrd4ad-pet", "params", "models.rd4ad", "must be called rd4ad-pet"),
+        ("fused.scrd4ad-petct", "model", "qfae", "model must be 'scrd4ad'"),
+    ],
+)
+def test_row_that_contradicts_its_name_is_refused(
+    tmp_path: Path, row: str, key: str, value: str, message: str
+) -> None:
+    with pytest.raises(ParamsError, match=message):
+        load_params(with_value(tmp_path, f"{row}.{key}", value))
 
 
 def test_committed_params_are_the_cpu_preset() -> None:

@@ -113,7 +113,7 @@ def _read_config(path: Path) -> ModelConfig:
         raise TrainingError(f"{path}: is no model configuration: {error}") from error
 
 
-def _class_of(name: ModelName) -> type[TrainableModel]:
+def _class_of(name: ModelName) -> type[TrainableModel]:  # noqa: PLR0911 - one per model
     """The class of a model; imported here, so that a run loads no other model's code."""
     if name == "cmad":
         from petct_uad.models.cmad.cmad import Cmad
@@ -135,6 +135,34 @@ def _class_of(name: ModelName) -> type[TrainableModel]:
         from petct_uad.models.qfae.qfae import Qfae
 
         return Qfae
+    if name == "padim":
+        from petct_uad.models.padim.padim import Padim
+
+        return Padim
+    if name == "stfpm":
+        from petct_uad.models.stfpm.stfpm import Stfpm
+
+        return Stfpm
+    if name == "efficient_ad":
+        from petct_uad.models.efficient_ad.efficient_ad import EfficientAd
+
+        return EfficientAd
+    if name == "autoencoder":
+        from petct_uad.models.autoencoder.autoencoder import Autoencoder
+
+        return Autoencoder
+    if name == "mkd":
+        from petct_uad.models.mkd.mkd import Mkd
+
+        return Mkd
+    if name == "cflow":
+        from petct_uad.models.cflow.cflow import Cflow
+
+        return Cflow
+    if name == "fastflow":
+        from petct_uad.models.fastflow.fastflow import Fastflow
+
+        return Fastflow
     from petct_uad.models.patchcore.patchcore import Patchcore
 
     return Patchcore

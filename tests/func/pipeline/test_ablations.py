@@ -215,7 +215,7 @@ def test_experiment_trains_and_evaluates(
     rows = [run for run in params.benchmark.values() if run.model == name]
     assert rows
     for run in rows:
-        section = params.model_section(run.model)
+        section = params.model_section(run.family)
         assert isinstance(section, GradientParams)
         train, val, test = (
             SliceStore.open(Path("processed"), split) for split in ("train", "val", "test")

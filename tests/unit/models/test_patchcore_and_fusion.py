@@ -1,14 +1,19 @@
 from itertools import pairwise
 
+import pytest
 import torch
+from anomalib.models.components import KCenterGreedy
 
 from petct_uad.models.cmad.cmad import Cmad
 from petct_uad.models.fusion import LateFusion
 from petct_uad.models.interface import FitPoint
-from petct_uad.models.patchcore.patchcore import Patchcore
+from petct_uad.models.maps import smooth_maps
+from petct_uad.models.patchcore import patchcore
+from petct_uad.models.patchcore.patchcore import Patchcore, k_center_greedy
 from petct_uad.params import CmadParams, Modality, PatchcoreParams, TeacherParams
 from petct_uad.slices.batch import Batch
 from petct_uad.teachers.cnn import CnnTeacher
+from tests.unit.models.batches import noise
 
 SIDE = 64
 PARAMS = PatchcoreParams(
@@ -113,3 +118,56 @@ def test_late_fusion_joins_models_of_any_kind(
     maps, scores = model.detect(unseen)
     assert maps.shape == (len(unseen.pet), SIDE, SIDE)
     assert torch.equal(scores, members[0].score(maps))
+
+
+def test_greedy_search_chooses_what_anomalibs_does() -> None:
+    points = torch.randn(600, 7, generator=torch.Generator().manual_seed(1)) + 5
+    torch.manual_seed(0)
+    found = k_center_greedy(points, 40)
+    torch.manual_seed(0)
+    # Given three dimensions, anomalib's does not project.
+    expected = KCenterGreedy(points[:, :, None], 40.5 / 600).select_coreset_idxs()
+    assert found.tolist() == expected
+
+
+def test_greedy_search_takes_no_point_twice() -> None:
+    points = torch.ones(20, 3).cumsum(0) // 5  # five distinct places
+    torch.manual_seed(0)
+    assert sorted(k_center_greedy(points, 20).tolist()) == list(range(20))
+
+
+@pytest.mark.parametrize("neighbours", [1, 5])
+def test_map_is_the_weighted_distance_of_eq_7(
+    teacher: CnnTeacher, normals: Batch, unseen: Batch, neighbours: int
+) -> None:
+    params = PARAMS.model_copy(update={"neighbours": neighbours, "map_sigma_px": 0.0})
+    torch.manual_seed(0)
+    model = Patchcore(params, teacher, "pet", SIDE)
+    model.fit([normals], [normals])
+    bank = model.memory_bank
+    patches, side = model._embed(unseen)
+    away = torch.cdist(patches, bank)
+    nearest, index = away.min(1)
+    around = torch.cdist(bank, bank).topk(neighbours, largest=False).indices[index]
+    weights = away.gather(1, around).softmax(1)[:, 0]
+    expected = nearest * (1 - weights) if neighbours > 1 else nearest
+    expected = smooth_maps(expected.view(-1, side, side), SIDE, sigma_px=0)
+    torch.testing.assert_close(model.anomaly_map(unseen), expected, rtol=1e-3, atol=1e-3)
+
+
+def test_a_map_does_not_depend_on_how_many_patches_are_compared_at_once(
+    teacher: CnnTeacher, normals: Batch, unseen: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, _ = fitted(teacher, normals)
+    whole = model.anomaly_map(unseen)
+    monkeypatch.setattr(patchcore, "_CHUNK_DISTANCES", 7 * len(model.memory_bank))
+    torch.testing.assert_close(model.anomaly_map(unseen), whole, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("side", [32, 80, 112])
+def test_any_side_gives_finite_maps_of_that_side(teacher: CnnTeacher, side: int) -> None:
+    model = Patchcore(PARAMS, teacher, "pet", side)
+    model.fit([noise(4, side)], [noise(2, side)])
+    maps = model.anomaly_map(noise(3, side, seed=1))
+    assert maps.shape == (3, side, side)
+    assert maps.isfinite().all()

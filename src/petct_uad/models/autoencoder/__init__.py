@@ -1,0 +1,1 @@
+"""A plain and a variational autoencoder of the image."""

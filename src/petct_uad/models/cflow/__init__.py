@@ -1,0 +1,1 @@
+"""CFLOW-AD through anomalib, on the shared teacher."""

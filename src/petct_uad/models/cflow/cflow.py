@@ -1,0 +1,117 @@
+"""CFLOW-AD (Gudovskiy et al. 2022, arXiv:2107.12571) on our teachers.
+
+At each scale a normalising flow, told the place, learns how likely a feature vector of the teacher
+is on normal slices; what is unlikely is abnormal. Flows and codes of places are anomalib's.
+Deviations from the paper are listed in this folder's README.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Self
+
+import torch
+from anomalib.models.image.cflow.utils import cflow_head, get_logp, positional_encoding_2d
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from petct_uad.models.interface import Batch, GradientModel, images_of
+from petct_uad.models.maps import score_maps, smooth_maps
+from petct_uad.params import CflowParams, Modality, TeacherParams
+from petct_uad.teachers.cnn import CnnTeacher
+
+_CLAMP = 1.9  # of the coupling blocks' exponents, as in the published code
+
+
+class Cflow(GradientModel):
+    """A conditional flow for each scale of the teacher, one modality."""
+
+    def __init__(
+        self, params: CflowParams, teacher: CnnTeacher, modality: Modality, image_size_px: int
+    ) -> None:
+        super().__init__()
+        self.params = params
+        self.teacher = teacher
+        self.modality = modality
+        self.image_size_px = image_size_px
+        deepest = dict(zip(teacher.strides, teacher.channels, strict=True))
+        self.flows = nn.ModuleList(
+            cflow_head(params.condition, params.coupling_blocks, _CLAMP, deepest[stride])
+            for stride in sorted(params.strides)
+        )
+        self.most_likely: Tensor
+        self.register_buffer("most_likely", torch.zeros(len(self.flows)))
+
+    @classmethod
+    def build(
+        cls, params: CflowParams, teacher: TeacherParams, modality: Modality, image_size_px: int
+    ) -> Self:
+        """With the CNN that ``teacher`` names."""
+        return cls(params, CnnTeacher.load(teacher), modality, image_size_px)
+
+    def prepare(self, batch: Batch) -> tuple[Tensor, ...]:
+        """The teacher's maps, finest first."""
+        (images,) = images_of(batch, self.modality)
+        features = self.teacher.features(images, deepest=max(self.params.strides))
+        return tuple(features[stride] for stride in sorted(self.params.strides))
+
+    def loss(self, *prepared: Tensor) -> Tensor:
+        """Mean over places and scales of -log sigmoid of the log-likelihood per channel.
+
+        Training draws ``fibres`` places of each scale; outside of it all count.
+        """
+        losses = []
+        for flow, features in zip(self.flows, prepared, strict=True):
+            vectors, codes = self._fibres(features)
+            if self.training:
+                chosen = torch.randperm(len(vectors))[: self.params.fibres]
+                vectors, codes = vectors[chosen], codes[chosen]
+            losses.append(-F.logsigmoid(_log_likelihood(flow, vectors, codes)).mean())
+        return torch.stack(losses).mean()
+
+    @torch.no_grad()
+    def anomaly_map(self, batch: Batch) -> Tensor:
+        """(B, S, S): one minus the likelihood beside that of the likeliest normal place.
+
+        The mean over scales (section 3.4), smoothed.
+        """
+        maps = [
+            smooth_maps(1 - (likelihood - most).exp().clamp_max(1), self.image_size_px, sigma_px=0)
+            for likelihood, most in zip(self._likelihoods(batch), self.most_likely, strict=True)
+        ]
+        joined = torch.stack(maps).mean(0)
+        return smooth_maps(joined, self.image_size_px, self.params.map_sigma_px)
+
+    def score(self, maps: Tensor) -> Tensor:
+        """(B,): the largest value of the map."""
+        return score_maps(maps, "max")
+
+    @torch.no_grad()
+    def calibrate(self, normals: Iterable[Batch]) -> None:
+        """Find the highest log-likelihood of each scale on validation normals."""
+        highest = [
+            torch.stack([likelihood.max() for likelihood in self._likelihoods(batch)])
+            for batch in normals
+        ]
+        self.most_likely.copy_(torch.stack(highest).amax(0))
+
+    def _likelihoods(self, batch: Batch) -> list[Tensor]:
+        """Log-likelihood per channel (B, h, w) of each scale."""
+        return [
+            _log_likelihood(flow, *self._fibres(features)).view(len(features), *features.shape[2:])
+            for flow, features in zip(self.flows, self.prepare(batch), strict=True)
+        ]
+
+    def _fibres(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Vectors (B h w, C), and the code of each one's place (B h w, condition)."""
+        count, _, height, width = features.shape
+        codes = positional_encoding_2d(self.params.condition, height, width).to(features)
+        vectors = features.permute(0, 2, 3, 1).flatten(0, 2)
+        return vectors, codes.permute(1, 2, 0).flatten(0, 1).repeat(count, 1)
+
+
+def _log_likelihood(flow: nn.Module, vectors: Tensor, codes: Tensor) -> Tensor:
+    """(n,): of vectors (n, C) at their places, per channel."""
+    hidden, log_determinant = flow(vectors, [codes])
+    likelihood: Tensor = get_logp(vectors.shape[1], hidden, log_determinant)
+    return likelihood / vectors.shape[1]

@@ -1,0 +1,1 @@
+"""EfficientAD through anomalib, on the shared teacher."""

@@ -1,0 +1,1 @@
+"""FastFlow through anomalib, on the shared teacher."""

@@ -1,0 +1,1 @@
+"""Multi-resolution knowledge distillation, on the shared teacher."""

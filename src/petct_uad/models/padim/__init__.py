@@ -1,0 +1,1 @@
+"""PaDiM through anomalib, on the shared teacher."""

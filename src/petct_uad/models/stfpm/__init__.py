@@ -1,0 +1,1 @@
+"""STFPM through anomalib, on the shared teacher."""
