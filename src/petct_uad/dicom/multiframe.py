@@ -53,6 +53,7 @@ def frame_count(dataset: Dataset, file: str) -> int:
 def frame_attributes(dataset: Dataset, index: int) -> Dataset:
     """One frame's attributes without pixels: the object's own, its shared and per-frame groups."""
     flat = Dataset()
+    flat.set_original_encoding(*dataset.original_encoding, dataset.original_character_set)
     flat.update({tag: item for tag, item in dataset.items() if tag.group not in {0x5200, 0x7FE0}})
     shared = dataset.get(_SHARED) or [Dataset()]
     for groups in (shared[0], dataset[_PER_FRAME].value[index]):

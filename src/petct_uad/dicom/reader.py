@@ -70,29 +70,23 @@ def read_meta(stream: BinaryIO) -> Dataset:
         InvalidDicomError: no preamble, or any other of pydicom's errors.
     """
     stream.seek(0)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        filereader.read_preamble(stream, False)
-        meta = filereader.read_dataset(
-            stream, False, True, stop_when=lambda tag, _vr, _length: tag.group != 2
-        )
-        meta.get("TransferSyntaxUID")  # converted here, where pydicom's warnings are silent
-        return meta
+    filereader.read_preamble(stream, False)
+    return filereader.read_dataset(
+        stream, False, True, stop_when=lambda tag, _vr, _length: tag.group != 2
+    )
 
 
 def read_tags(stream: BinaryIO, meta: Dataset, tags: Sequence[int]) -> Dataset:
     """Some elements of what follows ``read_meta``; the stream then stands before any pixels."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        syntax = meta.get("TransferSyntaxUID")
-        if syntax in _AS_IT_STANDS:
-            implicit = syntax == uid.ImplicitVRLittleEndian
-            return filereader.read_dataset(
-                stream, implicit, True, stop_when=_at_pixels, specific_tags=list(tags)
-            )
-        stream.seek(0)
-        # dcmread would look up every tag again for every file.
-        return filereader.read_partial(stream, _at_pixels, specific_tags=list(tags))
+    syntax = meta.get("TransferSyntaxUID")
+    if syntax in _AS_IT_STANDS:
+        implicit = syntax == uid.ImplicitVRLittleEndian
+        return filereader.read_dataset(
+            stream, implicit, True, stop_when=_at_pixels, specific_tags=list(tags)
+        )
+    stream.seek(0)
+    # dcmread would look up every tag again for every file.
+    return filereader.read_partial(stream, _at_pixels, specific_tags=list(tags))
 
 
 @cache

@@ -159,6 +159,17 @@ def test_two_stacks_in_one_file_are_told_apart(run, raw: Path, studies) -> None:
     assert [row.role for row in done.tables.instances] == ["ct", "pet"]
 
 
+def test_frames_are_in_the_character_set_of_their_file(run, raw: Path, studies) -> None:
+    for number, singles in enumerate(studies(START)):
+        whole = enhanced(singles)
+        whole.SpecificCharacterSet = "ISO_IR 192"
+        whole.PatientID = "Žižková-7"
+        write(whole, raw / f"{number}.dcm")
+    done = run()
+    assert [row.patient for row in done.tables.studies] == ["Žižková-7"]
+    assert not done.tables.rejected
+
+
 def drop(keyword: str) -> Callable[[Dataset], None]:
     return lambda dataset: delattr(dataset, keyword)
 

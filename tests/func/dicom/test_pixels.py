@@ -7,6 +7,7 @@ import io
 import shutil
 import struct
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import imagecodecs
@@ -19,6 +20,10 @@ from PIL import Image
 from pydicom import uid
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
+
+from petct_uad.dicom.geometry import stack_slices
+from petct_uad.dicom.index import index_files
+from petct_uad.dicom.volumes import read_ct, read_pet
 
 Edit = Callable[[Dataset, int], None]
 
@@ -301,3 +306,57 @@ def test_a_deflated_bomb_is_refused_and_does_not_fill_the_memory(patient, run, r
     refused = [row.subject for row in done.tables.rejected if row.code == "unsupported"]
     assert refused == ["bomb.dcm"]
     assert len(done.tables.studies) == 1
+
+
+def unused_bits_set(dataset: Dataset, index: int) -> None:
+    store("int16", 12)(dataset, index)
+    pixels = np.frombuffer(dataset.PixelData, np.uint16) ^ np.uint16(0x7000)
+    dataset.PixelData = pixels.tobytes()
+
+
+def odd_bytes(dataset: Dataset, index: int) -> None:
+    """One byte per pixel, an odd number of them, and so a byte of padding."""
+    dataset.Rows = dataset.Columns = 23
+    pixels = np.frombuffer(dataset.PixelData, np.int16)[: 23 * 23].astype(np.int16)
+    dataset.PixelData = pixels.tobytes()
+    store("uint8", RescaleSlope=1.5)(dataset, index)
+    dataset.PixelData += b"\0"
+
+
+PLAIN = {
+    "signed": store("int16"),
+    "unsigned, 12 bits": store("uint16", 12),
+    "32 bits": store("int32"),
+    "unused bits set": unused_bits_set,
+    "odd bytes": odd_bytes,
+    "padding": store("int16", PixelPaddingValue=-2000, PixelPaddingRangeLimit=40),
+    "slope and loss": store("uint16", RescaleSlope="0.37", LossyImageCompression="01"),
+}
+
+
+@pytest.mark.parametrize("name", PLAIN)
+@pytest.mark.parametrize("syntax", [uid.ExplicitVRLittleEndian, uid.ImplicitVRLittleEndian])
+def test_plain_slices_are_read_as_pydicoms_decoders_read_them(
+    name, syntax, patient, raw: Path
+) -> None:
+    patient().ct(edit=PLAIN[name])
+    rewritten(raw / "P1" / "CT", lambda dataset, _: compress(dataset, syntax))
+    headers = index_files(raw, 1).headers
+    assert all(header.native is not None for header in headers)
+    fast = stack_slices(headers, 0.1)
+    slow = replace(fast, headers=tuple(replace(h, native=None) for h in fast.headers))
+    one, other = read_ct(raw, fast), read_ct(raw, slow)
+    assert (
+        sitk.GetArrayFromImage(one.image).tolist() == sitk.GetArrayFromImage(other.image).tolist()
+    )
+    assert one.notes == other.notes
+
+
+def test_plain_pet_slices_are_read_as_pydicoms_decoders_read_them(phantom_raw: Path) -> None:
+    headers = [h for h in index_files(phantom_raw, 1).headers if h.modality == "PT"]
+    for uid_ in sorted({header.series_instance_uid for header in headers}):
+        fast = stack_slices([h for h in headers if h.series_instance_uid == uid_], 0.1)
+        slow = replace(fast, headers=tuple(replace(h, native=None) for h in fast.headers))
+        assert all(header.native is not None for header in fast.headers)
+        one, other = read_pet(phantom_raw, fast).image, read_pet(phantom_raw, slow).image
+        assert np.array_equal(sitk.GetArrayFromImage(one), sitk.GetArrayFromImage(other))
