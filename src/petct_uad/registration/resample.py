@@ -18,6 +18,8 @@ from petct_uad.registration.transforms import Transform
 _FWHM_PER_SIGMA = 2 * math.sqrt(2 * math.log(2))
 # Spacings this much alike are one: a NIfTI header rounds to float32.
 _ALIKE = 1e-3
+# So far may a slice lie from that of the CT which it is.
+_OFF_PX = 0.01
 _IDENTITY = RigidTransform()
 
 
@@ -80,11 +82,14 @@ def native_slices(native: sitk.Image, grid: sitk.Image) -> sitk.Image:
     Raises:
         RegistrationError: ``grid`` has a slice that the CT has not.
     """
-    place = native.TransformPhysicalPointToContinuousIndex(grid.GetOrigin())[2]
-    first, count = round(place), grid.GetSize()[2]
-    if abs(place - first) > 0.01 or first < 0 or first + count > native.GetSize()[2]:
+    count = grid.GetSize()[2]
+    ends = [grid.TransformIndexToPhysicalPoint((0, 0, z)) for z in (0, count - 1)]
+    places = [native.TransformPhysicalPointToContinuousIndex(end)[2] for end in ends]
+    first = round(places[0])
+    off = max(abs(places[0] - first), abs(places[1] - (first + count - 1)))
+    if off > _OFF_PX or first < 0 or first + count > native.GetSize()[2]:
         raise RegistrationError(
-            f"slices {place:g} to {place + count - 1:g} of a CT with {native.GetSize()[2]} are "
-            "asked for, which is not the CT that was registered; run register again"
+            f"slices {places[0]:g} to {places[1]:g} of a CT with {native.GetSize()[2]} are asked "
+            "for, which is not the CT that was registered; run register again"
         )
     return native[:, :, first : first + count]

@@ -94,10 +94,12 @@ def test_the_native_slices_of_a_grid_are_found() -> None:
     assert sitk.GetArrayFromImage(kept)[:, 0, 0].tolist() == [2, 3, 4, 5]
 
 
-@pytest.mark.parametrize("shift_mm", [2.0, 30.0, -5.0])
-def test_slices_that_the_ct_lacks_are_refused(shift_mm: float) -> None:
+@pytest.mark.parametrize(
+    ("shift_mm", "step_mm"), [(2.0, 5.0), (30.0, 5.0), (-5.0, 5.0), (0.0, 4.0), (0.0, 5.05)]
+)
+def test_slices_that_the_ct_lacks_are_refused(shift_mm: float, step_mm: float) -> None:
     ct = _image(np.zeros((9, 8, 8), np.int16), (1.0, 1.0, 5.0))
-    other = _image(np.zeros((9, 8, 8), np.int16), (1.0, 1.0, 5.0))
+    other = _image(np.zeros((9, 8, 8), np.int16), (1.0, 1.0, step_mm))
     other.SetOrigin((-100.0, -90.0, 40.0 + shift_mm))
     with pytest.raises(RegistrationError, match="not the CT that was registered; run register"):
         native_slices(ct, other)
