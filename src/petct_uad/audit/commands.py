@@ -101,6 +101,27 @@ def verify(
     raise typer.Exit(1 if found.findings else 0)
 
 
+@lineage.command()
+def diff(
+    before: Annotated[str, typer.Argument(metavar="A", help="commit, branch, tag or experiment")],
+    after: Annotated[str, typer.Argument(metavar="B", help="another, or the workspace")] = (
+        "workspace"
+    ),
+    as_json: Annotated[bool, typer.Option("--json", help="everything that differs")] = False,
+) -> None:
+    """Which inputs, params, code and outputs differ, and so why a figure moved."""
+    from petct_uad.audit import diff as diffs
+    from petct_uad.audit import show
+    from petct_uad.audit.revision import find_revision
+
+    with fail_cleanly():
+        found = diffs.compare(find_revision(before), find_revision(after))
+        if as_json:
+            typer.echo(json.dumps(diffs.as_json(found), indent=2))
+        else:
+            _out.print(show.difference(found), soft_wrap=True)
+
+
 def _withdraw(patient: str, kind: str, date: str) -> None:
     from petct_uad.dicom.withdrawn import WITHDRAWN, add_withdrawn
 

@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
+from petct_uad.audit.diff import Cause, Difference, FigureChange, OutputChange
 from petct_uad.audit.impact import Impact
 from petct_uad.audit.trace import Step, Trace, count_of, inputs_by_kind
 from petct_uad.lineage.record import Entity
@@ -87,3 +88,50 @@ def impact_table(found: Impact) -> RenderableType:
         f"numbers of: {', '.join(found.numbers()) or 'none'}",
     ]
     return Group(title, table, Text("\n".join(lines)))
+
+
+def difference(found: Difference) -> RenderableType:
+    """Causes first, then outputs, then the figures that moved."""
+    causes, outputs, figures = found.causes(), found.outputs(), found.figures()
+    if not causes and not outputs and not figures:
+        return Text("Nothing that DVC or the metrics record differs.")
+    parts: list[RenderableType] = [Text("Causes:" if causes else "No cause differs.")]
+    parts += [Text(f"  {_cause(item)}") for item in causes]
+    parts += [Text("Outputs that differ:")] if outputs else []
+    parts += [Text(f"  {item.stage}: {item.path}{_files_of(item)}") for item in outputs]
+    parts += [
+        Text(f"Unexplained: {stage} read the same and wrote something else.")
+        for stage in found.unexplained()
+    ]
+    return Group(*parts, *([_figures(figures)] if figures else []))
+
+
+def _cause(item: Cause) -> str:
+    change = f": {item.before} -> {item.after}" if item.before or item.after else ""
+    return f"{item.kind} {item.name}{change}"
+
+
+def _files_of(item: OutputChange) -> str:
+    counts = {"added": item.added, "removed": item.removed, "changed": item.changed}
+    words = [f"{count} {name}" for name, count in counts.items() if count]
+    return f" ({', '.join(words)})" if words else ""
+
+
+def _figures(figures: list[FigureChange]) -> RenderableType:
+    """One figure of each run; --json has them all."""
+    first = {item.name.split(":")[0]: item for item in reversed(figures)}
+    first |= {item.name.split(":")[0]: item for item in figures if item.name.endswith(":auroc")}
+    table = Table("figure", "before", "after", "because of", box=None)
+    for item in sorted(first.values()):
+        names = sorted({cause.name for cause in item.causes})
+        more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+        why = ", ".join(names[:_SHOWN]) + more
+        table.add_row(
+            item.name, _number(item.before), _number(item.after), why or "nothing that was recorded"
+        )
+    others = len(figures) - len(first)
+    return Group(table, Text(f"and {others} more figures (--json has all)")) if others else table
+
+
+def _number(value: float | None) -> str:
+    return "absent" if value is None else f"{value:g}"

@@ -103,7 +103,7 @@ def tracked(root: Path = Path()) -> list[Tracked]:
     """
     found: list[Tracked] = []
     if (root / LOCK).is_file():
-        known = _stage_names(root)
+        known = stage_names(_text(root / "dvc.yaml"), _text(root / "params.yaml"))
         outs = outputs_of_lock(_text(root / LOCK), LOCK.as_posix())
         found = [out for out in outs if out.stage in known]
     for file in sorted(root.glob("data/*/*.dvc")):  # where `petct add` puts them
@@ -113,10 +113,14 @@ def tracked(root: Path = Path()) -> list[Tracked]:
     return sorted(found)
 
 
-def _stage_names(root: Path) -> set[str]:
-    """The stages of ``dvc.yaml``, one for each item of a ``foreach``."""
-    stages = parse_yaml(_text(root / "dvc.yaml"), "dvc.yaml").get("stages", {})
-    params = parse_yaml(_text(root / "params.yaml"), "params.yaml")
+def stage_names(pipeline: str, values: str) -> set[str]:
+    """The stages of a ``dvc.yaml`` under a ``params.yaml``, one for each item of a ``foreach``.
+
+    Raises:
+        LineageError: either is no YAML mapping.
+    """
+    stages = parse_yaml(pipeline, "dvc.yaml").get("stages", {})
+    params = parse_yaml(values, "params.yaml")
     names: set[str] = set()
     for name, stage in stages.items():
         items = stage.get("foreach") if isinstance(stage, dict) else None
