@@ -7,6 +7,7 @@ README.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Self
 
 import torch
@@ -47,11 +48,10 @@ class Autoencoder(GradientModel):
         self.decoder = nn.Sequential(
             nn.Linear(params.latent, values),
             nn.Unflatten(1, (deepest, self.side, self.side)),
-            *(
-                _up(*pair)
-                for pair in zip(widths[::-1], [*widths[-2::-1], params.width], strict=True)
-            ),
-            nn.Conv2d(params.width, 1, 3, padding=1),
+            *(_up(*pair) for pair in pairwise(reversed(widths))),
+            # Pixels straight from stride 2: layers at full size would take most of the time.
+            nn.Conv2d(params.width, 4, 3, padding=1),
+            nn.PixelShuffle(2),
         )
 
     @classmethod
