@@ -12,7 +12,7 @@ from petct_uad.files import atomic_folder
 from petct_uad.lineage.record import Activity, write_lineage
 from petct_uad.params import load_params
 
-_PACKAGES = ("SimpleITK", "pydicom", "highdicom", "numpy", "scikit-image", "pylibjpeg")
+_PACKAGES = ("SimpleITK", "pydicom", "highdicom", "numpy", "imagecodecs", "pylibjpeg")
 
 
 def main() -> None:
