@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 from rich.console import Console
 
 from petct_uad.console import console, fail_cleanly
 from petct_uad.errors import LineageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from petct_uad.audit.verify import Finding
 
 lineage = typer.Typer(
     no_args_is_help=True, help="Where data and numbers come from, and what depends on what."
@@ -85,20 +90,46 @@ def verify(
     remote: Annotated[
         list[Path], typer.Option(help="re-hash a remote that is a folder; may be repeated")
     ] = [],  # noqa: B006  typer's way to say none
+    sealed: Annotated[
+        Path | None, typer.Option(help="compare with the manifest of a release instead")
+    ] = None,
 ) -> None:
     """Re-hash everything; exit with 1 and name each file that is not as recorded."""
+    from petct_uad.audit.seal import compare_with_seal, read_seal
     from petct_uad.audit.store import Store
     from petct_uad.audit.verify import verify as run
 
     with fail_cleanly():
+        if sealed is not None:
+            _say_findings(compare_with_seal(read_seal(sealed)))
         found = run([Store(folder / "files/md5") for folder in remote], with_cache=cache)
     for note in found.notes:
         console.print(f"note: {note}", markup=False, soft_wrap=True)
-    for finding in found.findings:
+    console.print(f"{found.files} files and {found.objects} stored objects checked", markup=False)
+    _say_findings(found.findings)
+
+
+def _say_findings(findings: Sequence[Finding]) -> NoReturn:
+    for finding in findings:
         _out.print(str(finding), markup=False, soft_wrap=True)
-    checked = f"{found.files} files and {found.objects} stored objects checked"
-    console.print(f"{checked}, {len(found.findings)} findings", markup=False)
-    raise typer.Exit(1 if found.findings else 0)
+    console.print(f"{len(findings)} findings", markup=False)
+    raise typer.Exit(1 if findings else 0)
+
+
+@lineage.command()
+def seal(
+    output: Annotated[Path, typer.Option("--output", "-o", help="the manifest")] = Path(
+        "seal.json"
+    ),
+) -> None:
+    """Write a manifest of raw data, shards, weights, metrics and code under one Merkle root."""
+    from petct_uad.audit.seal import make_seal, write_seal
+
+    with fail_cleanly():
+        made = make_seal()
+        write_seal(made, output)
+    console.print(f"{output}: {made.root}", markup=False, soft_wrap=True)
+    console.print(f"Sign it, for instance with `ssh-keygen -Y sign -n petct {output}`.")
 
 
 @lineage.command()

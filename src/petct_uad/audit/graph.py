@@ -153,6 +153,13 @@ class Graph:
         pairs = zip(self.stages, self._kind(prefix), strict=True)
         return union(stage.table.keys[rows] for stage, rows in pairs)
 
+    def of_kind(self, keys: Keys, kind: str) -> Keys:
+        """Those of the entities that are instances, slices, files or teachers."""
+        tables = [stage.table for stage in self.stages]
+        return union(
+            table.keys[table.starting_with(f"{kind}:", table.positions(keys))] for table in tables
+        )
+
     def with_bytes(self, digests: Iterable[str], prefix: str) -> Keys:
         """Of every entity with one of these SHA-256 whose id starts with ``prefix``."""
         wanted = b"".join(bytes.fromhex(digest) for digest in digests)

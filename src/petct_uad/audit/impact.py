@@ -9,7 +9,7 @@ from typing import Any
 
 from petct_uad.audit.graph import Graph, StageLineage, made_by
 from petct_uad.audit.names import RUNS, Subject
-from petct_uad.audit.sets import Keys, within
+from petct_uad.audit.sets import Keys
 from petct_uad.lineage.record import Entity
 
 
@@ -59,7 +59,7 @@ def impact(graph: Graph, subject: Subject) -> Impact:
     found = []
     for stage in graph.makers(keys):
         rows = made_by(stage, keys)
-        slices = int(within(rows, stage.table.starting_with("slice:")).sum())
+        slices = len(stage.table.starting_with("slice:", rows))
         found.append(Affected(stage, slices, len(rows) - slices))
     found = [
         item for item in found if item.lineage.activity.stage != "phantom" or _is_cause(subject)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,14 +35,25 @@ def instance_rows(text: str) -> list[InstanceFile]:
     found = []
     for folder in ingest_folders():
         path = folder / "instances.csv"
-        head, *lines = path.read_bytes().split(b"\n")
-        if not head.decode().startswith(",".join(_COLUMNS)):
+        content = path.read_bytes()
+        head = ",".join(_COLUMNS).encode()
+        if not content.startswith(head):
             raise LineageError(f"{path}: not the table that ingest writes. Run ingest again.")
-        kept = [line.decode() for line in lines if line and wanted in line]
         raw = Path("data/raw") / folder.parent.name
-        for file, *others in csv.reader(kept):
+        for file, *others in csv.reader(_lines_with(content, wanted)):
             found.append(InstanceFile((raw / file).as_posix(), *others[: len(_COLUMNS) - 1]))
     return found
+
+
+def _lines_with(content: bytes, wanted: bytes) -> Iterator[str]:
+    """Lines after the first one that hold these bytes."""
+    end = content.find(b"\n")
+    while (hit := content.find(wanted, end + 1)) >= 0:
+        start = content.rfind(b"\n", 0, hit) + 1
+        end = content.find(b"\n", hit)
+        end = len(content) if end < 0 else end
+        if start < end:
+            yield content[start:end].decode()
 
 
 def series_of(uid: str) -> list[str]:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
-from petct_uad.audit.diff import Cause, Difference, FigureChange, OutputChange
-from petct_uad.audit.impact import Impact
 from petct_uad.audit.trace import Step, Trace, count_of, inputs_by_kind
 from petct_uad.lineage.record import Entity
+
+if TYPE_CHECKING:
+    from petct_uad.audit.diff import Cause, Difference, FigureChange, OutputChange
+    from petct_uad.audit.impact import Impact
 
 _SHOWN = 3  # of each kind under one branch
 _FILES = 5

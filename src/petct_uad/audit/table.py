@@ -124,13 +124,17 @@ class LineageTable:
         text = self.sha256[positions].tobytes().hex()
         return [text[start : start + 64] for start in range(0, len(text), 64)]
 
-    def starting_with(self, prefix: str) -> Positions:
-        """Entities whose id starts with ``prefix``."""
+    def starting_with(self, prefix: str, among: Positions | None = None) -> Positions:
+        """Entities whose id starts with ``prefix``; of all, or among these."""
         wanted = np.frombuffer(prefix.encode(), dtype=np.uint8)
-        starts = np.concatenate([[0], self._id_end[:-1]])[: len(self)]
-        found = np.flatnonzero(self._id_end - starts >= len(wanted))
+        found = np.arange(len(self)) if among is None else among
+        starts = np.where(found > 0, self._id_end[found - 1], 0)
+        long_enough = self._id_end[found] - starts >= len(wanted)
+        found, starts = found[long_enough], starts[long_enough]
         for i, letter in enumerate(wanted):
-            found = found[self._id_bytes[starts[found] + i] == letter]
+            same = self._id_bytes[starts + i] == letter
+            if not same.all():
+                found, starts = found[same], starts[same]
         return found
 
     def check(self) -> None:

@@ -50,8 +50,7 @@ class Trace:
         return sorted({row for row in rows if uids.get(row.sop_instance_uid) == row.sha256})
 
     def _of_kind(self, kind: str) -> Keys:
-        everything = self.graph.keys_starting_with(f"{kind}:")
-        return everything[within(everything, self.keys)]
+        return self.graph.of_kind(self.keys, kind)
 
     def _studies(self) -> set[str]:
         slices = self.graph.entities(self._of_kind("slice"))
@@ -67,9 +66,7 @@ def trace(graph: Graph, subject: Subject) -> Trace:
 
 def _made(stage: StageLineage, keys: Keys) -> dict[str, int]:
     rows = made_by(stage, keys)
-    counts = {
-        kind: int(within(rows, stage.table.starting_with(f"{kind}:")).sum()) for kind in KINDS
-    }
+    counts = {kind: len(stage.table.starting_with(f"{kind}:", rows)) for kind in KINDS}
     return {kind: count for kind, count in counts.items() if count}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -107,6 +108,13 @@ def test_lost_cache_is_no_damage_while_the_workspace_is_sound(
         journal.undo()
     finally:
         Path(".dvc/away").rename(cache)
+
+
+def test_no_alarm_after_gc_and_checkout(at_tracked: Path) -> None:
+    dvc("gc", "--workspace", "--force", "--quiet")
+    shutil.rmtree("data/processed")
+    dvc("checkout", "--quiet", "data/processed/phantom")
+    assert not findings()
 
 
 def test_remote_in_a_folder_is_checked_on_request(at_tracked: Path, tmp_path: Path) -> None:
