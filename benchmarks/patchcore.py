@@ -74,13 +74,14 @@ def main(
     fraction: Annotated[float, typer.Option(help="anomalib's coreset_sampling_ratio.")] = 0.01,
     threads: Annotated[int, typer.Option(help="CPU threads.")] = 1,
     image_size_px: Annotated[int, typer.Option(help="Side of the square images.")] = 128,
+    max_patches: Annotated[int, typer.Option(help="That ours draws before its search.")] = 100_000,
 ) -> None:
     """Print both, and their ratio beside the bar."""
     folder = Path(os.environ.get("PETCT_DATA", "../shared/data")) / "brain_mri"
     if not folder.is_dir():
         console.print(f"{folder.resolve()}: no brain MRI data here; set PETCT_DATA. Nothing done.")
         raise typer.Exit(1)
-    params = load_params().models.patchcore
+    params = load_params().models.patchcore.model_copy(update={"max_patches": max_patches})
     with tempfile.TemporaryDirectory() as temporary:
         processed = Path(temporary) / "processed"
         import_image_benchmark(folder.resolve(), processed, image_size_px)
