@@ -31,7 +31,7 @@ def main() -> None:
                 "register": params.register_.model_dump(mode="json", exclude={"workers"}),
             },
             entry=Path("stages/register.py"),
-            packages=("matplotlib", "numpy", "scikit-learn", "SimpleITK"),
+            packages=("imagecodecs", "matplotlib", "numpy", "scikit-learn", "SimpleITK"),
         )
         write_lineage(paths.register / "lineage", activity, derivations)
 
