@@ -31,11 +31,7 @@ def main() -> None:
                 "register": params.register_.model_dump(mode="json", exclude={"workers"}),
             },
             entry=Path("stages/register.py"),
-<<<<<<< HEAD
-            packages=("numpy", "pillow", "scipy", "SimpleITK"),
-=======
-            packages=("imagecodecs", "matplotlib", "numpy", "scikit-learn", "SimpleITK"),
->>>>>>> 4bbfa7fd35a182044c040e90860f58434aabded0
+            packages=("imagecodecs", "numpy", "pillow", "scipy", "SimpleITK"),
         )
         write_lineage(paths.register / "lineage", activity, derivations)
 
