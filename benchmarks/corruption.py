@@ -230,9 +230,10 @@ def main(
         seen[done.kind] += noticed
         if not named:
             print(f"missed: seed {seed}, {done}")
-    for kind in tried:
-        print(f"{kind:36} {tried[kind]:4} verify {found[kind]:4} dvc status {seen[kind]:4}")
-    print(f"all {tried.total()}, verify {found.total()}, dvc status {seen.total()}")
+    for kind in (*tried, "all"):
+        counts = [c.total() if kind == "all" else c[kind] for c in (tried, found, seen)]
+        asked = f", by dvc status {counts[2]:4}" if dvc else ""
+        print(f"{kind:36} {counts[0]:4}, found by verify {counts[1]:4}{asked}")
 
 
 if __name__ == "__main__":
