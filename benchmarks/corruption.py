@@ -42,11 +42,12 @@ class Journal:
         self._saved: dict[Path, tuple[bytes, os.stat_result]] = {}
 
     def rewrite(self, path: Path, content: bytes, *, rot: bool = False) -> None:
-        """Write in place; ``rot`` keeps size and time, as a failing disk does."""
+        """Write in place; ``rot`` keeps time and mode, as a failing disk does."""
         before = self._remember(path)
         path.chmod(0o644)
         path.write_bytes(content)
         if rot:
+            path.chmod(before.st_mode & 0o777)
             os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
 
     def remove(self, path: Path) -> None:
