@@ -42,11 +42,12 @@ class Journal:
         self._saved: dict[Path, tuple[bytes, os.stat_result]] = {}
 
     def rewrite(self, path: Path, content: bytes, *, rot: bool = False) -> None:
-        """Write in place; ``rot`` keeps size and time, as a failing disk does."""
+        """Write in place; ``rot`` keeps time and mode, as a failing disk does."""
         before = self._remember(path)
         path.chmod(0o644)
         path.write_bytes(content)
         if rot:
+            path.chmod(before.st_mode & 0o777)
             os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
 
     def remove(self, path: Path) -> None:
@@ -196,10 +197,10 @@ CORRUPTIONS: tuple[Corrupt, ...] = (
 
 
 def dvc_sees() -> bool:
-    """Does ``dvc status`` say that anything changed?"""
-    done = subprocess.run(
-        [sys.executable, "-m", "dvc", "status", "-q"], capture_output=True, check=False
-    )
+    """Does ``dvc status`` say that anything changed, of what has run?"""
+    stages = sorted({out.stage for out in tracked() if out.stage})
+    command = [sys.executable, "-m", "dvc", "status", "--quiet", *stages]
+    done = subprocess.run(command, capture_output=True, check=False)
     return done.returncode != 0
 
 
@@ -222,6 +223,7 @@ def main(
 ) -> None:
     """Count what is found, by kind."""
     assert not verify([]).findings, "this repository has findings before any corruption"
+    assert not (dvc and dvc_sees()), "dvc status sees a change before any corruption"
     tried, found, seen = Counter[str](), Counter[str](), Counter[str]()
     for seed in range(count):
         done, named, noticed = run_one(seed, ask_dvc=dvc)
@@ -230,9 +232,10 @@ def main(
         seen[done.kind] += noticed
         if not named:
             print(f"missed: seed {seed}, {done}")
-    for kind in tried:
-        print(f"{kind:36} {tried[kind]:4} verify {found[kind]:4} dvc status {seen[kind]:4}")
-    print(f"all {tried.total()}, verify {found.total()}, dvc status {seen.total()}")
+    for kind in (*tried, "all"):
+        counts = [c.total() if kind == "all" else c[kind] for c in (tried, found, seen)]
+        asked = f", by dvc status {counts[2]:4}" if dvc else ""
+        print(f"{kind:36} {counts[0]:4}, found by verify {counts[1]:4}{asked}")
 
 
 if __name__ == "__main__":

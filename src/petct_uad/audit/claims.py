@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from fnmatch import fnmatch
-from pathlib import Path
 
 import numpy as np
 
@@ -14,7 +11,6 @@ from petct_uad.audit.graph import StageLineage
 from petct_uad.audit.sets import marked
 from petct_uad.audit.store import Member, Store, Tracked
 
-_IGNORED = ("__pycache__", "*.pyc", "*.nbi", "*.nbc", ".DS_Store", ".tmp-*")  # as .dvcignore has it
 _FILE = "file:"
 
 
@@ -91,17 +87,3 @@ def file_claims(claims: dict[str, Made]) -> dict[str, Made]:
 def contents(outs: Iterable[Tracked], cache: Store) -> list[Content]:
     """Every tracked folder with its files."""
     return [Content(out, tuple(cache.folder(out.md5))) for out in outs if out.md5.endswith(".dir")]
-
-
-def files_below(folder: Path) -> list[str]:
-    """Relative paths of every file that DVC would count, sorted."""
-    found = []
-    for place, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not _ignored(name))
-        base = Path(place).relative_to(folder)
-        found += [(base / name).as_posix() for name in files if not _ignored(name)]
-    return sorted(found)
-
-
-def _ignored(name: str) -> bool:
-    return any(fnmatch(name, pattern) for pattern in _IGNORED)

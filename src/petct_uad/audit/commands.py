@@ -32,19 +32,27 @@ def trace(
     tree: Annotated[bool, typer.Option("--tree", help="entity by entity")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="everything, in PROV's words")] = False,
     mermaid: Annotated[bool, typer.Option("--mermaid", help="a flow chart")] = False,
+    own_names: Annotated[
+        bool, typer.Option(help="list the DICOM files by their own names, which may name a person")
+    ] = False,
 ) -> None:
     """Back to the DICOM files, params and code that ID was made from."""
     # numpy takes a tenth of a second that `petct --help` need not wait for.
     from petct_uad.audit import show
     from petct_uad.audit import trace as tracing
     from petct_uad.audit.graph import Graph
+    from petct_uad.audit.instances import locate
     from petct_uad.audit.names import find_traced
 
     with fail_cleanly():
         graph = Graph.open()
         found = tracing.trace(graph, find_traced(graph, name))
         if as_json:
-            typer.echo(json.dumps(tracing.as_json(found), indent=2))
+            files = locate(found.instances()) if own_names else found.instances()
+            typer.echo(json.dumps(tracing.as_json(found, files), indent=2))
+        elif own_names:
+            for row in locate(found.instances()):
+                typer.echo(f"{row.sha256}  {row.file}")
         elif mermaid:
             typer.echo(tracing.as_mermaid(found), nl=False)
         elif tree:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Literal
 
 from petct_uad.console import progress_bar
 
 Algorithm = Literal["sha256", "md5"]
+_IGNORED = ("__pycache__", "*.pyc", "*.nbi", "*.nbc", ".DS_Store", ".tmp-*")  # as .dvcignore has it
 WORKERS = 2  # a disk feeds no more; hashlib lets threads run side by side
 
 
@@ -48,3 +51,17 @@ def md5_of_folder(files: dict[str, str]) -> str:
     """
     rows = [{"md5": files[name], "relpath": name} for name in sorted(files)]
     return hashlib.md5(json.dumps(rows, sort_keys=True).encode()).hexdigest() + ".dir"
+
+
+def files_below(folder: Path) -> list[str]:
+    """Relative paths of every file that DVC would count, sorted."""
+    found = []
+    for place, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not _ignored(name))
+        base = Path(place).relative_to(folder)
+        found += [(base / name).as_posix() for name in files if not _ignored(name)]
+    return sorted(found)
+
+
+def _ignored(name: str) -> bool:
+    return any(fnmatch(name, pattern) for pattern in _IGNORED)

@@ -9,8 +9,11 @@ from typing import Any
 
 from petct_uad.audit.graph import Graph, StageLineage, made_by
 from petct_uad.audit.names import RUNS, Subject
-from petct_uad.audit.sets import Keys
+from petct_uad.audit.sets import Keys, union, without
 from petct_uad.lineage.record import Entity
+
+# Their keys are outputs that depend on them, or raw instances that no stage made.
+_BEHIND_ALL_OF_THEIRS = {"patient", "series", "param", "source"}
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,7 @@ class Impact:
 
     graph: Graph
     subject: Subject
-    keys: Keys  # the subject's own left out, unless they are outputs
+    keys: Keys  # of outputs
     affected: tuple[Affected, ...]  # by folder
 
     def entities(self) -> list[Entity]:
@@ -55,21 +58,16 @@ class Impact:
 
 def impact(graph: Graph, subject: Subject) -> Impact:
     """Walk forward from the subject to where nothing is derived any more."""
-    keys = graph.forward(subject.keys)
-    found = []
-    for stage in graph.makers(keys):
-        rows = made_by(stage, keys)
+    reached = graph.forward(subject.keys)
+    if subject.kind not in _BEHIND_ALL_OF_THEIRS:
+        reached = without(reached, subject.keys)  # nothing depends on itself
+    affected, made = [], []
+    for stage in graph.makers(reached):
+        rows = made_by(stage, reached)
         slices = len(stage.table.starting_with("slice:", rows))
-        found.append(Affected(stage, slices, len(rows) - slices))
-    found = [
-        item for item in found if item.lineage.activity.stage != "phantom" or _is_cause(subject)
-    ]
-    return Impact(graph, subject, keys, tuple(found))
-
-
-def _is_cause(subject: Subject) -> bool:
-    """The phantom's own files depend on its params and code, but no file on itself."""
-    return subject.kind in {"param", "source"}
+        affected.append(Affected(stage, slices, len(rows) - slices))
+        made.append(stage.table.keys[rows])
+    return Impact(graph, subject, union(made), tuple(affected))
 
 
 def as_json(found: Impact) -> dict[str, Any]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from petct_uad.audit.hashing import Expected, files_below, hash_files
 from petct_uad.errors import LineageError
 
 _INTERIM = Path("data/interim")
@@ -43,6 +44,20 @@ def instance_rows(text: str) -> list[InstanceFile]:
         for file, *others in csv.reader(_lines_with(content, wanted)):
             found.append(InstanceFile((raw / file).as_posix(), *others[: len(_COLUMNS) - 1]))
     return found
+
+
+def locate(rows: Iterable[InstanceFile]) -> list[InstanceFile]:
+    """The rows with the files' own names below data/raw, found by their bytes.
+
+    These names may name a person: they are for the owner's screen. A row whose file is not there
+    keeps its published name.
+    """
+    wanted = list(rows)
+    folders = sorted({Path(*Path(row.file).parts[:3]) for row in wanted})
+    files = [folder / name for folder in folders for name in files_below(folder)]
+    digests = hash_files([Expected(file, "sha256", "") for file in files], "looking for files")
+    names = dict(zip(digests, (file.as_posix() for file in files), strict=True))
+    return sorted(replace(row, file=names.get(row.sha256, row.file)) for row in wanted)
 
 
 def _lines_with(content: bytes, wanted: bytes) -> Iterator[str]:

@@ -55,7 +55,7 @@ def find_cause(graph: Graph, name: str) -> Subject:
         LineageError: there is nothing of that name.
         PseudonymError: a PatientID under a secret key that is not here.
     """
-    for find in (_source, _param, _entity, _file, _patient, _series, _run, _folder):
+    for find in (_source, _param, _entity, _file, _series, _run, _folder, _patient):
         found = find(graph, name)
         if found is not None:
             return found

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from petct_uad.audit.claims import files_below
-from petct_uad.audit.hashing import Expected, hash_files
+from petct_uad.audit.hashing import Expected, files_below, hash_files
 from petct_uad.audit.verify import Finding
 from petct_uad.errors import LineageError
 from petct_uad.files import write_json

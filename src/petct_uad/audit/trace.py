@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,7 +83,7 @@ def _nearest_first(graph: Graph, steps: list[Step], keys: Keys) -> list[Step]:
     return sorted(steps, key=lambda step: (distance[step.lineage.folder], step.lineage.folder))
 
 
-def as_json(found: Trace) -> dict[str, Any]:
+def as_json(found: Trace, instances: Iterable[InstanceFile]) -> dict[str, Any]:
     """The whole trace in W3C PROV's words: entities, activities, derivations."""
     makers = {step.lineage.folder: step.lineage for step in found.steps}
     return {
@@ -100,7 +101,7 @@ def as_json(found: Trace) -> dict[str, Any]:
                 "file": row.file,
                 "sha256": row.sha256,
             }
-            for row in found.instances()
+            for row in instances
         ],
     }
 

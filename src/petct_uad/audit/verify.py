@@ -19,12 +19,11 @@ from petct_uad.audit.claims import (
     compare_claims,
     contents,
     file_claims,
-    files_below,
     made_claims,
     read_claims,
 )
 from petct_uad.audit.graph import StageLineage, lineage_folders
-from petct_uad.audit.hashing import Expected, hash_files, md5_of_folder
+from petct_uad.audit.hashing import Expected, files_below, hash_files, md5_of_folder
 from petct_uad.audit.records import Change
 from petct_uad.audit.store import Store, Tracked, cache_store, tracked
 from petct_uad.audit.table import LineageTable

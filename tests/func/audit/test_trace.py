@@ -83,6 +83,14 @@ def test_trace_names_params_and_every_source_file_with_its_hash(at_filled: Path)
         assert sha256_file(Path(name)) == digest
 
 
+def test_own_names_are_those_on_disk_as_sha256sum_lists_them(at_filled: Path) -> None:
+    name = slice_ids()[0]
+    listed = dict(line.split("  ") for line in lineage("trace", name, "--own-names").splitlines())
+    on_disk = raw_files()
+    digests = {item["sha256"] for item in json.loads(lineage("trace", name, "--json"))["instances"]}
+    assert listed == {digest: on_disk[digest].as_posix() for digest in digests}
+
+
 def test_metric_is_traced_with_its_value_to_every_patient(at_filled: Path) -> None:
     value = json.loads(Path("metrics/runs/suvmax/metrics.json").read_text())["auroc"]
     traced = json.loads(lineage("trace", "suvmax:auroc", "--json"))

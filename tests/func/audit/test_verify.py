@@ -64,7 +64,7 @@ def test_rot_that_dvc_status_calls_up_to_date_is_found(at_tracked: Path, journal
 
 
 def test_file_of_another_patient_is_recognised(at_tracked: Path, journal: Journal) -> None:
-    first, second, *_ = sorted(Path("data/interim/phantom/register").rglob("pet.nii.gz"))
+    first, second, *_ = sorted(Path("data/interim/phantom/ingest").rglob("pet.nii.gz"))
     journal.rewrite(first, second.read_bytes())
     assert f"holds what {second}" in findings()[first.as_posix()]
 
