@@ -35,7 +35,7 @@ LABELS = np.tile([0, 0, 1, 0], 10)
 def image_rows(labels=LABELS, prefix="s") -> list[ImageRow]:
     return [
         ImageRow(f"{prefix}_{i:04d}", f"P{i // 4}_s", f"P{i // 4}", "GE", "test", int(label), 0.5,
-                 0, 0.0, 1.0, 1.0, 1.0, 1.0, 0.0, 0.1, 0.1, "0" * 64)
+                 0, 0.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.0, 0.1, 0.1, "0" * 64)
         for i, label in enumerate(labels)
     ]  # fmt: skip
 
