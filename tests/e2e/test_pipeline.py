@@ -43,7 +43,12 @@ def test_two_clones_in_different_folders_give_identical_data(smoke: Clone, tmp_p
 
 def test_lineage_names_the_bytes_on_disk(smoke: Clone) -> None:
     runs = json.loads((smoke.root / "metrics/summary.json").read_text())["auroc"]
-    tables = [stage.table for stage in Graph.open(smoke.root).stages]
+    committed = smoke.root / "metrics/runs"  # with rows of the cpu preset, which did not run here
+    tables = [
+        stage.table
+        for stage in Graph.open(smoke.root).stages
+        if stage.folder.parent.parent != committed or stage.folder.parent.name in runs
+    ]
     trained = len(load_params(smoke.root / "params.yaml").benchmark)
     distilled, compared = 1, 1
     assert len(tables) == len(DATA_STAGES) + len(runs) + trained + distilled + compared
