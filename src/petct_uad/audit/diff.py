@@ -7,7 +7,8 @@ from functools import cached_property
 from pathlib import PurePosixPath
 from typing import Any
 
-from petct_uad.audit.revision import Revision, StageLock, git
+from petct_uad.audit.git import git
+from petct_uad.audit.revision import Revision, StageLock
 from petct_uad.audit.store import Store, cache_store
 
 _CODE = ("src", "stages")

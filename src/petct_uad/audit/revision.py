@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from petct_uad.audit.git import git
 from petct_uad.audit.store import parse_yaml, stage_names
 from petct_uad.errors import LineageError
 
@@ -97,21 +97,6 @@ def find_revision(name: str) -> Revision:
         f"{name}: no commit, branch, tag or experiment of that name, nor `workspace`. "
         "`git log` and `dvc exp show` list them."
     )
-
-
-def git(*words: str) -> str:
-    """What a git command prints.
-
-    Raises:
-        LineageError: it failed; says git's reason.
-    """
-    try:
-        done = subprocess.run(["git", *words], capture_output=True, text=True, check=False)
-    except FileNotFoundError as error:
-        raise LineageError("git is not installed; install it to compare commits.") from error
-    if done.returncode:
-        raise LineageError(f"git {' '.join(words[:2])}: {done.stderr.strip() or 'failed'}.")
-    return done.stdout
 
 
 def _stage(entry: dict[str, Any]) -> StageLock:

@@ -6,8 +6,6 @@ for itself: DVC names it by its MD5 but trusts the file's time and size ever aft
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +20,7 @@ from petct_uad.audit.claims import (
     made_claims,
     read_claims,
 )
+from petct_uad.audit.git import try_git
 from petct_uad.audit.graph import StageLineage, lineage_folders
 from petct_uad.audit.hashing import Expected, files_below, hash_files, md5_of_folder
 from petct_uad.audit.records import Change
@@ -150,11 +149,7 @@ class _Workspace:
 
 
 def _in_git(path: str) -> bool:
-    git = shutil.which("git")
-    if git is None:
-        return False
-    command = [git, "ls-files", "--error-unmatch", "--", path]
-    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+    return try_git("ls-files", "--error-unmatch", "--", path) is not None
 
 
 def _cache_findings(
@@ -291,12 +286,7 @@ def _blind_folders(workspace: _Workspace) -> list[Finding]:
 
 
 def _changed_in_git(out: Tracked, workspace: _Workspace) -> list[Finding]:
-    git = shutil.which("git")
-    names: list[str] = []
-    if git is not None:
-        command = [git, "diff", "--name-only", "HEAD", "--", out.path]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        names = done.stdout.split()
+    names = (try_git("diff", "--name-only", "HEAD", "--", out.path) or "").split()
     return [
         Finding(name, "differs from what dvc.lock recorded", workspace.repair(name))
         for name in names or [out.path]

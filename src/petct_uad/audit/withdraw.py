@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from petct_uad.audit.git import try_git
 from petct_uad.audit.instances import instance_rows
 from petct_uad.audit.store import Store, cache_store, remotes, tracked
 from petct_uad.files import sha256_file
@@ -65,12 +64,10 @@ def _idle(cache: Store, root: Path) -> set[str]:
 
 
 def _commits(root: Path) -> int:
-    git = shutil.which("git")
-    if git is None or not (root / ".git").exists():
+    if not (root / ".git").exists():
         return 0
-    command = [git, "rev-list", "--count", "--all", "--", "dvc.lock", "metrics"]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
-    return int(done.stdout) if done.returncode == 0 else 0
+    words = ("rev-list", "--count", "--all", "--", "dvc.lock", "metrics")
+    return int(try_git(*words, folder=root) or 0)
 
 
 def advice(patient: str, beyond: Beyond) -> list[str]:
