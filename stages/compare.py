@@ -12,6 +12,7 @@ from petct_uad.files import write_text
 from petct_uad.lineage.record import Activity, write_lineage
 from petct_uad.params import load_params
 from petct_uad.report import page
+from petct_uad.report.benchmark import ReportPaths, lineage_folders
 
 METRICS = Path("metrics")
 RUNS = METRICS / "runs"
@@ -28,7 +29,7 @@ def main() -> None:
         interim = Path("data/interim") / params.dataset
         processed = Path("data/processed") / params.dataset
         names = tuple(run.metrics.identity.run for run in runs)
-        paths = page.ReportPaths(
+        paths = ReportPaths(
             interim=interim,
             processed=processed,
             runs=RUNS,
@@ -36,7 +37,7 @@ def main() -> None:
             validation=METRICS / "validation.json",
             pictures=Path("reports/registration"),
             panels=Path("reports/panels"),
-            activities=page.activity_files(interim, processed, Path("models"), RUNS, names),
+            lineage=lineage_folders(interim, processed, Path("models"), RUNS, names),
         )
         write_text(REPORT, page.render_report(summary, runs, paths))
         activity = Activity(
@@ -46,7 +47,7 @@ def main() -> None:
                 **params.model_dump(mode="json", include={"benchmark", "fused", "evaluate"}),
             },
             entry=Path("stages/compare.py"),
-            packages=("jinja2", "matplotlib", "numpy", "pillow", "scikit-learn"),
+            packages=("jinja2", "matplotlib", "numpy", "pillow", "scikit-image", "scikit-learn"),
         )
         derivations = page.report_derivations(REPORT, METRICS, names, paths)
         write_lineage(METRICS / "lineage", activity, derivations)

@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 
 from petct_uad.evaluation.inference import Cost, batches, gflops_of_one_pair, score_slices
-from petct_uad.evaluation.metrics import PixelFigures
-from petct_uad.evaluation.panels import choose_panels, panel_of, write_panel
+from petct_uad.evaluation.metrics import PixelFigures, choose_panels
+from petct_uad.evaluation.panels import panel_of, write_panel
 from petct_uad.evaluation.results import (
     RESULT_FILES,
     RunResults,
@@ -83,7 +83,7 @@ def evaluate_run(
         ]
         gflops = gflops_of_one_pair(shown.trained.model, test, device)
     results = measure(
-        _identity(run, shown.trained, dataset, protocol),
+        _identity(run, shown.trained, dataset, protocol, gflops),
         seeds=[shown.scores, *rest],
         test_rows=test.rows,
         params=params,
@@ -115,7 +115,11 @@ def _try_seed(
 
 
 def _identity(
-    run: str, trained: TrainedModel, dataset: str, protocol: Literal["patient", "cmad"]
+    run: str,
+    trained: TrainedModel,
+    dataset: str,
+    protocol: Literal["patient", "cmad"],
+    gflops: float,
 ) -> RunIdentity:
     return RunIdentity(
         run=run,
@@ -126,6 +130,7 @@ def _identity(
         protocol=protocol,
         parameters=trained.learnt_values,
         scan=trained.scan_backend,
+        gflops_per_pair=gflops,
     )
 
 
@@ -149,11 +154,9 @@ def _write_panels(
     """Write the first seed's {best,median,worst}.png; returns which test slice each shows."""
     first = results.scores_by_seed[0]
     chosen = choose_panels(first.labels, first.scores)
-    threshold = results.metrics.thresholds[0]
     with atomic_folder(folder) as out:
         for name, index in chosen.items():
-            panel = panel_of(test, index, float(first.scores[index]), threshold, maps[index])
-            write_panel(out / f"{name}.png", panel)
+            write_panel(out / f"{name}.png", panel_of(test, index, maps[index]))
     return chosen
 
 

@@ -1,0 +1,103 @@
+"""What every section of the report is made from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from petct_uad.evaluation.compare import Summary
+from petct_uad.evaluation.results import RESULT_FILES, RunResults
+from petct_uad.lineage.record import ACTIVITY
+from petct_uad.lineage.table import TABLE
+from petct_uad.report.figures import Stroke, strokes
+from petct_uad.report.flow import FlowTables, table_files
+from petct_uad.report.pictures import panel_files
+from petct_uad.report.quality import (
+    Registration,
+    Validation,
+    pictures_flagged_first,
+    read_registration,
+    read_validation,
+)
+
+MOST_PICTURES = 12
+
+
+@dataclass(frozen=True)
+class ReportPaths:
+    """Where the report reads."""
+
+    interim: Path  # data/interim/<dataset>
+    processed: Path  # data/processed/<dataset>
+    runs: Path  # metrics/runs, a folder per run
+    registration: Path  # metrics/registration.json
+    validation: Path  # metrics/validation.json
+    pictures: Path  # reports/registration
+    panels: Path  # reports/panels
+    lineage: tuple[Path, ...]  # the lineage folders of the stages, in pipeline order
+
+    def shown_files(self, runs: Sequence[str]) -> tuple[Path, ...]:
+        """Every file that the report shows, beside the runs' results."""
+        flagged = read_registration(self.registration).flagged
+        return (
+            *table_files(self.interim, self.processed),
+            self.registration,
+            self.validation,
+            *pictures_flagged_first(self.pictures, flagged, MOST_PICTURES),
+            *(file for run in runs for file in panel_files(self.panels / run)),
+            *(folder / name for folder in self.lineage for name in (ACTIVITY, TABLE)),
+        )
+
+    def result_files(self, runs: Sequence[str]) -> tuple[Path, ...]:
+        """The runs' results."""
+        return tuple(self.runs / run / file for run in runs for file in RESULT_FILES)
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """Everything that was measured, read once."""
+
+    summary: Summary
+    ranked: tuple[RunResults, ...]  # as the summary's rows: by falling AUROC
+    lines: Mapping[str, Stroke]  # by model
+    tables: FlowTables
+    registration: Registration
+    validation: Validation
+    paths: ReportPaths
+
+    @classmethod
+    def read(cls, summary: Summary, runs: Sequence[RunResults], paths: ReportPaths) -> Benchmark:
+        """Read what the summary and the runs do not hold.
+
+        Raises:
+            EvaluationError: a file that the report shows is missing.
+        """
+        by_name = {run.metrics.identity.run: run for run in runs}
+        ranked = tuple(by_name[row.run] for row in summary.rows)
+        return cls(
+            summary,
+            ranked,
+            strokes(run.metrics.identity for run in ranked),
+            FlowTables.read(paths.interim, paths.processed),
+            read_registration(paths.registration),
+            read_validation(paths.validation),
+            paths,
+        )
+
+
+def lineage_folders(
+    interim: Path, processed: Path, models: Path, metrics: Path, names: Sequence[str]
+) -> tuple[Path, ...]:
+    """The lineage folders of all stages before compare that left one, in pipeline order."""
+    stages = ("ingest", "register", "split")
+    folders = [
+        *(interim / stage for stage in stages),
+        processed,
+        interim / "validate",
+        models / "distil",
+        *(models / name for name in names),
+        *(metrics / name for name in names),
+    ]
+    lineage = (folder / "lineage" for folder in folders)
+    return tuple(folder for folder in lineage if (folder / ACTIVITY).is_file())
