@@ -128,14 +128,15 @@ def _small_uri(path: Path) -> str:
     with Image.open(path) as image:
         small = image.convert("RGB")
         small.thumbnail((_PICTURE_WIDTH_PX, _PICTURE_WIDTH_PX))
-        return _webp_uri(small, quality=80)
+        return _webp_uri(small, quality=80, method=2)
 
 
 def _lossless_uri(image: Image.Image) -> str:
-    return _webp_uri(image, lossless=True)
+    # Of a lossless picture, quality is the encoder's effort.
+    return _webp_uri(image, lossless=True, quality=50, method=1)
 
 
-def _webp_uri(image: Image.Image, *, quality: int = 100, lossless: bool = False) -> str:
+def _webp_uri(image: Image.Image, **options: int) -> str:
     out = io.BytesIO()
-    image.save(out, "WEBP", quality=quality, lossless=lossless, method=4)
+    image.save(out, "WEBP", **options)
     return "data:image/webp;base64," + base64.b64encode(out.getvalue()).decode()
