@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,6 @@ import pytest
 from petct_uad.evaluation.compare import read_runs, summarise
 from petct_uad.report.page import render_report
 
-playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 PHONE, DESK = 390, 1280
 OPACITY = "element => Number(getComputedStyle(element).opacity)"
 # Contrast of an element's text with what is behind it (WCAG 2.2, 1.4.3).
@@ -24,21 +22,10 @@ CONTRAST = """element => {
       .map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
     return 0.2126 * r + 0.7152 * g + 0.0722 * b;
   };
-  const colours = [getComputedStyle(element).color, getComputedStyle(document.body).backgroundColor];
-  const [low, high] = colours.map(light).sort((a, b) => a - b);
+  const paper = getComputedStyle(document.body).backgroundColor;
+  const [low, high] = [getComputedStyle(element).color, paper].map(light).sort((a, b) => a - b);
   return (high + 0.05) / (low + 0.05);
 }"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    program = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if not program:
-        pytest.skip("no Chromium on the PATH: apt-get install chromium")
-    with playwright.sync_playwright() as driver:
-        launched = driver.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        yield launched
-        launched.close()
 
 
 @pytest.fixture(scope="module")
@@ -50,28 +37,8 @@ def address(project, tmp_path_factory) -> str:
 
 
 @pytest.fixture
-def visit(browser, address) -> Iterator[Callable[..., Any]]:
-    """Open the page; `page.complaints` holds what the console and the network saw."""
-    pages = []
-
-    def open_page(width: int = DESK, scheme: str = "light") -> Any:
-        page = browser.new_page(viewport={"width": width, "height": 844}, color_scheme=scheme)
-        pages.append(page)
-        page.complaints = []
-        page.on("console", lambda message: page.complaints.append(message.text))
-        page.on("pageerror", lambda error: page.complaints.append(str(error)))
-        page.on(
-            "request",
-            lambda request: (
-                request.url.startswith(("data:", address)) or page.complaints.append(request.url)
-            ),
-        )
-        page.goto(address)
-        return page
-
-    yield open_page
-    for page in pages:
-        page.close()
+def see(visit, address) -> Callable[..., Any]:
+    return partial(visit, address)
 
 
 def first_column(page: Any) -> list[str]:
@@ -79,8 +46,8 @@ def first_column(page: Any) -> list[str]:
 
 
 @pytest.mark.parametrize("width", [PHONE, DESK])
-def test_page_opens_without_complaint_request_or_scrolling_sideways(visit, width):
-    page = visit(width)
+def test_page_opens_without_complaint_request_or_scrolling_sideways(see, width):
+    page = see(width)
     page.locator("details").evaluate_all("all => all.forEach(d => d.open = true)")
     page.wait_for_load_state("networkidle")
     broken = page.locator("img").evaluate_all("all => all.filter(i => !i.naturalWidth).length")
@@ -88,8 +55,8 @@ def test_page_opens_without_complaint_request_or_scrolling_sideways(visit, width
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
-def test_a_heading_sorts_by_tap_and_by_key(visit):
-    page = visit(PHONE)
+def test_a_heading_sorts_by_tap_and_by_key(see):
+    page = see(PHONE)
     ranked = first_column(page)
     heading = page.get_by_role("columnheader", name="AUROC", exact=True).first
     heading.get_by_role("button").click()
@@ -102,8 +69,8 @@ def test_a_heading_sorts_by_tap_and_by_key(visit):
     assert heading.get_attribute("aria-sort") is None
 
 
-def test_missing_figures_stay_below_in_either_order(visit):
-    page = visit()
+def test_missing_figures_stay_below_in_either_order(see):
+    page = see()
     heading = page.locator("#results").get_by_role("button", name="AUPRO")
     trivial = {"suvmax", "body_area", "position"}
     for _ in range(2):
@@ -111,8 +78,8 @@ def test_missing_figures_stay_below_in_either_order(visit):
         assert set(first_column(page)[-3:]) == trivial
 
 
-def test_slider_moves_from_ct_over_pet_and_both_to_the_map(visit):
-    page = visit(PHONE)
+def test_slider_moves_from_ct_over_pet_and_both_to_the_map(see):
+    page = see(PHONE)
     viewer = page.locator(".layers").first
     slider = viewer.get_by_role("slider")
     slider.focus()
@@ -127,8 +94,8 @@ def test_slider_moves_from_ct_over_pet_and_both_to_the_map(visit):
     assert 0.9 < viewer.locator(".jet").evaluate(OPACITY) < 1
 
 
-def test_colours_of_the_map_and_the_outline_are_the_readers_choice(visit):
-    page = visit()
+def test_colours_of_the_map_and_the_outline_are_the_readers_choice(see):
+    page = see()
     jet, viridis, outline = (
         page.locator(f".layers .{name}").first for name in ("jet", "viridis", "outline")
     )
@@ -138,8 +105,8 @@ def test_colours_of_the_map_and_the_outline_are_the_readers_choice(visit):
     assert (jet.is_visible(), viridis.is_visible(), outline.is_visible()) == (False, True, False)
 
 
-def test_bands_of_the_best_model_show_and_others_come_by_name(visit):
-    page = visit()
+def test_bands_of_the_best_model_show_and_others_come_by_name(see):
+    page = see()
     bands = {name: page.locator(f'.band[data-model="{name}"]') for name in ("cmad", "patchcore")}
     assert bands["cmad"].first.is_visible()
     assert not bands["patchcore"].first.is_visible()
@@ -150,16 +117,16 @@ def test_bands_of_the_best_model_show_and_others_come_by_name(visit):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_is_readable_in_light_and_dark(visit, scheme):
-    page = visit(PHONE, scheme)
+def test_text_is_readable_in_light_and_dark(see, scheme):
+    page = see(PHONE, scheme)
     for chosen in ("body", ".small", ".good", ".bad", "figcaption", "#results td small", ".stops"):
         assert page.locator(chosen).first.evaluate(CONTRAST) >= 4.5, chosen
     dark = page.evaluate("getComputedStyle(document.body).backgroundColor") != "rgb(251, 250, 246)"
     assert dark == (scheme == "dark")
 
 
-def test_print_lays_the_layers_side_by_side_and_unfolds_everything(visit, tmp_path: Path):
-    page = visit()
+def test_print_lays_the_layers_side_by_side_and_unfolds_everything(see, tmp_path: Path):
+    page = see()
     page.pdf(path=tmp_path / "page.pdf")
     page.emulate_media(media="print")
     assert page.locator("details:not([open])").count() == 0
