@@ -9,8 +9,8 @@ from pathlib import Path
 import vl_convert
 
 VEGA_LITE = "6.4"
-# DVC's templates name Vega-Lite 5, which 6 reads too, with a warning if they say so. Left out of the
-# menu is the entry that would send the data to an editor on the network.
+# DVC's templates name Vega-Lite 5, which 6 reads too, with a warning if they say so. The menu lacks
+# the entry that would send the data to an editor on the network.
 SNIPPET = """
 const dark = matchMedia("(prefers-color-scheme: dark)").matches;
 window.vegaEmbed = (element, {$schema, ...spec}) => vegaEmbed(element, spec, {
