@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from petct_uad.evaluation.compare import Summary
-from petct_uad.evaluation.results import RESULT_FILES, RunResults
+from petct_uad.evaluation.results import ResultPaths, RunResults
 from petct_uad.lineage.record import ACTIVITY
 from petct_uad.lineage.table import TABLE
 from petct_uad.report.figures import Stroke, strokes
@@ -30,14 +30,23 @@ class ReportPaths:
 
     interim: Path  # data/interim/<dataset>
     processed: Path  # data/processed/<dataset>
-    runs: Path  # metrics/runs, a folder per run
+    results: tuple[ResultPaths, ...]  # of every run
     registration: Path  # metrics/registration.json
     validation: Path  # metrics/validation.json
     pictures: Path  # reports/registration
-    panels: Path  # reports/panels
+    panels: Path  # reports/panels, a folder per family and run
     lineage: tuple[Path, ...]  # the lineage folders of the stages, in pipeline order
 
-    def shown_files(self, runs: Sequence[str]) -> tuple[Path, ...]:
+    def of_run(self, run: str) -> ResultPaths:
+        """The results of one run."""
+        (found,) = (paths for paths in self.results if paths.folder.name == run)
+        return found
+
+    def panel_folder(self, run: str) -> Path:
+        """The pictures of one run; a trivial baseline has none."""
+        return self.panels / self.of_run(run).folder.parent.name / run
+
+    def shown_files(self) -> tuple[Path, ...]:
         """Every file that the report shows, beside the runs' results."""
         flagged = read_registration(self.registration).flagged
         return (
@@ -45,13 +54,13 @@ class ReportPaths:
             self.registration,
             self.validation,
             *pictures_flagged_first(self.pictures, flagged, MOST_PICTURES),
-            *(file for run in runs for file in panel_files(self.panels / run)),
+            *(
+                file
+                for run in self.results
+                for file in panel_files(self.panel_folder(run.folder.name))
+            ),
             *(folder / name for folder in self.lineage for name in (ACTIVITY, TABLE)),
         )
-
-    def result_files(self, runs: Sequence[str]) -> tuple[Path, ...]:
-        """The runs' results."""
-        return tuple(self.runs / run / file for run in runs for file in RESULT_FILES)
 
 
 @dataclass(frozen=True)
@@ -87,17 +96,20 @@ class Benchmark:
 
 
 def lineage_folders(
-    interim: Path, processed: Path, models: Path, metrics: Path, names: Sequence[str]
+    interim: Path, processed: Path, models: Sequence[Path], results: Sequence[ResultPaths]
 ) -> tuple[Path, ...]:
-    """The lineage folders of all stages before compare that left one, in pipeline order."""
+    """The lineage folders of all stages before compare that left one, in pipeline order.
+
+    Args:
+        models: ``models/distil`` and those of the trained rows.
+    """
     stages = ("ingest", "register", "split")
     folders = [
         *(interim / stage for stage in stages),
         processed,
         interim / "validate",
-        models / "distil",
-        *(models / name for name in names),
-        *(metrics / name for name in names),
+        *models,
+        *(paths.folder for paths in results),
     ]
     lineage = (folder / "lineage" for folder in folders)
     return tuple(folder for folder in lineage if (folder / ACTIVITY).is_file())

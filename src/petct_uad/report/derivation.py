@@ -95,10 +95,10 @@ class Origin:
 
 
 def trace_origin(run: str, figures: Path, folders: Iterable[Path]) -> Origin:
-    """Walk back from ``metrics/runs/<run>/metrics.json`` over the stages' lineage tables.
+    """Walk back from the run's ``metrics.json`` over the stages' lineage tables.
 
     Args:
-        figures: that file.
+        figures: its path.
         folders: the ``lineage`` folders of the stages, in pipeline order.
 
     Raises:

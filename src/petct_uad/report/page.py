@@ -75,12 +75,10 @@ def _asset(name: str) -> Markup:
     return Markup((_TEMPLATES / name).read_text(encoding="utf-8"))
 
 
-def report_derivations(
-    report: Path, summary: Path, names: Sequence[str], paths: ReportPaths
-) -> tuple[Derivation, ...]:
+def report_derivations(report: Path, summary: Path, paths: ReportPaths) -> tuple[Derivation, ...]:
     """The summary from every run's results, the report from those and all that it shows."""
-    measured = tuple(map(Entity.of_file, paths.result_files(names)))
-    shown = tuple(map(Entity.of_file, paths.shown_files(names)))
+    measured = tuple(Entity.of_file(file) for run in paths.results for file in run.files)
+    shown = tuple(map(Entity.of_file, paths.shown_files()))
     summaries = (Entity.of_file(summary / name) for name in SUMMARY_FILES)
     return (
         *(Derivation(summary, measured) for summary in summaries),

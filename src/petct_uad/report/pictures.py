@@ -62,7 +62,7 @@ def read_layers(
     """The pictures of one run, from best to worst.
 
     Args:
-        folder: ``reports/panels/<run>``.
+        folder: ``reports/panels/<family>/<run>``.
         images: the rows of ``index.csv`` by slice_id.
 
     Raises:

@@ -205,7 +205,7 @@ def panels(benchmark: Benchmark) -> tuple[RunPanels, ...]:
     """The pictures of every run that has some."""
     images = {row.slice_id: row for row in benchmark.tables.images}
     found = [
-        RunPanels(row, read_layers(benchmark.paths.panels / row.run, run, images))
+        RunPanels(row, read_layers(benchmark.paths.panel_folder(row.run), run, images))
         for row, run in _ranked(benchmark)
     ]
     return tuple(item for item in found if item.layers)
@@ -233,7 +233,7 @@ def data_flow(benchmark: Benchmark) -> DataFlow:
 def lineage(benchmark: Benchmark) -> Origin | None:
     """The way from DICOM files to the figures of the best run; None without records."""
     paths, row = benchmark.paths, next(iter(_models(benchmark)), benchmark.summary.rows[0])
-    origin = trace_origin(row.run, paths.runs / row.run / "metrics.json", paths.lineage)
+    origin = trace_origin(row.run, paths.of_run(row.run).metrics, paths.lineage)
     return origin if origin.nodes else None
 
 

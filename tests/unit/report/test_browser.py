@@ -30,7 +30,7 @@ CONTRAST = """element => {
 
 @pytest.fixture(scope="module")
 def address(project, tmp_path_factory) -> str:
-    runs = read_runs(project.report.runs, project.runs)
+    runs = read_runs(project.report.results)
     page = tmp_path_factory.mktemp("page") / "index.html"
     page.write_text(render_report(summarise(runs, project.params), runs, project.report))
     return page.as_uri()

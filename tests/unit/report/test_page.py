@@ -33,7 +33,7 @@ class Balance(HTMLParser):
 
 
 def render(project) -> str:
-    runs = read_runs(project.report.runs, project.runs)
+    runs = read_runs(project.report.results)
     return render_report(summarise(runs, project.params), runs, project.report)
 
 
@@ -59,7 +59,7 @@ def test_elements_are_closed_in_order(html):
 def test_every_run_has_a_row_in_order_of_auroc(project, html):
     table = html.split('id="results"')[1].split("</table>")[0]
     rows = re.findall(r'<th scope="row" data-v="([^"]+)">', table)
-    expected = summarise(read_runs(project.report.runs, project.runs), project.params)
+    expected = summarise(read_runs(project.report.results), project.params)
     assert rows == [row.run for row in expected.rows]
     assert {*project.runs, "suvmax", "body_area", "position"} == set(rows)
 
@@ -144,22 +144,21 @@ def test_cost_stands_beside_every_model_and_no_baseline(html):
 
 
 def test_a_picture_of_another_version_is_refused_by_name(leaking_project):
-    Image.new("RGB", (520, 590)).save(leaking_project.report.panels / "cmad-petct/best.png")
+    Image.new("RGB", (520, 590)).save(leaking_project.report.panels / "cmad/cmad-petct/best.png")
     with pytest.raises(EvaluationError, match=r"cmad-petct/best\.png.*run `dvc repro compare`"):
         render(leaking_project)
 
 
 def test_lineage_of_the_report_names_panels_and_tables(project):
-    runs = read_runs(project.report.runs, project.runs)
+    runs = read_runs(project.report.results)
     summary = summarise(runs, project.params)
     write_summary(Path("metrics"), summary)
     report = Path("reports/index.html")
     write_text(report, render_report(summary, runs, project.report))
-    names = [run.metrics.identity.run for run in runs]
-    page = report_derivations(report, Path("metrics"), names, project.report)[-1]
+    page = report_derivations(report, Path("metrics"), project.report)[-1]
     inputs = {source.id for source in page.inputs}
     assert page.output.id == "file:reports/index.html"
-    assert "file:reports/panels/cmad-petct/worst.png" in inputs
+    assert "file:reports/panels/cmad/cmad-petct/worst.png" in inputs
     assert "file:data/interim/tiny/split/slices.csv" in inputs
-    assert "file:metrics/runs/suvmax/scores.csv" in inputs
+    assert "file:metrics/runs/trivial/suvmax/scores.csv" in inputs
     assert "file:data/interim/tiny/split/lineage/lineage.safetensors" in inputs
