@@ -8,8 +8,10 @@ from pathlib import Path
 
 from petct_uad.evaluation.compare import Summary
 from petct_uad.evaluation.results import ResultPaths, RunResults
+from petct_uad.files import read_table
 from petct_uad.lineage.record import ACTIVITY
 from petct_uad.lineage.table import TABLE
+from petct_uad.registration.tables import RegistrationRow
 from petct_uad.report.figures import Stroke, strokes
 from petct_uad.report.flow import FlowTables, table_files
 from petct_uad.report.pictures import panel_files
@@ -46,12 +48,18 @@ class ReportPaths:
         """The pictures of one run; a trivial baseline has none."""
         return self.panels / self.of_run(run).folder.parent.name / run
 
+    @property
+    def registered(self) -> Path:
+        """One row per study."""
+        return self.interim / "register" / "registration.csv"
+
     def shown_files(self) -> tuple[Path, ...]:
         """Every file that the report shows, beside the runs' results."""
         flagged = read_registration(self.registration).flagged
         return (
             *table_files(self.interim, self.processed),
             self.registration,
+            self.registered,
             self.validation,
             *pictures_flagged_first(self.pictures, flagged, MOST_PICTURES),
             *(
@@ -72,6 +80,7 @@ class Benchmark:
     lines: Mapping[str, Stroke]  # by model
     tables: FlowTables
     registration: Registration
+    registered: tuple[RegistrationRow, ...]
     validation: Validation
     paths: ReportPaths
 
@@ -90,6 +99,7 @@ class Benchmark:
             strokes(run.metrics.identity for run in ranked),
             FlowTables.read(paths.interim, paths.processed),
             read_registration(paths.registration),
+            tuple(read_table(paths.registered, RegistrationRow)),
             read_validation(paths.validation),
             paths,
         )

@@ -15,6 +15,7 @@ from matplotlib.ticker import MaxNLocator, MultipleLocator
 
 from petct_uad.evaluation.results import RunResults
 from petct_uad.evaluation.tables import RunIdentity, SummaryRow
+from petct_uad.registration.tables import RegistrationRow
 from petct_uad.report.bands import Band, Bands
 
 # matplotlib knows no CSS variables: it draws with these stand-ins, which are replaced in the SVG.
@@ -188,6 +189,41 @@ def _square(x_label: str, y_label: str) -> tuple[Figure, Axes]:
         axis.set_major_locator(MultipleLocator(0.2))
     axes.grid()
     return figure, axes
+
+
+def overlap_figure(rows: Sequence[RegistrationRow]) -> Markup:
+    """The body overlap of every study before and after registration."""
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(3.5, 3.35), layout="constrained")
+        axes = figure.subplots()
+        both = [(row.body_overlap_before, row.body_overlap_after) for row in rows]
+        low = min((value for pair in both for value in pair), default=0.0) - 0.01
+        axes.plot([low, 1], [low, 1], color=_RULE, linewidth=1)
+        for row in rows:
+            place = (row.body_overlap_before, row.body_overlap_after)
+            axes.plot(*place, marker="o", markersize=4, alpha=0.6, color=_outcome(row))
+        axes.set(xlabel="Dice of the bodies before", ylabel="after")
+        axes.set_box_aspect(1)
+        axes.grid()
+        return _svg(figure, "Body overlap before and after registration")
+
+
+def displacement_figure(rows: Sequence[RegistrationRow]) -> Markup:
+    """How far the body was moved, as the medians of the studies."""
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(3.5, 3.35), layout="constrained")
+        axes = figure.subplots()
+        axes.hist([row.displacement_median_mm for row in rows], bins=12, color=_NORMAL, alpha=0.6)
+        axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+        axes.set(xlabel="median displacement in mm", ylabel="studies")
+        axes.set_box_aspect(1)
+        return _svg(figure, "Displacement found by registration")
+
+
+def _outcome(row: RegistrationRow) -> str:
+    if not row.sought:
+        return _TRIVIAL
+    return _NORMAL if row.accepted else _ABNORMAL
 
 
 def cost_figure(

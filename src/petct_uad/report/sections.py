@@ -21,7 +21,9 @@ from petct_uad.report.figures import (
     Stroke,
     cost_figure,
     curve_groups,
+    displacement_figure,
     histogram_figure,
+    overlap_figure,
 )
 from petct_uad.report.flow import FlowStep, SplitCount, flow_steps, split_counts
 from petct_uad.report.pictures import Layers, Picture, read_layers, registration_pictures
@@ -111,6 +113,8 @@ class RegistrationQuality:
     """The cohort's figures and some pictures, flagged studies first."""
 
     summary: Registration
+    overlap: Markup
+    displacement: Markup
     pictures: tuple[Picture, ...]
 
 
@@ -216,7 +220,12 @@ def registration(benchmark: Benchmark) -> RegistrationQuality:
     summary = benchmark.registration
     flags = {flag.study_id: flag.reason for flag in summary.flagged}
     files = pictures_flagged_first(benchmark.paths.pictures, summary.flagged, MOST_PICTURES)
-    return RegistrationQuality(summary, registration_pictures(files, flags))
+    return RegistrationQuality(
+        summary,
+        overlap_figure(benchmark.registered),
+        displacement_figure(benchmark.registered),
+        registration_pictures(files, flags),
+    )
 
 
 def data_flow(benchmark: Benchmark) -> DataFlow:

@@ -20,6 +20,7 @@ from petct_uad.files import write_json, write_table
 from petct_uad.lineage.record import ACTIVITY
 from petct_uad.lineage.table import TABLE, write_derivations
 from petct_uad.params import EvaluateParams
+from petct_uad.registration.tables import RegistrationRow
 from petct_uad.report.benchmark import ReportPaths
 from petct_uad.slices.tables import ImageRow, SliceRow
 
@@ -61,6 +62,7 @@ def build_project(protocol: str) -> Project:
         write_run(paths, run, images, protocol)
     write_panels(Path("reports/panels/cmad/cmad-petct"))
     write_quality(metrics)
+    write_registration(interim / "register/registration.csv", images)
     for study in ("P00_aa", "P13_aa"):
         write_picture(Path("reports/registration") / f"{study}.png")
     report = ReportPaths(
@@ -205,6 +207,15 @@ def write_stage(folder: Path, stage: str, output: str, inputs: list[tuple[str, s
         },
     )
     return folder
+
+
+def write_registration(path: Path, images: list[ImageRow]) -> None:
+    studies = sorted({row.study_id for row in images})
+    rows = [
+        RegistrationRow(study, True, study != "P13_aa", "", 0.5, 0.6, 0.9, 0.95, 4.0, 6.0, 20, 0)
+        for study in studies
+    ]
+    write_table(path, RegistrationRow, rows)
 
 
 def series_row(uid: str, study_uid: str, study_id: str, role: str) -> SeriesRow:
