@@ -19,11 +19,11 @@ REPORT = Path("reports/index.html")
 
 
 def main() -> None:
-    """Write metrics/summary.{json,csv,md} and reports/index.html."""
+    """Write metrics/{summary.{json,csv,md},pairs.csv,hypotheses.csv} and reports/index.html."""
     with fail_cleanly(), stage("compare"):
         params = load_params()
         runs = read_runs(RUNS, params.rows)
-        summary = summarise(runs, params.evaluate)
+        summary = summarise(runs, params.evaluate, params.model)
         write_summary(METRICS, summary)
         interim = Path("data/interim") / params.dataset
         processed = Path("data/processed") / params.dataset
@@ -43,7 +43,9 @@ def main() -> None:
             stage="compare",
             params={
                 "dataset": params.dataset,
-                **params.model_dump(mode="json", include={"benchmark", "fused", "evaluate"}),
+                **params.model_dump(
+                    mode="json", include={"benchmark", "fused", "evaluate", "model"}
+                ),
             },
             entry=Path("stages/compare.py"),
             packages=("jinja2", "matplotlib", "numpy", "pillow", "scikit-learn"),

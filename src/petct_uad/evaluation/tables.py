@@ -5,6 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+TRIVIAL_VERDICT = "trivial baseline"
+BEATS = "beats SUVmax"
+LOSES = "loses to SUVmax"
+LEVEL = "not told apart from SUVmax"
+
 PANELS = ("best", "median", "worst")  # pictures of a run, by score among abnormal test slices
 
 
@@ -54,6 +59,14 @@ class Estimate:
     value: float
     low: float
     high: float
+
+
+@dataclass(frozen=True)
+class Difference(Estimate):
+    """A paired difference: its interval, and its two-sided p-value alone and within its family."""
+
+    p: float
+    p_holm: float
 
 
 @dataclass(frozen=True)
@@ -132,6 +145,8 @@ class SummaryRow:
     auroc_minus_suvmax: float
     auroc_minus_suvmax_low: float
     auroc_minus_suvmax_high: float
+    auroc_minus_suvmax_p: float  # two-sided
+    auroc_minus_suvmax_p_holm: float  # over all rows of this table
     ap: float
     ap_low: float
     ap_high: float
@@ -149,3 +164,36 @@ class SummaryRow:
     n_patients: int
     n_test_normal: int
     n_test_abnormal: int
+
+
+@dataclass(frozen=True)
+class PairRow:
+    """Two models on the same slices: ``pairs.csv``, by falling AUROC of either."""
+
+    run: str
+    other: str
+    auroc_difference: float  # of run minus other
+    low: float
+    high: float
+    p: float  # two-sided
+    p_holm: float  # over all rows of this table
+    told_apart: bool  # p_holm is below 1 - evaluate.confidence
+    leaking: bool
+
+
+@dataclass(frozen=True)
+class HypothesisRow:
+    """A comparison that a statement of the CMAD paper rests on: ``hypotheses.csv``."""
+
+    statement: str
+    source: str  # where the paper says so
+    better: str  # according to the paper
+    worse: str
+    auroc_difference: float | None  # None where a run is missing, and so for the next four
+    low: float | None
+    high: float | None
+    p: float | None
+    p_holm: float | None  # over all rows of this table
+    outcome: str  # of this comparison
+    statement_outcome: str
+    leaking: bool

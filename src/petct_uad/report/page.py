@@ -12,9 +12,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 
-from petct_uad.evaluation.compare import BEATS, LOSES, SUMMARY_FILES, Claim, Summary
+from petct_uad.evaluation.compare import SUMMARY_FILES, Summary
+from petct_uad.evaluation.hypotheses import Claim
 from petct_uad.evaluation.results import RESULT_FILES, RunResults
-from petct_uad.evaluation.tables import PANELS, SummaryRow
+from petct_uad.evaluation.tables import BEATS, LOSES, PANELS, SummaryRow
 from petct_uad.evaluation.trivial import SUVMAX
 from petct_uad.lineage.record import Derivation, Entity
 from petct_uad.report.figures import CurveGroup, Stroke, curve_groups, histogram_figure, strokes
