@@ -27,7 +27,7 @@ def main(
         section = params.model_section(run.family)
         trained = train_run(
             run=run,
-            params=section,
+            params=run.changed(section),
             teacher=params.teacher,
             train=params.train,
             processed=Path("data/processed") / params.dataset,

@@ -506,6 +506,12 @@ class RunParams(Section):
         "models.fastflow",
     ]
     after: After
+    variant: str = Field(
+        default="", pattern=r"^[a-z0-9_]*$", max_length=32, description="an ablation's name"
+    )
+    changes: dict[str, bool | int | float | str] = Field(
+        default_factory=dict, description="keys of params that this row has otherwise"
+    )
 
     @property
     def family(self) -> str:
@@ -515,7 +521,27 @@ class RunParams(Section):
     @property
     def trained(self) -> tuple[str, ...]:
         """Names of the folders below ``models`` that are this row: its own."""
-        return (f"{self.family}-{self.modality}",)
+        parts = filter(None, (self.family, self.variant))
+        return (f"{'_'.join(parts)}-{self.modality}",)
+
+    def changed(self, section: AnyModelParams) -> AnyModelParams:
+        """Its section of params as this row has it.
+
+        Raises:
+            ParamsError: the section has no such key, or the key refuses the value.
+        """
+        try:
+            return type(section).model_validate(section.model_dump() | self.changes)
+        except ValidationError as error:
+            place = tuple(self.params.split("."))
+            details = [detail | {"loc": (*place, *detail["loc"])} for detail in error.errors()]
+            raise ParamsError("; ".join(map(_explain, details))) from error
+
+    @model_validator(mode="after")
+    def _an_ablation_has_a_name(self) -> Self:
+        if bool(self.variant) != bool(self.changes):
+            raise ValueError("variant and changes: a row has both, or neither")
+        return self
 
     @model_validator(mode="after")
     def _params_belong_to_model(self) -> Self:
@@ -603,6 +629,15 @@ class Params(Section):
         for name, run in self.benchmark.items():
             if (name,) != run.trained:
                 raise ValueError(f"benchmark.{name} must be called {run.trained[0]}")
+        return self
+
+    @model_validator(mode="after")
+    def _changes_fit_their_section(self) -> Self:
+        for name, run in self.benchmark.items():
+            try:
+                run.changed(self.model_section(run.family))
+            except ParamsError as error:
+                raise ValueError(f"benchmark.{name}.changes: {error}") from error
         return self
 
     @model_validator(mode="after")

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from petct_uad.errors import ParamsError
+from petct_uad.evaluation.hypotheses import PROPOSED, STATEMENTS
 from petct_uad.params import load_params, parse_params
 from petct_uad.presets import preset_content, preset_names
 
@@ -38,7 +39,7 @@ def test_every_preset_is_a_whole_valid_file(name: str) -> None:
 
 def test_there_are_presets_for_a_laptop_a_test_the_baselines_and_each_paper() -> None:
     papers = {f"paper-{model}" for model in ("cmad", "hdhkd", "scrd4ad", "hetero-ae", "qfae")}
-    assert set(PRESETS) == {"cpu", "smoke", "baselines"} | papers
+    assert set(PRESETS) == {"cpu", "smoke", "baselines", "ablations"} | papers
 
 
 @pytest.mark.parametrize(
@@ -74,6 +75,38 @@ def test_a_row_of_another_name_than_its_model_has_its_own_section() -> None:
     assert params.model_section(run.family) is params.models.rd4ad
     assert not params.models.rd4ad.contrastive
     assert not params.models.rd4ad.scale_aware
+
+
+def test_an_ablation_changes_its_keys_and_no_others() -> None:
+    params = parse_params(preset_content("ablations", ROOT / "params"), Path("ablations.yaml"))
+    changed = {name: run.changed(params.model) for name, run in params.benchmark.items()}
+    assert changed.pop("cmad-petct") == params.model
+    assert changed["cmad_no_cmh-petct"] == params.model.model_copy(update={"cmh": False})
+    assert changed["cmad_no_gfr-petct"] == params.model.model_copy(update={"gfr": False})
+    assert {changed[f"cmad_{n}_tokens-petct"].cmpt for n in (4, 16)} == {4, 16}
+
+
+def test_ablations_are_the_rows_that_the_papers_statements_ask_for() -> None:
+    params = parse_params(preset_content("ablations", ROOT / "params"), Path("ablations.yaml"))
+    asked = {run for statement in STATEMENTS for run in statement.worse}
+    assert set(params.rows) == asked | {PROPOSED}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"cmptt": 4}, r"benchmark.cmad_x-pet.changes: model.cmptt = 4: unknown key. Did you mean"),
+        ({"cmpt": 65}, r"changes: model.cmpt = 65: expected an integer, at least 1, at most 64"),
+        ({}, "variant and changes: a row has both"),
+    ],
+)
+def test_an_ablation_of_what_is_not_there_is_refused(
+    tmp_path: Path, changes: dict[str, int], message: str
+) -> None:
+    row = {"model": "cmad", "modality": "pet", "params": "model", "variant": "x"}
+    row |= {"after": "metrics/validation.json", "changes": changes}
+    with pytest.raises(ParamsError, match=message):
+        load_params(with_value(tmp_path, "benchmark.cmad_x-pet", row))
 
 
 @pytest.mark.parametrize(
