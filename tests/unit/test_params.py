@@ -156,6 +156,8 @@ def test_misspelt_key_gets_a_suggestion(tmp_path: Path) -> None:
     ("key", "value", "reason"),
     [
         ("split.train_fraction", 0.95, "test gets the rest"),
+        ("split.fold", 1, "fold = 1: must be below folds = 0"),
+        ("split.folds", 21, "at most 20"),
         ("model.heads", 5, "heads must divide width"),
         ("preprocess.ct_low_hu", 1000.0, "below ct_high_hu"),
         ("preprocess.image_size_px", 100, "needs a multiple of 16"),
