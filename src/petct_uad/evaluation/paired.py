@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from petct_uad.evaluation.bootstrap import auroc_of, draw_patients, estimate
 from petct_uad.evaluation.metrics import Scores, auroc
-from petct_uad.evaluation.tables import Difference
+from petct_uad.evaluation.tables import Difference, Estimate
 from petct_uad.holm import holm
 from petct_uad.params import EvaluateParams
 
@@ -36,8 +36,15 @@ class PairedAurocs:
     confidence: float
 
     @classmethod
-    def of(cls, runs: Mapping[str, Sequence[Scores]], params: EvaluateParams) -> PairedAurocs:
+    def of(
+        cls, runs: Mapping[str, Sequence[Scores]], params: EvaluateParams, stream: int = 0
+    ) -> PairedAurocs:
         """Measure all runs on as many resamples as Holm's correction over all pairs needs.
+
+        Args:
+            runs: the scores of each seed, by run.
+            params: seed, resamples and confidence.
+            stream: another one draws independently of this one.
 
         Raises:
             ValueError: the runs do not all hold the same slices of the same patients.
@@ -49,7 +56,7 @@ class PairedAurocs:
                 raise ValueError("a paired difference needs the same slices of the same patients")
         parts: dict[str, list[NDArray[np.float64]]] = {run: [] for run in runs}
         for block, size in enumerate(_blocks(_samples(len(runs), params), first.n_patients)):
-            weights = draw_patients(first, size, (params.seed, block)).weights
+            weights = draw_patients(first, size, (params.seed, stream, block)).weights
             for run, seeds in runs.items():
                 parts[run].append(np.mean([auroc_of(x, weights) for x in seeds], axis=0))
         return cls(
@@ -58,15 +65,33 @@ class PairedAurocs:
             params.confidence,
         )
 
+    def auroc(self, run: str) -> Estimate:
+        """The AUROC of one run."""
+        return estimate(self.values[run], self.drawn[run], self.confidence)
+
     def family(self, pairs: Sequence[Pair]) -> tuple[Difference, ...]:
         """First minus second of each pair, corrected over exactly these pairs."""
+        values = [self.values[first] - self.values[second] for first, second in pairs]
         drawn = [self.drawn[first] - self.drawn[second] for first, second in pairs]
-        corrected = holm(raw := [p_value(x) for x in drawn])
-        found = []
-        for (first, second), x, p, p_holm in zip(pairs, drawn, raw, corrected, strict=True):
-            here = estimate(self.values[first] - self.values[second], x, self.confidence)
-            found.append(Difference(here.value, here.low, here.high, p, p_holm))
-        return tuple(found)
+        return family_of(values, drawn, self.confidence)
+
+
+def family_of(
+    values: Sequence[float], drawn: Sequence[NDArray[np.float64]], confidence: float
+) -> tuple[Difference, ...]:
+    """Differences with their intervals and p-values, corrected over exactly these.
+
+    Args:
+        values: each difference in the sample.
+        drawn: each in the resamples (resamples,).
+        confidence: of the intervals.
+    """
+    corrected = holm(raw := [p_value(x) for x in drawn])
+    found = []
+    for value, x, p, p_holm in zip(values, drawn, raw, corrected, strict=True):
+        here = estimate(value, x, confidence)
+        found.append(Difference(here.value, here.low, here.high, p, p_holm))
+    return tuple(found)
 
 
 def p_value(drawn: NDArray[np.float64]) -> float:

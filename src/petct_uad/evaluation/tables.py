@@ -197,3 +197,43 @@ class HypothesisRow:
     outcome: str  # of this comparison
     statement_outcome: str
     leaking: bool
+
+
+@dataclass(frozen=True)
+class LeakRow:
+    """A run under both protocols: ``leak.csv``, by falling leak."""
+
+    run: str
+    trivial: bool
+    auroc_patient: float
+    auroc_patient_low: float
+    auroc_patient_high: float
+    auroc_cmad: float  # leaking: patients of the test split were also trained on
+    auroc_cmad_low: float
+    auroc_cmad_high: float
+    leak: float  # cmad minus patient
+    leak_low: float
+    leak_high: float
+    p: float  # two-sided
+    p_holm: float  # over all rows of this table
+    beyond_suvmax: float  # the leak minus that of SUVmax, which was never trained
+    beyond_suvmax_low: float
+    beyond_suvmax_high: float
+
+
+@dataclass(frozen=True)
+class FoldsRow:
+    """A run over all folds: ``folds.csv``, by falling mean."""
+
+    run: str
+    folds: int
+    auroc_mean: float  # over folds
+    auroc_deviation: float  # sample standard deviation over folds
+    auroc_lowest: float
+    auroc_highest: float
+    auroc_pooled: float  # of all folds' scores together
+    auroc_pooled_low: float
+    auroc_pooled_high: float
+    n_patients: int
+    n_test_normal: int
+    n_test_abnormal: int

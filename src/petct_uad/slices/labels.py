@@ -81,7 +81,7 @@ def assign_patients(studies: Sequence[StudyRow], params: SplitParams) -> dict[st
     dealt = _deal(studies, params)
     if params.folds < 2:
         return dict(zip(dealt, _apportion(len(dealt), params), strict=True))
-    if len(dealt) < max(params.folds, 3):
+    if len(dealt) < params.folds:
         raise SplitError(
             f"{len(dealt)} patients cannot be dealt into split.folds = {params.folds}; "
             "add patients, or lower split.folds"
@@ -107,9 +107,10 @@ def _deal(studies: Sequence[StudyRow], params: SplitParams) -> list[str]:
 def _apportion(count: int, params: SplitParams, *, test: bool = True) -> list[Part]:
     """A sequence of splits whose every prefix is as close to the fractions as integers allow."""
     parts: tuple[Part, Part, Part] = ("train", "test", "val")
-    kept = params.train_fraction + params.val_fraction
-    fractions = [params.train_fraction, 1 - kept if test else 0.0, params.val_fraction]
-    shares = np.array(fractions) / (1.0 if test else kept)
+    test_fraction = 1 - params.train_fraction - params.val_fraction if test else 0.0
+    shares = np.array([params.train_fraction, test_fraction, params.val_fraction])
+    if not test:
+        shares /= shares.sum()
     given = np.zeros(3)
     sequence: list[Part] = []
     for dealt in range(1, count + 1):

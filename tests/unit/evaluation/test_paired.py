@@ -124,7 +124,7 @@ def test_difference_of_seeds_is_the_difference_of_their_means():
     other = random_scores(4)
     found = difference(seeds, [other])
     assert found.value == pytest.approx((auroc(seeds[0]) + auroc(seeds[1])) / 2 - auroc(other))
-    weights = draw_patients(other, PARAMS.bootstrap_samples, (PARAMS.seed, 0)).weights
+    weights = draw_patients(other, PARAMS.bootstrap_samples, (PARAMS.seed, 0, 0)).weights
     means = sum(auroc_of(scores, weights) for scores in seeds) / 2
     low, high = np.quantile(means - auroc_of(other, weights), [0.025, 0.975])
     assert (found.low, found.high) == pytest.approx((low, high))

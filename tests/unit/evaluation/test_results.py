@@ -29,6 +29,7 @@ from petct_uad.evaluation.tables import (
 from petct_uad.files import read_table
 from petct_uad.params import EvaluateParams, load_params
 from petct_uad.slices.tables import ImageRow
+from tests.small_results import BOTH, HALF, NONE
 
 PARAMS = EvaluateParams(false_positive_rate=0.05, bootstrap_samples=100, confidence=0.95, seed=0)
 LABELS = np.tile([0, 0, 1, 0], 10)
@@ -88,10 +89,7 @@ def test_every_float_has_at_most_six_decimals(tmp_path):
     assert all(round(v, 6) == v for v in content.values() if isinstance(v, float))
 
 
-# One abnormal and two normal slices of each patient: the abnormal one outranks both, one or none
-# of the normals everywhere, so that the AUROC is 1, 1/2 or 0 in the sample and in any resample.
-SIMPLE = np.tile([1, 0, 0], 6)
-BOTH, HALF, NONE = (np.tile(x, 6) for x in ([3.0, 1, 2], [1.5, 1, 2], [0.0, 1, 2]))
+SIMPLE = np.tile([1, 0, 0], 6)  # the labels that BOTH, HALF and NONE are scores of
 
 
 def test_figures_are_means_over_seeds_and_deviations_are_of_the_sample():
