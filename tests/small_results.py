@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from petct_uad.evaluation.results import RunResults, SeedScores, measure, write_results
+from petct_uad.evaluation.results import ResultPaths, RunResults, SeedScores, measure, write_results
 from petct_uad.evaluation.tables import RunIdentity
 from petct_uad.params import EvaluateParams
 from tests.samples import image_row
@@ -43,7 +43,6 @@ def small_results(
     return measure(identity, seeds=seeds, test_rows=rows, params=PARAMS)
 
 
-def write_small(folder: Path, *runs: RunResults) -> None:
-    """Write runs as ``metrics/runs``."""
-    for run in runs:
-        write_results(folder / run.metrics.identity.run, run)
+def write_small(metrics: Path, family: str, results: RunResults) -> None:
+    """Write a run below ``metrics``."""
+    write_results(ResultPaths.of(metrics, family, results.metrics.identity.run), results)

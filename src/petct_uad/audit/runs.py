@@ -3,38 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from petct_uad.audit.names import RUNS
 from petct_uad.audit.revision import Revision
 from petct_uad.audit.store import parse_yaml
 from petct_uad.errors import LineageError
-from petct_uad.evaluation.results import RESULT_FILES, RunResults, read_results
-from petct_uad.evaluation.trivial import TRIVIAL_BASELINES
-
-_RUNS = "metrics/runs"
+from petct_uad.evaluation.results import ResultPaths, RunResults, read_results
+from petct_uad.evaluation.trivial import TRIVIAL
 
 
 def read_revision(revision: Revision) -> Mapping[str, RunResults]:
-    """Results of the rows in a revision's params.yaml and of the trivial baselines, by run.
+    """Results of the models in a revision's params.yaml and of the trivial baselines, by run.
 
-    A row that was not evaluated there is left out.
+    What was not evaluated there is left out.
 
     Raises:
         LineageError: params.yaml or a result cannot be read.
         EvaluationError: results of another version of this code.
     """
-    params = parse_yaml(revision.read("params.yaml"), f"params.yaml at {revision.name}")
-    rows = [*params.get("benchmark", {}), *params.get("fused", {})]
-    tracked = set(revision.files(_RUNS))
+    families = {*_section(revision, "benchmark"), TRIVIAL}
+    paths = map(PurePosixPath, revision.files(RUNS.as_posix()))
+    runs = [x.parent for x in paths if x.name == "metrics.json" and x.parts[-3] in families]
     with TemporaryDirectory() as folder:
-        home = Path(folder) / revision.name.replace("/", "_")
-        found = {}
-        for run in (*rows, *(baseline.name for baseline in TRIVIAL_BASELINES)):
-            if f"{_RUNS}/{run}/metrics.json" in tracked:
-                found[run] = _read_run(revision, run, home / run)
-    return found
+        return {x.name: _read_run(revision, x.parent.name, x.name, Path(folder)) for x in runs}
 
 
 def read_folds(revisions: Sequence[Revision]) -> tuple[Mapping[str, RunResults], ...]:
@@ -43,7 +37,7 @@ def read_folds(revisions: Sequence[Revision]) -> tuple[Mapping[str, RunResults],
     Raises:
         LineageError: the revisions are not all folds of one division, each once.
     """
-    splits = [_split_of(revision) for revision in revisions]
+    splits = [_section(revision, "split") for revision in revisions]
     by_fold = {
         int(split.get("fold", 0)): revision
         for split, revision in zip(splits, revisions, strict=True)
@@ -62,17 +56,17 @@ def read_folds(revisions: Sequence[Revision]) -> tuple[Mapping[str, RunResults],
     return tuple(read_revision(by_fold[fold]) for fold in sorted(by_fold))
 
 
-def _split_of(revision: Revision) -> dict[str, Any]:
+def _section(revision: Revision, key: str) -> dict[str, Any]:
     name = f"params.yaml at {revision.name}"
-    section = parse_yaml(revision.read("params.yaml"), name).get("split")
+    section = parse_yaml(revision.read("params.yaml"), name).get(key)
     if not isinstance(section, dict):
-        raise LineageError(f"{name}: has no section `split`")
+        raise LineageError(f"{name}: has no section `{key}`")
     return section
 
 
-def _read_run(revision: Revision, run: str, folder: Path) -> RunResults:
-    folder.mkdir(parents=True)
-    for name in RESULT_FILES:
-        text = revision.read(f"{_RUNS}/{run}/{name}")
-        (folder / name).write_text(text, encoding="utf-8", newline="")
-    return read_results(folder)
+def _read_run(revision: Revision, family: str, run: str, folder: Path) -> RunResults:
+    here, there = (ResultPaths.of(home, family, run) for home in (folder, RUNS.parent))
+    for copy, original in zip(here.files, there.files, strict=True):
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_text(revision.read(original.as_posix()), encoding="utf-8", newline="")
+    return read_results(here)

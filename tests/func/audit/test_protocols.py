@@ -13,8 +13,8 @@ from petct_uad.cli import app
 from tests.small_results import BOTH, HALF, NONE, small_results, write_small
 
 ROOT = Path(__file__).resolve().parents[3]
-RUN = "patchcore-pet"
-RUNS = Path("metrics/runs")
+FAMILY, RUN = "patchcore", "patchcore-pet"
+METRICS = Path("metrics")
 
 
 def git(*words: str) -> None:
@@ -39,12 +39,13 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.chdir(home)
         git("init", "-q")
         for protocol, scores in (("patient", HALF), ("cmad", BOTH)):
-            for run, values in ((RUN, scores), ("suvmax", HALF)):
-                write_small(RUNS, small_results(run, values, protocol=protocol))
+            for family, run, values in ((FAMILY, RUN, scores), ("trivial", "suvmax", HALF)):
+                write_small(METRICS, family, small_results(run, values, protocol=protocol))
             commit(protocol, protocol=protocol)
         for fold, scores in enumerate((BOTH, HALF, NONE)):
-            write_small(RUNS, small_results(RUN, scores, patients=f"F{fold}"))
-            write_small(RUNS, small_results("suvmax", BOTH, patients=f"F{fold}"))
+            patients = f"F{fold}"
+            write_small(METRICS, FAMILY, small_results(RUN, scores, patients=patients))
+            write_small(METRICS, "trivial", small_results("suvmax", BOTH, patients=patients))
             commit(f"fold{fold}", folds=3, fold=fold)
         # An experiment is a commit below refs/exps.
         git("update-ref", "refs/exps/ab/cdef/leaky-exp", "cmad")

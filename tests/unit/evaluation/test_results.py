@@ -8,10 +8,18 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from petct_uad.errors import EvaluationError
-from petct_uad.evaluation.compare import read_runs, summarise, verdict, write_summary
+from petct_uad.evaluation.compare import (
+    read_runs,
+    result_paths,
+    summarise,
+    verdict,
+    write_summary,
+)
 from petct_uad.evaluation.metrics import PixelFigures
 from petct_uad.evaluation.panels import choose_panels
 from petct_uad.evaluation.results import (
+    ResultPaths,
+    RunResults,
     SeedScores,
     measure,
     read_results,
@@ -26,6 +34,7 @@ from petct_uad.evaluation.tables import (
     PairRow,
     RunIdentity,
 )
+from petct_uad.evaluation.trivial import TRIVIAL, TRIVIAL_BASELINES
 from petct_uad.files import read_table
 from petct_uad.params import EvaluateParams, load_params
 from petct_uad.slices.tables import ImageRow
@@ -55,37 +64,50 @@ def noise(seed=0):
     return np.random.default_rng(seed).normal(size=len(LABELS))
 
 
+def at(metrics: Path, run: str) -> ResultPaths:
+    """Where a run's results lie, below a folder for all models or that of the baselines."""
+    trivial = run in {baseline.name for baseline in TRIVIAL_BASELINES}
+    return ResultPaths.of(metrics, TRIVIAL if trivial else "models", run)
+
+
+def read(metrics: Path, *runs: str) -> tuple[RunResults, ...]:
+    """These runs and the baselines."""
+    return read_runs(result_paths(metrics, dict.fromkeys(runs, "models")))
+
+
 def write_benchmark(metrics: Path, protocol="patient") -> None:
-    write_results(metrics / "good", results("good", noise() + 4 * LABELS, protocol=protocol))
-    write_results(metrics / "bad", results("bad", noise(), protocol=protocol))
+    write_results(at(metrics, "good"), results("good", noise() + 4 * LABELS, protocol=protocol))
+    write_results(at(metrics, "bad"), results("bad", noise(), protocol=protocol))
     for name, strength in (("suvmax", 0.5), ("body_area", 0.0), ("position", 0.0)):
         scores = noise(2) + strength * LABELS
-        write_results(metrics / name, results(name, scores, trivial=True, protocol=protocol))
+        write_results(at(metrics, name), results(name, scores, trivial=True, protocol=protocol))
 
 
 def test_results_survive_writing_and_reading(tmp_path):
     written = results("run", noise() + LABELS)
-    write_results(tmp_path, written)
-    read = read_results(tmp_path)
-    assert read.scores == written.scores
-    assert read.metrics.identity == written.metrics.identity
-    assert read.metrics.auroc.value == pytest.approx(written.metrics.auroc.value, abs=1e-6)
-    write_results(tmp_path / "again", read)
-    for path in tmp_path.glob("*.*"):
-        assert (tmp_path / "again" / path.name).read_bytes() == path.read_bytes()
+    write_results(at(tmp_path, "run"), written)
+    found = read_results(at(tmp_path, "run"))
+    assert found.scores == written.scores
+    assert found.metrics.identity == written.metrics.identity
+    assert found.metrics.auroc.value == pytest.approx(written.metrics.auroc.value, abs=1e-6)
+    write_results(at(tmp_path / "again", "run"), found)
+    for first, again in zip(
+        at(tmp_path, "run").files, at(tmp_path / "again", "run").files, strict=True
+    ):
+        assert again.read_bytes() == first.read_bytes()
 
 
 def test_auroc_can_be_recomputed_from_the_score_table(tmp_path):
-    write_results(tmp_path, results("run", 1e-3 * (noise() + LABELS)))
-    with (tmp_path / "scores.csv").open(newline="") as stream:
+    write_results(at(tmp_path, "run"), results("run", 1e-3 * (noise() + LABELS)))
+    with at(tmp_path, "run").scores.open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     again = roc_auc_score([int(r["label"]) for r in rows], [float(r["score"]) for r in rows])
-    assert json.loads((tmp_path / "metrics.json").read_text())["auroc"] == round(again, 6)
+    assert json.loads(at(tmp_path, "run").metrics.read_text())["auroc"] == round(again, 6)
 
 
 def test_every_float_has_at_most_six_decimals(tmp_path):
-    write_results(tmp_path, results("run", noise() + LABELS))
-    content = json.loads((tmp_path / "metrics.json").read_text())
+    write_results(at(tmp_path, "run"), results("run", noise() + LABELS))
+    content = json.loads(at(tmp_path, "run").metrics.read_text())
     assert all(round(v, 6) == v for v in content.values() if isinstance(v, float))
 
 
@@ -116,8 +138,8 @@ def test_all_seeds_are_resampled_with_the_same_patients():
 
 
 def test_one_seed_has_no_deviation(tmp_path):
-    write_results(tmp_path, results("run", noise()))
-    content = json.loads((tmp_path / "metrics.json").read_text())
+    write_results(at(tmp_path, "run"), results("run", noise()))
+    content = json.loads(at(tmp_path, "run").metrics.read_text())
     assert content["seeds"] == 1
     assert {content[f"{name}_deviation"] for name in ("auroc", "ap", "f1")} == {None}
 
@@ -171,10 +193,10 @@ def test_no_validation_normals_are_refused():
 
 
 def test_results_of_another_schema_are_refused_by_name(tmp_path):
-    write_results(tmp_path, results("run", noise()))
-    (tmp_path / "metrics.json").write_text('{"auroc": 1.0}')
+    write_results(at(tmp_path, "run"), results("run", noise()))
+    at(tmp_path, "run").metrics.write_text('{"auroc": 1.0}')
     with pytest.raises(EvaluationError, match="results of another version"):
-        read_results(tmp_path)
+        read_results(at(tmp_path, "run"))
 
 
 @pytest.mark.parametrize(
@@ -198,9 +220,9 @@ def test_a_verdict_follows_the_p_value_of_the_whole_table(tmp_path):
     right, wrong = np.tile([3.0, 1, 2, 1], 6), np.tile([0.0, 1, 2, 1], 6)
     half = np.append(wrong[:12], right[12:])
     for name, scores in (("suvmax", half), ("body_area", half), ("position", half)):
-        write_results(tmp_path / name, results(name, scores, trivial=True, rows=rows))
-    write_results(tmp_path / "good", results("good", right, rows=rows))
-    summary = summarise(read_runs(tmp_path, ["good"]), PARAMS)
+        write_results(at(tmp_path, name), results(name, scores, trivial=True, rows=rows))
+    write_results(at(tmp_path, "good"), results("good", right, rows=rows))
+    summary = summarise(read(tmp_path, "good"), PARAMS)
     good = next(row for row in summary.rows if row.run == "good")
     assert good.auroc_minus_suvmax_p == pytest.approx(2 / 64, rel=0.25)
     assert good.auroc_minus_suvmax_low > 0
@@ -210,7 +232,7 @@ def test_a_verdict_follows_the_p_value_of_the_whole_table(tmp_path):
 
 def test_every_two_models_are_compared_once(tmp_path):
     write_cmad(tmp_path, petct=4.0, pet=0.2, ct=0.1)
-    summary = summarise(read_runs(tmp_path, ["cmad-petct", "cmad-pet", "cmad-ct"]), PARAMS)
+    summary = summarise(read(tmp_path, "cmad-petct", "cmad-pet", "cmad-ct"), PARAMS)
     write_summary(tmp_path, summary)
     rows = read_table(tmp_path / "pairs.csv", PairRow)
     models = [row.run for row in summary.rows if row.run.startswith("cmad")]
@@ -222,7 +244,7 @@ def test_every_two_models_are_compared_once(tmp_path):
 
 def test_summary_is_sorted_by_auroc_and_marks_losers_and_baselines(tmp_path):
     write_benchmark(tmp_path)
-    summary = summarise(read_runs(tmp_path, ["good", "bad"]), PARAMS)
+    summary = summarise(read(tmp_path, "good", "bad"), PARAMS)
     write_summary(tmp_path, summary)
     rows = summary.rows
     assert [row.auroc for row in rows] == sorted((row.auroc for row in rows), reverse=True)
@@ -240,14 +262,11 @@ def write_cmad(metrics: Path, **strengths: float) -> None:
     write_benchmark(metrics)
     for number, (modality, strength) in enumerate(strengths.items()):
         name = f"cmad-{modality}"
-        write_results(metrics / name, results(name, noise(10 + number) + strength * LABELS))
-
-
-ABLATIONS = ("cmad_no_cmh", "cmad_no_gfr", "cmad_4_tokens", "cmad_16_tokens")
+        write_results(at(metrics, name), results(name, noise(10 + number) + strength * LABELS))
 
 
 def outcomes(metrics: Path, rows, proposed=None) -> dict[str, str]:
-    summary = summarise(read_runs(metrics, rows), PARAMS, proposed)
+    summary = summarise(read(metrics, *rows), PARAMS, proposed)
     write_summary(metrics, summary)
     return {x.statement.text: x.outcome for x in summary.hypotheses}
 
@@ -272,7 +291,7 @@ def test_both_modalities_must_be_better_than_each(tmp_path):
 def test_a_difference_within_its_uncertainty_supports_no_statement(tmp_path):
     write_cmad(tmp_path, petct=2.0, pet=0.2)
     almost = results("cmad_no_cmh-petct", noise(10) + 1.95 * LABELS)
-    write_results(tmp_path / "cmad_no_cmh-petct", almost)
+    write_results(at(tmp_path, "cmad_no_cmh-petct"), almost)
     found = outcomes(tmp_path, ["cmad-petct", "cmad_no_cmh-petct"])
     assert found["the cross-modality hybrid module helps"] == "not supported"
     rows = read_table(tmp_path / "hypotheses.csv", HypothesisRow)
@@ -283,12 +302,10 @@ def test_a_difference_within_its_uncertainty_supports_no_statement(tmp_path):
 
 def test_modules_and_tokens_are_judged_where_their_rows_are(tmp_path):
     write_cmad(tmp_path, petct=4.0)
-    for name in ABLATIONS:
-        write_results(tmp_path / f"{name}-petct", results(name, noise(3) + 0.1 * LABELS))
-        content = (tmp_path / f"{name}-petct/metrics.json").read_text()
-        named = content.replace(f'"run": "{name}"', f'"run": "{name}-petct"')
-        (tmp_path / f"{name}-petct/metrics.json").write_text(named)
-    runs = ["cmad-petct", *(f"{name}-petct" for name in ABLATIONS)]
+    ablations = [f"cmad_{x}-petct" for x in ("no_cmh", "no_gfr", "4_tokens", "16_tokens")]
+    for name in ablations:
+        write_results(at(tmp_path, name), results(name, noise(3) + 0.1 * LABELS))
+    runs = ["cmad-petct", *ablations]
     assert list(outcomes(tmp_path, runs).values()) == ["not tested", *["supported"] * 3]
     assert list(outcomes(tmp_path, runs[:-1]).values())[3] == "not tested"
 
@@ -307,8 +324,8 @@ def test_statements_are_about_the_proposal_of_the_paper(tmp_path, change):
 
 def test_summary_shows_the_deviation_where_there_are_seeds(tmp_path):
     write_benchmark(tmp_path)
-    write_results(tmp_path / "good", results("good", noise() + LABELS, noise(3) + LABELS))
-    summary = summarise(read_runs(tmp_path, ["good", "bad"]), PARAMS)
+    write_results(at(tmp_path, "good"), results("good", noise() + LABELS, noise(3) + LABELS))
+    summary = summarise(read(tmp_path, "good", "bad"), PARAMS)
     write_summary(tmp_path, summary)
     lines = (tmp_path / "summary.md").read_text().splitlines()
     assert [line.count("±") for line in lines if line.startswith(("| good", "| bad"))] in (
@@ -322,17 +339,17 @@ def test_summary_shows_the_deviation_where_there_are_seeds(tmp_path):
 
 def test_a_seed_on_other_slices_is_not_compared(tmp_path):
     write_benchmark(tmp_path)
-    write_results(tmp_path / "good", results("good", noise(), noise()))
-    table = tmp_path / "good" / "scores.csv"
+    write_results(at(tmp_path, "good"), results("good", noise(), noise()))
+    table = at(tmp_path, "good").scores
     lines = table.read_text().splitlines()
     table.write_text("\n".join(lines[:-1]) + "\n")
     with pytest.raises(EvaluationError, match=r"good/scores\.csv: other test slices"):
-        read_runs(tmp_path, ["good", "bad"])
+        read(tmp_path, "good", "bad")
 
 
 def test_summary_json_is_narrow(tmp_path):
     write_benchmark(tmp_path)
-    write_summary(tmp_path, summarise(read_runs(tmp_path, ["good", "bad"]), PARAMS))
+    write_summary(tmp_path, summarise(read(tmp_path, "good", "bad"), PARAMS))
     content = json.loads((tmp_path / "summary.json").read_text())
     runs = ["bad", "body_area", "good", "position", "suvmax"]
     assert list(content) == [
@@ -348,7 +365,7 @@ def test_summary_json_is_narrow(tmp_path):
 
 def test_leaking_protocol_is_marked_in_every_row(tmp_path):
     write_benchmark(tmp_path, protocol="cmad")
-    summary = summarise(read_runs(tmp_path, ["good", "bad"]), PARAMS)
+    summary = summarise(read(tmp_path, "good", "bad"), PARAMS)
     write_summary(tmp_path, summary)
     text = (tmp_path / "summary.md").read_text()
     assert text.count("(leaking)") == len(summary.rows) == 5
@@ -362,15 +379,15 @@ def test_leaking_protocol_is_marked_in_every_row(tmp_path):
 def test_runs_on_other_slices_are_not_compared(tmp_path):
     write_benchmark(tmp_path)
     stale = results("bad", noise(), rows=image_rows(prefix="other"))
-    write_results(tmp_path / "bad", stale)
+    write_results(at(tmp_path, "bad"), stale)
     with pytest.raises(EvaluationError, match=r"bad/scores\.csv: other test slices"):
-        read_runs(tmp_path, ["good", "bad"])
+        read(tmp_path, "good", "bad")
 
 
 def test_a_missing_run_is_named(tmp_path):
     write_benchmark(tmp_path)
     with pytest.raises(EvaluationError, match=r"absent/metrics\.json: not found"):
-        read_runs(tmp_path, ["good", "absent"])
+        read(tmp_path, "good", "absent")
 
 
 def test_panels_are_the_highest_middle_and_lowest_abnormal_slices():
