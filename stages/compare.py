@@ -19,12 +19,12 @@ REPORT = Path("reports/index.html")
 
 
 def main() -> None:
-    """Write metrics/summary.{json,csv,md} and reports/index.html."""
+    """Write metrics/{summary.*,pairs.csv,hypotheses.csv} and reports/index.html."""
     with fail_cleanly(), stage("compare"):
         params = load_params()
         results = result_paths(METRICS, params.rows)
         runs = read_runs(results)
-        summary = summarise(runs, params.evaluate)
+        summary = summarise(runs, params.evaluate, params.model)
         write_summary(METRICS, summary)
         interim = Path("data/interim") / params.dataset
         processed = Path("data/processed") / params.dataset
@@ -45,7 +45,7 @@ def main() -> None:
             stage="compare",
             params={
                 "dataset": params.dataset,
-                **params.model_dump(mode="json", include={"benchmark", "evaluate"}),
+                **params.model_dump(mode="json", include={"benchmark", "evaluate", "model"}),
             },
             entry=Path("stages/compare.py"),
             packages=("jinja2", "matplotlib", "numpy", "pillow", "scikit-image", "scikit-learn"),
