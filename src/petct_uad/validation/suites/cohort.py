@@ -1,0 +1,33 @@
+"""One row for the whole data set."""
+
+from __future__ import annotations
+
+from petct_uad.validation.suites.check import Check, Promises, between
+
+TABLE = "cohort"
+IDENTITY = "dataset"
+
+
+def checks(promises: Promises) -> list[Check]:
+    """Is there enough of everything?"""
+    bounds = promises.bounds
+    return [
+        Check(TABLE, "few_studies_lost", "critical",
+              "a cohort that loses much of its input is not the cohort that was asked for",
+              between("lost_study_fraction", 0, bounds.max_lost_study_fraction)),
+        Check(TABLE, "enough_training_normals", "critical",
+              "fewer normals than this cannot describe normality",
+              between("train_slices", bounds.min_train_slices, None)),
+        Check(TABLE, "validation_has_normals", "critical",
+              "thresholds are chosen on validation normals",
+              between("val_slices", 1, None)),
+        Check(TABLE, "test_has_both_classes", "critical",
+              "AUROC needs normal and abnormal slices",
+              between("test_smaller_class", 1, None)),
+        Check(TABLE, "one_kind_of_suv", "critical",
+              "SUVs by weight, lean mass and surface differ by a factor of up to two",
+              between("suv_kinds", 0, 1)),
+        Check(TABLE, "every_study_labelled", "warning",
+              "a study without SEG or RTSTRUCT counts as split.unlabelled says",
+              between("unlabelled_studies", 0, 0)),
+    ]  # fmt: skip
