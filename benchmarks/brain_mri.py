@@ -84,12 +84,13 @@ def main(
 
 def _choose(params: Params, rows: list[str] | None) -> dict[str, RunParams]:
     """The rows asked for; by default CMAD on both planes and every other model on one."""
-    if unknown := sorted(set(rows or ()) - params.benchmark.keys()):
-        raise ParamsError(f"--rows {unknown[0]}: expected some of {', '.join(params.benchmark)}")
-    both = {run.model for run in params.benchmark.values() if run.modality == "petct"}
+    trained = {name: run for x in params.benchmark.values() for name, run in x.trained.items()}
+    if unknown := sorted(set(rows or ()) - trained.keys()):
+        raise ParamsError(f"--rows {unknown[0]}: expected some of {', '.join(trained)}")
+    both = {run.model for run in trained.values() if run.modality == "petct"}
     return {
         name: run
-        for name, run in params.benchmark.items()
+        for name, run in trained.items()
         if (name in rows if rows else run.modality == ("petct" if run.model in both else "pet"))
     }
 
@@ -136,7 +137,7 @@ def _measure(
         )
     train_run(
         run=run,
-        params=params.model_section(run.family),
+        params=params.model_section(name.rpartition("-")[0]),
         teacher=params.teacher,
         train=params.train,
         processed=processed,
@@ -159,7 +160,7 @@ def _measure(
 def _score(name: str, model_folder: Path, params: Params, store: SliceStore) -> NDArray[np.float64]:
     """The test images through the model of the first seed."""
     device = choose_device(params.train.device)
-    model = load_trained([model_folder], min(params.train.seeds), device).model
+    model = load_trained(model_folder, min(params.train.seeds), device).model
     return score_slices(model, store, list(range(len(store))), device, name).scores
 
 
