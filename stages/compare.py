@@ -12,6 +12,7 @@ from petct_uad.files import write_text
 from petct_uad.lineage.record import Activity, write_lineage
 from petct_uad.params import load_params
 from petct_uad.report import page
+from petct_uad.validation.scores import judge_scores
 
 METRICS = Path("metrics")
 REPORT = Path("reports/index.html")
@@ -22,6 +23,9 @@ def main() -> None:
     with fail_cleanly(), stage("compare"):
         params = load_params()
         results = result_paths(METRICS, params.rows)
+        index = Path("data/processed") / params.dataset / "index.csv"
+        scores = {paths.folder.name: paths.scores for paths in results}
+        judged = judge_scores(scores, index, METRICS / "validation_scores.json")
         runs = read_runs(results)
         summary = summarise(runs, params.evaluate)
         write_summary(METRICS, summary)
@@ -46,10 +50,18 @@ def main() -> None:
                 **params.model_dump(mode="json", include={"benchmark", "evaluate"}),
             },
             entry=Path("stages/compare.py"),
-            packages=("jinja2", "matplotlib", "numpy", "pillow", "scikit-learn"),
+            packages=(
+                "great-expectations",
+                "jinja2",
+                "matplotlib",
+                "numpy",
+                "pandas",
+                "pillow",
+                "scikit-learn",
+            ),
         )
         derivations = page.report_derivations(REPORT, METRICS, paths)
-        write_lineage(METRICS / "lineage", activity, derivations)
+        write_lineage(METRICS / "lineage", activity, [*derivations, judged])
 
 
 if __name__ == "__main__":

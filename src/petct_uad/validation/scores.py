@@ -2,29 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from petct_uad.files import read_table
+from petct_uad.lineage.record import Derivation, Entity
 from petct_uad.slices.tables import ImageRow
 from petct_uad.validation.frames import with_finiteness
 from petct_uad.validation.suites.scores import checks
-from petct_uad.validation.validate import Outcome, run_checks
+from petct_uad.validation.validate import Outcome, run_checks, stop_on_critical, write_outcomes
 
 _KEY = ["run", "seed"]
 
 
-def validate_scores(runs: Path, names: Sequence[str], index: Path) -> list[Outcome]:
-    """Hold ``<runs>/<name>/scores.csv`` of every row to the suite of scores.
+def judge_scores(files: Mapping[str, Path], index: Path, result: Path) -> Derivation:
+    """Hold the scores of every row to their suite, and write the outcomes to ``result``.
+
+    Args:
+        files: ``scores.csv`` of every row, by the row's name.
+        index: ``index.csv``.
+        result: ``metrics/validation_scores.json``.
 
     Raises:
-        FileNotFoundError: a row has no scores.
+        ValidationFailedError: a critical check failed; the outcomes are written all the same.
     """
-    tables = [pd.read_csv(runs / name / "scores.csv").assign(run=name) for name in names]
-    return check_scores(pd.concat(tables, ignore_index=True), read_table(index, ImageRow))
+    tables = [pd.read_csv(file).assign(run=name) for name, file in sorted(files.items())]
+    scores = pd.concat(tables, ignore_index=True)
+    outcomes = check_scores(scores, read_table(index, ImageRow))
+    write_outcomes(result, outcomes)
+    stop_on_critical(outcomes)
+    read = tuple(map(Entity.of_file, (*files.values(), index)))
+    return Derivation(Entity.of_file(result), read)
 
 
 def check_scores(scores: pd.DataFrame, images: Sequence[ImageRow]) -> list[Outcome]:
