@@ -23,13 +23,7 @@ def main() -> None:
     with fail_cleanly(), stage("validate"):
         params = load_params()
         folders = Folders(Path("data"), params.dataset)
-        promises = Promises(
-            protocol=params.split.protocol,
-            min_lesion_area_mm2=params.split.min_lesion_area_mm2,
-            guard_mm=params.split.guard_mm,
-            max_displacement_mm=params.register_.max_displacement_mm,
-            bounds=params.validate_,
-        )
+        promises = Promises.of(params.split, params.register_, params.validate_)
         tables = measure.measure_tables(folders, params.validate_)
         outcomes = validate.run_checks(frames_of(tables, promises), checks(promises))
         tables.measured.write(folders.validated)

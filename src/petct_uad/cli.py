@@ -11,7 +11,7 @@ from rich.table import Table
 from petct_uad.audit.commands import lineage
 from petct_uad.console import console, fail_cleanly
 from petct_uad.files import write_text
-from petct_uad.params import PARAMS_FILE, parse_params
+from petct_uad.params import PARAMS_FILE, load_params, parse_params
 from petct_uad.presets import preset_content, preset_names
 
 app = typer.Typer(no_args_is_help=True, help="A data-versioned benchmark on paired PET/CT.")
@@ -39,6 +39,27 @@ def add(
     console.print(f"{target} is under DVC. Next:", markup=False)
     console.print(f"  git add {target}.dvc {target.parent}/.gitignore", markup=False)
     console.print(f"  dvc exp run -S dataset={name}", markup=False)
+
+
+@app.command()
+def validate(
+    path: Annotated[Path, typer.Argument(help="any tree of DICOM files; it is only read")],
+) -> None:
+    """Say whether a folder of DICOM can be added, and what to mend before.
+
+    Reads it as `ingest:` in params.yaml asks and holds what was read to the suites that apply.
+    Exit codes: 0 all is well, 1 a critical check failed, 3 some inputs were refused and the rest is
+    sound, 4 nothing can be used.
+    """
+    from petct_uad.validation.folder import validate_folder
+    from petct_uad.validation.suites import Promises
+
+    with fail_cleanly():
+        params = load_params()
+        promises = Promises.of(params.split, params.register_, params.validate_)
+        verdict = validate_folder(path, params.ingest, promises)
+    typer.echo("\n".join(verdict.lines))
+    raise typer.Exit(verdict.exit_code)
 
 
 @key.command()

@@ -32,7 +32,7 @@ def frames_of(tables: Tables, promises: Promises) -> dict[str, pd.DataFrame]:
     images, slices = _images(tables), _slices(tables, promises)
     return {
         **frames_of_ingest(tables),
-        "cohort": _cohort(tables),
+        "benchmark": _benchmark(tables),
         "livers": frame(tables.measured.livers, LiverRow),
         "registration": _registration(tables),
         "slices": slices,
@@ -49,6 +49,7 @@ def frames_of(tables: Tables, promises: Promises) -> dict[str, pd.DataFrame]:
 def frames_of_ingest(tables: Tables) -> dict[str, pd.DataFrame]:
     """The frames of :data:`petct_uad.validation.suites.OF_INGEST`."""
     return {
+        "cohort": _cohort(tables),
         "instances": _instances(tables),
         "series": _series(tables),
         "studies": _studies(tables),
@@ -244,15 +245,22 @@ def _drift(tables: Tables) -> pd.DataFrame:
 
 def _cohort(tables: Tables) -> pd.DataFrame:
     imaged = {row.study_instance_uid for row in tables.series if row.modality in {"CT", "PT"}}
+    row = {
+        "dataset": tables.dataset,
+        "lost_study_fraction": max(0.0, 1 - len(tables.studies) / max(len(imaged), 1)),
+        "suv_kinds": len({row.suv_kind for row in tables.studies}),
+        "unlabelled_studies": sum(row.label_kind == "none" for row in tables.studies),
+    }
+    return pd.DataFrame([row])
+
+
+def _benchmark(tables: Tables) -> pd.DataFrame:
     counts = {split: sum(row.split == split for row in tables.images) for split in SPLITS}
     abnormal = sum(row.label for row in tables.images if row.split == "test")
     row = {
         "dataset": tables.dataset,
-        "lost_study_fraction": max(0.0, 1 - len(tables.studies) / max(len(imaged), 1)),
         "train_slices": counts["train"],
         "val_slices": counts["val"],
         "test_smaller_class": min(counts["test"] - abnormal, abnormal),
-        "suv_kinds": len({row.suv_kind for row in tables.studies}),
-        "unlabelled_studies": sum(row.label_kind == "none" for row in tables.studies),
     }
     return pd.DataFrame([row])

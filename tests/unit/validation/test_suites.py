@@ -86,11 +86,11 @@ LABEL, PET = 1, 2
 # table.name: (what breaks it, which rows it must name)
 BREAKS: dict[str, tuple[Break, tuple[str, ...]]] = {
     "cohort.few_studies_lost": (without("studies", lambda row: row.patient != "P1"), ("tiny",)),
-    "cohort.enough_training_normals": (without("images", lambda row: row.split != "train"),
+    "benchmark.enough_training_normals": (without("images", lambda row: row.split != "train"),
                                        ("tiny",)),
-    "cohort.validation_has_normals": (without("images", lambda row: row.split != "val"),
+    "benchmark.validation_has_normals": (without("images", lambda row: row.split != "val"),
                                       ("tiny",)),
-    "cohort.test_has_both_classes": (without("images", lambda row: row.label == 0), ("tiny",)),
+    "benchmark.test_has_both_classes": (without("images", lambda row: row.label == 0), ("tiny",)),
     "cohort.one_kind_of_suv": (first("studies", suv_kind="lbm"), ("tiny",)),
     "cohort.every_study_labelled": (first("studies", label_kind="none"), ("tiny",)),
     "instances.file_once": (row_of("instances", 1, file="P1/ct.dcm"), ("P1/ct.dcm",)),

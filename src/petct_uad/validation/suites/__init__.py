@@ -30,7 +30,7 @@ __all__ = ["IDENTITY", "OF_INGEST", "Check", "Promises", "checks"]
 _SUITES = (cohort, instances, series, studies, volumes, livers, registration, slices, splits,
            images, shards, duplicates, drift)  # fmt: skip
 # What can be said of a data set as soon as it has been read.
-OF_INGEST = (instances.TABLE, series.TABLE, studies.TABLE, volumes.TABLE)
+OF_INGEST = (cohort.TABLE, instances.TABLE, series.TABLE, studies.TABLE, volumes.TABLE)
 
 # The column that names a row of each table in the results.
 IDENTITY = {

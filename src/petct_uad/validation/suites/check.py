@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from great_expectations import expectations as gxe
 
-from petct_uad.params import Protocol, ValidateParams
+from petct_uad.params import Protocol, RegisterParams, SplitParams, ValidateParams
 
 Severity = Literal["critical", "warning"]  # critical stops the pipeline, a warning is reported
 
@@ -22,6 +22,17 @@ class Promises:
     guard_mm: float
     max_displacement_mm: float
     bounds: ValidateParams
+
+    @classmethod
+    def of(cls, split: SplitParams, register: RegisterParams, bounds: ValidateParams) -> Self:
+        """Those of params.yaml's sections."""
+        return cls(
+            protocol=split.protocol,
+            min_lesion_area_mm2=split.min_lesion_area_mm2,
+            guard_mm=split.guard_mm,
+            max_displacement_mm=register.max_displacement_mm,
+            bounds=bounds,
+        )
 
     @property
     def leak(self) -> Severity:

@@ -1,4 +1,4 @@
-"""Who is where: patients, splits and scanners, counted from ``slices.csv`` and ``index.csv``."""
+"""Who is where: slices, patients and scanners of each split, counted from the tables."""
 
 from __future__ import annotations
 
@@ -6,15 +6,29 @@ from great_expectations.expectations.row_conditions import Column
 
 from petct_uad.validation.suites.check import Check, Promises, between
 
-IDENTITIES = {"patients": "patient", "splits": "split", "scanners": "scanner"}
+IDENTITIES = {
+    "benchmark": "dataset",
+    "patients": "patient",
+    "splits": "split",
+    "scanners": "scanner",
+}
 
 _TEST = Column("split") == "test"
 
 
 def checks(promises: Promises) -> list[Check]:
-    """Is nobody in two splits, and are the splits alike?"""
+    """Is nobody in two splits, is there enough in each, and are they alike?"""
     bounds = promises.bounds
     return [
+        Check("benchmark", "enough_training_normals", "critical",
+              "fewer normals than this cannot describe normality",
+              between("train_slices", bounds.min_train_slices, None)),
+        Check("benchmark", "validation_has_normals", "critical",
+              "thresholds are chosen on validation normals",
+              between("val_slices", 1, None)),
+        Check("benchmark", "test_has_both_classes", "critical",
+              "AUROC needs normal and abnormal slices",
+              between("test_smaller_class", 1, None)),
         Check("patients", "one_patient_one_split", promises.leak,
               "a patient in two splits leaks anatomy from training into the test",
               between("splits", 0, 1)),
