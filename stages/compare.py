@@ -17,6 +17,8 @@ from petct_uad.validation.scores import judge_scores
 
 METRICS = Path("metrics")
 REPORT = Path("reports/index.html")
+KINDS = ("interim", "processed")
+SCORES = METRICS / "validation_scores.json"
 PACKAGES = ("great-expectations", "jinja2", "matplotlib", "numpy", "pandas", "pillow",
             "scikit-image", "scikit-learn")  # fmt: skip
 
@@ -26,10 +28,9 @@ def main() -> None:
     with fail_cleanly(), stage("compare"):
         params = load_params()
         results = result_paths(METRICS, params.rows)
-        interim = Path("data/interim") / params.dataset
-        processed = Path("data/processed") / params.dataset
-        scores = {paths.folder.name: paths.scores for paths in results}
-        judged = judge_scores(scores, processed / "index.csv", METRICS / "validation_scores.json")
+        interim, processed = (Path("data", kind, params.dataset) for kind in KINDS)
+        scores = [paths.scores for paths in results]
+        judged = judge_scores(scores, processed / "index.csv", SCORES)
         runs = read_runs(results)
         summary = summarise(runs, params.evaluate, params.model)
         write_summary(METRICS, summary)
@@ -48,10 +49,9 @@ def main() -> None:
         write_text(REPORT, page.render_report(summary, runs, paths))
         activity = Activity(
             stage="compare",
-            params={
-                "dataset": params.dataset,
-                **params.model_dump(mode="json", include={"benchmark", "evaluate", "model"}),
-            },
+            params=params.model_dump(
+                mode="json", include={"benchmark", "dataset", "evaluate", "model"}
+            ),
             entry=Path("stages/compare.py"),
             packages=PACKAGES,
         )
