@@ -29,13 +29,10 @@ def main() -> None:
         params = load_params()
         results = result_paths(METRICS, params.rows)
         interim, processed = (Path("data", kind, params.dataset) for kind in KINDS)
-        scores = [paths.scores for paths in results]
-        judged = judge_scores(scores, processed / "index.csv", SCORES)
+        judged = judge_scores([run.scores for run in results], processed / "index.csv", SCORES)
         runs = read_runs(results)
         summary = summarise(runs, params.evaluate, params.model)
         write_summary(METRICS, summary)
-        rows = (f"{family}/{row}" for row, family in params.rows.items())
-        models = [Path("models") / name for name in ("distil", *rows)]
         paths = ReportPaths(
             interim=interim,
             processed=processed,
@@ -44,7 +41,7 @@ def main() -> None:
             validation=METRICS / "validation.json",
             pictures=Path("reports/registration"),
             panels=Path("reports/panels"),
-            lineage=lineage_folders(interim, processed, models, results),
+            lineage=lineage_folders(interim, processed, Path("models"), results),
         )
         write_text(REPORT, page.render_report(summary, runs, paths))
         activity = Activity(
