@@ -12,9 +12,13 @@ from petct_uad.files import write_text
 from petct_uad.lineage.record import Activity, write_lineage
 from petct_uad.params import load_params
 from petct_uad.report import page
+from petct_uad.report.benchmark import ReportPaths, lineage_folders
+from petct_uad.validation.scores import judge_scores
 
 METRICS = Path("metrics")
 REPORT = Path("reports/index.html")
+PACKAGES = ("great-expectations", "jinja2", "matplotlib", "numpy", "pandas", "pillow",
+            "scikit-image", "scikit-learn")  # fmt: skip
 
 
 def main() -> None:
@@ -22,13 +26,16 @@ def main() -> None:
     with fail_cleanly(), stage("compare"):
         params = load_params()
         results = result_paths(METRICS, params.rows)
+        interim = Path("data/interim") / params.dataset
+        processed = Path("data/processed") / params.dataset
+        scores = {paths.folder.name: paths.scores for paths in results}
+        judged = judge_scores(scores, processed / "index.csv", METRICS / "validation_scores.json")
         runs = read_runs(results)
         summary = summarise(runs, params.evaluate, params.model)
         write_summary(METRICS, summary)
-        interim = Path("data/interim") / params.dataset
-        processed = Path("data/processed") / params.dataset
-        models = [Path("models") / family / row for row, family in params.rows.items()]
-        paths = page.ReportPaths(
+        rows = (f"{family}/{row}" for row, family in params.rows.items())
+        models = [Path("models") / name for name in ("distil", *rows)]
+        paths = ReportPaths(
             interim=interim,
             processed=processed,
             results=results,
@@ -36,7 +43,7 @@ def main() -> None:
             validation=METRICS / "validation.json",
             pictures=Path("reports/registration"),
             panels=Path("reports/panels"),
-            activities=page.activity_files(interim, processed, models, results),
+            lineage=lineage_folders(interim, processed, models, results),
         )
         write_text(REPORT, page.render_report(summary, runs, paths))
         activity = Activity(
@@ -46,10 +53,10 @@ def main() -> None:
                 **params.model_dump(mode="json", include={"benchmark", "evaluate", "model"}),
             },
             entry=Path("stages/compare.py"),
-            packages=("jinja2", "matplotlib", "numpy", "pillow", "scikit-learn"),
+            packages=PACKAGES,
         )
         derivations = page.report_derivations(REPORT, METRICS, paths)
-        write_lineage(METRICS / "lineage", activity, derivations)
+        write_lineage(METRICS / "lineage", activity, [*derivations, judged])
 
 
 if __name__ == "__main__":

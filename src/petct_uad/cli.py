@@ -43,6 +43,27 @@ def add(
     console.print(f"  dvc exp run -S dataset={name}", markup=False)
 
 
+@app.command()
+def validate(
+    path: Annotated[Path, typer.Argument(help="any tree of DICOM files; it is only read")],
+) -> None:
+    """Say whether a folder of DICOM can be added, and what to mend before.
+
+    Reads it as `ingest:` in params.yaml asks and holds what was read to the suites that apply.
+    Exit codes: 0 all is well, 1 a critical check failed, 3 some inputs were refused and the rest is
+    sound, 4 nothing can be used.
+    """
+    from petct_uad.validation.folder import validate_folder
+    from petct_uad.validation.suites import Promises
+
+    with fail_cleanly():
+        params = load_params()
+        promises = Promises.of(params.split, params.register_, params.validate_)
+        verdict = validate_folder(path, params.ingest, promises)
+    typer.echo("\n".join(verdict.lines))
+    raise typer.Exit(verdict.exit_code)
+
+
 @key.command()
 def create() -> None:
     """Make a key outside the repository, in PETCT_KEY_FILE or ~/.config/petct/pseudonym.key."""

@@ -11,6 +11,7 @@ LOSES = "loses to SUVmax"
 LEVEL = "not told apart from SUVmax"
 
 PANELS = ("best", "median", "worst")  # pictures of a run, by score among abnormal test slices
+PANEL_LAYERS = ("ct", "pet", "fused", "jet", "viridis", "lesion")  # of a picture, left to right
 
 
 @dataclass(frozen=True, order=True)
@@ -81,6 +82,7 @@ class RunIdentity:
     protocol: Literal["patient", "cmad"]
     parameters: int  # of the student; the frozen teacher is not counted
     scan: str  # which selective scan trained it: reference, numba, cuda, or none
+    gflops_per_pair: float = 0.0  # as torch counts them, so without the scan; 0: no model
 
     @property
     def leaking(self) -> bool:

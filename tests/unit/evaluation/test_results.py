@@ -15,8 +15,7 @@ from petct_uad.evaluation.compare import (
     verdict,
     write_summary,
 )
-from petct_uad.evaluation.metrics import PixelFigures
-from petct_uad.evaluation.panels import choose_panels
+from petct_uad.evaluation.metrics import PixelFigures, choose_panels
 from petct_uad.evaluation.results import (
     ResultPaths,
     RunResults,
