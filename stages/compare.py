@@ -17,6 +17,8 @@ from petct_uad.validation.scores import judge_scores
 
 METRICS = Path("metrics")
 REPORT = Path("reports/index.html")
+KINDS = ("interim", "processed")
+SCORES = METRICS / "validation_scores.json"
 PACKAGES = ("great-expectations", "jinja2", "matplotlib", "numpy", "pandas", "pillow",
             "scikit-image", "scikit-learn")  # fmt: skip
 
@@ -26,15 +28,11 @@ def main() -> None:
     with fail_cleanly(), stage("compare"):
         params = load_params()
         results = result_paths(METRICS, params.rows)
-        interim = Path("data/interim") / params.dataset
-        processed = Path("data/processed") / params.dataset
-        scores = {paths.folder.name: paths.scores for paths in results}
-        judged = judge_scores(scores, processed / "index.csv", METRICS / "validation_scores.json")
+        interim, processed = (Path("data", kind, params.dataset) for kind in KINDS)
+        judged = judge_scores([run.scores for run in results], processed / "index.csv", SCORES)
         runs = read_runs(results)
         summary = summarise(runs, params.evaluate, params.model)
         write_summary(METRICS, summary)
-        rows = (f"{family}/{row}" for row, family in params.rows.items())
-        models = [Path("models") / name for name in ("distil", *rows)]
         paths = ReportPaths(
             interim=interim,
             processed=processed,
@@ -43,15 +41,14 @@ def main() -> None:
             validation=METRICS / "validation.json",
             pictures=Path("reports/registration"),
             panels=Path("reports/panels"),
-            lineage=lineage_folders(interim, processed, models, results),
+            lineage=lineage_folders(interim, processed, Path("models"), results),
         )
         write_text(REPORT, page.render_report(summary, runs, paths))
         activity = Activity(
             stage="compare",
-            params={
-                "dataset": params.dataset,
-                **params.model_dump(mode="json", include={"benchmark", "evaluate", "model"}),
-            },
+            params=params.model_dump(
+                mode="json", include={"benchmark", "dataset", "evaluate", "model"}
+            ),
             entry=Path("stages/compare.py"),
             packages=PACKAGES,
         )

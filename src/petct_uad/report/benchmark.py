@@ -17,11 +17,10 @@ from petct_uad.report.flow import FlowTables, table_files
 from petct_uad.report.pictures import panel_files
 from petct_uad.report.quality import (
     Registration,
-    Validation,
     pictures_flagged_first,
     read_registration,
-    read_validation,
 )
+from petct_uad.report.validation import DataChecks, measured_files, read_checks
 
 MOST_PICTURES = 12
 
@@ -53,6 +52,11 @@ class ReportPaths:
         """One row per study."""
         return self.interim / "register" / "registration.csv"
 
+    @property
+    def outcomes(self) -> tuple[Path, ...]:
+        """Every expectation: on the tables before training, and on the scores."""
+        return self.validation, self.validation.with_name("validation_scores.json")
+
     def shown_files(self) -> tuple[Path, ...]:
         """Every file that the report shows, beside the runs' results."""
         flagged = read_registration(self.registration).flagged
@@ -60,7 +64,8 @@ class ReportPaths:
             *table_files(self.interim, self.processed),
             self.registration,
             self.registered,
-            self.validation,
+            *self.outcomes,
+            *measured_files(self.interim),
             *pictures_flagged_first(self.pictures, flagged, MOST_PICTURES),
             *(
                 file
@@ -81,7 +86,7 @@ class Benchmark:
     tables: FlowTables
     registration: Registration
     registered: tuple[RegistrationRow, ...]
-    validation: Validation
+    validation: DataChecks
     paths: ReportPaths
 
     @classmethod
@@ -100,25 +105,26 @@ class Benchmark:
             FlowTables.read(paths.interim, paths.processed),
             read_registration(paths.registration),
             tuple(read_table(paths.registered, RegistrationRow)),
-            read_validation(paths.validation),
+            read_checks(paths.outcomes, paths.interim),
             paths,
         )
 
 
 def lineage_folders(
-    interim: Path, processed: Path, models: Sequence[Path], results: Sequence[ResultPaths]
+    interim: Path, processed: Path, models: Path, results: Sequence[ResultPaths]
 ) -> tuple[Path, ...]:
     """The lineage folders of all stages before compare that left one, in pipeline order.
 
     Args:
-        models: ``models/distil`` and those of the trained rows.
+        models: the folder ``models``.
     """
     stages = ("ingest", "register", "split")
     folders = [
         *(interim / stage for stage in stages),
         processed,
         interim / "validate",
-        *models,
+        models / "distil",
+        *(models / paths.folder.parent.name / paths.folder.name for paths in results),
         *(paths.folder for paths in results),
     ]
     lineage = (folder / "lineage" for folder in folders)

@@ -15,7 +15,6 @@ from petct_uad.slices.tables import ImageRow, SliceRow
 from petct_uad.validation.suites.check import Promises
 from petct_uad.validation.tables import (
     DriftRow,
-    DuplicateRow,
     LiverRow,
     ShardRow,
     Tables,
@@ -231,10 +230,14 @@ def _shards(tables: Tables) -> pd.DataFrame:
 
 
 def _duplicates(tables: Tables) -> pd.DataFrame:
-    table = frame(tables.measured.duplicates, DuplicateRow)
+    """One row per pair, and one per image that is in none."""
+    pairs = tables.measured.duplicates
+    paired = {slice_id for row in pairs for slice_id in (row.first, row.second)}
+    alone = [row.slice_id for row in tables.images if row.slice_id not in paired]
     names = [f"{row.first} ({row.first_split}) = {row.second} ({row.second_split})"
-             for row in tables.measured.duplicates]  # fmt: skip
-    return table.assign(pair=names)
+             for row in pairs]  # fmt: skip
+    kinds = [row.kind for row in pairs]
+    return pd.DataFrame({"pair": [*names, *alone], "kind": [*kinds, *["none"] * len(alone)]})
 
 
 def _drift(tables: Tables) -> pd.DataFrame:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,23 +18,23 @@ from petct_uad.validation.validate import Outcome, run_checks, stop_on_critical,
 _KEY = ["run", "seed"]
 
 
-def judge_scores(files: Mapping[str, Path], index: Path, result: Path) -> Derivation:
+def judge_scores(files: Sequence[Path], index: Path, result: Path) -> Derivation:
     """Hold the scores of every row to their suite, and write the outcomes to ``result``.
 
     Args:
-        files: ``scores.csv`` of every row, by the row's name.
+        files: ``<run>/scores.csv`` of every row of the benchmark.
         index: ``index.csv``.
         result: ``metrics/validation_scores.json``.
 
     Raises:
         ValidationFailedError: a critical check failed; the outcomes are written all the same.
     """
-    tables = [pd.read_csv(file).assign(run=name) for name, file in sorted(files.items())]
+    tables = [pd.read_csv(file).assign(run=file.parent.name) for file in files]
     scores = pd.concat(tables, ignore_index=True)
     outcomes = check_scores(scores, read_table(index, ImageRow))
     write_outcomes(result, outcomes)
     stop_on_critical(outcomes)
-    read = tuple(map(Entity.of_file, (*files.values(), index)))
+    read = tuple(map(Entity.of_file, (*files, index)))
     return Derivation(Entity.of_file(result), read)
 
 

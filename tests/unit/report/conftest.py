@@ -23,6 +23,8 @@ from petct_uad.params import EvaluateParams
 from petct_uad.registration.tables import RegistrationRow
 from petct_uad.report.benchmark import ReportPaths
 from petct_uad.slices.tables import ImageRow, SliceRow
+from petct_uad.validation.tables import DriftRow, DuplicateRow, Measured
+from petct_uad.validation.validate import Outcome, write_outcomes
 
 PARAMS = EvaluateParams(false_positive_rate=0.05, bootstrap_samples=200, confidence=0.95, seed=0)
 STRENGTHS = {"cmad-petct": 2.0, "cmad-pet": 1.4, "cmad-ct": 0.4, "patchcore-petct": 1.2}
@@ -62,6 +64,7 @@ def build_project(protocol: str) -> Project:
         write_run(paths, run, images, protocol)
     write_panels(Path("reports/panels/cmad/cmad-petct"))
     write_quality(metrics)
+    write_checks(metrics, interim / "validate")
     write_registration(interim / "register/registration.csv", images)
     for study in ("P00_aa", "P13_aa"):
         write_picture(Path("reports/registration") / f"{study}.png")
@@ -236,13 +239,6 @@ def slice_rows(images: list[ImageRow]) -> list[SliceRow]:
 
 
 def write_quality(metrics: Path) -> None:
-    expectations = [
-        {"table": "images", "name": f"check {i}", "severity": "warning" if i == 2 else "critical",
-         "passed": i != 2, "reason": "because it matters",
-         "failing_rows": ["P04_aa_0003"] * (i == 2)}
-        for i in range(4)
-    ]  # fmt: skip
-    write_json(metrics / "validation.json", {"passed": True, "expectations": expectations})
     write_json(
         metrics / "registration.json",
         {
@@ -253,6 +249,20 @@ def write_quality(metrics: Path) -> None:
             "flagged": [{"study_id": "P13_aa", "reason": "body overlap 0.700 is below 0.8"}],
         },
     )
+
+
+def write_checks(metrics: Path, folder: Path) -> None:
+    outcomes = [
+        Outcome("images", f"check {i}", "warning" if i == 2 else "critical", i != 2,
+                "because it matters", 320, ("P04_aa_0003",) * (i == 2))
+        for i in range(4)
+    ]  # fmt: skip
+    write_outcomes(metrics / "validation.json", outcomes)
+    scored = Outcome("scores", "finite", "critical", True, "NaN has no rank", 640, ())
+    write_outcomes(metrics / "validation_scores.json", [scored])
+    pair = DuplicateRow("P00_aa_0003", "P04_aa_0003", "val", "test", False, "near", 0.9971)
+    drift = DriftRow("suv_max", "test", 12, 12, 0.25, 0.4, 0.8)
+    Measured(duplicates=(pair,), drift=(drift,)).write(folder)
 
 
 def write_picture(path: Path) -> None:

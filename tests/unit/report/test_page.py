@@ -130,6 +130,19 @@ def test_failed_expectation_is_shown_with_its_rows(html):
     assert "P04_aa_0003" in notice
 
 
+def test_data_checks_say_how_many_rows_they_are_about(html):
+    assert '<td>scores</td><td class="n">640</td>' in html
+
+
+def test_pair_of_images_in_two_splits_is_named(html):
+    pair = html.split("P00_aa_0003</code> (val) and <code>P04_aa_0003</code> (test): ")[1]
+    assert pair.startswith("correlation 0.9971")
+
+
+def test_livers_that_nobody_knows_are_not_called_sound(html):
+    assert "Nobody said where a liver is" in html
+
+
 def test_slices_that_fell_out_are_counted_with_their_reason(html):
     assert "within guard_mm of an abnormal slice: 1" in html
 

@@ -33,7 +33,7 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
 
 
 def test_sound_scores_pass_and_the_outcome_derives_from_every_file(files: dict[str, Path]) -> None:
-    derivation = judge_scores(files, INDEX, RESULT)
+    derivation = judge_scores(list(files.values()), INDEX, RESULT)
     assert json.loads(RESULT.read_text())["passed"]
     inputs = {entity.id for entity in derivation.inputs}
     assert inputs == {f"file:{path.as_posix()}" for path in (*files.values(), INDEX)}
@@ -42,7 +42,7 @@ def test_sound_scores_pass_and_the_outcome_derives_from_every_file(files: dict[s
 def test_missing_slice_stops_the_comparison_and_leaves_the_outcome(files: dict[str, Path]) -> None:
     write_table(files["b"], ScoreRow, SCORES[1:])
     with pytest.raises(ValidationFailedError, match=r"every_test_slice_scored.*b seed 7"):
-        judge_scores(files, INDEX, RESULT)
+        judge_scores(list(files.values()), INDEX, RESULT)
     assert not json.loads(RESULT.read_text())["passed"]
 
 
@@ -50,4 +50,4 @@ def test_scores_without_a_single_number_are_no_crash(files: dict[str, Path]) -> 
     empty = [ScoreRow(7, row.slice_id, "P3", "P3", row.label, float("nan"), 0) for row in SCORES]
     write_table(files["b"], ScoreRow, empty)
     with pytest.raises(ValidationFailedError, match=r"scores\.finite.*P3_0000 by b seed 7"):
-        judge_scores(files, INDEX, RESULT)
+        judge_scores(list(files.values()), INDEX, RESULT)

@@ -14,9 +14,9 @@ def checks(promises: Promises) -> list[Check]:
         Check(TABLE, "no_identical_across_splits", "critical",
               "an image that was trained on is not unseen: two patients share it, or one has two "
               "names",
-              in_set("kind", ["near"])),
+              in_set("kind", ["none", "near"])),
         Check(TABLE, "no_near_duplicate_across_splits", "warning",
               "an image that is nearly another split's is hardly unseen: "
               "validate.near_duplicate_correlation",
-              in_set("kind", ["exact"])),
+              in_set("kind", ["none", "exact"])),
     ]  # fmt: skip
