@@ -129,13 +129,14 @@ def leak(
     """
     from petct_uad.audit.revision import find_revision
     from petct_uad.audit.runs import read_revision
-    from petct_uad.evaluation.leak import leak_markdown, leak_table, write_leak
+    from petct_uad.evaluation.leak import leak_markdown, leak_table, left_out, write_leak
 
     with fail_cleanly():
         honest, leaking = (read_revision(find_revision(name)) for name in (patient, cmad))
         rows = leak_table(honest, leaking, load_params().evaluate)
-        write_leak(METRICS, rows)
-    typer.echo(leak_markdown(rows), nl=False)
+        lacking = left_out(honest, leaking)
+        write_leak(METRICS, rows, lacking)
+    typer.echo(leak_markdown(rows, lacking), nl=False)
 
 
 @app.command()

@@ -10,7 +10,7 @@ from typing import Any
 from petct_uad.audit.names import RUNS
 from petct_uad.audit.revision import Revision
 from petct_uad.audit.store import parse_yaml
-from petct_uad.errors import LineageError
+from petct_uad.errors import EvaluationError, LineageError
 from petct_uad.evaluation.results import ResultPaths, RunResults, read_results
 from petct_uad.evaluation.trivial import TRIVIAL
 
@@ -21,8 +21,7 @@ def read_revision(revision: Revision) -> Mapping[str, RunResults]:
     What was not evaluated there is left out.
 
     Raises:
-        LineageError: params.yaml or a result cannot be read.
-        EvaluationError: results of another version of this code.
+        LineageError: params.yaml or a result cannot be read, or is of another version.
     """
     families = {*_section(revision, "benchmark"), TRIVIAL}
     paths = map(PurePosixPath, revision.files(RUNS.as_posix()))
@@ -69,4 +68,10 @@ def _read_run(revision: Revision, family: str, run: str, folder: Path) -> RunRes
     for copy, original in zip(here.files, there.files, strict=True):
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_text(revision.read(original.as_posix()), encoding="utf-8", newline="")
-    return read_results(here)
+    try:
+        return read_results(here)
+    except EvaluationError as error:
+        raise LineageError(
+            f"{there.folder} at {revision.name}: results of another version of this code. "
+            "Evaluate them again with this one: `dvc exp run`."
+        ) from error

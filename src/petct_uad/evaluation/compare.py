@@ -11,7 +11,6 @@ from petct_uad.errors import EvaluationError
 from petct_uad.evaluation.hypotheses import (
     PROPOSED,
     UNTESTED,
-    Claim,
     Hypothesis,
     judge_statements,
     judged,
@@ -43,11 +42,6 @@ class Summary:
     rows: tuple[SummaryRow, ...]  # best AUROC first
     pairs: tuple[PairRow, ...]  # every two models, in the order of the rows
     hypotheses: tuple[Hypothesis, ...]  # of the CMAD paper
-
-    @property
-    def claims(self) -> tuple[Claim, ...]:
-        """The comparisons of both modalities with one."""
-        return self.hypotheses[0].claims
 
     @property
     def leaking(self) -> bool:

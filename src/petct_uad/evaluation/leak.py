@@ -32,16 +32,19 @@ Runs = Mapping[str, RunResults]
 def leak_table(patient: Runs, cmad: Runs, params: EvaluateParams) -> tuple[LeakRow, ...]:
     """Each run that was evaluated under both protocols, by falling leak.
 
+    A revision may hold results of the other protocol, where only some rows were evaluated again;
+    those do not count.
+
     Args:
         patient: results under ``split.protocol: patient``, by run.
         cmad: results under ``split.protocol: cmad``.
         params: seed, resamples and confidence.
 
     Raises:
-        EvaluationError: a side has another protocol or data set, or there is no common run.
+        EvaluationError: SUVmax was not evaluated under both, or on other data sets.
     """
     _check(patient, cmad)
-    names = [name for name in patient if name in cmad]
+    names = _common(patient, cmad)
     honest, leaking = (
         PairedAurocs.of({name: side[name].scores_by_seed for name in names}, params, stream)
         for stream, side in enumerate((patient, cmad))
@@ -61,28 +64,37 @@ def leak_table(patient: Runs, cmad: Runs, params: EvaluateParams) -> tuple[LeakR
     return tuple(sorted(rows, key=lambda row: (-row.leak, row.run)))
 
 
-def write_leak(folder: Path, rows: Sequence[LeakRow]) -> None:
+def left_out(patient: Runs, cmad: Runs) -> tuple[str, ...]:
+    """Runs of either side that were not evaluated under both protocols."""
+    return tuple(sorted({*patient, *cmad} - set(_common(patient, cmad))))
+
+
+def write_leak(folder: Path, rows: Sequence[LeakRow], lacking: Sequence[str] = ()) -> None:
     """Write ``leak.{csv,md}``."""
     write_table(folder / "leak.csv", LeakRow, rows)
-    write_text(folder / "leak.md", leak_markdown(rows))
+    write_text(folder / "leak.md", leak_markdown(rows, lacking))
 
 
-def leak_markdown(rows: Sequence[LeakRow]) -> str:
-    """The table with its note."""
-    return f"{markdown_table(_HEADER, map(_cells, rows))}\n\n{_NOTE}\n"
+def leak_markdown(rows: Sequence[LeakRow], lacking: Sequence[str] = ()) -> str:
+    """The table with its note; ``lacking`` names the runs that are not in it."""
+    table = markdown_table(_HEADER, map(_cells, rows))
+    rest = f" Not evaluated under both protocols: {', '.join(lacking)}." if lacking else ""
+    return f"{table}\n\n{_NOTE}{rest}\n"
+
+
+def _common(patient: Runs, cmad: Runs) -> list[str]:
+    honest, leaking = (
+        {name for name, run in side.items() if run.metrics.identity.protocol == protocol}
+        for side, protocol in ((patient, "patient"), (cmad, "cmad"))
+    )
+    return [name for name in patient if name in honest & leaking]
 
 
 def _check(patient: Runs, cmad: Runs) -> None:
-    for side, protocol in ((patient, "patient"), (cmad, "cmad")):
-        for name, run in side.items():
-            if (found := run.metrics.identity.protocol) != protocol:
-                raise EvaluationError(
-                    f"{name}: was evaluated under split.protocol {found!r}, expected {protocol!r}. "
-                    "Name the revision of the patient protocol first, then that of cmad."
-                )
-    if SUVMAX.name not in patient.keys() & cmad.keys():
+    if SUVMAX.name not in _common(patient, cmad):
         raise EvaluationError(
-            f"{SUVMAX.name}: not evaluated under both protocols. Run `dvc exp run` for each."
+            f"{SUVMAX.name}: not evaluated under split.protocol patient in the first revision and "
+            "under cmad in the second. Run `dvc exp run` for each, and name them in this order."
         )
     ours, theirs = (side[SUVMAX.name].metrics.identity.dataset for side in (patient, cmad))
     if ours != theirs:

@@ -72,7 +72,7 @@ def test_leak_is_read_from_a_commit_and_an_experiment() -> None:
 def test_leak_in_the_wrong_order_is_refused_in_a_sentence() -> None:
     done = petct("leak", "cmad", "patient")
     assert done.exit_code == 1
-    assert "patient protocol first" in " ".join(done.output.split())
+    assert "name them in this order" in " ".join(done.output.split())
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1)])
@@ -95,6 +95,19 @@ def test_missing_folds_are_named_with_the_line_that_makes_them(names: list[str])
     text = " ".join(done.output.split())
     assert "Expected every fold of one division once" in text
     assert "split.fold=0,1,2,3,4" in text
+
+
+def test_results_of_another_version_are_named_with_their_revision() -> None:
+    path = METRICS / "runs" / FAMILY / RUN / "metrics.json"
+    text = path.read_text()
+    path.write_text(text.replace('"auroc":', '"auc":'))
+    try:
+        done = petct("folds", "fold0", "fold1", "workspace")
+    finally:
+        path.write_text(text)
+    assert done.exit_code == 1
+    said = " ".join(done.output.split())
+    assert f"metrics/runs/{FAMILY}/{RUN} at workspace: results of another version" in said
 
 
 def test_unknown_revision_is_named() -> None:

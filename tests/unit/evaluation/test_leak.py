@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from petct_uad.errors import EvaluationError
-from petct_uad.evaluation.leak import Runs, leak_table, write_leak
+from petct_uad.evaluation.leak import Runs, leak_table, left_out, write_leak
 from tests.small_results import BOTH, HALF, NONE, PARAMS, small_results
 
 PATIENT: Runs = {
@@ -69,15 +69,24 @@ def test_table_says_what_leaks_and_can_be_written_twice_alike(tmp_path: Path) ->
         assert [row["run"] for row in csv.DictReader(stream)] == ["learnt", "suvmax", "honest"]
 
 
+def test_results_that_were_not_made_again_are_named_and_left_out(tmp_path: Path) -> None:
+    stale = {name: CMAD[name] for name in ("suvmax", "learnt")} | {"honest": PATIENT["honest"]}
+    rows = leak_table(PATIENT, stale, PARAMS)
+    assert [row.run for row in rows] == ["learnt", "suvmax"]
+    write_leak(tmp_path, rows, left_out(PATIENT, stale))
+    text = (tmp_path / "leak.md").read_text()
+    assert text.endswith("Not evaluated under both protocols: honest, only-here.\n")
+
+
 OTHER_DATA: Runs = {"suvmax": small_results("suvmax", BOTH, protocol="cmad", dataset="other")}
 
 
 @pytest.mark.parametrize(
     ("patient", "cmad", "message"),
     [
-        (CMAD, PATIENT, "Name the revision of the patient protocol first"),
-        (PATIENT, PATIENT, "expected 'cmad'"),
-        (PATIENT, {}, "suvmax: not evaluated under both"),
+        (CMAD, PATIENT, "name them in this order"),
+        (PATIENT, PATIENT, "under cmad in the second"),
+        (PATIENT, {}, "suvmax: not evaluated"),
         (PATIENT, OTHER_DATA, "within one data set"),
     ],
 )
