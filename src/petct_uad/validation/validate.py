@@ -44,15 +44,26 @@ def run_checks(frames: Mapping[str, pd.DataFrame], chosen: Sequence[Check]) -> l
     Raises:
         ValidationFailedError: a check could not be made.
     """
-    logging.getLogger("great_expectations").setLevel(logging.ERROR)
-    context = gx.get_context(mode="ephemeral")
-    context.variables.progress_bars = gx.data_context.types.base.ProgressBarsConfig(globally=False)
-    source = context.data_sources.add_pandas("tables")
+    source = quiet_source()
     outcomes: list[Outcome] = []
     for table in dict.fromkeys(check.table for check in chosen):
         of_table = [check for check in chosen if check.table == table]
         outcomes += _run_suite(source, table, frames[table], of_table)
     return sorted(outcomes, key=lambda outcome: (outcome.table, outcome.name))
+
+
+def quiet_source() -> Any:
+    """A data source of Great Expectations in memory, without progress bars."""
+    logging.getLogger("great_expectations").setLevel(logging.ERROR)
+    context = gx.get_context(mode="ephemeral")
+    context.variables.progress_bars = gx.data_context.types.base.ProgressBarsConfig(globally=False)
+    return context.data_sources.add_pandas("tables")
+
+
+def batch_of(source: Any, table: str, frame: pd.DataFrame) -> Any:
+    """A frame as Great Expectations takes it."""
+    asset = source.add_dataframe_asset(table)
+    return asset.add_batch_definition_whole_dataframe(table).get_batch({"dataframe": frame})
 
 
 def write_outcomes(path: Path, outcomes: Sequence[Outcome]) -> None:
@@ -114,8 +125,7 @@ def _run_suite(
 ) -> list[Outcome]:
     if frame.empty:
         return [_outcome(check, True, 0, ()) for check in chosen]
-    asset = source.add_dataframe_asset(table)
-    batch = asset.add_batch_definition_whole_dataframe(table).get_batch({"dataframe": frame})
+    batch = batch_of(source, table, frame)
     result_format = {
         "result_format": "COMPLETE",
         "unexpected_index_column_names": [IDENTITY[table]],
