@@ -24,18 +24,15 @@ PACKAGES = ("great-expectations", "jinja2", "matplotlib", "numpy", "pandas", "pi
 
 
 def main() -> None:
-    """Write metrics/summary.{json,csv,md} and reports/index.html."""
+    """Write metrics/{summary.*,pairs.csv,hypotheses.csv} and reports/index.html."""
     with fail_cleanly(), stage("compare"):
         params = load_params()
         results = result_paths(METRICS, params.rows)
         interim, processed = (Path("data", kind, params.dataset) for kind in KINDS)
-        scores = [paths.scores for paths in results]
-        judged = judge_scores(scores, processed / "index.csv", SCORES)
+        judged = judge_scores([run.scores for run in results], processed / "index.csv", SCORES)
         runs = read_runs(results)
-        summary = summarise(runs, params.evaluate)
+        summary = summarise(runs, params.evaluate, params.model)
         write_summary(METRICS, summary)
-        rows = (f"{family}/{row}" for row, family in params.rows.items())
-        models = [Path("models") / name for name in ("distil", *rows)]
         paths = ReportPaths(
             interim=interim,
             processed=processed,
@@ -44,12 +41,14 @@ def main() -> None:
             validation=METRICS / "validation.json",
             pictures=Path("reports/registration"),
             panels=Path("reports/panels"),
-            lineage=lineage_folders(interim, processed, models, results),
+            lineage=lineage_folders(interim, processed, Path("models"), results),
         )
         write_text(REPORT, page.render_report(summary, runs, paths))
         activity = Activity(
             stage="compare",
-            params=params.model_dump(mode="json", include={"benchmark", "dataset", "evaluate"}),
+            params=params.model_dump(
+                mode="json", include={"benchmark", "dataset", "evaluate", "model"}
+            ),
             entry=Path("stages/compare.py"),
             packages=PACKAGES,
         )

@@ -14,6 +14,8 @@ from petct_uad.files import write_text
 from petct_uad.params import PARAMS_FILE, load_params, parse_params
 from petct_uad.presets import preset_content, preset_names
 
+METRICS = Path("metrics")
+
 app = typer.Typer(no_args_is_help=True, help="A data-versioned benchmark on paired PET/CT.")
 key = typer.Typer(no_args_is_help=True, help="The secret key of the patients' pseudonyms.")
 app.add_typer(key, name="key")
@@ -133,6 +135,48 @@ def models(
     for line in rows:
         table.add_row(*line)
     console.print(table)
+
+
+@app.command()
+def leak(
+    patient: Annotated[str, typer.Argument(help="revision under split.protocol: patient")],
+    cmad: Annotated[str, typer.Argument(help="revision under split.protocol: cmad")],
+) -> None:
+    """AUROC of every run under the leaking protocol minus under the honest one.
+
+    A revision is a commit, branch, tag, DVC experiment or `workspace`. Writes
+    metrics/leak.{csv,md}.
+    """
+    from petct_uad.audit.revision import find_revision
+    from petct_uad.audit.runs import read_revision
+    from petct_uad.evaluation.leak import leak_markdown, leak_table, left_out, write_leak
+
+    with fail_cleanly():
+        honest, leaking = (read_revision(find_revision(name)) for name in (patient, cmad))
+        rows = leak_table(honest, leaking, load_params().evaluate)
+        lacking = left_out(honest, leaking)
+        write_leak(METRICS, rows, lacking)
+    typer.echo(leak_markdown(rows, lacking), nl=False)
+
+
+@app.command()
+def folds(
+    revisions: Annotated[list[str], typer.Argument(help="one per fold, in any order")],
+) -> None:
+    """Every run over all folds of split.folds: mean, deviation and the AUROC of all scores.
+
+    A revision is a commit, branch, tag, DVC experiment or `workspace`. Writes
+    metrics/folds.{csv,md}.
+    """
+    from petct_uad.audit.revision import find_revision
+    from petct_uad.audit.runs import read_folds
+    from petct_uad.evaluation.folds import folds_markdown, folds_table, write_folds
+
+    with fail_cleanly():
+        results = read_folds([find_revision(name) for name in revisions])
+        rows = folds_table(results, load_params().evaluate)
+        write_folds(METRICS, rows)
+    typer.echo(folds_markdown(rows), nl=False)
 
 
 if __name__ == "__main__":

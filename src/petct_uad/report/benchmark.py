@@ -111,19 +111,20 @@ class Benchmark:
 
 
 def lineage_folders(
-    interim: Path, processed: Path, models: Sequence[Path], results: Sequence[ResultPaths]
+    interim: Path, processed: Path, models: Path, results: Sequence[ResultPaths]
 ) -> tuple[Path, ...]:
     """The lineage folders of all stages before compare that left one, in pipeline order.
 
     Args:
-        models: ``models/distil`` and those of the trained rows.
+        models: the folder ``models``.
     """
     stages = ("ingest", "register", "split")
     folders = [
         *(interim / stage for stage in stages),
         processed,
         interim / "validate",
-        *models,
+        models / "distil",
+        *(models / paths.folder.parent.name / paths.folder.name for paths in results),
         *(paths.folder for paths in results),
     ]
     lineage = (folder / "lineage" for folder in folders)

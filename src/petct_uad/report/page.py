@@ -59,6 +59,7 @@ def _sections(benchmark: Benchmark) -> tuple[Section, ...]:
     """The page from top to bottom. A new section is a line here, a function and a template."""
     return (
         Section("table", "Results", sections.headline_table(benchmark)),
+        Section("comparisons", "Comparisons", sections.comparisons(benchmark)),
         Section("curves", "Curves", sections.curves(benchmark)),
         Section("histograms", "Scores", sections.histograms(benchmark)),
         Section("panels", "Pictures", sections.panels(benchmark)),

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from petct_uad.dicom.tables import RejectedRow
-from petct_uad.evaluation.compare import BEATS, LOSES, Claim
+from petct_uad.evaluation.hypotheses import Hypothesis
 from petct_uad.evaluation.results import RunResults
-from petct_uad.evaluation.tables import RunMetrics, SummaryRow
+from petct_uad.evaluation.tables import BEATS, LOSES, PairRow, RunMetrics, SummaryRow
 from petct_uad.evaluation.trivial import SUVMAX
 from petct_uad.lineage.record import ACTIVITY
 from petct_uad.report.bands import curve_bands
@@ -71,7 +71,21 @@ class HeadlineTable:
     lines: Mapping[str, Stroke]
     axis: tuple[float, float]
     suvmax: str  # the run that the others are set against
-    claims: tuple[Claim, ...]
+    level: float  # below which p tells two runs apart
+
+
+@dataclass(frozen=True)
+class Comparisons:
+    """Runs against each other, by paired differences."""
+
+    hypotheses: tuple[Hypothesis, ...]
+    pairs: tuple[PairRow, ...]
+    level: float
+
+    @property
+    def told_apart(self) -> int:
+        """How many pairs differ beyond chance."""
+        return sum(row.told_apart for row in self.pairs)
 
 
 @dataclass(frozen=True)
@@ -181,8 +195,14 @@ def headline_table(benchmark: Benchmark) -> HeadlineTable:
         row.run: Strip(*map(place, (row.auroc_low, row.auroc, row.auroc_high, suvmax.auroc)))
         for row in rows
     }
-    claims = benchmark.summary.claims
-    return HeadlineTable(rows, strips, benchmark.lines, (low, 1.0), suvmax.run, claims)
+    level = _level(benchmark)
+    return HeadlineTable(rows, strips, benchmark.lines, (low, 1.0), suvmax.run, level)
+
+
+def comparisons(benchmark: Benchmark) -> Comparisons:
+    """The claims of CMAD's paper, and every two models."""
+    summary = benchmark.summary
+    return Comparisons(summary.hypotheses, summary.pairs, _level(benchmark))
 
 
 def curves(benchmark: Benchmark) -> Curves:
@@ -273,6 +293,10 @@ def _ranked(benchmark: Benchmark) -> zip[tuple[SummaryRow, RunResults]]:
 
 def _models(benchmark: Benchmark) -> list[SummaryRow]:
     return [row for row, run in _ranked(benchmark) if not run.metrics.identity.trivial]
+
+
+def _level(benchmark: Benchmark) -> float:
+    return round(1 - benchmark.ranked[0].metrics.confidence, 6)
 
 
 def _suvmax(rows: Sequence[SummaryRow]) -> SummaryRow:

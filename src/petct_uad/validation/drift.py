@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import pandas as pd
 from scipy.stats import ks_2samp
 
+from petct_uad.holm import holm
 from petct_uad.slices.tables import ImageRow
 from petct_uad.validation.tables import DriftRow, ShardRow
 
@@ -46,15 +46,6 @@ def measure_drift(images: Sequence[ImageRow], shards: Sequence[ShardRow]) -> lis
                 found.append((statistic, split, *counts, float(test.statistic), float(test.pvalue)))
     corrected = holm([p for *_, p in found])
     return sorted(DriftRow(*row, p) for row, p in zip(found, corrected, strict=True))
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """P-values corrected for their number (Holm, 1979), in the order given."""
-    order = np.argsort(p_values, kind="stable")
-    stepped = np.asarray(p_values, dtype=np.float64)[order] * np.arange(len(p_values), 0, -1)
-    corrected = np.empty(len(p_values))
-    corrected[order] = np.minimum(np.maximum.accumulate(stepped), 1.0)
-    return corrected.tolist()
 
 
 def _patients(images: Sequence[ImageRow], shards: Sequence[ShardRow]) -> pd.DataFrame:

@@ -71,10 +71,23 @@ def test_page_says_plainly_what_loses_to_suvmax(html):
 
 
 def test_page_says_whether_both_modalities_are_better_than_one(html):
-    claim = html.split("both modalities are better than one.")[1].split("</p>")[0]
-    assert "cmad-petct minus cmad-pet is +0." in claim
-    assert "cmad-petct minus cmad-ct is +0." in claim
-    assert claim.count("<strong>supported</strong>") == 2
+    claim = html.split("both modalities are better than one")[1].split("better than")[0]
+    first, second = claim.split("cmad-petct minus cmad-ct</td><td>")
+    for comparison in (first.split("cmad-petct minus cmad-pet</td><td>")[1], second):
+        assert comparison.startswith("+0.")
+        assert "<td>supported</td>" in comparison.split("</tr>")[0]
+    assert '<strong class="good">supported</strong>' in first
+
+
+def test_claims_whose_runs_are_missing_are_shown_as_not_tested(html):
+    row = html.split("8 tokens are best")[1].split("</tbody>")[0]
+    assert "cmad_4_tokens-petct</td><td></td><td></td><td>not tested</td>" in row
+
+
+def test_every_two_models_are_compared_and_no_baseline(html):
+    table = html.split("Every two models")[1].split("</table>")[0]
+    assert table.count("<tr><td data-v=") == 6
+    assert "suvmax" not in table
 
 
 def test_deviation_over_seeds_stands_beside_models_and_not_beside_baselines(html):

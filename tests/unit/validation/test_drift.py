@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-import pytest
 
 from petct_uad.slices.tables import ImageRow
-from petct_uad.validation.drift import STATISTICS, holm, measure_drift
+from petct_uad.validation.drift import STATISTICS, measure_drift
 from petct_uad.validation.tables import DriftRow, ShardRow
 from tests.samples import image_row
 
@@ -68,9 +67,3 @@ def test_split_of_two_patients_is_not_tested() -> None:
     images, shards = cohort(0)
     few = [row for row in images if row.split != "val" or row.patient in {"val0", "val1"}]
     assert {row.split for row in measure_drift(few, shards)} == {"test"}
-
-
-def test_holm_on_a_worked_example() -> None:
-    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert holm([0.9, 0.8]) == [1.0, 1.0]
-    assert holm([]) == []
