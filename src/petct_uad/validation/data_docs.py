@@ -16,7 +16,7 @@ from petct_uad.files import atomic_folder
 from petct_uad.validation.frames import frames_of
 from petct_uad.validation.suites import Check, Promises, checks
 from petct_uad.validation.tables import Folders, Measured, read_tables
-from petct_uad.validation.validate import batch_of, quiet_source
+from petct_uad.validation.validate import batch_of
 
 # After petct_uad.validation.validate, which keeps the library from calling home.
 import great_expectations as gx  # isort: skip
@@ -45,6 +45,6 @@ def write_data_docs(folders: Folders, promises: Promises, out: Path) -> None:
 def _page(name: str, table: pd.DataFrame, chosen: list[Check]) -> str:
     expectations = [check.expectation for check in chosen]
     suite = gx.ExpectationSuite(name=name, expectations=expectations)
-    result = batch_of(quiet_source(), name, table).validate(suite, result_format="SUMMARY")
+    result = batch_of(table).validate(suite, result_format="SUMMARY")
     page = ValidationResultsPageRenderer(run_info_at_end=True).render(result)
     return str(DefaultJinjaPageView().render(page))
