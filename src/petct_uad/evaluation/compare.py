@@ -22,6 +22,10 @@ LEVEL = "not told apart from SUVmax"
 SUPPORTED = "supported"
 REFUTED = "not supported"
 OPEN = "not told apart"
+PATIENTS_UNKNOWN = (
+    "Each slice counts as a patient of its own, as pictures whose patients are not known do: where "
+    "some share a patient, intervals are too narrow, and the splits may share patients too."
+)
 # Both modalities are better than either alone (Xu et al. 2026, section 5.2).
 _CLAIMS = (("cmad-petct", "cmad-pet"), ("cmad-petct", "cmad-ct"))
 
@@ -217,6 +221,8 @@ def _notes(rows: Sequence[SummaryRow]) -> str:
     )
     if (seeds := max(row.seeds for row in rows)) > 1:
         notes += f" Figures of models are means over {seeds} seeds, ± their standard deviation."
+    if first.n_patients == first.n_test_normal + first.n_test_abnormal:
+        notes += f" {PATIENTS_UNKNOWN}"
     if first.leaking:
         notes += " **Leaking protocol: patients of the test split were also trained on.**"
     return notes

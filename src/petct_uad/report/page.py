@@ -12,7 +12,14 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 
-from petct_uad.evaluation.compare import BEATS, LOSES, SUMMARY_FILES, Claim, Summary
+from petct_uad.evaluation.compare import (
+    BEATS,
+    LOSES,
+    PATIENTS_UNKNOWN,
+    SUMMARY_FILES,
+    Claim,
+    Summary,
+)
 from petct_uad.evaluation.results import RESULT_FILES, RunResults
 from petct_uad.evaluation.tables import PANELS, SummaryRow
 from petct_uad.evaluation.trivial import SUVMAX
@@ -125,6 +132,7 @@ class Page:
     pictures: tuple[Picture, ...]
     validation: Validation
     stage_runs: tuple[StageRun, ...]
+    patients_unknown: str = PATIENTS_UNKNOWN
 
 
 def activity_files(

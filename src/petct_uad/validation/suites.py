@@ -12,6 +12,7 @@ from great_expectations import expectations as gxe
 from great_expectations.expectations.row_conditions import Column
 
 from petct_uad.params import Protocol, ValidateParams
+from petct_uad.pictures.tables import MASK, PICTURE
 
 Severity = Literal["critical", "warning"]
 
@@ -100,7 +101,7 @@ def _instances() -> list[Check]:
         Check("instances", "hash_is_sha256", "critical", "lineage rests on these hashes",
               gxe.ExpectColumnValuesToMatchRegex(column="sha256", regex=_SHA256)),
         Check("instances", "role_known", "critical", "every file is used or its disuse is stated",
-              _in_set("role", ["ct", "pet", "label", "unused"])),
+              _in_set("role", ["ct", "pet", "label", "unused", PICTURE, MASK])),
     ]  # fmt: skip
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 
 from petct_uad.dicom.tables import InstanceRow, SeriesRow, StudyRow
 from petct_uad.files import read_table
+from petct_uad.pictures.tables import PICTURE
 from petct_uad.registration.tables import RegistrationRow
 from petct_uad.slices.tables import ImageRow, SliceRow
 
@@ -76,7 +77,7 @@ def _agreement(images: pd.DataFrame, slices: pd.DataFrame) -> pd.Series[bool]:
 def _cohort(dataset: str, frames: dict[str, pd.DataFrame]) -> pd.DataFrame:
     images = frames["images"]
     test = images[images["split"] == "test"]["label"]
-    imaged = frames["series"][frames["series"]["modality"].isin(["CT", "PT"])]
+    imaged = frames["series"][frames["series"]["modality"].isin(["CT", "PT", PICTURE])]
     seen = imaged["study_instance_uid"].nunique()
     row = {
         "dataset": dataset,
