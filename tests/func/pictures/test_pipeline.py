@@ -113,7 +113,7 @@ def listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def split_again(**changes: object) -> dict[str, tuple[str, int, str]]:
+def split_again() -> dict[str, tuple[str, int, str]]:
     home = Path("data")
     if not (home / "interim").exists():
         run_stage("ingest")
