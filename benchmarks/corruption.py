@@ -126,7 +126,7 @@ def removes_row(kind: str, *patterns: str) -> Corrupt:
 
 def edits_metric(draw: Random, journal: Journal) -> Corruption:
     """A better AUROC, written by hand."""
-    path = _pick(draw, "metrics/runs/*/metrics.json")
+    path = _pick(draw, "metrics/runs/*/*/metrics.json")
     content = json.loads(path.read_text())
     content["auroc"] += 0.01 if content["auroc"] < 0.99 else -0.01
     journal.rewrite(path, (json.dumps(content, indent=2) + "\n").encode())
@@ -181,10 +181,10 @@ CORRUPTIONS: tuple[Corrupt, ...] = (
     flips_object,
     flips("bit of a volume", "data/interim/*/*/volumes/*/*.gz"),
     flips("bit of a shard", "data/processed/*/shards/*"),
-    flips("bit of weights", "models/*/seed-*/weights.safetensors"),
-    flips("bit of a metric", "metrics/runs/*/*.csv", "metrics/runs/*/metrics.json"),
+    flips("bit of weights", "models/*/*/seed-*/weights.safetensors"),
+    flips("bit of a metric", "metrics/runs/*/*/*.csv", "metrics/runs/*/*/metrics.json"),
     flips("bit of a lineage table", "data/*/*/lineage/*", "data/*/*/*/lineage/*"),
-    flips("bit of a run's lineage", "metrics/runs/*/lineage/*", "models/*/lineage/*"),
+    flips("bit of a run's lineage", "metrics/runs/*/*/lineage/*", "models/*/*/lineage/*"),
     edits_metric,
     swaps("raw files of two patients swapped", "data/raw/*/*/CT/*.dcm"),
     swaps("volumes of two patients swapped", "data/interim/*/*/volumes/*/ct.nii.gz"),

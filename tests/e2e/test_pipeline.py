@@ -47,9 +47,10 @@ def test_lineage_names_the_bytes_on_disk(smoke: Clone) -> None:
     tables = [
         stage.table
         for stage in Graph.open(smoke.root).stages
-        if stage.folder.parent.parent != committed or stage.folder.parent.name in runs
+        if committed not in stage.folder.parents or stage.folder.parent.name in runs
     ]
-    trained = len(load_params(smoke.root / "params.yaml").benchmark)
+    benchmark = load_params(smoke.root / "params.yaml").benchmark
+    trained = sum(len(family.trained) for family in benchmark.values())
     distilled, compared = 1, 1
     assert len(tables) == len(DATA_STAGES) + len(runs) + trained + distilled + compared
     for table in tables:
@@ -124,18 +125,7 @@ def test_misspelt_key_stops_the_first_stage(smoke: Clone, key: str) -> None:
 def test_ablation_retrains_and_reevaluates_cmad_only(smoke: Clone) -> None:
     output = smoke.dvc("exp", "run", "--name", "four", "-S", "model.cmpt=4")
     ran = smoke.stages_run(output)
-    assert {name for name in ran if name.startswith("train@")} == {
-        "train@cmad-petct",
-        "train@cmad-pet",
-    }
-    assert ran == {
-        "params",
-        "train@cmad-petct",
-        "train@cmad-pet",
-        "evaluate@cmad-petct",
-        "evaluate@cmad-pet",
-        "compare",
-    }
+    assert ran == {"params", "train@cmad", "evaluate@cmad", "compare"}
     assert "auroc.cmad-petct" in smoke.dvc("metrics", "diff", "--all")
     assert "model.cmpt" in smoke.dvc("exp", "diff", "HEAD", "four", "--md")
 

@@ -43,7 +43,7 @@ def test_there_are_presets_for_a_laptop_a_test_the_baselines_pictures_and_each_p
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [("model: {cmptt: 4}", "model.cmptt is no key"), ("fused: [x-petct]", "x-petct: no such row")],
+    [("model: {cmptt: 4}", "model.cmptt is no key"), ("benchmark: [x]", "x: no such row")],
 )
 def test_preset_that_names_what_the_base_lacks_is_refused(
     tmp_path: Path, change: str, message: str
@@ -57,21 +57,21 @@ def test_preset_that_names_what_the_base_lacks_is_refused(
 def test_baselines_have_pet_ct_and_both_and_keep_every_value_of_the_base() -> None:
     base = parse_params(preset_content("cpu", ROOT / "params"), Path("cpu.yaml"))
     params = parse_params(preset_content("baselines", ROOT / "params"), Path("baselines.yaml"))
-    families = {run.family for run in params.benchmark.values()}
-    assert families >= {"patchcore", "padim", "stfpm", "rd4ad", "efficient_ad", "autoencoder"}
-    trained = {f"{family}-{modality}" for family in families for modality in ("pet", "ct")}
-    assert params.benchmark.keys() == trained
-    assert params.fused.keys() == {f"{family}-petct" for family in families}
-    assert params.model_copy(update={"benchmark": {}, "fused": {}}) == base.model_copy(
-        update={"benchmark": {}, "fused": {}}
-    )
+    families = {"patchcore", "padim", "stfpm", "rd4ad", "efficient_ad", "autoencoder"}
+    assert params.benchmark.keys() >= families
+    for name, family in params.benchmark.items():
+        both = (f"{name}-pet", f"{name}-ct")
+        assert tuple(family.trained) == both
+        assert family.rows == {both[0]: both[:1], both[1]: both[1:], f"{name}-petct": both}
+    assert params.model_copy(update={"benchmark": {}}) == base.model_copy(update={"benchmark": {}})
 
 
 def test_a_row_of_another_name_than_its_model_has_its_own_section() -> None:
     params = parse_params(preset_content("baselines", ROOT / "params"), Path("baselines.yaml"))
-    run = params.benchmark["rd4ad-pet"]
-    assert (run.model, run.family, run.trained) == ("scrd4ad", "rd4ad", ("rd4ad-pet",))
-    assert params.model_section(run.family) is params.models.rd4ad
+    family = params.benchmark["rd4ad"]
+    assert (family.model, family.name) == ("scrd4ad", "rd4ad")
+    assert family.trained["rd4ad-pet"].model == "scrd4ad"
+    assert params.model_section(family.name) is params.models.rd4ad
     assert not params.models.rd4ad.contrastive
     assert not params.models.rd4ad.scale_aware
 
@@ -79,16 +79,25 @@ def test_a_row_of_another_name_than_its_model_has_its_own_section() -> None:
 @pytest.mark.parametrize(
     ("row", "key", "value", "message"),
     [
-        ("benchmark.patchcore-pet", "params", "models.rd4ad", "must be 'models.patchcore'"),
-        ("benchmark.scrd4ad-pet", "params", "models.rd4ad", "must be called rd4ad-pet"),
-        ("fused.scrd4ad-petct", "model", "qfae", "model must be 'scrd4ad'"),
+        ("benchmark.patchcore", "params", "models.rd4ad", "must be 'models.patchcore'"),
+        ("benchmark.scrd4ad", "params", "models.rd4ad", "must be called rd4ad"),
+        ("benchmark.scrd4ad", "modalities", ["pet", "petct"], "list all three"),
+        ("benchmark.cmad", "modalities", ["pet", "pet"], "each may stand there once"),
     ],
 )
-def test_row_that_contradicts_its_name_is_refused(
-    tmp_path: Path, row: str, key: str, value: str, message: str
+def test_rows_that_contradict_themselves_are_refused(
+    tmp_path: Path, row: str, key: str, value: object, message: str
 ) -> None:
     with pytest.raises(ParamsError, match=message):
         load_params(with_value(tmp_path, f"{row}.{key}", value))
+
+
+def test_only_cmad_sees_both_modalities_at_once() -> None:
+    params = load_params(ROOT / "params.yaml")
+    assert "cmad-petct" in params.benchmark["cmad"].trained
+    assert [name for name, family in params.benchmark.items() if len(family.trained) > 2] == [
+        "cmad"
+    ]
 
 
 def test_committed_params_are_the_cpu_preset() -> None:

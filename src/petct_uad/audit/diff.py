@@ -8,6 +8,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from petct_uad.audit.git import git
+from petct_uad.audit.names import metrics_file
 from petct_uad.audit.revision import Revision, StageLock
 from petct_uad.audit.store import Store, cache_store
 
@@ -109,8 +110,8 @@ class Difference:
         ]
 
     def _why(self, run: str) -> tuple[Cause, ...]:
-        path = f"metrics/runs/{run}/metrics.json"
-        stages = {stage for stage in self.stages if path in self._outs(stage)}
+        folder = metrics_file(run).parent.parent.as_posix()
+        stages = {stage for stage in self.stages if folder in self._outs(stage)}
         upstream = self._upstream(stages)
         return tuple(sorted({cause for stage in upstream for cause in self._by_stage[stage]}))
 

@@ -22,7 +22,7 @@ from petct_uad.lineage.table import TABLE
 _PLACES = ("data", "models", "metrics")
 # Folders that hold a file or a folder for every patient, and no lineage.
 _NO_LINEAGE = {"raw", "volumes", "shards"}
-_DEPTH = 3
+_DEPTH = 4
 _RAW = "file:data/raw/"
 _INSTANCE = "instance:"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from petct_uad.audit.graph import Graph, StageLineage, made_by
-from petct_uad.audit.names import RUNS, Subject
+from petct_uad.audit.names import RUNS, Subject, metrics_file
 from petct_uad.audit.sets import Keys, union, without
 from petct_uad.lineage.record import Entity
 
@@ -43,9 +43,9 @@ class Impact:
         return sum(item.slices for item in self.affected)
 
     def runs(self, place: Path) -> list[str]:
-        """Names of the folders below ``place`` that hold an output which depends on it."""
+        """Rows below ``place`` that have an output which depends on it."""
         folders = {item.lineage.folder.parent for item in self.affected}
-        return sorted(folder.name for folder in folders if folder.parent == place)
+        return sorted(folder.name for folder in folders if place in folder.parents)
 
     def models(self) -> list[str]:
         """Rows of the benchmark whose weights depend on it."""
@@ -84,9 +84,8 @@ def as_json(found: Impact) -> dict[str, Any]:
 
 
 def _auroc(run: str) -> float | None:
-    path = RUNS / run / "metrics.json"
     try:
-        value = json.loads(path.read_text(encoding="utf-8")).get("auroc")
+        value = json.loads(metrics_file(run).read_text(encoding="utf-8")).get("auroc")
     except (OSError, ValueError, AttributeError):
         return None
     return value if isinstance(value, float) else None

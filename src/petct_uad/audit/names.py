@@ -65,6 +65,16 @@ def find_cause(graph: Graph, name: str) -> Subject:
     )
 
 
+def family_of(run: str) -> str:
+    """The folder below ``models`` and ``metrics/runs`` that holds a row of the benchmark."""
+    return run.rpartition("-")[0] or "trivial"
+
+
+def metrics_file(run: str) -> Path:
+    """Where the figures of a row lie."""
+    return RUNS / family_of(run) / run / "metrics.json"
+
+
 def patient_pseudonyms(name: str) -> set[str]:
     """A pseudonym as it is; a PatientID under the key of each ingested data set.
 
@@ -98,7 +108,7 @@ def _entity(graph: Graph, name: str) -> Subject | None:
 
 def _metric(graph: Graph, name: str) -> Subject | None:
     run, _, figure = name.partition(":")
-    path = RUNS / run / "metrics.json"
+    path = metrics_file(run)
     if not figure or not path.is_file() or "/" in run:
         return None
     content = _json(path)
@@ -123,9 +133,12 @@ def _file(graph: Graph, name: str) -> Subject | None:
 def _run(graph: Graph, name: str) -> Subject | None:
     if "/" in name or name in {"", ".", ".."}:
         return None
-    keys = graph.keys_starting_with(f"file:models/{name}/")
-    if not len(keys) and graph.known(f"file:{RUNS.as_posix()}/{name}/metrics.json"):
-        keys = keys_of([f"file:{RUNS.as_posix()}/{name}/metrics.json"])
+    for below in (f"{family_of(name)}/{name}", name):  # one row, or all of a model
+        keys = graph.keys_starting_with(f"file:models/{below}/")
+        if len(keys):
+            return Subject(name, "model", keys)
+    figures = f"file:{metrics_file(name).as_posix()}"
+    keys = keys_of([figures]) if graph.known(figures) else NO_KEYS
     return Subject(name, "model", keys) if len(keys) else None
 
 

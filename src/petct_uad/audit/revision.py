@@ -45,7 +45,7 @@ class Revision:
 
     @cached_property
     def figures(self) -> dict[str, float]:
-        """Every number in ``metrics/runs/<run>/metrics.json``, as ``<run>:<figure>``."""
+        """Every number in ``metrics/runs/<family>/<run>/metrics.json``, as ``<run>:<figure>``."""
         found = {}
         for path in self.files("metrics/runs"):
             if path.endswith("/metrics.json"):

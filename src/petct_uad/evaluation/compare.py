@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from petct_uad.errors import EvaluationError
 from petct_uad.evaluation.bootstrap import auroc_difference, draw_patients
-from petct_uad.evaluation.results import RunResults, read_results
+from petct_uad.evaluation.results import ResultPaths, RunResults, read_results
 from petct_uad.evaluation.tables import Estimate, SummaryRow
-from petct_uad.evaluation.trivial import SUVMAX, TRIVIAL_BASELINES
+from petct_uad.evaluation.trivial import SUVMAX, TRIVIAL, TRIVIAL_BASELINES
 from petct_uad.files import rounded, write_json, write_table, write_text
 from petct_uad.params import EvaluateParams
 
@@ -52,23 +52,34 @@ class Summary:
     claims: tuple[Claim, ...]  # those whose runs are there
 
 
-def read_runs(folder: Path, rows: Iterable[str]) -> tuple[RunResults, ...]:
+def result_paths(metrics: Path, rows: Mapping[str, str]) -> tuple[ResultPaths, ...]:
+    """Where the results of every row and of the trivial baselines lie.
+
+    Args:
+        metrics: the folder ``metrics``.
+        rows: the family of each row, by name.
+    """
+    trivial = {baseline.name: TRIVIAL for baseline in TRIVIAL_BASELINES}
+    families = {**rows, **trivial}
+    return tuple(ResultPaths.of(metrics, family, run) for run, family in families.items())
+
+
+def read_runs(results: Iterable[ResultPaths]) -> tuple[RunResults, ...]:
     """The results of every evaluated row and of the trivial baselines.
 
     Raises:
         EvaluationError: a run's results are missing, or its test slices are not SUVmax's.
     """
-    names = [*rows, *(baseline.name for baseline in TRIVIAL_BASELINES)]
-    runs = tuple(read_results(folder / name) for name in names)
-    slices = {run.metrics.identity.run: _slices_by_seed(run) for run in runs}
-    (expected,) = slices[SUVMAX.name]
-    for name, seeds in slices.items():
-        if any(ids != expected for ids in seeds):
+    runs = {paths: read_results(paths) for paths in results}
+    slices = {paths: _slices_by_seed(run) for paths, run in runs.items()}
+    (expected,) = (x for paths, x in slices.items() if paths.folder.name == SUVMAX.name)
+    for paths, seeds in slices.items():
+        if any(ids != expected[0] for ids in seeds):
             raise EvaluationError(
-                f"{folder / name}/scores.csv: other test slices than {folder / SUVMAX.name}; "
+                f"{paths.scores}: other test slices than {SUVMAX.name}'s; "
                 "one of the two is stale. Run `dvc repro compare`."
             )
-    return runs
+    return tuple(runs.values())
 
 
 def summarise(runs: Sequence[RunResults], params: EvaluateParams) -> Summary:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from torch.utils.flop_counter import FlopCounterMode
 
 from petct_uad.console import track
-from petct_uad.models.interface import AnomalyModel, Batch
+from petct_uad.models.fusion import LateFusion
+from petct_uad.models.interface import AnomalyModel
 from petct_uad.slices.store import SliceStore
 
 _BATCH = 16
@@ -67,10 +68,12 @@ def score_slices(
     return Scored(np.concatenate(scores), np.concatenate(maps), seconds / max(len(indices), 1))
 
 
-def batches(store: SliceStore, indices: list[int], device: torch.device) -> Iterator[Batch]:
-    """The slices at ``indices`` on the device, batch by batch."""
-    for chunk in _chunks(indices):
-        yield store.batch(chunk).to(device)
+def join(model: AnomalyModel, fusion: LateFusion, members: Sequence[Scored]) -> Scored:
+    """What two models say of the same slices as one; ``model`` scores the joined maps."""
+    maps = fusion.fuse([torch.from_numpy(member.maps) for member in members])
+    scores = torch.cat([model.score(chunk) for chunk in torch.split(maps, _BATCH)])
+    seconds = sum(member.seconds_per_pair for member in members)
+    return Scored(scores.double().numpy(), maps.numpy(), seconds)
 
 
 def gflops_of_one_pair(model: AnomalyModel, store: SliceStore, device: torch.device) -> float:

@@ -42,11 +42,48 @@ from petct_uad.files import DECIMALS, read_table, rounded, write_json, write_tab
 from petct_uad.params import EvaluateParams
 from petct_uad.slices.tables import ImageRow
 
-RESULT_FILES = ("metrics.json", "scores.csv", "roc.csv", "pr.csv", "histogram.csv")
 _ESTIMATES = tuple(
     name for name, hint in get_type_hints(RunMetrics).items() if hint in (Estimate, Estimate | None)
 )
 _PER_SEED = ("thresholds", "oracle_thresholds")
+
+
+@dataclass(frozen=True)
+class ResultPaths:
+    """Where the results of one run lie."""
+
+    folder: Path  # metrics/runs/<family>/<run>
+    roc: Path  # metrics/roc/<family>/<run>.csv, apart from the rest, since DVC draws it
+
+    @classmethod
+    def of(cls, metrics: Path, family: str, run: str) -> ResultPaths:
+        """Those below ``metrics``."""
+        return cls(metrics / "runs" / family / run, metrics / "roc" / family / f"{run}.csv")
+
+    @property
+    def metrics(self) -> Path:
+        """The figures."""
+        return self.folder / "metrics.json"
+
+    @property
+    def scores(self) -> Path:
+        """The score of every test slice."""
+        return self.folder / "scores.csv"
+
+    @property
+    def pr(self) -> Path:
+        """The precision-recall curve."""
+        return self.folder / "pr.csv"
+
+    @property
+    def histogram(self) -> Path:
+        """The scores, binned."""
+        return self.folder / "histogram.csv"
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All five."""
+        return (self.metrics, self.scores, self.roc, self.pr, self.histogram)
 
 
 @dataclass(frozen=True)
@@ -119,34 +156,34 @@ def measure(
     )
 
 
-def write_results(folder: Path, results: RunResults) -> None:
-    """Write ``{metrics.json,scores.csv,roc.csv,pr.csv,histogram.csv}`` of one run."""
-    write_table(folder / "scores.csv", ScoreRow, results.scores)
-    write_table(folder / "roc.csv", RocRow, results.roc)
-    write_table(folder / "pr.csv", PrRow, results.pr)
-    write_table(folder / "histogram.csv", HistogramRow, results.histogram)
-    write_json(folder / "metrics.json", _flat(results.metrics))
+def write_results(paths: ResultPaths, results: RunResults) -> None:
+    """Write the five files of one run."""
+    write_table(paths.scores, ScoreRow, results.scores)
+    write_table(paths.roc, RocRow, results.roc)
+    write_table(paths.pr, PrRow, results.pr)
+    write_table(paths.histogram, HistogramRow, results.histogram)
+    write_json(paths.metrics, _flat(results.metrics))
 
 
-def read_results(folder: Path) -> RunResults:
+def read_results(paths: ResultPaths) -> RunResults:
     """Read what :func:`write_results` wrote.
 
     Raises:
         EvaluationError: a file is missing or of another schema.
     """
     try:
-        content = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+        content = json.loads(paths.metrics.read_text(encoding="utf-8"))
         return RunResults(
             _unflat(content),
-            tuple(read_table(folder / "scores.csv", ScoreRow)),
-            tuple(read_table(folder / "roc.csv", RocRow)),
-            tuple(read_table(folder / "pr.csv", PrRow)),
-            tuple(read_table(folder / "histogram.csv", HistogramRow)),
+            tuple(read_table(paths.scores, ScoreRow)),
+            tuple(read_table(paths.roc, RocRow)),
+            tuple(read_table(paths.pr, PrRow)),
+            tuple(read_table(paths.histogram, HistogramRow)),
         )
     except FileNotFoundError as error:
         raise EvaluationError(f"{error.filename}: not found. Run `dvc repro compare`.") from None
     except (KeyError, TypeError, ValueError) as error:
-        raise EvaluationError(f"{folder}: results of another version: {error}") from error
+        raise EvaluationError(f"{paths.folder}: results of another version: {error}") from error
 
 
 @dataclass(frozen=True)

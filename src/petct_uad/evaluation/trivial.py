@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from petct_uad.evaluation.results import (
-    RESULT_FILES,
+    ResultPaths,
     RunResults,
     SeedScores,
     measure,
@@ -42,6 +42,7 @@ def closeness_to_middle(row: ImageRow) -> float:
     return 1 - abs(2 * row.position - 1)
 
 
+TRIVIAL = "trivial"  # their family
 SUVMAX = TrivialBaseline("suvmax", "pet", lambda row: row.suv_max)
 TRIVIAL_BASELINES = (
     SUVMAX,
@@ -57,10 +58,10 @@ def evaluate_trivial(
     params: EvaluateParams,
     metrics: Path,
 ) -> dict[Path, tuple[Derivation, ...]]:
-    """Write a folder below ``metrics`` for each trivial baseline.
+    """Write the results of each trivial baseline below ``metrics``.
 
     Returns:
-        For each of those folders, what its files were made from.
+        For the folder of each, what its files were made from.
 
     Raises:
         EvaluationError: validation has no normals, or the test split is of one class.
@@ -68,11 +69,11 @@ def evaluate_trivial(
     rows = read_table(index, ImageRow)
     derived: dict[Path, tuple[Derivation, ...]] = {}
     for baseline in TRIVIAL_BASELINES:
-        folder = metrics / baseline.name
-        write_results(folder, score_trivial(baseline, rows, dataset, protocol, params))
+        paths = ResultPaths.of(metrics, TRIVIAL, baseline.name)
+        write_results(paths, score_trivial(baseline, rows, dataset, protocol, params))
         source = (Entity.of_file(index),)
-        files = (Entity.of_file(folder / name) for name in RESULT_FILES)
-        derived[folder] = tuple(Derivation(file, source) for file in files)
+        files = map(Entity.of_file, paths.files)
+        derived[paths.folder] = tuple(Derivation(file, source) for file in files)
     return derived
 
 

@@ -20,7 +20,7 @@ from petct_uad.evaluation.compare import (
     Claim,
     Summary,
 )
-from petct_uad.evaluation.results import RESULT_FILES, RunResults
+from petct_uad.evaluation.results import ResultPaths, RunResults
 from petct_uad.evaluation.tables import PANELS, SummaryRow
 from petct_uad.evaluation.trivial import SUVMAX
 from petct_uad.lineage.record import Derivation, Entity
@@ -56,23 +56,28 @@ class ReportPaths:
 
     interim: Path  # data/interim/<dataset>
     processed: Path  # data/processed/<dataset>
-    runs: Path  # metrics/runs, a folder per run
+    results: tuple[ResultPaths, ...]  # of every run
     registration: Path  # metrics/registration.json
     validation: Path  # metrics/validation.json
     pictures: Path  # reports/registration
-    panels: Path  # reports/panels
+    panels: Path  # reports/panels, a folder per family and run
     activities: tuple[Path, ...]  # lineage/activity.json of the stages, in pipeline order
 
-    def shown_files(self, runs: Sequence[str]) -> tuple[Path, ...]:
+    def panel_files(self, run: str) -> tuple[Path, ...]:
+        """The pictures of one run; a trivial baseline has none."""
+        (folder,) = (paths.folder for paths in self.results if paths.folder.name == run)
+        files = (self.panels / folder.parent.name / run / f"{name}.png" for name in PANELS)
+        return tuple(file for file in files if file.is_file())
+
+    def shown_files(self) -> tuple[Path, ...]:
         """Every file that the report shows, beside the runs' results."""
-        panels = [self.panels / run / f"{name}.png" for run in runs for name in PANELS]
         flagged = read_registration(self.registration).flagged
         return (
             *table_files(self.interim, self.processed),
             self.registration,
             self.validation,
             *pictures_flagged_first(self.pictures, flagged, _MOST_PICTURES),
-            *(path for path in panels if path.is_file()),
+            *(file for paths in self.results for file in self.panel_files(paths.folder.name)),
             *self.activities,
         )
 
@@ -136,7 +141,7 @@ class Page:
 
 
 def activity_files(
-    interim: Path, processed: Path, models: Path, metrics: Path, names: Sequence[str]
+    interim: Path, processed: Path, models: Sequence[Path], results: Sequence[ResultPaths]
 ) -> tuple[Path, ...]:
     """The lineage records of all stages before compare that left one, in pipeline order."""
     stages = ("ingest", "register", "split")
@@ -144,19 +149,17 @@ def activity_files(
         *(interim / stage for stage in stages),
         processed,
         interim / "validate",
-        *(folder for name in names for folder in (models / name, metrics / name)),
+        *models,
+        *(paths.folder for paths in results),
     ]
     files = (folder / "lineage" / "activity.json" for folder in folders)
     return tuple(file for file in files if file.is_file())
 
 
-def report_derivations(
-    report: Path, summary: Path, names: Sequence[str], paths: ReportPaths
-) -> tuple[Derivation, ...]:
+def report_derivations(report: Path, summary: Path, paths: ReportPaths) -> tuple[Derivation, ...]:
     """The summary from every run's results, the report from those and all that it shows."""
-    results = [paths.runs / run / file for run in names for file in RESULT_FILES]
-    measured = tuple(map(Entity.of_file, results))
-    shown = tuple(map(Entity.of_file, paths.shown_files(names)))
+    measured = tuple(Entity.of_file(file) for run in paths.results for file in run.files)
+    shown = tuple(map(Entity.of_file, paths.shown_files()))
     summaries = (Entity.of_file(summary / name) for name in SUMMARY_FILES)
     return (
         *(Derivation(summary, measured) for summary in summaries),
@@ -204,7 +207,7 @@ def _collect(summary: Summary, runs: Sequence[RunResults], paths: ReportPaths) -
         beating=sum(row.verdict == BEATS for row in models),
         losing=sum(row.verdict == LOSES for row in models),
         sections=tuple(
-            _section(row, run, lines[row.model], paths.panels)
+            _section(row, run, lines[row.model], paths.panel_files(row.run))
             for row, run in zip(rows, ranked, strict=True)
         ),
         strips=strips,
@@ -223,13 +226,8 @@ def _collect(summary: Summary, runs: Sequence[RunResults], paths: ReportPaths) -
     )
 
 
-def _section(row: SummaryRow, run: RunResults, line: Stroke, panels: Path) -> RunSection:
-    files = [panels / row.run / f"{name}.png" for name in PANELS]
-    pictures = tuple(
-        Picture(f"{row.run}: {file.stem}", _small_jpeg_uri(file))
-        for file in files
-        if file.is_file()
-    )
+def _section(row: SummaryRow, run: RunResults, line: Stroke, panels: Sequence[Path]) -> RunSection:
+    pictures = tuple(Picture(f"{row.run}: {x.stem}", _small_jpeg_uri(x)) for x in panels)
     return RunSection(row, line, histogram_figure(run), pictures)
 
 

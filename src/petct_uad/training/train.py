@@ -1,4 +1,4 @@
-"""The train stage: one benchmark row, from shards to weights."""
+"""The train stage: the rows of one model, from shards to weights."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ from petct_uad.models.interface import (
 )
 from petct_uad.params import (
     AnyModelParams,
+    FamilyParams,
     FittedParams,
     GradientParams,
     RunParams,
@@ -64,6 +65,52 @@ class Learnt:
     logged: list[LoggedRow]
 
 
+@dataclass(frozen=True)
+class TrainingPaths:
+    """Where the rows of a family are trained from and to."""
+
+    processed: Path  # data/processed/<dataset>
+    models: Path  # models/<family>, a folder per row
+    curves: Path  # metrics/training/<family>, a file per row
+    checkpoints: Path  # .checkpoints/<family>, a folder per row until all are trained
+
+
+def train_family(
+    *,
+    family: FamilyParams,
+    params: AnyModelParams,
+    teacher: TeacherParams,
+    train: TrainParams,
+    paths: TrainingPaths,
+    ranks: Ranks = ALONE,
+) -> dict[str, TrainedRun]:
+    """Train or fit the rows of one model, each as :func:`train_run` does.
+
+    When killed it goes on at the next call; rows that were done by then come from their
+    checkpoints, since DVC deletes the outputs of a stage before it starts it again.
+
+    Raises:
+        PetctError: as :func:`train_run`.
+    """
+    trained = {
+        row: train_run(
+            run=run,
+            params=params,
+            teacher=teacher,
+            train=train,
+            processed=paths.processed,
+            model_folder=paths.models / row,
+            curve_file=paths.curves / f"{row}.csv",
+            checkpoint_folder=paths.checkpoints / row,
+            ranks=ranks,
+        )
+        for row, run in family.trained.items()
+    }
+    if ranks.first:
+        shutil.rmtree(paths.checkpoints, ignore_errors=True)
+    return trained
+
+
 def train_run(
     *,
     run: RunParams,
@@ -88,8 +135,9 @@ def train_run(
         processed: ``data/processed/<dataset>``.
         model_folder: takes ``seed-<n>/weights.safetensors`` and ``config.json`` of each seed, and
             ``logged.csv`` where a model has more to say than its loss.
-        curve_file: takes the training curves, ``training.csv``.
-        checkpoint_folder: keeps the state of an unfinished run, if ``train.checkpoint_every``.
+        curve_file: takes the training curves, as CSV.
+        checkpoint_folder: keeps the state of the run, also when it has ended, if
+            ``train.checkpoint_every``.
         ranks: the processes that train together; only the first writes.
 
     Raises:
@@ -114,8 +162,6 @@ def train_run(
     trained = [_train_seed(job, seed) for seed in sorted(train.seeds)]
     if ranks.first:
         write_table(curve_file, TrainingRow, [row for one in trained for row in one.rows])
-        if checkpoint_folder:
-            shutil.rmtree(checkpoint_folder, ignore_errors=True)
     inputs = files_of(processed, job.stores)
     outputs = [path for one in trained for path in one.files]
     return TrainedRun((*inputs, *after), (*outputs, curve_file), trained[0].teacher_sha256)

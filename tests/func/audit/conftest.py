@@ -18,8 +18,8 @@ from petct_uad.params import load_params
 ROOT = Path(__file__).resolve().parents[3]
 DATA_STAGES = ("params", "phantom", "ingest", "register", "split", "preprocess", "evaluate_trivial")
 PATIENTS = 6
-RUN = "patchcore-pet"
-DVC_STAGES = (*DATA_STAGES, f"train@{RUN}")
+FAMILY, RUN = "patchcore", "patchcore-pet"
+DVC_STAGES = (*DATA_STAGES, f"train@{FAMILY}")
 
 
 def run_stage(name: str) -> None:
@@ -41,7 +41,7 @@ def lay_out(home: Path) -> None:
 
 def write_model() -> None:
     """A row of the benchmark whose weights derive from the training shards."""
-    weights = Path("models") / RUN / "seed-0/weights.safetensors"
+    weights = Path("models") / FAMILY / RUN / "seed-0/weights.safetensors"
     weights.parent.mkdir(parents=True)
     weights.write_bytes(bytes(range(256)))
     training = [Path("data/processed/phantom/index.csv")]
@@ -50,7 +50,9 @@ def write_model() -> None:
     activity = Activity(f"train {RUN}", asked, Path("stages/train.py"), ("numpy",))
     sources = tuple(Entity.of_file(path) for path in training)
     write_lineage(
-        Path("models") / RUN / "lineage", activity, [Derivation(Entity.of_file(weights), sources)]
+        Path("models") / FAMILY / RUN / "lineage",
+        activity,
+        [Derivation(Entity.of_file(weights), sources)],
     )
 
 
@@ -61,7 +63,7 @@ def track_with_dvc(home: Path) -> None:
     Path("data/withdrawn.csv").write_text("patient,date\n")
     # What stages that take long would have written.
     Path("metrics/validation.json").write_text("{}\n")
-    curve = Path("metrics/runs") / RUN / "training.csv"
+    curve = Path("metrics/training") / FAMILY / f"{RUN}.csv"
     curve.parent.mkdir(parents=True)
     curve.write_text("seed,iteration\n0,0\n")
     git = ("git", "-c", "user.name=x", "-c", "user.email=x")

@@ -15,7 +15,7 @@ from petct_uad.cli import app
 
 from .conftest import run_stage
 
-METRICS = Path("metrics/runs/suvmax/metrics.json")
+METRICS = Path("metrics/runs/trivial/suvmax/metrics.json")
 
 
 def run(*words: str) -> None:

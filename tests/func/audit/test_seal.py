@@ -46,8 +46,8 @@ def test_same_workspace_gives_the_same_manifest_without_names_of_patients(
     "pattern",
     [
         "data/processed/*/shards/*",
-        "models/*/seed-*/*",
-        "metrics/runs/*/*.json",
+        "models/*/*/seed-*/*",
+        "metrics/runs/*/*/*.json",
         "src/petct_uad/*.py",
     ],
 )

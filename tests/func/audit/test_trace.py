@@ -92,7 +92,7 @@ def test_own_names_are_those_on_disk_as_sha256sum_lists_them(at_filled: Path) ->
 
 
 def test_metric_is_traced_with_its_value_to_every_patient(at_filled: Path) -> None:
-    value = json.loads(Path("metrics/runs/suvmax/metrics.json").read_text())["auroc"]
+    value = json.loads(Path("metrics/runs/trivial/suvmax/metrics.json").read_text())["auroc"]
     traced = json.loads(lineage("trace", "suvmax:auroc", "--json"))
     assert traced["value"] == value
     assert len({item["study_id"] for item in traced["instances"]}) == PATIENTS

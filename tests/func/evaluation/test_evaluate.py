@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,37 +11,48 @@ import pytest
 import torch
 
 from petct_uad.errors import EvaluationError, TrainingError
-from petct_uad.evaluation.evaluate import EvaluationPaths, evaluate_run
-from petct_uad.evaluation.results import read_results
+from petct_uad.evaluation.evaluate import EvaluationPaths, evaluate_family
+from petct_uad.evaluation.results import RunResults, read_results
 from petct_uad.files import sha256_file, write_table
 from petct_uad.lineage.record import Derivation
 from petct_uad.models.build import load_model
-from petct_uad.models.fusion import LateFusion
 from petct_uad.params import (
     EvaluateParams,
-    Modality,
+    FamilyParams,
     PatchcoreParams,
-    RunParams,
     TeacherParams,
     TrainParams,
 )
 from petct_uad.slices.store import Shard, SliceStore, shard_path, write_shard
 from petct_uad.slices.tables import ImageRow
-from petct_uad.training.train import train_run
+from petct_uad.training.train import TrainingPaths, train_family
 
 PARAMS = EvaluateParams(false_positive_rate=0.1, bootstrap_samples=50, confidence=0.9, seed=0)
 SPLITS = {"A_1": "train", "B_1": "train", "C_1": "val", "D_1": "test", "E_1": "test"}
 SIDE, SLICES = 64, 6
 SEEDS = (3, 11)
-RESULTS = ("metrics.json", "scores.csv", "roc.csv", "pr.csv", "histogram.csv")
-TRAINED = ("patchcore-pet", "patchcore-ct")
 PANELS = ("best.png", "median.png", "worst.png")
+FAMILY = FamilyParams(
+    model="patchcore",
+    modalities=("pet", "ct", "petct"),
+    params="models.patchcore",
+    after="metrics/validation.json",
+)
+MODELS = Path("models/patchcore")
 
 
 @dataclass(frozen=True)
 class Evaluated:
     paths: EvaluationPaths
-    derivations: tuple[Derivation, ...]
+    derived: dict[str, tuple[Derivation, ...]]
+
+    def results(self, run: str) -> RunResults:
+        return read_results(self.paths.results(run))
+
+    def sources(self, run: str) -> dict[str, set[str]]:
+        """What each file of a run was made from."""
+        found = self.derived[run]
+        return {item.output.id: {entity.id for entity in item.inputs} for item in found}
 
 
 @pytest.fixture(scope="module")
@@ -49,54 +61,30 @@ def evaluated(tmp_path_factory):
         patch.chdir(tmp_path_factory.mktemp("repository"))
         processed = Path("data/processed/tiny")
         write_slices(processed)
-        for modality in ("pet", "ct"):
-            train(processed, modality)
-        yield evaluate(processed, Path(), "patchcore-pet")
+        train(processed)
+        yield evaluate(processed, Path())
 
 
-@pytest.fixture(scope="module")
-def fused(evaluated):
-    return evaluate(evaluated.paths.processed, Path(), "patchcore-petct", *TRAINED)
+def evaluate(processed: Path, out: Path, models: Path = MODELS) -> Evaluated:
+    paths = EvaluationPaths(processed, models, out / "metrics", out / "reports/panels/patchcore")
+    cpu = torch.device("cpu")
+    derived = evaluate_family(FAMILY, paths, PARAMS, dataset="tiny", protocol="patient", device=cpu)
+    return Evaluated(paths, derived)
 
 
-def evaluate(processed: Path, out: Path, run: str, *rows: str) -> Evaluated:
-    paths = EvaluationPaths(
-        processed=processed,
-        models=tuple(Path("models") / row for row in rows or (run,)),
-        metrics=out / "metrics" / run,
-        cost=out / f"metrics/cost/{run}.json",
-        panels=out / "reports/panels" / run,
-    )
-    derivations = evaluate_run(
-        run,
-        paths,
-        PARAMS,
-        dataset="tiny",
-        protocol="patient",
-        device=torch.device("cpu"),
-    )
-    return Evaluated(paths, derivations)
-
-
-def train(processed: Path, modality: Modality, seeds: tuple[int, ...] = SEEDS) -> None:
-    folder = Path("models") / f"patchcore-{modality}"
-    train_run(
-        run=RunParams(
-            model="patchcore", modality=modality, params="models.patchcore",
-            after="metrics/validation.json",
-        ),
+def train(processed: Path) -> None:
+    train_family(
+        family=FAMILY,
         params=PatchcoreParams(
             strides=(8,), max_patches=300, coreset_fraction=0.1, neighbours=2,
             map_sigma_px=4.0, batch_size=8,
         ),
         teacher=TeacherParams(name="efficientnet_lite0", weights="random"),
         train=TrainParams(
-            seeds=seeds, device="cpu", precision="float32", launcher="python", validate_every=10,
+            seeds=SEEDS, device="cpu", precision="float32", launcher="python", validate_every=10,
             patience=0, checkpoint_every=0,
         ),
-        processed=processed,
-        model_folder=folder,
-        curve_file=folder / "training.csv",
+        paths=TrainingPaths(processed, MODELS, Path("curves"), Path("checkpoints")),
     )  # fmt: skip
 
 
@@ -145,7 +133,7 @@ def image_row(study: str, split: str, index: int, shard: Shard) -> ImageRow:
 
 
 def test_discs_are_found_in_the_test_split(evaluated):
-    metrics = read_results(evaluated.paths.metrics).metrics
+    metrics = evaluated.results("patchcore-pet").metrics
     assert (metrics.n_test_normal, metrics.n_test_abnormal, metrics.n_val_normal) == (6, 6, 6)
     assert metrics.auroc.value > 0.9
     assert metrics.pixel_auroc is not None
@@ -154,7 +142,7 @@ def test_discs_are_found_in_the_test_split(evaluated):
 
 
 def test_scores_hold_every_test_slice_and_no_other(evaluated):
-    with (evaluated.paths.metrics / "scores.csv").open(newline="") as stream:
+    with evaluated.paths.results("patchcore-pet").scores.open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     columns = ["seed", "slice_id", "patient", "study_id", "label", "score", "predicted"]
     assert list(rows[0]) == columns
@@ -167,16 +155,17 @@ def test_scores_hold_every_test_slice_and_no_other(evaluated):
 
 
 def test_evaluating_again_gives_the_same_bytes(evaluated):
-    again = evaluate(evaluated.paths.processed, Path("again"), "patchcore-pet")
-    for folder, names in (("metrics", RESULTS), ("panels", PANELS)):
-        for name in names:
-            first = sha256_file(getattr(evaluated.paths, folder) / name)
-            assert sha256_file(getattr(again.paths, folder) / name) == first, name
+    again = evaluate(evaluated.paths.processed, Path("again"))
+    for run in FAMILY.rows:
+        first, second = (x.paths.results(run).files for x in (evaluated, again))
+        first += tuple(evaluated.paths.panels / run / name for name in PANELS)
+        second += tuple(again.paths.panels / run / name for name in PANELS)
+        assert list(map(sha256_file, first)) == list(map(sha256_file, second))
 
 
 def test_what_varies_between_machines_stays_out_of_metrics_json(evaluated):
-    metrics = json.loads((evaluated.paths.metrics / "metrics.json").read_text())
-    cost = json.loads(evaluated.paths.cost.read_text())
+    metrics = json.loads(evaluated.paths.results("patchcore-pet").metrics.read_text())
+    cost = json.loads(evaluated.paths.cost("patchcore-pet").read_text())
     assert not {"seconds_per_pair", "peak_memory_mib", "device"} & metrics.keys()
     assert metrics["scan"] == cost["scan"] == "none"  # of the weights
     assert cost["seconds_per_pair"] > 0
@@ -185,66 +174,65 @@ def test_what_varies_between_machines_stays_out_of_metrics_json(evaluated):
 
 
 def test_figures_derive_from_weights_index_and_shards_of_validation_and_test(evaluated):
-    sources = {
-        item.output.id: {entity.id for entity in item.inputs} for item in evaluated.derivations
-    }
     shards = {f"file:data/processed/tiny/shards/{study}.safetensors" for study in SPLITS}
-    found = sources["file:metrics/patchcore-pet/metrics.json"]
+    sources = evaluated.sources("patchcore-pet")
+    found = sources["file:metrics/runs/patchcore/patchcore-pet/metrics.json"]
     trained = {f"file:data/processed/tiny/shards/{study}.safetensors" for study in ("A_1", "B_1")}
     assert found & shards == shards - trained
-    weights = {f"file:models/patchcore-pet/seed-{n}/weights.safetensors" for n in SEEDS}
+    weights = {f"file:{MODELS}/patchcore-pet/seed-{n}/weights.safetensors" for n in SEEDS}
     assert weights <= found
     assert "file:data/processed/tiny/index.csv" in found
 
 
 def test_a_panel_derives_from_the_first_seed_and_the_shard_of_its_own_study_only(evaluated):
-    for item in evaluated.derivations:
-        if item.output.id.endswith(".png"):
-            assert sum("shards" in entity.id for entity in item.inputs) == 1
-            assert {entity.id.split("/")[2] for entity in item.inputs if "models" in entity.id} == {
-                "seed-3"
-            }
+    for output, sources in evaluated.sources("patchcore-pet").items():
+        if output.endswith(".png"):
+            assert sum("shards" in source for source in sources) == 1
+            assert {x.split("/")[3] for x in sources if "models" in x} == {"seed-3"}
 
 
 def test_every_seed_is_scored_by_its_own_model(evaluated):
-    results = read_results(evaluated.paths.metrics)
+    results = evaluated.results("patchcore-pet")
     test = SliceStore.open(evaluated.paths.processed, "test")
     for seed, rows in zip(SEEDS, results.by_seed, strict=True):
-        model, _ = load_model(Path(f"models/patchcore-pet/seed-{seed}"))
+        model, _ = load_model(MODELS / f"patchcore-pet/seed-{seed}")
         with torch.inference_mode():
             _, expected = model.detect(test.batch(range(len(test))))
         assert [row.score for row in rows] == pytest.approx(expected.tolist(), abs=1e-5)
     assert results.metrics.auroc_deviation is not None
 
 
-def test_a_fused_row_joins_the_two_models_of_each_seed(fused):
-    results = read_results(fused.paths.metrics)
-    val = SliceStore.open(fused.paths.processed, "val")
-    test = SliceStore.open(fused.paths.processed, "test")
+def test_a_fused_row_averages_the_standardised_maps_of_each_seeds_two_models(evaluated):
+    results = evaluated.results("patchcore-petct")
+    val = SliceStore.open(evaluated.paths.processed, "val")  # all of them normals
+    test = SliceStore.open(evaluated.paths.processed, "test")
     for seed, rows in zip(SEEDS, results.by_seed, strict=True):
-        members = [load_model(Path(f"models/{row}/seed-{seed}"))[0] for row in TRAINED]
-        model = LateFusion(members)
-        model.calibrate([val.batch(range(len(val)))])  # all of them normals
-        with torch.inference_mode():
-            _, expected = model.detect(test.batch(range(len(test))))
-        assert [row.score for row in rows] == pytest.approx(expected.tolist(), abs=1e-4)
+        joined = torch.zeros(len(test), SIDE, SIDE)
+        for modality in ("pet", "ct"):
+            model, _ = load_model(MODELS / f"patchcore-{modality}/seed-{seed}")
+            with torch.inference_mode():
+                normal = model.anomaly_map(val.batch(range(len(val))))
+                maps = model.anomaly_map(test.batch(range(len(test))))
+            joined += (maps - normal.mean()) / normal.std(correction=0) / 2
+        assert [row.score for row in rows] == pytest.approx(
+            joined.flatten(1).amax(1).tolist(), abs=1e-4
+        )
 
 
-def test_a_fused_row_sees_both_modalities_and_counts_both_models(fused, evaluated):
-    identity = read_results(fused.paths.metrics).metrics.identity
-    alone = read_results(evaluated.paths.metrics).metrics.identity
+def test_a_fused_row_sees_both_modalities_and_counts_both_models(evaluated):
+    identity = evaluated.results("patchcore-petct").metrics.identity
+    alone = evaluated.results("patchcore-pet").metrics.identity
     assert (identity.model, identity.modality) == ("patchcore", "petct")
     assert (alone.model, alone.modality) == ("patchcore", "pet")
     assert identity.parameters == 2 * alone.parameters
 
 
-def test_everything_of_a_fused_row_derives_from_both_models_and_the_validation_normals(fused):
+def test_everything_of_a_fused_row_derives_from_both_models_and_the_validation_normals(evaluated):
     folders = ("pet/seed-3", "pet/seed-11", "ct/seed-3", "ct/seed-11")
-    for item in fused.derivations:
-        sources = {entity.id for entity in item.inputs}
-        seeds = [f for f in folders if "seed-3" in f] if item.output.id.endswith("png") else folders
+    for output, sources in evaluated.sources("patchcore-petct").items():
+        seeds = [f for f in folders if "seed-3" in f] if output.endswith("png") else folders
         models = {
-            f"file:models/patchcore-{folder}/{name}"
+            f"file:{MODELS}/patchcore-{folder}/{name}"
             for folder in seeds
             for name in ("weights.safetensors", "config.json")
         }
@@ -252,28 +240,20 @@ def test_everything_of_a_fused_row_derives_from_both_models_and_the_validation_n
         assert "file:data/processed/tiny/shards/C_1.safetensors" in sources
 
 
-def test_rows_of_other_seeds_are_not_joined(evaluated, tmp_path, monkeypatch):
-    processed = Path.cwd() / evaluated.paths.processed
-    rows = [Path.cwd() / "models" / row for row in TRAINED]
-    monkeypatch.chdir(tmp_path)
-    other = tmp_path / "patchcore-ct"
-    (other / "seed-3").mkdir(parents=True)
-    for rows_, message in (
-        ((rows[0], other), r"trained with seeds \[3\]"),
-        ((tmp_path / "absent",), "holds no trained model"),
+def test_rows_of_other_seeds_are_not_joined(evaluated, tmp_path):
+    models = tmp_path / "patchcore"
+    shutil.copytree(MODELS / "patchcore-pet", models / "patchcore-pet")
+    for folder, message in (
+        ("patchcore-ct/seed-3", r"trained with seeds \[3\]"),
+        ("patchcore-pet/none", "holds no trained model"),
     ):
-        paths = EvaluationPaths(
-            processed=processed, models=rows_, metrics=tmp_path / "m",
-            cost=tmp_path / "c.json", panels=tmp_path / "p",
-        )  # fmt: skip
+        (models / folder).mkdir(parents=True)
         with pytest.raises(TrainingError, match=message):
-            evaluate_run("row", paths, PARAMS, dataset="tiny", protocol="patient",
-                         device=torch.device("cpu"))  # fmt: skip
+            evaluate(evaluated.paths.processed, tmp_path, models)
+        shutil.rmtree(models / "patchcore-pet")
 
 
-def test_test_split_without_abnormal_slices_is_refused(evaluated, tmp_path, monkeypatch):
-    root = Path.cwd()
-    monkeypatch.chdir(tmp_path)
+def test_test_split_without_abnormal_slices_is_refused(evaluated, tmp_path):
     generator = np.random.default_rng(1)
     rows = []
     for study, split in (("C_1", "val"), ("D_1", "test")):
@@ -281,14 +261,6 @@ def test_test_split_without_abnormal_slices_is_refused(evaluated, tmp_path, monk
         write_shard(shard_path(tmp_path, study), shard)
         rows += [image_row(study, split, index, shard) for index in range(SLICES)]
     write_table(tmp_path / "index.csv", ImageRow, rows)
-    paths = EvaluationPaths(
-        processed=tmp_path,
-        models=(root / "models/patchcore-pet",),
-        metrics=tmp_path / "m",
-        cost=tmp_path / "cost.json",
-        panels=tmp_path / "p",
-    )
     with pytest.raises(EvaluationError, match="0 abnormal of 6 slices"):
-        evaluate_run("patchcore-pet", paths, PARAMS, dataset="tiny", protocol="patient",
-                     device=torch.device("cpu"))  # fmt: skip
-    assert not (tmp_path / "m").exists()
+        evaluate(tmp_path, tmp_path)
+    assert not (tmp_path / "metrics").exists()

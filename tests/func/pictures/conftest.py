@@ -14,6 +14,7 @@ from ruamel.yaml import YAML
 
 ROOT = Path(__file__).resolve().parents[3]
 STAGES = ("ingest", "register", "split", "preprocess", "validate")
+MODEL = "patchcore"
 RUN = "patchcore-pet"
 SIDE = 32
 
@@ -85,8 +86,7 @@ def lay_out(home: Path, make: Callable[[Path], Path], **split: object) -> Path:
     params["preprocess"] |= {"image_size_px": SIDE, "workers": 1}
     params["validate"] |= {"min_train_slices": 8}
     params["evaluate"] |= {"bootstrap_samples": 100}
-    params["benchmark"] = {RUN: params["benchmark"][RUN]}
-    params["fused"] = {}
+    params["benchmark"] = {MODEL: params["benchmark"][MODEL] | {"modalities": ["pet"]}}
     YAML().dump(params, home / "params.yaml")
     make(home / "data/raw/pictures")
     (home / "data/withdrawn.csv").write_text("patient,date\n")
@@ -101,7 +101,7 @@ def whole_run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
         patch.chdir(home)
         for name in (*STAGES, "evaluate_trivial"):
             run_stage(name)
-        run_stage("train", RUN)
-        run_stage("evaluate", RUN)
+        run_stage("train", MODEL)
+        run_stage("evaluate", MODEL)
         run_stage("compare")
     return home

@@ -22,6 +22,7 @@ from petct_uad.pictures.ingest import ingest_data
 from petct_uad.slices.store import SliceStore
 from petct_uad.slices.tables import ImageRow, SliceRow
 from tests.func.pictures.conftest import (
+    MODEL,
     RUN,
     SIDE,
     bmad_set,
@@ -80,7 +81,7 @@ def test_the_publishers_split_and_labels_are_kept(finished: Path) -> None:
 
 
 def test_masks_give_pixel_figures_where_there_are_any(finished: Path) -> None:
-    metrics = json.loads((Path("metrics/runs") / RUN / "metrics.json").read_text())
+    metrics = json.loads((Path("metrics/runs") / MODEL / RUN / "metrics.json").read_text())
     if (RAW / "train/good").is_dir():
         assert metrics["pixel_auroc"] > 0.5
         lesions = {row.lesion_area_mm2 for row in SliceStore.open(PROCESSED, "test").rows}

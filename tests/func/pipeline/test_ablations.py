@@ -194,9 +194,9 @@ def test_line_changes_the_params_or_is_the_default_row(
 def test_targets_of_a_line_are_stages_of_its_model(experiment: Experiment) -> None:
     full = parse_params(preset_content("cpu", ROOT / "params"), Path("params.yaml"))
     for target in experiment.targets:
-        stage, _, row = target.partition("@")
+        stage, _, family = target.partition("@")
         assert stage == "evaluate"
-        assert full.benchmark[row].model == experiment.model.lower().replace("-", "_")
+        assert full.benchmark[family].model == experiment.model.lower().replace("-", "_")
     shared = any(x.startswith(("teacher.", "preprocess.")) for x in experiment.overrides)
     assert bool(experiment.targets) is shared, "retrains every model"
 
@@ -212,10 +212,8 @@ def test_experiment_trains_and_evaluates(
     params = offline(changed_by(experiment, smallest, tmp_path))
     monkeypatch.chdir(workspace)
     name = experiment.model.lower().replace("-", "_")
-    rows = [run for run in params.benchmark.values() if run.model == name]
-    assert rows
-    for run in rows:
-        section = params.model_section(run.family)
+    section = params.model_section(name)
+    for run in params.benchmark[name].trained.values():
         assert isinstance(section, GradientParams)
         train, val, test = (
             SliceStore.open(Path("processed"), split) for split in ("train", "val", "test")

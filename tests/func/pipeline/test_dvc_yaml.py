@@ -49,10 +49,8 @@ def params_keys(stage: PipelineStage) -> set[str]:
 
 
 def skipped_models(stage: PipelineStage) -> tuple[Path, ...]:
-    group, _, run = stage.addressing.partition("@")
-    params = load_params()
-    rows = params.fused if group == "evaluate_fused" else params.benchmark
-    return other_models(rows[run].model) if run else ()
+    family = stage.addressing.partition("@")[2]
+    return other_models(load_params().benchmark[family].model) if family else ()
 
 
 def covered(path: Path, deps: set[Path]) -> bool:
@@ -102,9 +100,8 @@ def test_params_keys_exist_in_the_schema(name: str) -> None:
 def test_params_keys_are_those_that_the_stage_reads(name: str) -> None:
     stage = STAGES[name]
     read = set(keys_read(entry(stage)))
-    group, _, run = stage.addressing.partition("@")
-    if run:
-        read = {key for key in read if belongs_to_row(key, group, run)}
+    if family := stage.addressing.partition("@")[2]:
+        read = {key for key in read if belongs_to_family(key, family)}
     declared = params_keys(stage)
     undeclared = [key for key in read if not any(related(key, other) for other in declared)]
     unread = [key for key in declared if not any(related(key, other) for other in read)]
@@ -113,16 +110,15 @@ def test_params_keys_are_those_that_the_stage_reads(name: str) -> None:
 
 
 # What the methods of Params read.
-METHODS = {"row": ("benchmark", "fused"), "rows": ("benchmark", "fused"),
+METHODS = {"family": ("benchmark",), "rows": ("benchmark",),
            "model_section": ("model", "models")}  # fmt: skip
 
 
-def belongs_to_row(key: str, group: str, run: str) -> bool:
-    """Of the keys that a stage file may read, those that this row of the foreach does."""
+def belongs_to_family(key: str, family: str) -> bool:
+    """Of the keys that a stage file may read, those that this item of the foreach does."""
     first = key.split(".", maxsplit=1)[0]
-    if first in ("model", "models"):
-        return related(key, load_params().benchmark[run].params)
-    return first != ("benchmark" if group == "evaluate_fused" else "fused")
+    asked = load_params().benchmark[family].params
+    return related(key, asked) if first in ("model", "models") else True
 
 
 def related(key: str, other: str) -> bool:

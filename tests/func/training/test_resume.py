@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from tests.func.training import tiny
 SETTINGS: dict[str, Any] = {
     "schedule": {"iterations": 61},
     "seeds": (0, 1),
+    "modalities": ("pet", "ct"),
     "validate_every": 4,
     "checkpoint_every": 6,
 }
@@ -50,18 +52,20 @@ def train_until_killed(processed: Path, out: Path, checkpoint: Path) -> None:
     assert process.returncode == -signal.SIGKILL
 
 
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("killed_in", ["cmad-pet/seed-0", "cmad-ct/seed-1"])
 def test_killed_training_ends_with_the_bytes_of_an_uninterrupted_one(
     processed: Path,
     tmp_path: Path,
     uninterrupted: dict[str, bytes],
-    seed: int,
+    killed_in: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    checkpoint = tmp_path / f"checkpoints/seed-{seed}/checkpoint.safetensors"
+    checkpoint = tmp_path / f"checkpoints/{killed_in}/checkpoint.safetensors"
     train_until_killed(processed, tmp_path, checkpoint)
-    assert not (tmp_path / f"model/seed-{seed}").exists()
-    # DVC would delete the finished seed's model too.
+    assert not (tmp_path / "models" / killed_in).exists()
+    # As DVC does with all outputs of a stage before it starts the stage again.
+    shutil.rmtree(tmp_path / "models", ignore_errors=True)
+    shutil.rmtree(tmp_path / "curves", ignore_errors=True)
     tiny.train(processed, tmp_path, **SETTINGS)
     assert "goes on after iteration" in capsys.readouterr().err
     assert outputs(tmp_path) == uninterrupted

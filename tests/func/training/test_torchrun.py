@@ -17,6 +17,7 @@ from tests.func.training import tiny
 SETTINGS: dict[str, Any] = {
     "schedule": {"iterations": 12, "batch_size": 3},
     "seeds": (0,),
+    "modalities": ("petct",),
     "validate_every": 1,
     "checkpoint_every": 5,
 }
@@ -51,7 +52,8 @@ def test_two_processes_give_the_loss_curve_of_one_within_1e_4(
     assert result.stderr.count("Cmad, seed 0") == 1, "only the first process prints"
     tiny.train(processed, tmp_path / "one", **SETTINGS)
     two, one = (
-        read_table(tmp_path / name / "training.csv", TrainingRow) for name in ("two", "one")
+        read_table(tmp_path / name / "curves/cmad-petct.csv", TrainingRow)
+        for name in ("two", "one")
     )
     assert len(one) == len(two) == 12
     for ours, theirs in zip(two, one, strict=True):

@@ -14,6 +14,8 @@ from petct_uad.slices.store import Shard, SliceStore, shard_path, write_shard
 from petct_uad.training.tables import TrainingRow
 from tests.func.training.tiny import SIDE, train, write_store
 
+ROWS = {"cmad": "cmad-petct", "patchcore": "patchcore-pet"}  # that tiny trains by default
+
 
 @pytest.fixture
 def processed(tmp_path: Path) -> Path:
@@ -30,16 +32,17 @@ def test_same_inputs_give_the_same_bytes(processed: Path, tmp_path: Path, model:
     for name in ("a", "b"):
         train(processed, tmp_path / name, model)
     assert read(tmp_path / "a") == read(tmp_path / "b")
+    row = ROWS[model]
     assert set(read(tmp_path / "a")) == {
-        "model/seed-0/config.json",
-        "model/seed-0/weights.safetensors",
-        "training.csv",
+        f"models/{row}/seed-0/config.json",
+        f"models/{row}/seed-0/weights.safetensors",
+        f"curves/{row}.csv",
     }
 
 
 def test_another_seed_gives_other_weights(processed: Path, tmp_path: Path) -> None:
     train(processed, tmp_path, seeds=(0, 1))
-    weights = [tmp_path / f"model/seed-{seed}/weights.safetensors" for seed in (0, 1)]
+    weights = [tmp_path / f"models/cmad-petct/seed-{seed}/weights.safetensors" for seed in (0, 1)]
     assert weights[0].read_bytes() != weights[1].read_bytes()
 
 
@@ -50,18 +53,20 @@ def test_a_seed_gives_the_same_model_whatever_was_trained_before_it(
     done = train(processed, tmp_path / "both", model, seeds=(5, 3))
     train(processed, tmp_path / "one", model, seeds=(5,))
     both, one = (read(tmp_path / name) for name in ("both", "one"))
-    assert both["model/seed-5/weights.safetensors"] == one["model/seed-5/weights.safetensors"]
-    assert load_model(tmp_path / "both/model/seed-5")[1].seed == 5
-    seeds = [row.seed for row in read_table(tmp_path / "both/training.csv", TrainingRow)]
+    row = ROWS[model]
+    weights = f"models/{row}/seed-5/weights.safetensors"
+    assert both[weights] == one[weights]
+    assert load_model(tmp_path / f"both/models/{row}/seed-5")[1].seed == 5
+    seeds = [x.seed for x in read_table(tmp_path / f"both/curves/{row}.csv", TrainingRow)]
     assert seeds == sorted(seeds)
     assert set(seeds) == {3, 5}
-    assert set(done.outputs) == {tmp_path / "both" / name for name in both}
+    assert set(done[row].outputs) == {tmp_path / "both" / name for name in both}
 
 
 def test_test_split_is_never_opened(processed: Path, tmp_path: Path) -> None:
     shard_path(processed, "p2_00000000").unlink()
     done = train(processed, tmp_path / "out")
-    assert not any("p2_" in path.name for path in done.inputs)
+    assert not any("p2_" in path.name for path in done["cmad-petct"].inputs)
 
 
 @pytest.mark.parametrize("model", ["cmad", "patchcore"])
@@ -69,11 +74,11 @@ def test_trained_folder_is_the_whole_model(
     processed: Path, tmp_path: Path, model: ModelName
 ) -> None:
     done = train(processed, tmp_path / "out", model, gfr=True)
-    loaded, config = load_model(tmp_path / "out/model/seed-0")
+    loaded, config = load_model(tmp_path / f"out/models/{ROWS[model]}/seed-0")
     assert config.scan_backend == {"cmad": resolve_backend("auto", torch.device("cpu"))}.get(
         model, "none"
     )
-    assert config.teacher_sha256 == done.teacher_sha256
+    assert config.teacher_sha256 == done[ROWS[model]].teacher_sha256
     batch = SliceStore.open(processed, "val").batch([0, 1, 2])
     with torch.inference_mode():
         maps, scores = loaded.detect(batch)
@@ -88,7 +93,7 @@ def test_curve_has_a_row_per_validation_and_rates_warm_up_then_fall(
     processed: Path, tmp_path: Path
 ) -> None:
     train(processed, tmp_path / "out", schedule={"iterations": 7})
-    rows = read_table(tmp_path / "out/training.csv", TrainingRow)
+    rows = read_table(tmp_path / "out/curves/cmad-petct.csv", TrainingRow)
     assert [row.iteration for row in rows] == [2, 4, 6, 7]
     rates = [row.learning_rate or 0.0 for row in rows]
     assert rates[0] == pytest.approx(1e-3)
@@ -97,7 +102,7 @@ def test_curve_has_a_row_per_validation_and_rates_warm_up_then_fall(
 
 def test_fitted_model_writes_a_coverage_curve(processed: Path, tmp_path: Path) -> None:
     train(processed, tmp_path / "out", "patchcore")
-    with (tmp_path / "out/training.csv").open() as stream:
+    with (tmp_path / "out/curves/patchcore-pet.csv").open() as stream:
         rows = list(csv.DictReader(stream))
     assert [row["learning_rate"] for row in rows] == [""] * len(rows)
     assert float(rows[-1]["train_loss"]) < float(rows[0]["train_loss"])
@@ -120,7 +125,7 @@ def test_missing_shard_is_named(processed: Path, tmp_path: Path) -> None:
 
 def test_model_refuses_another_teacher(processed: Path, tmp_path: Path) -> None:
     train(processed, tmp_path / "out")
-    config = tmp_path / "out/model/seed-0/config.json"
+    config = tmp_path / "out/models/cmad-petct/seed-0/config.json"
     config.write_text(config.read_text().replace('"bundled"', '"random"'))
     with pytest.raises(TeacherError, match="trained with teacher weights"):
         load_model(config.parent)

@@ -13,15 +13,16 @@ from petct_uad.console import fail_cleanly
 from petct_uad.files import write_table
 from petct_uad.params import (
     CmadParams,
+    FamilyParams,
+    Modality,
     ModelName,
     PatchcoreParams,
-    RunParams,
     TeacherParams,
 )
 from petct_uad.slices.store import Shard, shard_path, write_shard
 from petct_uad.slices.tables import ImageRow
 from petct_uad.training.ranks import join_ranks
-from petct_uad.training.train import TrainedRun, train_run
+from petct_uad.training.train import TrainedRun, TrainingPaths, train_family
 from tests import samples
 
 SIDE = 64
@@ -60,8 +61,7 @@ PATCHCORE = PatchcoreParams(
     map_sigma_px=4.0,
     batch_size=4,
 )
-CMAD_RUN = {"model": "cmad", "modality": "petct", "params": "model"}
-PATCHCORE_RUN = {"model": "patchcore", "modality": "pet", "params": "models.patchcore"}
+PARAMS = {"cmad": "model", "patchcore": "models.patchcore"}
 
 
 def write_store(folder: Path, cell_px: int = 1) -> Path:
@@ -96,26 +96,30 @@ def train(
     processed: Path,
     out: Path,
     model: ModelName = "cmad",
+    *,
+    modalities: tuple[Modality, ...] | None = None,
     schedule: dict[str, Any] | None = None,
     gfr: bool = False,
     **settings: Any,
-) -> TrainedRun:
-    """Train below ``out``; ``settings`` are keys of the train section."""
+) -> dict[str, TrainedRun]:
+    """Train below ``out``, by default one row; ``settings`` are keys of the train section."""
     section: CmadParams | PatchcoreParams = PATCHCORE
     if model == "cmad":
         changed = SCHEDULE.model_copy(update=schedule or {})
         section = CMAD.model_copy(update={"schedule": changed, "gfr": gfr})
-    run = {"cmad": CMAD_RUN, "patchcore": PATCHCORE_RUN}[model]
+    family = FamilyParams(
+        model=model,
+        modalities=modalities or ("petct" if model == "cmad" else "pet",),
+        params=PARAMS[model],
+        after="metrics/validation.json",
+    )
     with join_ranks() as ranks:
-        return train_run(
-            run=RunParams.model_validate(run | {"after": "metrics/validation.json"}),
+        return train_family(
+            family=family,
             params=section,
             teacher=TEACHER,
             train=TRAIN.model_copy(update=settings),
-            processed=processed,
-            model_folder=out / "model",
-            curve_file=out / "training.csv",
-            checkpoint_folder=out / "checkpoints",
+            paths=TrainingPaths(processed, out / "models", out / "curves", out / "checkpoints"),
             ranks=ranks,
         )
 
@@ -124,4 +128,5 @@ if __name__ == "__main__":
     with fail_cleanly():
         settings = json.loads(sys.argv[3])
         settings["seeds"] = tuple(settings["seeds"])
+        settings["modalities"] = tuple(settings["modalities"])
         train(Path(sys.argv[1]), Path(sys.argv[2]), **settings)

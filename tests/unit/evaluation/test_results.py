@@ -12,6 +12,7 @@ from petct_uad.evaluation.compare import (
     LEVEL,
     LOSES,
     read_runs,
+    result_paths,
     summarise,
     verdict,
     write_summary,
@@ -19,12 +20,15 @@ from petct_uad.evaluation.compare import (
 from petct_uad.evaluation.metrics import PixelFigures
 from petct_uad.evaluation.panels import choose_panels
 from petct_uad.evaluation.results import (
+    ResultPaths,
+    RunResults,
     SeedScores,
     measure,
     read_results,
     write_results,
 )
 from petct_uad.evaluation.tables import Estimate, RunIdentity
+from petct_uad.evaluation.trivial import TRIVIAL, TRIVIAL_BASELINES
 from petct_uad.params import EvaluateParams
 from petct_uad.slices.tables import ImageRow
 
@@ -52,37 +56,50 @@ def noise(seed=0):
     return np.random.default_rng(seed).normal(size=len(LABELS))
 
 
+def at(metrics: Path, run: str) -> ResultPaths:
+    """Where a run's results lie, below a folder for all models or that of the baselines."""
+    trivial = run in {baseline.name for baseline in TRIVIAL_BASELINES}
+    return ResultPaths.of(metrics, TRIVIAL if trivial else "models", run)
+
+
+def read(metrics: Path, *runs: str) -> tuple[RunResults, ...]:
+    """These runs and the baselines."""
+    return read_runs(result_paths(metrics, dict.fromkeys(runs, "models")))
+
+
 def write_benchmark(metrics: Path, protocol="patient") -> None:
-    write_results(metrics / "good", results("good", noise() + 4 * LABELS, protocol=protocol))
-    write_results(metrics / "bad", results("bad", noise(), protocol=protocol))
+    write_results(at(metrics, "good"), results("good", noise() + 4 * LABELS, protocol=protocol))
+    write_results(at(metrics, "bad"), results("bad", noise(), protocol=protocol))
     for name, strength in (("suvmax", 0.5), ("body_area", 0.0), ("position", 0.0)):
         scores = noise(2) + strength * LABELS
-        write_results(metrics / name, results(name, scores, trivial=True, protocol=protocol))
+        write_results(at(metrics, name), results(name, scores, trivial=True, protocol=protocol))
 
 
 def test_results_survive_writing_and_reading(tmp_path):
     written = results("run", noise() + LABELS)
-    write_results(tmp_path, written)
-    read = read_results(tmp_path)
-    assert read.scores == written.scores
-    assert read.metrics.identity == written.metrics.identity
-    assert read.metrics.auroc.value == pytest.approx(written.metrics.auroc.value, abs=1e-6)
-    write_results(tmp_path / "again", read)
-    for path in tmp_path.glob("*.*"):
-        assert (tmp_path / "again" / path.name).read_bytes() == path.read_bytes()
+    write_results(at(tmp_path, "run"), written)
+    found = read_results(at(tmp_path, "run"))
+    assert found.scores == written.scores
+    assert found.metrics.identity == written.metrics.identity
+    assert found.metrics.auroc.value == pytest.approx(written.metrics.auroc.value, abs=1e-6)
+    write_results(at(tmp_path / "again", "run"), found)
+    for first, again in zip(
+        at(tmp_path, "run").files, at(tmp_path / "again", "run").files, strict=True
+    ):
+        assert again.read_bytes() == first.read_bytes()
 
 
 def test_auroc_can_be_recomputed_from_the_score_table(tmp_path):
-    write_results(tmp_path, results("run", 1e-3 * (noise() + LABELS)))
-    with (tmp_path / "scores.csv").open(newline="") as stream:
+    write_results(at(tmp_path, "run"), results("run", 1e-3 * (noise() + LABELS)))
+    with at(tmp_path, "run").scores.open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     again = roc_auc_score([int(r["label"]) for r in rows], [float(r["score"]) for r in rows])
-    assert json.loads((tmp_path / "metrics.json").read_text())["auroc"] == round(again, 6)
+    assert json.loads(at(tmp_path, "run").metrics.read_text())["auroc"] == round(again, 6)
 
 
 def test_every_float_has_at_most_six_decimals(tmp_path):
-    write_results(tmp_path, results("run", noise() + LABELS))
-    content = json.loads((tmp_path / "metrics.json").read_text())
+    write_results(at(tmp_path, "run"), results("run", noise() + LABELS))
+    content = json.loads(at(tmp_path, "run").metrics.read_text())
     assert all(round(v, 6) == v for v in content.values() if isinstance(v, float))
 
 
@@ -116,8 +133,8 @@ def test_all_seeds_are_resampled_with_the_same_patients():
 
 
 def test_one_seed_has_no_deviation(tmp_path):
-    write_results(tmp_path, results("run", noise()))
-    content = json.loads((tmp_path / "metrics.json").read_text())
+    write_results(at(tmp_path, "run"), results("run", noise()))
+    content = json.loads(at(tmp_path, "run").metrics.read_text())
     assert content["seeds"] == 1
     assert {content[f"{name}_deviation"] for name in ("auroc", "ap", "f1")} == {None}
 
@@ -171,10 +188,10 @@ def test_no_validation_normals_are_refused():
 
 
 def test_results_of_another_schema_are_refused_by_name(tmp_path):
-    write_results(tmp_path, results("run", noise()))
-    (tmp_path / "metrics.json").write_text('{"auroc": 1.0}')
+    write_results(at(tmp_path, "run"), results("run", noise()))
+    at(tmp_path, "run").metrics.write_text('{"auroc": 1.0}')
     with pytest.raises(EvaluationError, match="results of another version"):
-        read_results(tmp_path)
+        read_results(at(tmp_path, "run"))
 
 
 @pytest.mark.parametrize(
@@ -187,7 +204,7 @@ def test_a_model_must_beat_suvmax_beyond_doubt(low, value, high, words):
 
 def test_summary_is_sorted_by_auroc_and_marks_losers_and_baselines(tmp_path):
     write_benchmark(tmp_path)
-    summary = summarise(read_runs(tmp_path, ["good", "bad"]), PARAMS)
+    summary = summarise(read(tmp_path, "good", "bad"), PARAMS)
     write_summary(tmp_path, summary)
     rows = summary.rows
     assert [row.auroc for row in rows] == sorted((row.auroc for row in rows), reverse=True)
@@ -205,12 +222,12 @@ def write_cmad(metrics: Path, **strengths: float) -> None:
     write_benchmark(metrics)
     for number, (modality, strength) in enumerate(strengths.items()):
         name = f"cmad-{modality}"
-        write_results(metrics / name, results(name, noise(10 + number) + strength * LABELS))
+        write_results(at(metrics, name), results(name, noise(10 + number) + strength * LABELS))
 
 
 def test_claims_of_both_modalities_are_judged_by_their_paired_differences(tmp_path):
     write_cmad(tmp_path, petct=2.0, pet=0.2, ct=4.0)
-    runs = read_runs(tmp_path, ["cmad-petct", "cmad-pet", "cmad-ct"])
+    runs = read(tmp_path, "cmad-petct", "cmad-pet", "cmad-ct")
     summary = summarise(runs, PARAMS)
     assert [(claim.worse, claim.outcome) for claim in summary.claims] == [
         ("cmad-pet", "supported"),
@@ -226,16 +243,16 @@ def test_claims_of_both_modalities_are_judged_by_their_paired_differences(tmp_pa
 
 def test_a_claim_without_its_runs_is_left_out(tmp_path):
     write_cmad(tmp_path, petct=2.0, pet=0.2)
-    summary = summarise(read_runs(tmp_path, ["cmad-petct", "cmad-pet"]), PARAMS)
+    summary = summarise(read(tmp_path, "cmad-petct", "cmad-pet"), PARAMS)
     assert [claim.worse for claim in summary.claims] == ["cmad-pet"]
-    write_summary(tmp_path, summarise(read_runs(tmp_path, ["good"]), PARAMS))
+    write_summary(tmp_path, summarise(read(tmp_path, "good"), PARAMS))
     assert "claim" not in (tmp_path / "summary.md").read_text()
 
 
 def test_summary_shows_the_deviation_where_there_are_seeds(tmp_path):
     write_benchmark(tmp_path)
-    write_results(tmp_path / "good", results("good", noise() + LABELS, noise(3) + LABELS))
-    summary = summarise(read_runs(tmp_path, ["good", "bad"]), PARAMS)
+    write_results(at(tmp_path, "good"), results("good", noise() + LABELS, noise(3) + LABELS))
+    summary = summarise(read(tmp_path, "good", "bad"), PARAMS)
     write_summary(tmp_path, summary)
     lines = (tmp_path / "summary.md").read_text().splitlines()
     assert [line.count("±") for line in lines if line.startswith(("| good", "| bad"))] in (
@@ -249,17 +266,17 @@ def test_summary_shows_the_deviation_where_there_are_seeds(tmp_path):
 
 def test_a_seed_on_other_slices_is_not_compared(tmp_path):
     write_benchmark(tmp_path)
-    write_results(tmp_path / "good", results("good", noise(), noise()))
-    table = tmp_path / "good" / "scores.csv"
+    write_results(at(tmp_path, "good"), results("good", noise(), noise()))
+    table = at(tmp_path, "good").scores
     lines = table.read_text().splitlines()
     table.write_text("\n".join(lines[:-1]) + "\n")
     with pytest.raises(EvaluationError, match=r"good/scores\.csv: other test slices"):
-        read_runs(tmp_path, ["good", "bad"])
+        read(tmp_path, "good", "bad")
 
 
 def test_summary_json_is_narrow(tmp_path):
     write_benchmark(tmp_path)
-    write_summary(tmp_path, summarise(read_runs(tmp_path, ["good", "bad"]), PARAMS))
+    write_summary(tmp_path, summarise(read(tmp_path, "good", "bad"), PARAMS))
     content = json.loads((tmp_path / "summary.json").read_text())
     runs = ["bad", "body_area", "good", "position", "suvmax"]
     assert list(content) == ["auroc", "auroc_minus_suvmax"]
@@ -269,7 +286,7 @@ def test_summary_json_is_narrow(tmp_path):
 
 def test_leaking_protocol_is_marked_in_every_row(tmp_path):
     write_benchmark(tmp_path, protocol="cmad")
-    summary = summarise(read_runs(tmp_path, ["good", "bad"]), PARAMS)
+    summary = summarise(read(tmp_path, "good", "bad"), PARAMS)
     write_summary(tmp_path, summary)
     text = (tmp_path / "summary.md").read_text()
     assert text.count("(leaking)") == len(summary.rows) == 5
@@ -279,15 +296,15 @@ def test_leaking_protocol_is_marked_in_every_row(tmp_path):
 def test_runs_on_other_slices_are_not_compared(tmp_path):
     write_benchmark(tmp_path)
     stale = results("bad", noise(), rows=image_rows(prefix="other"))
-    write_results(tmp_path / "bad", stale)
+    write_results(at(tmp_path, "bad"), stale)
     with pytest.raises(EvaluationError, match=r"bad/scores\.csv: other test slices"):
-        read_runs(tmp_path, ["good", "bad"])
+        read(tmp_path, "good", "bad")
 
 
 def test_a_missing_run_is_named(tmp_path):
     write_benchmark(tmp_path)
     with pytest.raises(EvaluationError, match=r"absent/metrics\.json: not found"):
-        read_runs(tmp_path, ["good", "absent"])
+        read(tmp_path, "good", "absent")
 
 
 def test_panels_are_the_highest_middle_and_lowest_abnormal_slices():

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from petct_uad.evaluation.results import ResultPaths
 from petct_uad.evaluation.trivial import (
     SUVMAX,
     TRIVIAL_BASELINES,
@@ -83,8 +84,9 @@ def test_every_baseline_gets_the_files_of_a_run_and_derives_from_the_index(tmp_p
     derived = evaluate_trivial(Path("index.csv"), "tiny", "cmad", PARAMS, Path("metrics"))
     assert {folder.name for folder in derived} == {"suvmax", "body_area", "position"}
     for folder, derivations in derived.items():
-        written = {path.name for path in folder.iterdir()}
-        assert written == {"metrics.json", "scores.csv", "roc.csv", "pr.csv", "histogram.csv"}
+        paths = ResultPaths.of(Path("metrics"), "trivial", folder.name)
+        written = {*folder.iterdir(), paths.roc}
+        assert written == set(paths.files)
         assert {item.inputs[0].id for item in derivations} == {"file:index.csv"}
         with (folder / "scores.csv").open(newline="") as stream:
             assert len(list(csv.DictReader(stream))) == 4

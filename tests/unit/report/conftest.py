@@ -10,9 +10,10 @@ import pytest
 from PIL import Image
 
 from petct_uad.dicom.tables import InstanceRow, RejectedRow, SeriesRow, StudyRow
+from petct_uad.evaluation.compare import result_paths
 from petct_uad.evaluation.metrics import PixelFigures
 from petct_uad.evaluation.panels import Panel, write_panel
-from petct_uad.evaluation.results import SeedScores, measure, write_results
+from petct_uad.evaluation.results import ResultPaths, SeedScores, measure, write_results
 from petct_uad.evaluation.tables import RunIdentity
 from petct_uad.evaluation.trivial import evaluate_trivial
 from petct_uad.files import write_json, write_table
@@ -51,25 +52,26 @@ def build_project(protocol: str) -> Project:
     images = image_rows()
     write_table(processed / "index.csv", ImageRow, images)
     write_ingest_tables(interim, images)
-    metrics, results = Path("metrics"), Path("metrics/runs")
-    evaluate_trivial(processed / "index.csv", "tiny", protocol, PARAMS, results)
-    for run in STRENGTHS:
-        write_run(results / run, run, images, protocol)
-    write_panels(Path("reports/panels/cmad-petct"))
+    metrics = Path("metrics")
+    evaluate_trivial(processed / "index.csv", "tiny", protocol, PARAMS, metrics)
+    results = result_paths(metrics, {run: run.split("-")[0] for run in STRENGTHS})
+    for paths, run in zip(results, STRENGTHS, strict=False):
+        write_run(paths, run, images, protocol)
+    write_panels(Path("reports/panels/cmad/cmad-petct"))
     write_quality(metrics)
     for study in ("P00_aa", "P13_aa"):
         write_picture(Path("reports/registration") / f"{study}.png")
-    paths = ReportPaths(
+    report = ReportPaths(
         interim=interim,
         processed=processed,
-        runs=results,
+        results=results,
         registration=metrics / "registration.json",
         validation=metrics / "validation.json",
         pictures=Path("reports/registration"),
         panels=Path("reports/panels"),
         activities=(interim / "split/lineage/activity.json",),
     )
-    return Project(paths, tuple(STRENGTHS), PARAMS)
+    return Project(report, tuple(STRENGTHS), PARAMS)
 
 
 def image_rows() -> list[ImageRow]:
@@ -104,7 +106,7 @@ def image_rows() -> list[ImageRow]:
     return rows
 
 
-def write_run(folder: Path, run: str, images: list[ImageRow], protocol: str) -> None:
+def write_run(paths: ResultPaths, run: str, images: list[ImageRow], protocol: str) -> None:
     generator = np.random.default_rng(len(run))
     model, modality = run.split("-")
     test = [row for row in images if row.split == "test"]
@@ -120,7 +122,7 @@ def write_run(folder: Path, run: str, images: list[ImageRow], protocol: str) -> 
         for seed in SEEDS
     ]
     identity = RunIdentity(run, model, modality, False, "tiny", protocol, 1_234_567, "none")
-    write_results(folder, measure(identity, seeds=seeds, test_rows=test, params=PARAMS))
+    write_results(paths, measure(identity, seeds=seeds, test_rows=test, params=PARAMS))
 
 
 def write_panels(folder: Path) -> None:

@@ -31,7 +31,7 @@ class Balance(HTMLParser):
 
 
 def render(project) -> str:
-    runs = read_runs(project.report.runs, project.runs)
+    runs = read_runs(project.report.results)
     return render_report(summarise(runs, project.params), runs, project.report)
 
 
@@ -56,7 +56,7 @@ def test_elements_are_closed_in_order(html):
 
 def test_every_run_has_a_row_in_order_of_auroc(project, html):
     rows = re.findall(r'<th scope="row" data-v="([^"]+)">', html)
-    expected = summarise(read_runs(project.report.runs, project.runs), project.params)
+    expected = summarise(read_runs(project.report.results), project.params)
     assert rows == [row.run for row in expected.rows]
     assert {*project.runs, "suvmax", "body_area", "position"} == set(rows)
 
@@ -125,15 +125,14 @@ def test_leaking_protocol_is_marked_above_the_table_and_in_every_row(leaking_pro
 
 
 def test_lineage_of_the_report_names_panels_and_tables(project):
-    runs = read_runs(project.report.runs, project.runs)
+    runs = read_runs(project.report.results)
     summary = summarise(runs, project.params)
     write_summary(Path("metrics"), summary)
     report = Path("reports/index.html")
     write_text(report, render_report(summary, runs, project.report))
-    names = [run.metrics.identity.run for run in runs]
-    page = report_derivations(report, Path("metrics"), names, project.report)[-1]
+    page = report_derivations(report, Path("metrics"), project.report)[-1]
     inputs = {source.id for source in page.inputs}
     assert page.output.id == "file:reports/index.html"
-    assert "file:reports/panels/cmad-petct/worst.png" in inputs
+    assert "file:reports/panels/cmad/cmad-petct/worst.png" in inputs
     assert "file:data/interim/tiny/split/slices.csv" in inputs
-    assert "file:metrics/runs/suvmax/scores.csv" in inputs
+    assert "file:metrics/runs/trivial/suvmax/scores.csv" in inputs
