@@ -28,7 +28,7 @@ def main() -> None:
 @app.command()
 def add(
     name: Annotated[str, typer.Argument(help="how params.yaml will call the data set")],
-    folder: Annotated[Path, typer.Argument(help="a tree of DICOM files, or pictures; it is only read")],
+    folder: Annotated[Path, typer.Argument(help="DICOM files, or pictures; only read")],
 ) -> None:
     """Copy a folder of DICOM or pictures to data/raw/NAME and put it under DVC."""
     # pydicom and SimpleITK take a second that `petct --help` need not wait for.

@@ -1,4 +1,4 @@
-"""A trace as an RO-Crate 1.2 (researchobject.org/ro-crate) with the actions that made its files."""
+"""A trace as an RO-Crate 1.3 (researchobject.org/ro-crate) with the actions that made its files."""
 
 from __future__ import annotations
 
@@ -32,18 +32,23 @@ def crate_json(found: Trace, published: date) -> dict[str, Any]:
 
     Files are data entities. Instances, slices and teachers are contextual ones: raw files may have
     names that nobody should read here, and a slice is a part of a file. Each stage run is a
-    CreateAction (Process Run Crate) with the stage's file as its instrument.
+    CreateAction, as in the Process Run Crate profile, with the stage's file as its instrument.
 
     Args:
         found: what is exported.
         published: RO-Crate demands one.
     """
-    crate = ROCrate(version="1.2")
+    crate = ROCrate(version="1.3")
     crate.name = NAME
     crate.description = f"{DESCRIPTION}: {found.subject.name} and what it was made from."
     crate.datePublished = published
     crate.license = crate.add_jsonld(
-        {"@id": _LICENSE, "@type": "CreativeWork", "name": "Apache License 2.0"}
+        {
+            "@id": _LICENSE,
+            "@type": "CreativeWork",
+            "name": "Apache License 2.0",
+            "description": "Of the code; data sets have their own.",
+        }
     )
     parts = {item.id: item.sha256 for item in found.entities()}
     nodes = {name: _add_entity(crate, name, parts[name]) for name in sorted(parts)}
@@ -92,26 +97,28 @@ def _add_run(
             "@type": "CreateAction",
             "name": record.stage,
             "description": json.dumps(record.params, sort_keys=True),
-            "identifier": record.params_sha256,
+            "identifier": [record.params_sha256, record.source_sha256],
         },
     )
 
 
 def _instrument(crate: ROCrate, stage: StageLineage) -> CrateEntity:
-    """The stage's code: one entity for each state of it that a run recorded."""
+    """The stage's file, as a script with what it needs."""
     record = stage.activity
     entry = next(path for path in record.sources if path.startswith("stages/"))
-    name = f"#{entry}@{record.source_sha256[:12]}"
-    return crate.dereference(name) or crate.add_jsonld(
-        {
-            "@id": name,
-            "@type": "SoftwareApplication",
+    return crate.dereference(entry) or crate.add_file(
+        dest_path=entry,
+        properties={
+            "@type": ["File", "SoftwareSourceCode"],
             "name": entry,
-            "identifier": record.source_sha256,
+            "sha256": record.sources[entry],
+            "encodingFormat": "text/x-python",
             "softwareRequirements": [f"{p}=={v}" for p, v in sorted(record.packages.items())],
-        }
+        },
     )
 
 
-def _of(names: Iterable[str], nodes: dict[str, CrateEntity]) -> list[CrateEntity]:
-    return [nodes[name] for name in distinct(names)]
+def _of(names: Iterable[str], nodes: dict[str, CrateEntity]) -> CrateEntity | list[CrateEntity]:
+    """One, or several: a list of one is not as RO-Crate writes it."""
+    found = [nodes[name] for name in distinct(names)]
+    return found[0] if len(found) == 1 else found

@@ -38,7 +38,7 @@ def export(form: Format, subject: str = "") -> str:
     """The text of the file: JSON, ended by a line feed.
 
     Args:
-        form: ``prov`` (PROV-JSON), ``rocrate`` (RO-Crate 1.2, a CreateAction per stage run) or
+        form: ``prov`` (PROV-JSON), ``rocrate`` (RO-Crate 1.3, a CreateAction per stage run) or
             ``croissant`` (Croissant 1.0 of the processed data set).
         subject: what :func:`find_traced` takes, for what stands behind it alone; "" for everything.
             Croissant describes the whole data set.
