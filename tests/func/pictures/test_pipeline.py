@@ -106,6 +106,7 @@ def test_a_slice_traces_back_to_its_own_file_and_verify_finds_nothing_wrong(
     assert len(files) == (2 if row.lesion_area_mm2 else 1)
     assert [item.sha256 for item in found.instances()] == [sha256_file(path) for path in files]
     assert find_cause(graph, file_of(row.study_id)).kind == "patient"
+    assert not verify([], with_cache=False).findings
 
 
 @pytest.fixture
