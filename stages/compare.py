@@ -12,23 +12,28 @@ from petct_uad.files import write_text
 from petct_uad.lineage.record import Activity, write_lineage
 from petct_uad.params import load_params
 from petct_uad.report import page
+from petct_uad.report.benchmark import ReportPaths, lineage_folders
+from petct_uad.validation.scores import judge_scores
 
 METRICS = Path("metrics")
 REPORT = Path("reports/index.html")
+KINDS = ("interim", "processed")
+SCORES = METRICS / "validation_scores.json"
+PACKAGES = ("great-expectations", "jinja2", "matplotlib", "numpy", "pandas", "pillow",
+            "scikit-image", "scikit-learn")  # fmt: skip
 
 
 def main() -> None:
-    """Write metrics/summary.{json,csv,md} and reports/index.html."""
+    """Write metrics/{summary.*,pairs.csv,hypotheses.csv} and reports/index.html."""
     with fail_cleanly(), stage("compare"):
         params = load_params()
         results = result_paths(METRICS, params.rows)
+        interim, processed = (Path("data", kind, params.dataset) for kind in KINDS)
+        judged = judge_scores([run.scores for run in results], processed / "index.csv", SCORES)
         runs = read_runs(results)
-        summary = summarise(runs, params.evaluate)
+        summary = summarise(runs, params.evaluate, params.model)
         write_summary(METRICS, summary)
-        interim = Path("data/interim") / params.dataset
-        processed = Path("data/processed") / params.dataset
-        models = [Path("models") / family / row for row, family in params.rows.items()]
-        paths = page.ReportPaths(
+        paths = ReportPaths(
             interim=interim,
             processed=processed,
             results=results,
@@ -36,20 +41,19 @@ def main() -> None:
             validation=METRICS / "validation.json",
             pictures=Path("reports/registration"),
             panels=Path("reports/panels"),
-            activities=page.activity_files(interim, processed, models, results),
+            lineage=lineage_folders(interim, processed, Path("models"), results),
         )
         write_text(REPORT, page.render_report(summary, runs, paths))
         activity = Activity(
             stage="compare",
-            params={
-                "dataset": params.dataset,
-                **params.model_dump(mode="json", include={"benchmark", "evaluate"}),
-            },
+            params=params.model_dump(
+                mode="json", include={"benchmark", "dataset", "evaluate", "model"}
+            ),
             entry=Path("stages/compare.py"),
-            packages=("jinja2", "matplotlib", "numpy", "pillow", "scikit-learn"),
+            packages=PACKAGES,
         )
         derivations = page.report_derivations(REPORT, METRICS, paths)
-        write_lineage(METRICS / "lineage", activity, derivations)
+        write_lineage(METRICS / "lineage", activity, [*derivations, judged])
 
 
 if __name__ == "__main__":

@@ -22,11 +22,11 @@ def main(name: Annotated[str, typer.Argument(help="a key of benchmark in params.
     with join_ranks() as ranks, fail_cleanly(), stage(f"train {name}"):
         params = load_params()
         family = params.family(name)
-        section = params.model_section(name)
+        section = params.model_section(family.section)
         models = Path("models") / name
         trained = train_family(
             family=family,
-            params=section,
+            params=family.changed(section),
             teacher=params.teacher,
             train=params.train,
             paths=TrainingPaths(

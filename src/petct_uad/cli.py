@@ -11,8 +11,10 @@ from rich.table import Table
 from petct_uad.audit.commands import lineage
 from petct_uad.console import console, fail_cleanly
 from petct_uad.files import write_text
-from petct_uad.params import PARAMS_FILE, parse_params
+from petct_uad.params import PARAMS_FILE, load_params, parse_params
 from petct_uad.presets import preset_content, preset_names
+
+METRICS = Path("metrics")
 
 app = typer.Typer(no_args_is_help=True, help="A data-versioned benchmark on paired PET/CT.")
 key = typer.Typer(no_args_is_help=True, help="The secret key of the patients' pseudonyms.")
@@ -39,6 +41,27 @@ def add(
     console.print(f"{target} is under DVC. Next:", markup=False)
     console.print(f"  git add {target}.dvc {target.parent}/.gitignore", markup=False)
     console.print(f"  dvc exp run -S dataset={name}", markup=False)
+
+
+@app.command()
+def validate(
+    path: Annotated[Path, typer.Argument(help="any tree of DICOM files; it is only read")],
+) -> None:
+    """Say whether a folder of DICOM can be added, and what to mend before.
+
+    Reads it as `ingest:` in params.yaml asks and holds what was read to the suites that apply.
+    Exit codes: 0 all is well, 1 a critical check failed, 3 some inputs were refused and the rest is
+    sound, 4 nothing can be used.
+    """
+    from petct_uad.validation.folder import validate_folder
+    from petct_uad.validation.suites import Promises
+
+    with fail_cleanly():
+        params = load_params()
+        promises = Promises.of(params.split, params.register_, params.validate_)
+        verdict = validate_folder(path, params.ingest, promises)
+    typer.echo("\n".join(verdict.lines))
+    raise typer.Exit(verdict.exit_code)
 
 
 @key.command()
@@ -92,6 +115,48 @@ def models(
     for line in rows:
         table.add_row(*line)
     console.print(table)
+
+
+@app.command()
+def leak(
+    patient: Annotated[str, typer.Argument(help="revision under split.protocol: patient")],
+    cmad: Annotated[str, typer.Argument(help="revision under split.protocol: cmad")],
+) -> None:
+    """AUROC of every run under the leaking protocol minus under the honest one.
+
+    A revision is a commit, branch, tag, DVC experiment or `workspace`. Writes
+    metrics/leak.{csv,md}.
+    """
+    from petct_uad.audit.revision import find_revision
+    from petct_uad.audit.runs import read_revision
+    from petct_uad.evaluation.leak import leak_markdown, leak_table, left_out, write_leak
+
+    with fail_cleanly():
+        honest, leaking = (read_revision(find_revision(name)) for name in (patient, cmad))
+        rows = leak_table(honest, leaking, load_params().evaluate)
+        lacking = left_out(honest, leaking)
+        write_leak(METRICS, rows, lacking)
+    typer.echo(leak_markdown(rows, lacking), nl=False)
+
+
+@app.command()
+def folds(
+    revisions: Annotated[list[str], typer.Argument(help="one per fold, in any order")],
+) -> None:
+    """Every run over all folds of split.folds: mean, deviation and the AUROC of all scores.
+
+    A revision is a commit, branch, tag, DVC experiment or `workspace`. Writes
+    metrics/folds.{csv,md}.
+    """
+    from petct_uad.audit.revision import find_revision
+    from petct_uad.audit.runs import read_folds
+    from petct_uad.evaluation.folds import folds_markdown, folds_table, write_folds
+
+    with fail_cleanly():
+        results = read_folds([find_revision(name) for name in revisions])
+        rows = folds_table(results, load_params().evaluate)
+        write_folds(METRICS, rows)
+    typer.echo(folds_markdown(rows), nl=False)
 
 
 if __name__ == "__main__":

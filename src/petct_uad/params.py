@@ -98,6 +98,8 @@ class SplitParams(Section):
     seed: Seed
     train_fraction: Fraction
     val_fraction: Fraction
+    folds: int = Field(ge=0, le=20, description="folds over patients; 0 or 1: none")
+    fold: int = Field(ge=0, le=19, description="which fold is the test split, from 0")
     min_lesion_area_mm2: float = Field(ge=0, le=10_000)
     guard_mm: float = Field(ge=0, le=100)
     unlabelled: Literal["normal", "exclude"]
@@ -107,6 +109,14 @@ class SplitParams(Section):
     def _test_remains(self) -> Self:
         if self.train_fraction + self.val_fraction >= 1:
             raise ValueError("train_fraction + val_fraction must stay below 1: test gets the rest")
+        return self
+
+    @model_validator(mode="after")
+    def _fold_is_one_of_them(self) -> Self:
+        if self.fold >= max(self.folds, 1):
+            raise ValueError(f"fold = {self.fold}: must be below folds = {self.folds}")
+        if self.folds > 1 and self.protocol != "patient":
+            raise ValueError(f"folds = {self.folds}: folds are of patients; set protocol: patient")
         return self
 
 
@@ -138,6 +148,10 @@ class ValidateParams(Section):
     min_train_slices: int = Field(ge=1)
     max_suv: float = Field(gt=0)
     max_spacing_mm: float = Field(gt=0)
+    max_label_imbalance: float = Field(ge=0, le=1, description="of shares, between scanners")
+    near_duplicate_correlation: float = Field(ge=0.9, le=1, description="of 16 x 16 block means")
+    drift_alpha: float = Field(gt=0, lt=1, description="after Holm's correction")
+    workers: int = Field(ge=0, le=256)
 
 
 class TeacherParams(Section):
@@ -519,11 +533,41 @@ class FamilyParams(Section):
     modalities: tuple[Modality, ...] = Field(min_length=1)
     params: SectionName
     after: After
+    variant: str = Field(
+        default="", pattern=r"^[a-z0-9_]*$", max_length=32, description="an ablation's name"
+    )
+    changes: dict[str, bool | int | float | str] = Field(
+        default_factory=dict, description="keys of params that these rows have otherwise"
+    )
+
+    @property
+    def section(self) -> str:
+        """The name of its section of params."""
+        return "cmad" if self.params == "model" else self.params.removeprefix("models.")
 
     @property
     def name(self) -> str:
-        """What its rows are called before the modality: the name of its section of params."""
-        return "cmad" if self.params == "model" else self.params.removeprefix("models.")
+        """What its rows are called before the modality: after its section, and its variant."""
+        return f"{self.section}_{self.variant}" if self.variant else self.section
+
+    def changed(self, section: AnyModelParams) -> AnyModelParams:
+        """Its section of params as these rows have it.
+
+        Raises:
+            ParamsError: the section has no such key, or the key refuses the value.
+        """
+        try:
+            return type(section).model_validate(section.model_dump() | self.changes)
+        except ValidationError as error:
+            place = tuple(self.params.split("."))
+            details = [detail | {"loc": (*place, *detail["loc"])} for detail in error.errors()]
+            raise ParamsError("; ".join(map(_explain, details))) from error
+
+    @model_validator(mode="after")
+    def _an_ablation_has_a_name(self) -> Self:
+        if bool(self.variant) != bool(self.changes):
+            raise ValueError("variant and changes: an ablation has both, other rows neither")
+        return self
 
     @property
     def trained(self) -> dict[str, RunParams]:
@@ -545,7 +589,7 @@ class FamilyParams(Section):
 
     @model_validator(mode="after")
     def _params_belong_to_model(self) -> Self:
-        if _MODEL_OF.get(self.name, self.name) != self.model:
+        if _MODEL_OF.get(self.section, self.section) != self.model:
             expected = "model" if self.model == "cmad" else f"models.{self.model}"
             raise ValueError(f"params must be {expected!r} for model {self.model!r}")
         return self
@@ -623,6 +667,15 @@ class Params(Section):
                 raise ValueError(f"benchmark.{name} must be called {family.name}")
         return self
 
+    @model_validator(mode="after")
+    def _changes_fit_their_section(self) -> Self:
+        for name, family in self.benchmark.items():
+            try:
+                family.changed(self.model_section(family.section))
+            except ParamsError as error:
+                raise ValueError(f"benchmark.{name}.changes: {error}") from error
+        return self
+
     @property
     def rows(self) -> dict[str, str]:
         """The name of every row that is evaluated, and of its family."""
@@ -640,7 +693,7 @@ class Params(Section):
         return self.benchmark[name]
 
     def model_section(self, name: str) -> AnyModelParams:
-        """The section that the rows of this :attr:`FamilyParams.name` depend on."""
+        """The section that the rows of this :attr:`FamilyParams.section` depend on."""
         section: AnyModelParams = self.model if name == "cmad" else getattr(self.models, name)
         return section
 

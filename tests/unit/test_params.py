@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from petct_uad.errors import ParamsError
+from petct_uad.evaluation.hypotheses import PROPOSED, STATEMENTS
 from petct_uad.params import load_params, parse_params
 from petct_uad.presets import preset_content, preset_names
 
@@ -38,7 +39,8 @@ def test_every_preset_is_a_whole_valid_file(name: str) -> None:
 
 def test_there_are_presets_for_a_laptop_a_test_the_baselines_pictures_and_each_paper() -> None:
     papers = {f"paper-{model}" for model in ("cmad", "hdhkd", "scrd4ad", "hetero-ae", "qfae")}
-    assert set(PRESETS) == {"cpu", "smoke", "baselines", "pictures", "cmad-table2"} | papers
+    others = {"smoke", "baselines", "ablations", "pictures", "cmad-table2"}
+    assert set(PRESETS) == {"cpu"} | others | papers
 
 
 @pytest.mark.parametrize(
@@ -74,6 +76,43 @@ def test_a_row_of_another_name_than_its_model_has_its_own_section() -> None:
     assert params.model_section(family.name) is params.models.rd4ad
     assert not params.models.rd4ad.contrastive
     assert not params.models.rd4ad.scale_aware
+
+
+def test_an_ablation_changes_its_keys_and_no_others() -> None:
+    params = parse_params(preset_content("ablations", ROOT / "params"), Path("ablations.yaml"))
+    changed = {name: rows.changed(params.model) for name, rows in params.benchmark.items()}
+    assert changed.pop("cmad") == params.model
+    assert changed["cmad_no_cmh"] == params.model.model_copy(update={"cmh": False})
+    assert changed["cmad_no_gfr"] == params.model.model_copy(update={"gfr": False})
+    assert {changed[f"cmad_{n}_tokens"].cmpt for n in (4, 16)} == {4, 16}
+
+
+def test_ablations_are_the_rows_that_the_papers_statements_ask_for() -> None:
+    params = parse_params(preset_content("ablations", ROOT / "params"), Path("ablations.yaml"))
+    asked = {run for statement in STATEMENTS for run in statement.worse}
+    assert set(params.rows) == asked | {PROPOSED}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"cmptt": 4}, r"benchmark.cmad_x.changes: model.cmptt = 4: unknown key. Did you mean"),
+        ({"cmpt": 65}, r"changes: model.cmpt = 65: expected an integer, at least 1, at most 64"),
+        ({}, "variant and changes: an ablation has both"),
+    ],
+)
+def test_an_ablation_of_what_is_not_there_is_refused(
+    tmp_path: Path, changes: dict[str, int], message: str
+) -> None:
+    row: dict[str, object] = {
+        "model": "cmad",
+        "modalities": ["pet"],
+        "params": "model",
+        "variant": "x",
+    }
+    row |= {"after": "metrics/validation.json", "changes": changes}
+    with pytest.raises(ParamsError, match=message):
+        load_params(with_value(tmp_path, "benchmark.cmad_x", row))
 
 
 @pytest.mark.parametrize(
@@ -132,6 +171,8 @@ def test_misspelt_key_gets_a_suggestion(tmp_path: Path) -> None:
     ("key", "value", "reason"),
     [
         ("split.train_fraction", 0.95, "test gets the rest"),
+        ("split.fold", 1, "fold = 1: must be below folds = 0"),
+        ("split.folds", 21, "at most 20"),
         ("model.heads", 5, "heads must divide width"),
         ("preprocess.ct_low_hu", 1000.0, "below ct_high_hu"),
         ("preprocess.image_size_px", 100, "needs a multiple of 16"),

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from petct_uad.evaluation.metrics import Scores, Weights, auroc, won_against
+from petct_uad.evaluation.metrics import Scores, Weights, won_against
 from petct_uad.evaluation.tables import Estimate
 
 _CHUNK_ELEMENTS = 4_000_000  # of the (resamples, slices) matrices behind AP: 32 MB each
@@ -32,7 +32,7 @@ class Resamples:
     redrawn: int
 
 
-def draw_patients(scores: Scores, samples: int, seed: int) -> Resamples:
+def draw_patients(scores: Scores, samples: int, seed: int | Sequence[int]) -> Resamples:
     """Draw patients with replacement until each of ``samples`` draws holds both classes.
 
     Raises:
@@ -86,27 +86,6 @@ def estimate_mean(
 def deviation(values: Sequence[float]) -> float | None:
     """Sample standard deviation over seeds; None for a single one."""
     return float(np.std(values, ddof=1)) if len(values) > 1 else None
-
-
-def auroc_difference(
-    first: Sequence[Scores], second: Sequence[Scores], resamples: Resamples, confidence: float
-) -> Estimate:
-    """Mean AUROC of one run's seeds minus that of another's, both on the same drawn patients.
-
-    Raises:
-        ValueError: the tables do not all hold the same items.
-    """
-    for scores in (*first, *second):
-        same_labels = np.array_equal(scores.labels, first[0].labels)
-        if not (same_labels and np.array_equal(scores.patients, first[0].patients)):
-            raise ValueError("a paired difference needs the same slices of the same patients")
-    value = np.mean([*map(auroc, first)]) - np.mean([*map(auroc, second)])
-    drawn = _mean_auroc_of(first, resamples.weights) - _mean_auroc_of(second, resamples.weights)
-    return estimate(float(value), drawn, confidence)
-
-
-def _mean_auroc_of(seeds: Sequence[Scores], weights: Weights) -> NDArray[np.float64]:
-    return np.asarray(np.mean([auroc_of(scores, weights) for scores in seeds], axis=0))
 
 
 def _pairs(scores: Scores, weights: Weights) -> NDArray[np.float64]:

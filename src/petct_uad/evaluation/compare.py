@@ -2,46 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 
 from petct_uad.errors import EvaluationError
-from petct_uad.evaluation.bootstrap import auroc_difference, draw_patients
+from petct_uad.evaluation.hypotheses import (
+    PROPOSED,
+    UNTESTED,
+    Hypothesis,
+    judge_statements,
+    judged,
+)
+from petct_uad.evaluation.markdown import to_markdown
+from petct_uad.evaluation.paired import PairedAurocs
 from petct_uad.evaluation.results import ResultPaths, RunResults, read_results
-from petct_uad.evaluation.tables import Estimate, SummaryRow
+from petct_uad.evaluation.tables import (
+    BEATS,
+    LEVEL,
+    LOSES,
+    TRIVIAL_VERDICT,
+    Difference,
+    HypothesisRow,
+    PairRow,
+    SummaryRow,
+)
 from petct_uad.evaluation.trivial import SUVMAX, TRIVIAL, TRIVIAL_BASELINES
 from petct_uad.files import rounded, write_json, write_table, write_text
-from petct_uad.params import EvaluateParams
+from petct_uad.params import CmadParams, EvaluateParams
 
-SUMMARY_FILES = ("summary.json", "summary.csv", "summary.md")
-TRIVIAL_VERDICT = "trivial baseline"
-BEATS = "beats SUVmax"
-LOSES = "loses to SUVmax"
-LEVEL = "not told apart from SUVmax"
-SUPPORTED = "supported"
-REFUTED = "not supported"
-OPEN = "not told apart"
-PATIENTS_UNKNOWN = (
-    "Each slice counts as a patient of its own, as pictures whose patients are not known do: where "
-    "some share a patient, intervals are too narrow, and the splits may share patients too."
-)
-# Both modalities are better than either alone (Xu et al. 2026, section 5.2).
-_CLAIMS = (("cmad-petct", "cmad-pet"), ("cmad-petct", "cmad-ct"))
-
-
-@dataclass(frozen=True)
-class Claim:
-    """One run is better than another: its AUROC minus the other's, on the same slices."""
-
-    better: str
-    worse: str
-    difference: Estimate
-
-    @property
-    def outcome(self) -> str:
-        """Whether these data support it, beyond the interval."""
-        return _judged(self.difference, SUPPORTED, OPEN, REFUTED)
+SUMMARY_FILES = ("summary.json", "summary.csv", "summary.md", "pairs.csv", "hypotheses.csv")
 
 
 @dataclass(frozen=True)
@@ -49,7 +40,13 @@ class Summary:
     """The whole benchmark in figures."""
 
     rows: tuple[SummaryRow, ...]  # best AUROC first
-    claims: tuple[Claim, ...]  # those whose runs are there
+    pairs: tuple[PairRow, ...]  # every two models, in the order of the rows
+    hypotheses: tuple[Hypothesis, ...]  # of the CMAD paper
+
+    @property
+    def leaking(self) -> bool:
+        """Were patients of the test split also trained on?"""
+        return any(row.leaking for row in self.rows)
 
 
 def result_paths(metrics: Path, rows: Mapping[str, str]) -> tuple[ResultPaths, ...]:
@@ -82,67 +79,97 @@ def read_runs(results: Iterable[ResultPaths]) -> tuple[RunResults, ...]:
     return tuple(runs.values())
 
 
-def summarise(runs: Sequence[RunResults], params: EvaluateParams) -> Summary:
-    """One row per run, each against SUVmax, and every claim whose runs are there."""
+def summarise(
+    runs: Sequence[RunResults], params: EvaluateParams, proposed: CmadParams | None = None
+) -> Summary:
+    """One row per run, each against SUVmax; every two models; the statements of CMAD's paper.
+
+    Each of the three tables is a family of its own for Holm's correction: every row against
+    SUVmax, every two models, every comparison that a statement rests on.
+
+    Args:
+        runs: what :func:`read_runs` returned.
+        params: seed, resamples and confidence.
+        proposed: the params of cmad-petct, see :func:`judge_statements`.
+    """
     by_name = {run.metrics.identity.run: run for run in runs}
-    suvmax = by_name[SUVMAX.name]
-    resamples = draw_patients(suvmax.scores_by_seed[0], params.bootstrap_samples, params.seed)
-
-    def difference(first: RunResults, second: RunResults) -> Estimate:
-        return auroc_difference(
-            first.scores_by_seed, second.scores_by_seed, resamples, params.confidence
-        )
-
-    rows = [_summary_row(run, difference(run, suvmax)) for run in runs]
-    claims = [
-        Claim(better, worse, difference(by_name[better], by_name[worse]))
-        for better, worse in _CLAIMS
-        if {better, worse} <= by_name.keys()
-    ]
-    return Summary(tuple(sorted(rows, key=lambda row: (-row.auroc, row.run))), tuple(claims))
+    paired = PairedAurocs.of({name: run.scores_by_seed for name, run in by_name.items()}, params)
+    others = [name for name in by_name if name != SUVMAX.name]
+    against = dict(zip(others, paired.family([(x, SUVMAX.name) for x in others]), strict=True))
+    rows = [_summary_row(run, against.get(name), params) for name, run in by_name.items()]
+    ranked = tuple(sorted(rows, key=lambda row: (-row.auroc, row.run)))
+    return Summary(ranked, _pair_rows(ranked, paired), judge_statements(paired, proposed))
 
 
 def write_summary(folder: Path, summary: Summary) -> None:
-    """Write ``summary.{json,csv,md}``; the JSON is kept narrow for ``dvc exp show``."""
+    """Write ``SUMMARY_FILES``; the JSON is kept narrow for ``dvc exp show``."""
     write_table(folder / "summary.csv", SummaryRow, summary.rows)
-    write_text(folder / "summary.md", to_markdown(summary))
+    write_table(folder / "pairs.csv", PairRow, summary.pairs)
+    write_table(folder / "hypotheses.csv", HypothesisRow, list(_hypothesis_rows(summary)))
+    write_text(folder / "summary.md", to_markdown(summary.rows, summary.hypotheses))
+    write_json(folder / "summary.json", _narrow(summary))
+
+
+def verdict(difference: Difference, confidence: float) -> str:
+    """What the AUROC difference to SUVmax says, at ``confidence`` over the whole table.
+
+    A model at or below SUVmax loses, whatever the interval: the burden of proof is the model's.
+    """
+    return judged(difference, 1 - confidence, BEATS, LEVEL, LOSES)
+
+
+def _narrow(summary: Summary) -> Mapping[str, object]:
     by_name = sorted(summary.rows, key=lambda row: row.run)
-    narrow = ("auroc", "auroc_minus_suvmax")
-    write_json(
-        folder / "summary.json",
-        {key: {row.run: rounded(getattr(row, key)) for row in by_name} for key in narrow},
+    narrow = ("auroc", "auroc_minus_suvmax", "auroc_minus_suvmax_p_holm")
+    return {
+        "leaking": summary.leaking,
+        **{key: {row.run: rounded(getattr(row, key)) for row in by_name} for key in narrow},
+    }
+
+
+def _pair_rows(ranked: Sequence[SummaryRow], paired: PairedAurocs) -> tuple[PairRow, ...]:
+    models = [row.run for row in ranked if row.verdict != TRIVIAL_VERDICT]
+    pairs = list(combinations(models, 2))
+    level, leaking = 1 - paired.confidence, any(row.leaking for row in ranked)
+    return tuple(
+        PairRow(*pair, x.value, x.low, x.high, x.p, x.p_holm, x.p_holm < level, leaking)
+        for pair, x in zip(pairs, paired.family(pairs), strict=True)
     )
 
 
-def to_markdown(summary: Summary) -> str:
-    """The table for people: figures with intervals, and verdicts in words."""
-    header = ("run", "modality", "verdict", "AUROC", "minus SUVmax", "AP", "F1", "sensitivity",
-              "specificity", "oracle F1", "pixel AUROC", "AUPRO", "patient AUROC",
-              "parameters")  # fmt: skip
-    lines = [header, ("---",) * len(header), *map(_markdown_cells, summary.rows)]
-    table = "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
-    paragraphs = [table, _notes(summary.rows)]
-    if summary.claims:
-        paragraphs.append(claims_in_words(summary.claims))
-    return "\n\n".join(paragraphs) + "\n"
+def _hypothesis_rows(summary: Summary) -> Iterator[HypothesisRow]:
+    for hypothesis in summary.hypotheses:
+        found = {claim.worse: claim for claim in hypothesis.claims}
+        for worse in hypothesis.statement.worse:
+            claim = found.get(worse)
+            x = claim.difference if claim else None
+            yield HypothesisRow(
+                statement=hypothesis.statement.text,
+                source=hypothesis.statement.source,
+                better=PROPOSED,
+                worse=worse,
+                auroc_difference=x.value if x else None,
+                low=x.low if x else None,
+                high=x.high if x else None,
+                p=x.p if x else None,
+                p_holm=x.p_holm if x else None,
+                outcome=claim.outcome if claim else UNTESTED,
+                statement_outcome=hypothesis.outcome,
+                leaking=summary.leaking,
+            )
 
 
-def claims_in_words(claims: Sequence[Claim]) -> str:
-    """A paragraph: the paper's claim, and what each paired difference says of it."""
-    parts = [
-        f"{claim.better} minus {claim.worse} {_signed_estimate(claim.difference)}: {claim.outcome}"
-        for claim in claims
-    ]
-    return f"CMAD's claim that both modalities are better than one, by AUROC: {'; '.join(parts)}."
-
-
-def _summary_row(run: RunResults, difference: Estimate) -> SummaryRow:
+def _summary_row(
+    run: RunResults, difference: Difference | None, params: EvaluateParams
+) -> SummaryRow:
+    """One row; SUVmax itself differs from SUVmax in nothing."""
     metrics, identity = run.metrics, run.metrics.identity
+    minus = difference or Difference(0.0, 0.0, 0.0, 1.0, 1.0)
     return SummaryRow(
         run=identity.run,
         model=identity.model,
         modality=identity.modality,
-        verdict=TRIVIAL_VERDICT if identity.trivial else verdict(difference),
+        verdict=TRIVIAL_VERDICT if identity.trivial else verdict(minus, params.confidence),
         protocol=identity.protocol,
         leaking=metrics.leaking,
         seeds=metrics.seeds,
@@ -150,9 +177,11 @@ def _summary_row(run: RunResults, difference: Estimate) -> SummaryRow:
         auroc_low=metrics.auroc.low,
         auroc_high=metrics.auroc.high,
         auroc_deviation=metrics.auroc_deviation,
-        auroc_minus_suvmax=difference.value,
-        auroc_minus_suvmax_low=difference.low,
-        auroc_minus_suvmax_high=difference.high,
+        auroc_minus_suvmax=minus.value,
+        auroc_minus_suvmax_low=minus.low,
+        auroc_minus_suvmax_high=minus.high,
+        auroc_minus_suvmax_p=minus.p,
+        auroc_minus_suvmax_p_holm=minus.p_holm,
         ap=metrics.ap.value,
         ap_low=metrics.ap.low,
         ap_high=metrics.ap.high,
@@ -173,67 +202,5 @@ def _summary_row(run: RunResults, difference: Estimate) -> SummaryRow:
     )
 
 
-def verdict(difference: Estimate) -> str:
-    """What the AUROC difference to SUVmax says.
-
-    A model at or below SUVmax loses, whatever the interval: the burden of proof is the model's.
-    """
-    return _judged(difference, BEATS, LEVEL, LOSES)
-
-
-def _judged(difference: Estimate, above: str, between: str, below: str) -> str:
-    if difference.value <= 0:
-        return below
-    return above if difference.low > 0 else between
-
-
 def _slices_by_seed(run: RunResults) -> list[list[str]]:
     return [[row.slice_id for row in rows] for rows in run.by_seed]
-
-
-def _markdown_cells(row: SummaryRow) -> tuple[str, ...]:
-    name = f"{row.run} (leaking)" if row.leaking else row.run
-    minus = Estimate(
-        row.auroc_minus_suvmax, row.auroc_minus_suvmax_low, row.auroc_minus_suvmax_high
-    )
-    return (
-        f"*{name}*" if row.verdict == TRIVIAL_VERDICT else name,
-        row.modality,
-        f"**{row.verdict}**" if row.verdict == LOSES else row.verdict,
-        f"{_spread(row.auroc, row.auroc_deviation)} ({row.auroc_low:.3f} to {row.auroc_high:.3f})",
-        "" if row.run == SUVMAX.name else _signed_estimate(minus),
-        f"{_spread(row.ap, row.ap_deviation)} ({row.ap_low:.3f} to {row.ap_high:.3f})",
-        _spread(row.f1, row.f1_deviation),
-        *(f"{value:.3f}" for value in (row.sensitivity, row.specificity, row.oracle_f1)),
-        *(_optional(value) for value in (row.pixel_auroc, row.aupro, row.patient_auroc)),
-        f"{row.parameters:,}",
-    )
-
-
-def _optional(value: float | None) -> str:
-    return "" if value is None else f"{value:.3f}"
-
-
-def _spread(value: float, deviation: float | None) -> str:
-    return f"{value:.3f}" if deviation is None else f"{value:.3f} ± {deviation:.3f}"
-
-
-def _signed_estimate(value: Estimate) -> str:
-    return f"{value.value:+.3f} ({value.low:+.3f} to {value.high:+.3f})"
-
-
-def _notes(rows: Sequence[SummaryRow]) -> str:
-    first = rows[0]
-    notes = (
-        f"{first.n_test_abnormal} abnormal and {first.n_test_normal} normal slices of "
-        f"{first.n_patients} test patients. Intervals: bootstrap over patients; the difference to "
-        "SUVmax is paired. F1, sensitivity and specificity stand at the threshold from validation "
-        "normals; oracle F1 at the best threshold on the test split, as papers report it."
-    )
-    if (seeds := max(row.seeds for row in rows)) > 1:
-        notes += f" Figures of models are means over {seeds} seeds, ± their standard deviation."
-    if first.n_patients == first.n_test_normal + first.n_test_abnormal:
-        notes += f" {PATIENTS_UNKNOWN}"
-    if first.leaking:
-        notes += " **Leaking protocol: patients of the test split were also trained on.**"
-    return notes

@@ -18,8 +18,8 @@ from petct_uad.evaluation.inference import (
     join,
     score_slices,
 )
-from petct_uad.evaluation.metrics import PixelFigures
-from petct_uad.evaluation.panels import choose_panels, panel_of, write_panel
+from petct_uad.evaluation.metrics import PixelFigures, choose_panels
+from petct_uad.evaluation.panels import panel_of, write_panel
 from petct_uad.evaluation.results import (
     ResultPaths,
     RunResults,
@@ -121,10 +121,11 @@ def evaluate_family(
                 scores[run].append(trial.scores)
     derived = {}
     for run, trial in shown.items():
-        identity = _identity(run, family, trial, dataset, protocol)
+        gflops = _gflops(trial, data)
+        identity = _identity(run, family, trial, dataset, protocol, gflops=gflops)
         results = measure(identity, seeds=scores[run], test_rows=test.rows, params=params)
         write_results(paths.results(run), results)
-        write_json(paths.cost(run), asdict(_cost(run, trial, data)))
+        write_json(paths.cost(run), asdict(_cost(run, trial, data, gflops)))
         drawn = _write_panels(paths.panels / run, test, trial.maps, results)
         derived[run] = _derivations(run, family.rows[run], (first, *others), data, drawn)
     return derived
@@ -170,6 +171,8 @@ def _identity(
     trial: _Trial,
     dataset: str,
     protocol: Literal["patient", "cmad"],
+    *,
+    gflops: float,
 ) -> RunIdentity:
     configs = [member.trained.config for member in trial.members]
     return RunIdentity(
@@ -181,11 +184,17 @@ def _identity(
         protocol=protocol,
         parameters=sum(config.learnt_values for config in configs),
         scan=configs[0].scan_backend,
+        gflops_per_pair=gflops,
     )
 
 
-def _cost(run: str, trial: _Trial, data: _Data) -> Cost:
-    """A fused row costs what its members do; joining two maps is next to nothing."""
+def _gflops(trial: _Trial, data: _Data) -> float:
+    """A fused row takes what its members do; joining two maps is next to nothing."""
+    models = (member.trained.model for member in trial.members)
+    return sum(gflops_of_one_pair(model, data.test, data.device) for model in models)
+
+
+def _cost(run: str, trial: _Trial, data: _Data, gflops: float) -> Cost:
     device, members = data.device, trial.members
     configs = [member.trained.config for member in members]
     return Cost(
@@ -194,9 +203,7 @@ def _cost(run: str, trial: _Trial, data: _Data) -> Cost:
         threads=torch.get_num_threads(),
         scan=configs[0].scan_backend,
         parameters=sum(config.learnt_values for config in configs),
-        gflops_per_pair=sum(
-            gflops_of_one_pair(member.trained.model, data.test, device) for member in members
-        ),
+        gflops_per_pair=gflops,
         pairs=len(trial.scores.test),
         seconds_per_pair=sum(member.test.seconds_per_pair for member in members),
         peak_memory_mib=peak_memory_mib(device),
@@ -209,11 +216,9 @@ def _write_panels(
     """Write the first seed's {best,median,worst}.png; returns which test slice each shows."""
     first = results.scores_by_seed[0]
     chosen = choose_panels(first.labels, first.scores)
-    threshold = results.metrics.thresholds[0]
     with atomic_folder(folder) as out:
         for name, index in chosen.items():
-            panel = panel_of(test, index, float(first.scores[index]), threshold, maps[index])
-            write_panel(out / f"{name}.png", panel)
+            write_panel(out / f"{name}.png", panel_of(test, index, maps[index]))
     return chosen
 
 

@@ -16,7 +16,7 @@ from sklearn.metrics import (
     roc_curve,
 )
 
-from petct_uad.evaluation.tables import HistogramRow, PrRow, RocRow, ScoreRow
+from petct_uad.evaluation.tables import PANELS, HistogramRow, PrRow, RocRow, ScoreRow
 
 Weights = NDArray[np.float64]  # (resamples, P): how often each patient counts
 _AUPRO_FALSE_POSITIVE_RATE = 0.3
@@ -205,3 +205,11 @@ def histogram(scores: Scores, bins: int = 30) -> list[HistogramRow]:
 
 def _ratio(part: NDArray[np.float64], whole: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.divide(part, whole, out=np.zeros_like(whole), where=whole > 0)
+
+
+def choose_panels(labels: NDArray[np.int64], scores: NDArray[np.float64]) -> dict[str, int]:
+    """Indices of the best, median and worst scored abnormal slices; the first of equals."""
+    abnormal = np.flatnonzero(labels == 1)
+    ranked = abnormal[np.argsort(-scores[abnormal], kind="stable")]
+    chosen = (ranked[0], ranked[(len(ranked) - 1) // 2], ranked[-1])
+    return dict(zip(PANELS, map(int, chosen), strict=True))

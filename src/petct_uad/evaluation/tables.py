@@ -5,7 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+TRIVIAL_VERDICT = "trivial baseline"
+BEATS = "beats SUVmax"
+LOSES = "loses to SUVmax"
+LEVEL = "not told apart from SUVmax"
+
 PANELS = ("best", "median", "worst")  # pictures of a run, by score among abnormal test slices
+PANEL_LAYERS = ("ct", "pet", "fused", "jet", "viridis", "lesion")  # of a picture, left to right
 
 
 @dataclass(frozen=True, order=True)
@@ -57,6 +63,14 @@ class Estimate:
 
 
 @dataclass(frozen=True)
+class Difference(Estimate):
+    """A paired difference: its interval, and its two-sided p-value alone and within its family."""
+
+    p: float
+    p_holm: float
+
+
+@dataclass(frozen=True)
 class RunIdentity:
     """What a row of the benchmark is."""
 
@@ -68,6 +82,7 @@ class RunIdentity:
     protocol: Literal["patient", "cmad"]
     parameters: int  # of the student; the frozen teacher is not counted
     scan: str  # which selective scan trained it: reference, numba, cuda, or none
+    gflops_per_pair: float = 0.0  # as torch counts them, so without the scan; 0: no model
 
     @property
     def leaking(self) -> bool:
@@ -132,6 +147,8 @@ class SummaryRow:
     auroc_minus_suvmax: float
     auroc_minus_suvmax_low: float
     auroc_minus_suvmax_high: float
+    auroc_minus_suvmax_p: float  # two-sided
+    auroc_minus_suvmax_p_holm: float  # over all rows of this table
     ap: float
     ap_low: float
     ap_high: float
@@ -146,6 +163,79 @@ class SummaryRow:
     aupro: float | None
     patient_auroc: float | None
     parameters: int
+    n_patients: int
+    n_test_normal: int
+    n_test_abnormal: int
+
+
+@dataclass(frozen=True)
+class PairRow:
+    """Two models on the same slices: ``pairs.csv``, by falling AUROC of either."""
+
+    run: str
+    other: str
+    auroc_difference: float  # of run minus other
+    low: float
+    high: float
+    p: float  # two-sided
+    p_holm: float  # over all rows of this table
+    told_apart: bool  # p_holm is below 1 - evaluate.confidence
+    leaking: bool
+
+
+@dataclass(frozen=True)
+class HypothesisRow:
+    """A comparison that a statement of the CMAD paper rests on: ``hypotheses.csv``."""
+
+    statement: str
+    source: str  # where the paper says so
+    better: str  # according to the paper
+    worse: str
+    auroc_difference: float | None  # None where a run is missing, and so for the next four
+    low: float | None
+    high: float | None
+    p: float | None
+    p_holm: float | None  # over all rows of this table
+    outcome: str  # of this comparison
+    statement_outcome: str
+    leaking: bool
+
+
+@dataclass(frozen=True)
+class LeakRow:
+    """A run under both protocols: ``leak.csv``, by falling leak."""
+
+    run: str
+    trivial: bool
+    auroc_patient: float
+    auroc_patient_low: float
+    auroc_patient_high: float
+    auroc_cmad: float  # leaking: patients of the test split were also trained on
+    auroc_cmad_low: float
+    auroc_cmad_high: float
+    leak: float  # cmad minus patient
+    leak_low: float
+    leak_high: float
+    p: float  # two-sided
+    p_holm: float  # over all rows of this table
+    beyond_suvmax: float  # the leak minus that of SUVmax, which was never trained
+    beyond_suvmax_low: float
+    beyond_suvmax_high: float
+
+
+@dataclass(frozen=True)
+class FoldsRow:
+    """A run over all folds: ``folds.csv``, by falling mean."""
+
+    run: str
+    folds: int
+    auroc_mean: float  # over folds
+    auroc_deviation: float  # sample standard deviation over folds
+    auroc_lowest: float
+    auroc_highest: float
+    auroc_pooled: float  # of all folds' scores together
+    auroc_pooled_low: float
+    auroc_pooled_high: float
     n_patients: int
     n_test_normal: int
     n_test_abnormal: int

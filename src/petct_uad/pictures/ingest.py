@@ -260,7 +260,7 @@ def _series(item: _Read, pseudonyms: Pseudonyms) -> SeriesRow:
         spacing_z_mm=None,
         study_id=item.task.study_id if item.row else "",
         role=PICTURE if item.row else "unused",
-        reason="" if item.rejected is None else f"refused: {item.rejected.code}",
+        reason=f"refused: {item.rejected.code}" if item.rejected else "the layout names it",
     )
 
 

@@ -14,7 +14,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, MultipleLocator
 
 from petct_uad.evaluation.results import RunResults
-from petct_uad.evaluation.tables import RunIdentity
+from petct_uad.evaluation.tables import RunIdentity, SummaryRow
+from petct_uad.registration.tables import RegistrationRow
+from petct_uad.report.bands import Band, Bands
 
 # matplotlib knows no CSS variables: it draws with these stand-ins, which are replaced in the SVG.
 _INK, _RULE = "#010101", "#020202"
@@ -49,6 +51,8 @@ _STYLE = {
 _DASHES = ("", "5 2", "2 2", "8 3 2 3")
 _HUES_PER_DASH = 3
 _TRIVIAL_DASHES = ("1 2", "4 2 1 2", "3 3")
+_BAND, _CURVE = "band", "curve"  # what the groups of an SVG are, before the name of the model
+_MARKERS = {"pet": "o", "ct": "s", "petct": "D"}
 _MODALITIES = {"pet": "PET", "ct": "CT", "petct": "PET and CT"}
 _NO_METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None}
 
@@ -91,15 +95,26 @@ def strokes(identities: Iterable[RunIdentity]) -> dict[str, Stroke]:
     }
 
 
-def curve_groups(runs: Sequence[RunResults], lines: Mapping[str, Stroke]) -> tuple[CurveGroup, ...]:
-    """The ROC and precision-recall curves by modality, each beside the trivial baselines."""
+def curve_groups(
+    runs: Sequence[RunResults], bands: Mapping[str, Bands], lines: Mapping[str, Stroke]
+) -> tuple[CurveGroup, ...]:
+    """The ROC and precision-recall curves by modality, each beside the trivial baselines.
+
+    Args:
+        bands: of every run, by its name.
+        lines: of every model, by its name.
+    """
     groups = []
     for modality, title in _MODALITIES.items():
         models = [run for run in runs if _sees(run.metrics.identity, modality)]
         if models:
             shown = [*(run for run in runs if run.metrics.identity.trivial), *models]
             groups.append(
-                CurveGroup(title, _roc_figure(title, shown, lines), _pr_figure(title, shown, lines))
+                CurveGroup(
+                    title,
+                    _roc_figure(title, shown, bands, lines),
+                    _pr_figure(title, shown, bands, lines),
+                )
             )
     return tuple(groups)
 
@@ -112,25 +127,37 @@ def _model_stroke(model: str, number: int) -> Stroke:
     return Stroke(model, _pick(_HUES, number), _pick(_DASHES, number // _HUES_PER_DASH), 1.7)
 
 
-def _roc_figure(title: str, runs: Sequence[RunResults], lines: Mapping[str, Stroke]) -> Markup:
+def _roc_figure(
+    title: str,
+    runs: Sequence[RunResults],
+    bands: Mapping[str, Bands],
+    lines: Mapping[str, Stroke],
+) -> Markup:
     with mpl.rc_context(_STYLE):
         figure, axes = _square("1 - specificity", "sensitivity")
         axes.plot([0, 1], [0, 1], color=_RULE, linewidth=1)
         for run in runs:
-            x = [row.fpr for row in run.roc]
-            _curve(axes, x, [row.tpr for row in run.roc], lines[run.metrics.identity.model])
+            line = lines[run.metrics.identity.model]
+            _band(axes, bands[run.metrics.identity.run].roc, line)
+            _curve(axes, [row.fpr for row in run.roc], [row.tpr for row in run.roc], line)
         return _svg(figure, f"ROC curves on {title}")
 
 
-def _pr_figure(title: str, runs: Sequence[RunResults], lines: Mapping[str, Stroke]) -> Markup:
+def _pr_figure(
+    title: str,
+    runs: Sequence[RunResults],
+    bands: Mapping[str, Bands],
+    lines: Mapping[str, Stroke],
+) -> Markup:
     with mpl.rc_context(_STYLE):
         figure, axes = _square("recall", "precision")
         metrics = runs[0].metrics
         share = metrics.n_test_abnormal / (metrics.n_test_abnormal + metrics.n_test_normal)
         axes.axhline(share, color=_RULE, linewidth=1)
         for run in runs:
-            recall, precision = [row.recall for row in run.pr], [row.precision for row in run.pr]
-            _curve(axes, recall, precision, lines[run.metrics.identity.model])
+            line = lines[run.metrics.identity.model]
+            _band(axes, bands[run.metrics.identity.run].pr, line)
+            _curve(axes, [row.recall for row in run.pr], [row.precision for row in run.pr], line)
         return _svg(figure, f"Precision-recall curves on {title}")
 
 
@@ -164,11 +191,76 @@ def _square(x_label: str, y_label: str) -> tuple[Figure, Axes]:
     return figure, axes
 
 
+def overlap_figure(rows: Sequence[RegistrationRow]) -> Markup:
+    """The body overlap of every study before and after registration."""
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(3.5, 3.35), layout="constrained")
+        axes = figure.subplots()
+        both = [(row.body_overlap_before, row.body_overlap_after) for row in rows]
+        low = min((value for pair in both for value in pair), default=0.0) - 0.01
+        axes.plot([low, 1], [low, 1], color=_RULE, linewidth=1)
+        for row in rows:
+            place = (row.body_overlap_before, row.body_overlap_after)
+            axes.plot(*place, marker="o", markersize=4, alpha=0.6, color=_outcome(row))
+        axes.set(xlabel="Dice of the bodies before", ylabel="after")
+        axes.set_box_aspect(1)
+        axes.grid()
+        return _svg(figure, "Body overlap before and after registration")
+
+
+def displacement_figure(rows: Sequence[RegistrationRow]) -> Markup:
+    """How far the body was moved, as the medians of the studies."""
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(3.5, 3.35), layout="constrained")
+        axes = figure.subplots()
+        axes.hist([row.displacement_median_mm for row in rows], bins=12, color=_NORMAL, alpha=0.6)
+        axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+        axes.set(xlabel="median displacement in mm", ylabel="studies")
+        axes.set_box_aspect(1)
+        return _svg(figure, "Displacement found by registration")
+
+
+def _outcome(row: RegistrationRow) -> str:
+    if not row.sought:
+        return _TRIVIAL
+    return _NORMAL if row.accepted else _ABNORMAL
+
+
+def cost_figure(
+    rows: Sequence[SummaryRow], gflops: Mapping[str, float], lines: Mapping[str, Stroke]
+) -> Markup:
+    """AUROC with its interval by floating-point operations per pair, models only."""
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(5.2, 3.1), layout="constrained")
+        axes = figure.subplots()
+        for row in rows:
+            error = [[row.auroc - row.auroc_low], [row.auroc_high - row.auroc]]
+            axes.errorbar(
+                gflops[row.run],
+                row.auroc,
+                yerr=error,
+                marker=_MARKERS[row.modality],
+                markersize=5,
+                linewidth=1,
+                color=lines[row.model].colour,
+            )
+        axes.set(xlabel="GFLOPs per pair", ylabel="AUROC", xlim=(0, None))
+        axes.grid()
+        return _svg(figure, "AUROC by GFLOPs per pair")
+
+
+def _band(axes: Axes, band: Band, line: Stroke) -> None:
+    """Hidden until a reader, or the page, picks the model."""
+    drawn = axes.fill_between(band.x, band.low, band.high, color=line.colour, alpha=0.22, lw=0)
+    drawn.set_gid(f"{_BAND}{line.model}")
+
+
 def _curve(axes: Axes, x: Sequence[float], y: Sequence[float], line: Stroke) -> None:
     dashes = tuple(map(float, line.dashes.split()))
     # In points rather than in line widths, so that the legend's dashes are the same.
     style = (0, tuple(part / line.width for part in dashes)) if dashes else "solid"
-    axes.plot(x, y, color=line.colour, linewidth=line.width, linestyle=style)
+    (drawn,) = axes.plot(x, y, color=line.colour, linewidth=line.width, linestyle=style)
+    drawn.set_gid(f"{_CURVE}{line.model}")
 
 
 def _svg(figure: Figure, label: str) -> Markup:
@@ -181,6 +273,7 @@ def _svg(figure: Figure, label: str) -> Markup:
     text = out.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(rf'<g id="({_BAND}|{_CURVE})([^"]*)">', r'<g class="\1" data-model="\2">', text)
     text = re.sub(r'<g id="[^"]*">', "<g>", text)
     text = re.sub(r'width="[^"]*pt" height="[^"]*pt" ', "", text, count=1)
     text = text.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1)

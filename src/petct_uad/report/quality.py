@@ -1,4 +1,4 @@
-"""What registration, validation and lineage say about the run, as the report shows it."""
+"""What registration and lineage say about the run, as the report shows it."""
 
 from __future__ import annotations
 
@@ -36,26 +36,6 @@ class Registration:
 
 
 @dataclass(frozen=True)
-class Expectation:
-    """One check of ``metrics/validation.json``."""
-
-    table: str
-    name: str
-    severity: str
-    passed: bool
-    reason: str
-    failing_rows: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Validation:
-    """``metrics/validation.json``, failed checks first."""
-
-    passed: bool
-    expectations: tuple[Expectation, ...]
-
-
-@dataclass(frozen=True)
 class StageRun:
     """One ``lineage/activity.json``: what a stage was asked, by which code and packages."""
 
@@ -82,23 +62,6 @@ def read_registration(path: Path) -> Registration:
     ]
     flagged = tuple(Flag(item["study_id"], item["reason"]) for item in content.get("flagged", ()))
     return Registration((*counts, *medians), flagged)
-
-
-def read_validation(path: Path) -> Validation:
-    """Read the outcome of every expectation."""
-    content = _read(path)
-    expectations = [
-        Expectation(
-            item["table"],
-            item["name"],
-            item["severity"],
-            item["passed"],
-            item["reason"],
-            tuple(map(str, item["failing_rows"])),
-        )
-        for item in content["expectations"]
-    ]
-    return Validation(content["passed"], tuple(sorted(expectations, key=lambda item: item.passed)))
 
 
 def read_stage_runs(paths: Iterable[Path]) -> tuple[StageRun, ...]:

@@ -89,11 +89,28 @@ def assign_patients(studies: Sequence[StudyRow], params: SplitParams) -> dict[st
     """Divide patients, seeded, stratified by scanner and lesion kind.
 
     Patients are shuffled, then dealt stratum by stratum, each to the split that is furthest below
-    its share, so every stratum is spread over the splits as evenly as its size allows.
+    its share, so every stratum is spread over the splits as evenly as its size allows. With
+    ``folds`` they are first dealt round to the folds, one of which is the test split; the others
+    are divided between train and val.
 
     Raises:
-        SplitError: there are fewer than three patients.
+        SplitError: there are fewer than three patients, or fewer than folds.
     """
+    dealt = _deal(studies, params)
+    if params.folds < 2:
+        return dict(zip(dealt, _apportion(len(dealt), params), strict=True))
+    if len(dealt) < params.folds:
+        raise SplitError(
+            f"{len(dealt)} patients cannot be dealt into split.folds = {params.folds}; "
+            "add patients, or lower split.folds"
+        )
+    parts: dict[str, Part] = dict.fromkeys(dealt[params.fold :: params.folds], "test")
+    rest = [patient for patient in dealt if patient not in parts]
+    return parts | dict(zip(rest, _apportion(len(rest), params, test=False), strict=True))
+
+
+def _deal(studies: Sequence[StudyRow], params: SplitParams) -> list[str]:
+    """Patients in a seeded order, stratum by stratum."""
     strata = {study.patient: (study.scanner, study.lesion_kind) for study in reversed(studies)}
     patients = sorted(strata)
     if len(patients) < 3:
@@ -102,15 +119,16 @@ def assign_patients(studies: Sequence[StudyRow], params: SplitParams) -> dict[st
             "add patients, or use split.protocol: cmad knowing that it leaks"
         )
     shuffled = np.random.default_rng(params.seed).permutation(len(patients))
-    dealt = sorted((patients[i] for i in shuffled), key=lambda patient: strata[patient])
-    return dict(zip(dealt, _apportion(len(dealt), params), strict=True))
+    return sorted((patients[i] for i in shuffled), key=lambda patient: strata[patient])
 
 
-def _apportion(count: int, params: SplitParams) -> list[Part]:
+def _apportion(count: int, params: SplitParams, *, test: bool = True) -> list[Part]:
     """A sequence of splits whose every prefix is as close to the fractions as integers allow."""
     parts: tuple[Part, Part, Part] = ("train", "test", "val")
-    test_fraction = 1 - params.train_fraction - params.val_fraction
+    test_fraction = 1 - params.train_fraction - params.val_fraction if test else 0.0
     shares = np.array([params.train_fraction, test_fraction, params.val_fraction])
+    if not test:
+        shares /= shares.sum()
     given = np.zeros(3)
     sequence: list[Part] = []
     for dealt in range(1, count + 1):

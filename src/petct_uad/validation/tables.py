@@ -1,90 +1,203 @@
-"""The tables that are validated, as pandas frames, with the few columns that join two of them."""
+"""The tables that are validated: those of the stages before, and those that validation measures."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from typing import Literal
 
 from petct_uad.dicom.tables import InstanceRow, SeriesRow, StudyRow
-from petct_uad.files import read_table
-from petct_uad.pictures.tables import PICTURE
+from petct_uad.files import read_table, write_table
 from petct_uad.registration.tables import RegistrationRow
 from petct_uad.slices.tables import ImageRow, SliceRow
 
 
+@dataclass(frozen=True, order=True)
+class VolumeRow:
+    """One volume of ingest: ``volumes.csv``, sorted by study and kind."""
+
+    study_id: str
+    kind: str  # ct, pet or label
+    columns: int
+    rows: int
+    slices: int
+    spacing_x_mm: float
+    spacing_y_mm: float
+    spacing_z_mm: float
+    finite: bool  # has no voxel that is NaN or infinite
+    minimum: float  # HU, SUV, or 0 and 1
+    maximum: float
+    mean: float
+    std: float
+    air_hu: float | None  # the lowest percentile of a CT: air; None for others
+
+
+@dataclass(frozen=True, order=True)
+class LiverRow:
+    """Uptake of one liver whose place is known: ``livers.csv``, sorted by study."""
+
+    study_id: str
+    voxels: int
+    suv_mean: float  # SUVbw in a sphere of 30 mm (PERCIST 1.0)
+    suv_std: float
+
+
+@dataclass(frozen=True, order=True)
+class ShardRow:
+    """One slice of a shard, from its bytes: ``shards.csv``, sorted by slice_id."""
+
+    slice_id: str
+    finite: bool  # has no voxel that is NaN or infinite
+    ct_minimum: float
+    ct_maximum: float
+    ct_mean: float  # inside the body
+    ct_std: float  # of the whole image, 0 for a constant one
+    pet_minimum: float
+    pet_maximum: float
+    pet_mean: float
+    pet_std: float
+    body_fraction: float  # of the image
+    lesion_px: int
+    sha256: str  # of the slice's bytes: ct, pet, lesion, body
+    image_sha256: str  # of ct and pet
+
+
+@dataclass(frozen=True, order=True)
+class DuplicateRow:
+    """Two images of different splits that are alike: ``duplicates.csv``, sorted by both."""
+
+    first: str  # slice_id
+    second: str
+    first_split: str
+    second_split: str
+    same_patient: bool
+    kind: str  # exact: the same bytes; near: above validate.near_duplicate_correlation
+    correlation: float
+
+
+@dataclass(frozen=True, order=True)
+class DriftRow:
+    """One statistic of one split against training: ``drift.csv``."""
+
+    statistic: str
+    split: str  # val or test
+    reference_patients: int
+    patients: int
+    ks: float  # the largest distance of the two distribution functions
+    p: float
+    p_holm: float  # over the whole table
+
+
+@dataclass(frozen=True, order=True)
+class FailingRow:
+    """One row that an expectation found wanting: ``failing_rows.csv``."""
+
+    table: str
+    name: str
+    severity: str
+    row: str
+
+
 @dataclass(frozen=True)
-class TableFiles:
-    """Where the tables lie."""
+class Measured:
+    """What validation itself measures."""
+
+    volumes: tuple[VolumeRow, ...] = ()
+    livers: tuple[LiverRow, ...] = ()
+    shards: tuple[ShardRow, ...] = ()
+    duplicates: tuple[DuplicateRow, ...] = ()
+    drift: tuple[DriftRow, ...] = ()
+
+    def write(self, folder: Path) -> None:
+        """Write one CSV per table to ``folder``."""
+        write_table(folder / "volumes.csv", VolumeRow, self.volumes)
+        write_table(folder / "livers.csv", LiverRow, self.livers)
+        write_table(folder / "shards.csv", ShardRow, self.shards)
+        write_table(folder / "duplicates.csv", DuplicateRow, self.duplicates)
+        write_table(folder / "drift.csv", DriftRow, self.drift)
+
+
+@dataclass(frozen=True)
+class Tables:
+    """Every row that the suites look at."""
 
     dataset: str
-    ingest: Path
-    registration: Path
-    slices: Path
-    images: Path
-
-    def paths(self) -> list[Path]:
-        """Every file that is read."""
-        names = ("instances", "series", "studies")
-        ingest = [self.ingest / f"{name}.csv" for name in names]
-        return [*ingest, self.registration, self.slices, self.images]
+    instances: tuple[InstanceRow, ...]
+    series: tuple[SeriesRow, ...]
+    studies: tuple[StudyRow, ...]
+    registration: tuple[RegistrationRow, ...] = ()
+    slices: tuple[SliceRow, ...] = ()
+    images: tuple[ImageRow, ...] = ()
+    measured: Measured = Measured()
 
 
-def load_frames(files: TableFiles) -> dict[str, pd.DataFrame]:
-    """One frame per table name of :data:`petct_uad.validation.suites.IDENTITY`."""
-    frames = {
-        "instances": _frame(files.ingest / "instances.csv", InstanceRow),
-        "series": _frame(files.ingest / "series.csv", SeriesRow),
-        "studies": _frame(files.ingest / "studies.csv", StudyRow),
-        "registration": _frame(files.registration, RegistrationRow),
-        "slices": _frame(files.slices, SliceRow),
-        "images": _frame(files.images, ImageRow),
-    }
-    studies = frames["studies"]
-    studies["label_names_a_lesion"] = (studies["label_kind"] == "none") | (
-        studies["lesion_kind"] != "none"
+Written = Literal["instances", "series", "studies", "registration", "slices", "images"]
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Where the stages before left what is validated, and where validation leaves its tables.
+
+    Attributes:
+        data: the folder ``data``.
+        dataset: its name.
+    """
+
+    data: Path
+    dataset: str
+
+    @property
+    def interim(self) -> Path:
+        """Of ingest, register and split."""
+        return self.data / "interim" / self.dataset
+
+    @property
+    def processed(self) -> Path:
+        """The index and the shards."""
+        return self.data / "processed" / self.dataset
+
+    @property
+    def truth(self) -> Path:
+        """The phantom's ground truth; absent for other data."""
+        return self.data / "truth" / self.dataset
+
+    @property
+    def validated(self) -> Path:
+        """What validation writes."""
+        return self.interim / "validate"
+
+    @property
+    def failing_rows(self) -> Path:
+        """Every failing row of every check."""
+        return self.validated / "failing_rows.csv"
+
+    @property
+    def tables(self) -> dict[Written, Path]:
+        """Every table that is read."""
+        ingest = self.interim / "ingest"
+        return {
+            "instances": ingest / "instances.csv",
+            "series": ingest / "series.csv",
+            "studies": ingest / "studies.csv",
+            "registration": self.interim / "register/registration.csv",
+            "slices": self.interim / "split/slices.csv",
+            "images": self.processed / "index.csv",
+        }
+
+
+def read_tables(folders: Folders) -> Tables:
+    """Read what the stages before have written; nothing is measured yet.
+
+    Raises:
+        ValueError: a table has other columns than its rows.
+    """
+    files = folders.tables
+    return Tables(
+        dataset=folders.dataset,
+        instances=tuple(read_table(files["instances"], InstanceRow)),
+        series=tuple(read_table(files["series"], SeriesRow)),
+        studies=tuple(read_table(files["studies"], StudyRow)),
+        registration=tuple(read_table(files["registration"], RegistrationRow)),
+        slices=tuple(read_table(files["slices"], SliceRow)),
+        images=tuple(read_table(files["images"], ImageRow)),
     )
-    registration = frames["registration"]
-    registration["overlap_gain"] = (
-        registration["body_overlap_after"] - registration["body_overlap_before"]
-    )
-    frames["patients"] = _patients(frames["slices"])
-    frames["images"]["agrees_with_slices"] = _agreement(frames["images"], frames["slices"])
-    frames["cohort"] = _cohort(files.dataset, frames)
-    return frames
-
-
-def _frame(path: Path, row_type: type[Any]) -> pd.DataFrame:
-    columns = [field.name for field in fields(row_type)]
-    return pd.DataFrame(read_table(path, row_type), columns=columns)
-
-
-def _patients(slices: pd.DataFrame) -> pd.DataFrame:
-    used = slices[slices["split"] != "excluded"]
-    counts = used.groupby("patient", sort=True)["split"].nunique()
-    return counts.rename("splits").reset_index()
-
-
-def _agreement(images: pd.DataFrame, slices: pd.DataFrame) -> pd.Series[bool]:
-    key = ["slice_id", "split", "label", "patient"]
-    expected = set(slices[key].itertuples(index=False, name=None))
-    found = images[key].itertuples(index=False, name=None)
-    return pd.Series([row in expected for row in found], index=images.index, dtype=bool)
-
-
-def _cohort(dataset: str, frames: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    images = frames["images"]
-    test = images[images["split"] == "test"]["label"]
-    imaged = frames["series"][frames["series"]["modality"].isin(["CT", "PT", PICTURE])]
-    seen = imaged["study_instance_uid"].nunique()
-    row = {
-        "dataset": dataset,
-        "lost_study_fraction": max(0.0, 1 - len(frames["studies"]) / max(seen, 1)),
-        "train_slices": int((images["split"] == "train").sum()),
-        "val_slices": int((images["split"] == "val").sum()),
-        "test_smaller_class": int(min((test == 0).sum(), (test == 1).sum())),
-        "unlabelled_studies": int((frames["studies"]["label_kind"] == "none").sum()),
-    }
-    return pd.DataFrame([row])

@@ -1,10 +1,10 @@
-"""Run every check with Great Expectations and name the rows that fail."""
+"""Run suites with Great Expectations and name the rows that fail."""
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,11 @@ import pandas as pd
 
 from petct_uad.errors import ValidationFailedError
 from petct_uad.files import write_json
-from petct_uad.params import Protocol, ValidateParams
-from petct_uad.validation.suites import IDENTITY, Check, Severity, checks
-from petct_uad.validation.tables import TableFiles, load_frames
+from petct_uad.validation.suites import IDENTITY, Check
+from petct_uad.validation.suites.check import Severity
+from petct_uad.validation.tables import FailingRow
 
+MOST_NAMED = 100  # rows per expectation in validation.json; failing_rows.csv has them all
 _SHOWN = 10
 
 
@@ -33,22 +34,25 @@ class Outcome:
     severity: Severity
     passed: bool
     reason: str
-    failing_rows: tuple[str, ...]  # identities, sorted
+    examined: int  # rows that the check concerns; one that concerns none passes and says nothing
+    failing: tuple[str, ...]  # identities, sorted
 
 
-def validate_tables(files: TableFiles, protocol: Protocol, bounds: ValidateParams) -> list[Outcome]:
-    """Check every table; results in the order of the suites."""
+def run_checks(frames: Mapping[str, pd.DataFrame], chosen: Sequence[Check]) -> list[Outcome]:
+    """Hold every table to its checks; outcomes sorted by table and name.
+
+    Raises:
+        ValidationFailedError: a check could not be made.
+    """
     logging.getLogger("great_expectations").setLevel(logging.ERROR)
-    frames = load_frames(files)
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = gx.data_context.types.base.ProgressBarsConfig(globally=False)
     source = context.data_sources.add_pandas("tables")
-    everything = checks(protocol, bounds)
     outcomes: list[Outcome] = []
-    for table in dict.fromkeys(check.table for check in everything):
-        chosen = [check for check in everything if check.table == table]
-        outcomes += _run_suite(source, table, frames[table], chosen)
-    return outcomes
+    for table in dict.fromkeys(check.table for check in chosen):
+        of_table = [check for check in chosen if check.table == table]
+        outcomes += _run_suite(source, table, frames[table], of_table)
+    return sorted(outcomes, key=lambda outcome: (outcome.table, outcome.name))
 
 
 def write_outcomes(path: Path, outcomes: Sequence[Outcome]) -> None:
@@ -61,9 +65,19 @@ def write_outcomes(path: Path, outcomes: Sequence[Outcome]) -> None:
             "checks": len(outcomes),
             "critical_failures": sum(outcome.severity == "critical" for outcome in failed),
             "warnings": sum(outcome.severity == "warning" for outcome in failed),
-            "expectations": [asdict(outcome) for outcome in outcomes],
+            "rows_named_at_most": MOST_NAMED,
+            "expectations": [_as_json(outcome) for outcome in outcomes],
         },
     )
+
+
+def failing_rows(outcomes: Sequence[Outcome]) -> list[FailingRow]:
+    """Every failing row of every check, none left out."""
+    return [
+        FailingRow(outcome.table, outcome.name, outcome.severity, row)
+        for outcome in outcomes
+        for row in outcome.failing
+    ]
 
 
 def stop_on_critical(outcomes: Sequence[Outcome]) -> None:
@@ -72,44 +86,58 @@ def stop_on_critical(outcomes: Sequence[Outcome]) -> None:
     Raises:
         ValidationFailedError: naming each failed check and its first rows.
     """
-    failed = [o for o in outcomes if not o.passed and o.severity == "critical"]
-    if failed:
+    if failed := of_severity(outcomes, "critical"):
         raise ValidationFailedError("\n".join(map(describe, failed)))
+
+
+def of_severity(outcomes: Sequence[Outcome], severity: Severity) -> list[Outcome]:
+    """The failed checks that matter so much."""
+    return [o for o in outcomes if not o.passed and o.severity == severity]
 
 
 def describe(outcome: Outcome) -> str:
     """One failed check in one line."""
-    rows = ", ".join(outcome.failing_rows[:_SHOWN])
-    more = len(outcome.failing_rows) - _SHOWN
+    rows = ", ".join(outcome.failing[:_SHOWN])
+    more = len(outcome.failing) - _SHOWN
     suffix = f" and {more} more" if more > 0 else ""
     return f"{outcome.table}.{outcome.name}: {outcome.reason}; rows: {rows}{suffix}"
+
+
+def _as_json(outcome: Outcome) -> dict[str, Any]:
+    values = asdict(outcome)
+    names = values.pop("failing")
+    return {**values, "failing": len(names), "failing_rows": names[:MOST_NAMED]}
 
 
 def _run_suite(
     source: Any, table: str, frame: pd.DataFrame, chosen: Sequence[Check]
 ) -> list[Outcome]:
+    if frame.empty:
+        return [_outcome(check, True, 0, ()) for check in chosen]
     asset = source.add_dataframe_asset(table)
     batch = asset.add_batch_definition_whole_dataframe(table).get_batch({"dataframe": frame})
     result_format = {
         "result_format": "COMPLETE",
         "unexpected_index_column_names": [IDENTITY[table]],
     }
-    outcomes = []
-    for check in chosen:
-        result = batch.validate(check.expectation, result_format=result_format)
-        outcomes.append(_outcome(check, result))
-    return outcomes
+    return [
+        _judged(check, batch.validate(check.expectation, result_format=result_format))
+        for check in chosen
+    ]
 
 
-def _outcome(check: Check, result: Any) -> Outcome:
+def _judged(check: Check, result: Any) -> Outcome:
     if result.exception_info and result.exception_info.get("raised_exception"):
         raise ValidationFailedError(
             f"{check.table}.{check.name} could not be checked: "
             f"{result.exception_info.get('exception_message')}"
         )
+    found = result.result
     identity = IDENTITY[check.table]
-    failing = result.result.get("unexpected_index_list") or []
-    rows = sorted({str(row[identity]) for row in failing})
-    return Outcome(
-        check.table, check.name, check.severity, bool(result.success), check.reason, tuple(rows)
-    )
+    rows = {str(row[identity]) for row in found.get("unexpected_index_list") or []}
+    examined = found.get("element_count", 0) - found.get("missing_count", 0)
+    return _outcome(check, bool(result.success), examined, tuple(sorted(rows)))
+
+
+def _outcome(check: Check, passed: bool, examined: int, rows: tuple[str, ...]) -> Outcome:
+    return Outcome(check.table, check.name, check.severity, passed, check.reason, examined, rows)

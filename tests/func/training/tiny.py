@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from petct_uad.console import fail_cleanly
-from petct_uad.files import write_table
+from petct_uad.files import read_table, write_table
 from petct_uad.params import (
     CmadParams,
     FamilyParams,
@@ -19,7 +21,7 @@ from petct_uad.params import (
     PatchcoreParams,
     TeacherParams,
 )
-from petct_uad.slices.store import Shard, shard_path, write_shard
+from petct_uad.slices.store import Shard, read_shard, shard_path, write_shard
 from petct_uad.slices.tables import ImageRow
 from petct_uad.training.ranks import join_ranks
 from petct_uad.training.train import TrainedRun, TrainingPaths, train_family
@@ -90,6 +92,25 @@ def write_store(folder: Path, cell_px: int = 1) -> Path:
         ]
     write_table(folder / "index.csv", ImageRow, rows)
     return folder
+
+
+def label_slices(processed: Path, split: str, labels: Sequence[int]) -> None:
+    """Give the slices of a split these labels, with lesions to match: areas, masks, hashes."""
+    index = read_table(processed / "index.csv", ImageRow)
+    chosen = [row for row in index if row.split == split]
+    path = shard_path(processed, chosen[0].study_id)
+    shard = read_shard(path)
+    masks = np.zeros_like(shard.lesion)
+    masks[np.flatnonzero(labels), :8, :8] = 1
+    shard = replace(shard, lesion=masks)
+    write_shard(path, shard)
+    changed = {
+        row.slice_id: replace(
+            row, label=label, lesion_area_mm2=64.0 * label, sha256=shard.sha256_of(row.shard_row)
+        )
+        for row, label in zip(chosen, labels, strict=True)
+    }
+    write_table(processed / "index.csv", ImageRow, [changed.get(x.slice_id, x) for x in index])
 
 
 def train(

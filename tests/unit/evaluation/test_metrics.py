@@ -8,7 +8,6 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from petct_uad.evaluation.bootstrap import (
     ap_of,
-    auroc_difference,
     auroc_of,
     draw_patients,
     estimate,
@@ -92,6 +91,13 @@ def test_no_threshold_has_a_better_f1_than_the_oracle(seed):
     assert best == pytest.approx(max(Confusion.at(scores, t, once).f1.item() for t in others))
 
 
+def test_oracle_threshold_of_a_known_ranking():
+    # Calling one abnormal: F1 2/3; three: 4/5, the best, halfway down to the next; all four: 2/3.
+    scores = scores_of([1, 0, 1, 0], [0.9, 0.8, 0.7, 0.1])
+    assert oracle_threshold(scores) == pytest.approx(0.4)
+    assert Confusion.at(scores, 0.4, scores.each_patient_once).f1.item() == pytest.approx(0.8)
+
+
 def test_patient_score_is_its_highest_slice_and_one_abnormal_slice_makes_it_abnormal():
     patients = patient_scores(scores_of([0, 1, 0, 0], [1, 2, 3, 0.5], [0, 0, 0, 1]))
     assert patients.scores.tolist() == [3, 0.5]
@@ -157,41 +163,9 @@ def test_patients_and_not_slices_are_resampled():
     assert widths[1] == pytest.approx(widths[0], abs=1e-12)
 
 
-def test_difference_of_identical_scores_is_zero_with_an_empty_interval():
-    scores = random_cohort()
-    found = auroc_difference([scores], [scores], draw_patients(scores, 100, 0), 0.95)
-    assert (found.value, found.low, found.high) == (0, 0, 0)
-
-
-def test_paired_interval_is_narrower_than_the_unpaired_one():
-    scores = random_cohort(2)
-    noise = np.random.default_rng(9).normal(scale=0.2, size=len(scores.scores))
-    other = Scores(scores.labels, scores.scores + noise, scores.patients)
-    paired = auroc_difference([scores], [other], draw_patients(scores, 500, 0), 0.95)
-    apart = auroc_of(scores, draw_patients(scores, 500, 1).weights) - auroc_of(
-        other, draw_patients(other, 500, 2).weights
-    )
-    unpaired = estimate(0, apart, 0.95)
-    assert paired.high - paired.low < (unpaired.high - unpaired.low) / 3
-
-
-def test_difference_of_seeds_is_the_difference_of_their_means():
-    seeds = [random_cohort(2)]
-    noise = np.random.default_rng(9).normal(scale=2, size=len(seeds[0].scores))
-    seeds.append(Scores(seeds[0].labels, seeds[0].scores + noise, seeds[0].patients))
-    other = Scores(seeds[0].labels, noise, seeds[0].patients)
-    drawn = draw_patients(other, 200, 0)
-    found = auroc_difference(seeds, [other], drawn, 0.95)
-    assert found.value == pytest.approx((auroc(seeds[0]) + auroc(seeds[1])) / 2 - auroc(other))
-    means = sum(auroc_of(scores, drawn.weights) for scores in seeds) / 2
-    low, high = np.quantile(means - auroc_of(other, drawn.weights), [0.025, 0.975])
-    assert (found.low, found.high) == pytest.approx((low, high))
-
-
-def test_difference_of_different_slices_is_refused():
-    first, second = scores_of([1, 0], [1, 0]), scores_of([0, 1], [1, 0])
-    with pytest.raises(ValueError, match="same slices"):
-        auroc_difference([first], [second], draw_patients(first, 10, 0), 0.95)
+def test_interval_is_the_central_part_of_the_resampled_values():
+    found = estimate(0.6, np.arange(1001) / 1000, 0.95)
+    assert (found.value, found.low, found.high) == pytest.approx((0.6, 0.025, 0.975))
 
 
 def test_pixel_figures_are_one_for_a_perfect_map_and_absent_without_lesions():
@@ -212,6 +186,15 @@ def test_pixel_auroc_is_scikit_learns_with_ties():
     expected = roc_auc_score(lesions.ravel(), maps.ravel())
     assert PixelFigures.of(maps, lesions).pixel_auroc == pytest.approx(expected, abs=1e-12)
     assert PixelFigures.of(maps, np.ones_like(lesions)) == PixelFigures(None, None)
+
+
+def test_pixel_figures_of_a_known_map():
+    # A region of two pixels among ten normal ones: none, then two of them, lie above. Overlap is
+    # 1/2 from a false positive rate of 0 and 1 from 0.2 on: (0.3 + 0.1) / 2 of 0.3.
+    maps = np.append(np.arange(10.0), [9.5, 7.5]).astype(np.float32).reshape(1, 1, 12)
+    found = PixelFigures.of(maps, np.arange(12).reshape(1, 1, 12) >= 10)
+    assert found.pixel_auroc == pytest.approx(0.9)
+    assert found.aupro == pytest.approx(0.4 / 2 / 0.3)
 
 
 def test_aupro_counts_a_small_lesion_as_much_as_a_large_one():

@@ -1,4 +1,5 @@
 import csv
+import itertools
 import json
 from pathlib import Path
 
@@ -8,17 +9,13 @@ from sklearn.metrics import roc_auc_score
 
 from petct_uad.errors import EvaluationError
 from petct_uad.evaluation.compare import (
-    BEATS,
-    LEVEL,
-    LOSES,
     read_runs,
     result_paths,
     summarise,
     verdict,
     write_summary,
 )
-from petct_uad.evaluation.metrics import PixelFigures
-from petct_uad.evaluation.panels import choose_panels
+from petct_uad.evaluation.metrics import PixelFigures, choose_panels
 from petct_uad.evaluation.results import (
     ResultPaths,
     RunResults,
@@ -27,10 +24,20 @@ from petct_uad.evaluation.results import (
     read_results,
     write_results,
 )
-from petct_uad.evaluation.tables import Estimate, RunIdentity
+from petct_uad.evaluation.tables import (
+    BEATS,
+    LEVEL,
+    LOSES,
+    Difference,
+    HypothesisRow,
+    PairRow,
+    RunIdentity,
+)
 from petct_uad.evaluation.trivial import TRIVIAL, TRIVIAL_BASELINES
-from petct_uad.params import EvaluateParams
+from petct_uad.files import read_table
+from petct_uad.params import EvaluateParams, load_params
 from petct_uad.slices.tables import ImageRow
+from tests.small_results import BOTH, HALF, NONE
 
 PARAMS = EvaluateParams(false_positive_rate=0.05, bootstrap_samples=100, confidence=0.95, seed=0)
 LABELS = np.tile([0, 0, 1, 0], 10)
@@ -103,10 +110,7 @@ def test_every_float_has_at_most_six_decimals(tmp_path):
     assert all(round(v, 6) == v for v in content.values() if isinstance(v, float))
 
 
-# One abnormal and two normal slices of each patient: the abnormal one outranks both, one or none
-# of the normals everywhere, so that the AUROC is 1, 1/2 or 0 in the sample and in any resample.
-SIMPLE = np.tile([1, 0, 0], 6)
-BOTH, HALF, NONE = (np.tile(x, 6) for x in ([3.0, 1, 2], [1.5, 1, 2], [0.0, 1, 2]))
+SIMPLE = np.tile([1, 0, 0], 6)  # the labels that BOTH, HALF and NONE are scores of
 
 
 def test_figures_are_means_over_seeds_and_deviations_are_of_the_sample():
@@ -195,11 +199,46 @@ def test_results_of_another_schema_are_refused_by_name(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("low", "value", "high", "words"),
-    [(0.1, 0.2, 0.3, BEATS), (-0.1, 0.2, 0.3, LEVEL), (-0.2, -0.1, 0.3, LOSES), (0, 0, 0, LOSES)],
+    ("value", "p", "p_holm", "words"),
+    [
+        (0.2, 0.001, 0.01, BEATS),
+        (0.2, 0.02, 0.06, LEVEL),
+        (-0.1, 0.3, 0.9, LOSES),
+        (-0.1, 0.001, 0.01, LOSES),
+        (0, 1, 1, LOSES),
+    ],
 )
-def test_a_model_must_beat_suvmax_beyond_doubt(low, value, high, words):
-    assert verdict(Estimate(value, low, high)) == words
+def test_a_model_must_beat_suvmax_beyond_doubt(value, p, p_holm, words):
+    assert verdict(Difference(value, -1, 1, p, p_holm), 0.95) == words
+
+
+def test_a_verdict_follows_the_p_value_of_the_whole_table(tmp_path):
+    # SUVmax fails for three of six patients and the model for none: alone p is 2 x (1/2)^6, which
+    # would beat SUVmax. Two baselines that equal SUVmax make it three times that.
+    rows = image_rows(np.tile([1, 0, 0, 0], 6))
+    right, wrong = np.tile([3.0, 1, 2, 1], 6), np.tile([0.0, 1, 2, 1], 6)
+    half = np.append(wrong[:12], right[12:])
+    for name, scores in (("suvmax", half), ("body_area", half), ("position", half)):
+        write_results(at(tmp_path, name), results(name, scores, trivial=True, rows=rows))
+    write_results(at(tmp_path, "good"), results("good", right, rows=rows))
+    summary = summarise(read(tmp_path, "good"), PARAMS)
+    good = next(row for row in summary.rows if row.run == "good")
+    assert good.auroc_minus_suvmax_p == pytest.approx(2 / 64, rel=0.25)
+    assert good.auroc_minus_suvmax_low > 0
+    assert good.auroc_minus_suvmax_p_holm == pytest.approx(3 * good.auroc_minus_suvmax_p)
+    assert good.verdict == LEVEL
+
+
+def test_every_two_models_are_compared_once(tmp_path):
+    write_cmad(tmp_path, petct=4.0, pet=0.2, ct=0.1)
+    summary = summarise(read(tmp_path, "cmad-petct", "cmad-pet", "cmad-ct"), PARAMS)
+    write_summary(tmp_path, summary)
+    rows = read_table(tmp_path / "pairs.csv", PairRow)
+    models = [row.run for row in summary.rows if row.run.startswith("cmad")]
+    assert [(row.run, row.other) for row in rows] == [*itertools.combinations(models, 2)]
+    assert all(row.p <= row.p_holm for row in rows)
+    assert [row.told_apart for row in rows] == [row.p_holm < 0.05 for row in rows]
+    assert rows[0].told_apart
 
 
 def test_summary_is_sorted_by_auroc_and_marks_losers_and_baselines(tmp_path):
@@ -225,28 +264,61 @@ def write_cmad(metrics: Path, **strengths: float) -> None:
         write_results(at(metrics, name), results(name, noise(10 + number) + strength * LABELS))
 
 
-def test_claims_of_both_modalities_are_judged_by_their_paired_differences(tmp_path):
+def outcomes(metrics: Path, rows, proposed=None) -> dict[str, str]:
+    summary = summarise(read(metrics, *rows), PARAMS, proposed)
+    write_summary(metrics, summary)
+    return {x.statement.text: x.outcome for x in summary.hypotheses}
+
+
+def test_both_modalities_must_be_better_than_each(tmp_path):
     write_cmad(tmp_path, petct=2.0, pet=0.2, ct=4.0)
-    runs = read(tmp_path, "cmad-petct", "cmad-pet", "cmad-ct")
-    summary = summarise(runs, PARAMS)
-    assert [(claim.worse, claim.outcome) for claim in summary.claims] == [
-        ("cmad-pet", "supported"),
-        ("cmad-ct", "not supported"),
-    ]
-    aurocs = {row.run: row.auroc for row in summary.rows}
-    expected = aurocs["cmad-petct"] - aurocs["cmad-pet"]
-    assert summary.claims[0].difference.value == pytest.approx(expected, abs=2e-6)
-    write_summary(tmp_path, summary)
+    runs = ["cmad-petct", "cmad-pet", "cmad-ct"]
+    assert outcomes(tmp_path, runs)["both modalities are better than one"] == "not supported"
+    pet, ct, *others = read_table(tmp_path / "hypotheses.csv", HypothesisRow)
+    assert (pet.worse, pet.outcome) == ("cmad-pet", "supported")
+    assert (ct.worse, ct.outcome) == ("cmad-ct", "not supported")
+    # The family is the two comparisons that could be made.
+    assert max(pet.p_holm, ct.p_holm) <= 2 * max(pet.p, ct.p)
+    assert {row.outcome for row in others} == {"not tested"}
+    assert {row.auroc_difference for row in others} == {None}
     text = (tmp_path / "summary.md").read_text()
-    assert f"cmad-petct minus cmad-pet {expected:+.3f}" in text
+    assert f"cmad-petct minus cmad-pet {pet.auroc_difference:+.3f}" in text
+    write_cmad(tmp_path, petct=4.0, pet=0.2, ct=0.2)
+    assert outcomes(tmp_path, runs)["both modalities are better than one"] == "supported"
 
 
-def test_a_claim_without_its_runs_is_left_out(tmp_path):
+def test_a_difference_within_its_uncertainty_supports_no_statement(tmp_path):
     write_cmad(tmp_path, petct=2.0, pet=0.2)
-    summary = summarise(read(tmp_path, "cmad-petct", "cmad-pet"), PARAMS)
-    assert [claim.worse for claim in summary.claims] == ["cmad-pet"]
-    write_summary(tmp_path, summarise(read(tmp_path, "good"), PARAMS))
-    assert "claim" not in (tmp_path / "summary.md").read_text()
+    almost = results("cmad_no_cmh-petct", noise(10) + 1.95 * LABELS)
+    write_results(at(tmp_path, "cmad_no_cmh-petct"), almost)
+    found = outcomes(tmp_path, ["cmad-petct", "cmad_no_cmh-petct"])
+    assert found["the cross-modality hybrid module helps"] == "not supported"
+    rows = read_table(tmp_path / "hypotheses.csv", HypothesisRow)
+    (row,) = (row for row in rows if row.worse == "cmad_no_cmh-petct")
+    assert row.auroc_difference > 0
+    assert row.outcome == "not told apart"
+
+
+def test_modules_and_tokens_are_judged_where_their_rows_are(tmp_path):
+    write_cmad(tmp_path, petct=4.0)
+    ablations = [f"cmad_{x}-petct" for x in ("no_cmh", "no_gfr", "4_tokens", "16_tokens")]
+    for name in ablations:
+        write_results(at(tmp_path, name), results(name, noise(3) + 0.1 * LABELS))
+    runs = ["cmad-petct", *ablations]
+    assert list(outcomes(tmp_path, runs).values()) == ["not tested", *["supported"] * 3]
+    assert list(outcomes(tmp_path, runs[:-1]).values())[3] == "not tested"
+
+
+@pytest.mark.parametrize("change", [{"cmpt": 4}, {"cmh": False}, {"gfr": False}])
+def test_statements_are_about_the_proposal_of_the_paper(tmp_path, change):
+    write_cmad(tmp_path, petct=4.0, pet=0.2, ct=0.2)
+    proposed = load_params(Path("params.yaml")).model
+    assert (
+        "supported" in outcomes(tmp_path, ["cmad-petct", "cmad-pet", "cmad-ct"], proposed).values()
+    )
+    changed = proposed.model_copy(update=change)
+    found = outcomes(tmp_path, ["cmad-petct", "cmad-pet", "cmad-ct"], changed)
+    assert set(found.values()) == {"not tested"}
 
 
 def test_summary_shows_the_deviation_where_there_are_seeds(tmp_path):
@@ -279,8 +351,14 @@ def test_summary_json_is_narrow(tmp_path):
     write_summary(tmp_path, summarise(read(tmp_path, "good", "bad"), PARAMS))
     content = json.loads((tmp_path / "summary.json").read_text())
     runs = ["bad", "body_area", "good", "position", "suvmax"]
-    assert list(content) == ["auroc", "auroc_minus_suvmax"]
-    assert all(list(figures) == runs for figures in content.values())
+    assert list(content) == [
+        "leaking",
+        "auroc",
+        "auroc_minus_suvmax",
+        "auroc_minus_suvmax_p_holm",
+    ]
+    assert content["leaking"] is False
+    assert all(list(figures) == runs for figures in list(content.values())[1:])
     assert content["auroc_minus_suvmax"]["suvmax"] == 0
 
 
@@ -291,6 +369,10 @@ def test_leaking_protocol_is_marked_in_every_row(tmp_path):
     text = (tmp_path / "summary.md").read_text()
     assert text.count("(leaking)") == len(summary.rows) == 5
     assert "also trained on" in text
+    assert json.loads((tmp_path / "summary.json").read_text())["leaking"] is True
+    for table in ("summary.csv", "pairs.csv", "hypotheses.csv"):
+        with (tmp_path / table).open(newline="") as stream:
+            assert {row["leaking"] for row in csv.DictReader(stream)} == {"true"}, table
 
 
 def test_runs_on_other_slices_are_not_compared(tmp_path):

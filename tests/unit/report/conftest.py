@@ -17,9 +17,14 @@ from petct_uad.evaluation.results import ResultPaths, SeedScores, measure, write
 from petct_uad.evaluation.tables import RunIdentity
 from petct_uad.evaluation.trivial import evaluate_trivial
 from petct_uad.files import write_json, write_table
+from petct_uad.lineage.record import ACTIVITY
+from petct_uad.lineage.table import TABLE, write_derivations
 from petct_uad.params import EvaluateParams
-from petct_uad.report.page import ReportPaths
+from petct_uad.registration.tables import RegistrationRow
+from petct_uad.report.benchmark import ReportPaths
 from petct_uad.slices.tables import ImageRow, SliceRow
+from petct_uad.validation.tables import DriftRow, DuplicateRow, Measured
+from petct_uad.validation.validate import Outcome, write_outcomes
 
 PARAMS = EvaluateParams(false_positive_rate=0.05, bootstrap_samples=200, confidence=0.95, seed=0)
 STRENGTHS = {"cmad-petct": 2.0, "cmad-pet": 1.4, "cmad-ct": 0.4, "patchcore-petct": 1.2}
@@ -59,6 +64,8 @@ def build_project(protocol: str) -> Project:
         write_run(paths, run, images, protocol)
     write_panels(Path("reports/panels/cmad/cmad-petct"))
     write_quality(metrics)
+    write_checks(metrics, interim / "validate")
+    write_registration(interim / "register/registration.csv", images)
     for study in ("P00_aa", "P13_aa"):
         write_picture(Path("reports/registration") / f"{study}.png")
     report = ReportPaths(
@@ -69,7 +76,7 @@ def build_project(protocol: str) -> Project:
         validation=metrics / "validation.json",
         pictures=Path("reports/registration"),
         panels=Path("reports/panels"),
-        activities=(interim / "split/lineage/activity.json",),
+        lineage=write_lineage(interim, metrics),
     )
     return Project(report, tuple(STRENGTHS), PARAMS)
 
@@ -121,7 +128,9 @@ def write_run(paths: ResultPaths, run: str, images: list[ImageRow], protocol: st
         )
         for seed in SEEDS
     ]
-    identity = RunIdentity(run, model, modality, False, "tiny", protocol, 1_234_567, "none")
+    identity = RunIdentity(
+        run, model, modality, False, "tiny", protocol, 1_234_567, "none", 0.5 * len(run)
+    )
     write_results(paths, measure(identity, seeds=seeds, test_rows=test, params=PARAMS))
 
 
@@ -130,10 +139,6 @@ def write_panels(folder: Path) -> None:
     body = (rows**2 + (columns / 0.9) ** 2 < 0.8).astype(np.float32)
     lesion = (rows - 0.2) ** 2 + (columns - 0.3) ** 2 < 0.02
     panel = Panel(
-        slice_id="P04_aa_0008",
-        score=2.0,
-        threshold=1.5,
-        suv_max=8.1,
         ct=0.6 * body,
         pet=0.1 * body + 0.7 * lesion.astype(np.float32),
         lesion=lesion,
@@ -172,17 +177,48 @@ def write_ingest_tables(interim: Path, images: list[ImageRow]) -> None:
     )
     write_table(ingest / "rejected.csv", RejectedRow, [refused])
     write_table(interim / "split" / "slices.csv", SliceRow, slice_rows(images))
+
+
+def write_lineage(interim: Path, metrics: Path) -> tuple[Path, ...]:
+    """The way of cmad-petct's figures from three DICOM instances, over three stages."""
+    volume, slices = "file:ct.nii.gz", "file:slices.csv"
+    instances = [(f"instance:1.{i}", "0" * 64) for i in range(3)]
+    figures = f"file:{metrics.as_posix()}/runs/cmad/cmad-petct/metrics.json"
+    return (
+        write_stage(interim / "ingest/lineage", "ingest", volume, instances),
+        write_stage(interim / "split/lineage", "split", slices, [(volume, "0" * 64)]),
+        write_stage(
+            metrics / "runs/cmad/cmad-petct/lineage",
+            "evaluate cmad-petct",
+            figures,
+            [(slices, "0" * 64), (volume, "0" * 64)],
+        ),
+    )
+
+
+def write_stage(folder: Path, stage: str, output: str, inputs: list[tuple[str, str]]) -> Path:
+    write_derivations(folder / TABLE, {(output, "0" * 64): inputs})
     write_json(
-        interim / "split" / "lineage" / "activity.json",
+        folder / ACTIVITY,
         {
-            "stage": "split",
+            "stage": stage,
             "params": {"split": {"seed": 0, "protocol": "patient"}},
             "params_sha256": "1" * 64,
             "source_sha256": "2" * 64,
-            "sources": [],
+            "sources": {},
             "packages": {"numpy": "2.0.0"},
         },
     )
+    return folder
+
+
+def write_registration(path: Path, images: list[ImageRow]) -> None:
+    studies = sorted({row.study_id for row in images})
+    rows = [
+        RegistrationRow(study, True, study != "P13_aa", "", 0.5, 0.6, 0.9, 0.95, 4.0, 6.0, 20, 0)
+        for study in studies
+    ]
+    write_table(path, RegistrationRow, rows)
 
 
 def series_row(uid: str, study_uid: str, study_id: str, role: str) -> SeriesRow:
@@ -203,13 +239,6 @@ def slice_rows(images: list[ImageRow]) -> list[SliceRow]:
 
 
 def write_quality(metrics: Path) -> None:
-    expectations = [
-        {"table": "images", "name": f"check {i}", "severity": "warning" if i == 2 else "critical",
-         "passed": i != 2, "reason": "because it matters",
-         "failing_rows": ["P04_aa_0003"] * (i == 2)}
-        for i in range(4)
-    ]  # fmt: skip
-    write_json(metrics / "validation.json", {"passed": True, "expectations": expectations})
     write_json(
         metrics / "registration.json",
         {
@@ -220,6 +249,20 @@ def write_quality(metrics: Path) -> None:
             "flagged": [{"study_id": "P13_aa", "reason": "body overlap 0.700 is below 0.8"}],
         },
     )
+
+
+def write_checks(metrics: Path, folder: Path) -> None:
+    outcomes = [
+        Outcome("images", f"check {i}", "warning" if i == 2 else "critical", i != 2,
+                "because it matters", 320, ("P04_aa_0003",) * (i == 2))
+        for i in range(4)
+    ]  # fmt: skip
+    write_outcomes(metrics / "validation.json", outcomes)
+    scored = Outcome("scores", "finite", "critical", True, "NaN has no rank", 640, ())
+    write_outcomes(metrics / "validation_scores.json", [scored])
+    pair = DuplicateRow("P00_aa_0003", "P04_aa_0003", "val", "test", False, "near", 0.9971)
+    drift = DriftRow("suv_max", "test", 12, 12, 0.25, 0.4, 0.8)
+    Measured(duplicates=(pair,), drift=(drift,)).write(folder)
 
 
 def write_picture(path: Path) -> None:

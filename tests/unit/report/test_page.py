@@ -3,12 +3,14 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
+from petct_uad.errors import EvaluationError
 from petct_uad.evaluation.compare import read_runs, summarise, write_summary
 from petct_uad.files import write_text
 from petct_uad.report.page import render_report, report_derivations
 
-VOID = {"meta", "link", "img", "br", "line", "path", "use", "rect"}
+VOID = {"meta", "link", "img", "br", "line", "path", "use", "rect", "input"}
 
 
 class Balance(HTMLParser):
@@ -55,7 +57,8 @@ def test_elements_are_closed_in_order(html):
 
 
 def test_every_run_has_a_row_in_order_of_auroc(project, html):
-    rows = re.findall(r'<th scope="row" data-v="([^"]+)">', html)
+    table = html.split('id="results"')[1].split("</table>")[0]
+    rows = re.findall(r'<th scope="row" data-v="([^"]+)">', table)
     expected = summarise(read_runs(project.report.results), project.params)
     assert rows == [row.run for row in expected.rows]
     assert {*project.runs, "suvmax", "body_area", "position"} == set(rows)
@@ -68,10 +71,23 @@ def test_page_says_plainly_what_loses_to_suvmax(html):
 
 
 def test_page_says_whether_both_modalities_are_better_than_one(html):
-    claim = html.split("both modalities are better than one.")[1].split("</p>")[0]
-    assert "cmad-petct minus cmad-pet is +0." in claim
-    assert "cmad-petct minus cmad-ct is +0." in claim
-    assert claim.count("<strong>supported</strong>") == 2
+    claim = html.split("both modalities are better than one")[1].split("better than")[0]
+    first, second = claim.split("cmad-petct minus cmad-ct</td><td>")
+    for comparison in (first.split("cmad-petct minus cmad-pet</td><td>")[1], second):
+        assert comparison.startswith("+0.")
+        assert "<td>supported</td>" in comparison.split("</tr>")[0]
+    assert '<strong class="good">supported</strong>' in first
+
+
+def test_claims_whose_runs_are_missing_are_shown_as_not_tested(html):
+    row = html.split("8 tokens are best")[1].split("</tbody>")[0]
+    assert "cmad_4_tokens-petct</td><td></td><td></td><td>not tested</td>" in row
+
+
+def test_every_two_models_are_compared_and_no_baseline(html):
+    table = html.split("Every two models")[1].split("</table>")[0]
+    assert table.count("<tr><td data-v=") == 6
+    assert "suvmax" not in table
 
 
 def test_deviation_over_seeds_stands_beside_models_and_not_beside_baselines(html):
@@ -114,6 +130,19 @@ def test_failed_expectation_is_shown_with_its_rows(html):
     assert "P04_aa_0003" in notice
 
 
+def test_data_checks_say_how_many_rows_they_are_about(html):
+    assert '<td>scores</td><td class="n">640</td>' in html
+
+
+def test_pair_of_images_in_two_splits_is_named(html):
+    pair = html.split("P00_aa_0003</code> (val) and <code>P04_aa_0003</code> (test): ")[1]
+    assert pair.startswith("correlation 0.9971")
+
+
+def test_livers_that_nobody_knows_are_not_called_sound(html):
+    assert "Nobody said where a liver is" in html
+
+
 def test_slices_that_fell_out_are_counted_with_their_reason(html):
     assert "within guard_mm of an abnormal slice: 1" in html
 
@@ -122,6 +151,28 @@ def test_leaking_protocol_is_marked_above_the_table_and_in_every_row(leaking_pro
     html = render(leaking_project)
     assert html.index("Leaking protocol.") < html.index('id="results"')
     assert html.count('<span class="tag warn">leaking</span>') == len(leaking_project.runs) + 3
+
+
+def test_derivation_of_the_best_run_is_drawn_from_dicom_to_its_figures(html):
+    picture = html.split('aria-label="Derivation of cmad-petct: ')[1].split("</svg>")[0]
+    arrows = "DICOM to ingest, ingest to split, ingest to evaluate cmad-petct, split to evaluate"
+    assert picture.startswith(arrows)
+    assert "3 DICOM instances" in picture
+    assert "code 22222222, params 11111111" in picture
+
+
+def test_cost_stands_beside_every_model_and_no_baseline(html):
+    section = html.split('<section id="cost">')[1].split("</section>")[0]
+    shown = re.findall(r'data-v="([a-z]\w+-\w+)">\1</th><td class="n" data-v="([\d.]+)"', section)
+    assert dict(shown)["cmad-petct"] == "5.0"
+    assert len(shown) == 4
+    assert "suvmax" not in section
+
+
+def test_a_picture_of_another_version_is_refused_by_name(leaking_project):
+    Image.new("RGB", (520, 590)).save(leaking_project.report.panels / "cmad/cmad-petct/best.png")
+    with pytest.raises(EvaluationError, match=r"cmad-petct/best\.png.*run `dvc repro compare`"):
+        render(leaking_project)
 
 
 def test_lineage_of_the_report_names_panels_and_tables(project):
@@ -136,3 +187,4 @@ def test_lineage_of_the_report_names_panels_and_tables(project):
     assert "file:reports/panels/cmad/cmad-petct/worst.png" in inputs
     assert "file:data/interim/tiny/split/slices.csv" in inputs
     assert "file:metrics/runs/trivial/suvmax/scores.csv" in inputs
+    assert "file:data/interim/tiny/split/lineage/lineage.safetensors" in inputs

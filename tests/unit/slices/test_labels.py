@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
 from pathlib import Path
 
@@ -25,6 +26,8 @@ def split_params(**changes: object) -> SplitParams:
         "seed": 0,
         "train_fraction": 0.5,
         "val_fraction": 0.125,
+        "folds": 0,
+        "fold": 0,
         "min_lesion_area_mm2": 20.0,
         "guard_mm": 5.0,
         "unlabelled": "normal",
@@ -176,6 +179,60 @@ def test_split_depends_on_the_seed_and_not_on_the_order_of_studies(cohort: Cohor
     one = assign_patients(studies, split_params(seed=1))
     assert one == assign_patients(studies[::-1], split_params(seed=1))
     assert one != assign_patients(studies, split_params(seed=2))
+
+
+def assign_folds(studies: list[StudyRow], folds: int, seed: int = 0) -> list[dict[str, str]]:
+    return [
+        dict(assign_patients(studies, split_params(folds=folds, fold=fold, seed=seed)))
+        for fold in range(folds)
+    ]
+
+
+@pytest.mark.parametrize("folds", [2, 5, 7, 20])
+def test_every_patient_is_tested_in_exactly_one_fold(cohort: Cohort, folds: int) -> None:
+    studies, _ = cohort
+    tested = [
+        [patient for patient, part in parts.items() if part == "test"]
+        for parts in assign_folds(studies, folds)
+    ]
+    assert sorted(itertools.chain(*tested)) == sorted({study.patient for study in studies})
+    assert max(map(len, tested)) - min(map(len, tested)) <= 1
+
+
+def test_every_fold_trains_and_chooses_on_the_other_patients(cohort: Cohort) -> None:
+    studies, rows = cohort
+    for fold, parts in enumerate(assign_folds(studies, 4)):
+        assert set(parts) == {study.patient for study in studies}
+        # A fifth of the 18 that are left, as val_fraction is of both fractions together.
+        counts = [list(parts.values()).count(part) for part in ("train", "val", "test")]
+        assert counts == [14, 4, 6]
+        placed = assign_splits(rows, studies, split_params(folds=4, fold=fold))
+        assert all(row.split in (parts[row.patient], "excluded") for row in placed)
+
+
+def test_a_fold_holds_every_stratum_alike(cohort: Cohort) -> None:
+    studies, _ = cohort
+    for parts in assign_folds(studies, 4):
+        tested = [study for study in studies if parts[study.patient] == "test"]
+        assert [sum(s.scanner == name for s in tested) for name in ("GE", "SIEMENS")] == [3, 3]
+        assert [sum(s.lesion_kind == "none" for s in tested)] == [2]
+
+
+def test_folds_depend_on_the_seed_and_not_on_the_order_of_studies(cohort: Cohort) -> None:
+    studies, _ = cohort
+    assert assign_folds(studies, 3) == assign_folds(studies[::-1], 3)
+    assert assign_folds(studies, 3) != assign_folds(studies, 3, seed=1)
+
+
+def test_one_fold_is_none(cohort: Cohort) -> None:
+    studies, _ = cohort
+    plain = assign_patients(studies, split_params())
+    assert plain == assign_patients(studies, split_params(folds=1))
+
+
+def test_more_folds_than_patients_are_refused() -> None:
+    with pytest.raises(SplitError, match=r"4 patients cannot be dealt into split\.folds = 5"):
+        assign_patients([study(f"P{i}") for i in range(4)], split_params(folds=5))
 
 
 def test_cohort_that_cannot_be_divided_is_refused() -> None:

@@ -1,0 +1,77 @@
+"""The benchmark's results as a revision has them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from petct_uad.audit.names import RUNS
+from petct_uad.audit.revision import Revision
+from petct_uad.audit.store import parse_yaml
+from petct_uad.errors import EvaluationError, LineageError
+from petct_uad.evaluation.results import ResultPaths, RunResults, read_results
+from petct_uad.evaluation.trivial import TRIVIAL
+
+
+def read_revision(revision: Revision) -> Mapping[str, RunResults]:
+    """Results of the models in a revision's params.yaml and of the trivial baselines, by run.
+
+    What was not evaluated there is left out.
+
+    Raises:
+        LineageError: params.yaml or a result cannot be read, or is of another version.
+    """
+    families = {*_section(revision, "benchmark"), TRIVIAL}
+    paths = map(PurePosixPath, revision.files(RUNS.as_posix()))
+    runs = [x.parent for x in paths if x.name == "metrics.json" and x.parts[-3] in families]
+    with TemporaryDirectory() as folder:
+        return {x.name: _read_run(revision, x.parent.name, x.name, Path(folder)) for x in runs}
+
+
+def read_folds(revisions: Sequence[Revision]) -> tuple[Mapping[str, RunResults], ...]:
+    """Results of every fold, in the order of the folds.
+
+    Raises:
+        LineageError: the revisions are not all folds of one division, each once.
+    """
+    splits = [_section(revision, "split") for revision in revisions]
+    by_fold = {
+        int(split.get("fold", 0)): revision
+        for split, revision in zip(splits, revisions, strict=True)
+    }
+    same = all(split | {"fold": 0} == splits[0] | {"fold": 0} for split in splits)
+    complete = list(range(splits[0].get("folds", 0)))
+    if not same or len(revisions) < 2 or sorted(by_fold) != complete:
+        found = "; ".join(
+            f"{revision.name}: fold {split.get('fold')} of {split.get('folds')}"
+            for revision, split in zip(revisions, splits, strict=True)
+        )
+        raise LineageError(
+            f"{found}. Expected every fold of one division once, with the same `split` otherwise: "
+            "`dvc exp run --queue -S split.folds=5 -S split.fold=0,1,2,3,4`."
+        )
+    return tuple(read_revision(by_fold[fold]) for fold in sorted(by_fold))
+
+
+def _section(revision: Revision, key: str) -> dict[str, Any]:
+    name = f"params.yaml at {revision.name}"
+    section = parse_yaml(revision.read("params.yaml"), name).get(key)
+    if not isinstance(section, dict):
+        raise LineageError(f"{name}: has no section `{key}`")
+    return section
+
+
+def _read_run(revision: Revision, family: str, run: str, folder: Path) -> RunResults:
+    here, there = (ResultPaths.of(home, family, run) for home in (folder, RUNS.parent))
+    for copy, original in zip(here.files, there.files, strict=True):
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_text(revision.read(original.as_posix()), encoding="utf-8", newline="")
+    try:
+        return read_results(here)
+    except EvaluationError as error:
+        raise LineageError(
+            f"{there.folder} at {revision.name}: results of another version of this code. "
+            "Evaluate them again with this one: `dvc exp run`."
+        ) from error

@@ -1,0 +1,303 @@
+"""The content of each section: one function each, for the template of the same name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from petct_uad.dicom.tables import RejectedRow
+from petct_uad.evaluation.hypotheses import Hypothesis
+from petct_uad.evaluation.results import RunResults
+from petct_uad.evaluation.tables import BEATS, LOSES, PairRow, RunMetrics, SummaryRow
+from petct_uad.evaluation.trivial import SUVMAX
+from petct_uad.lineage.record import ACTIVITY
+from petct_uad.report.bands import curve_bands
+from petct_uad.report.benchmark import MOST_PICTURES, Benchmark
+from petct_uad.report.derivation import Origin, trace_origin
+from petct_uad.report.figures import (
+    CurveGroup,
+    Stroke,
+    cost_figure,
+    curve_groups,
+    displacement_figure,
+    histogram_figure,
+    overlap_figure,
+)
+from petct_uad.report.flow import FlowStep, SplitCount, flow_steps, split_counts
+from petct_uad.report.pictures import Layers, Picture, read_layers, registration_pictures
+from petct_uad.report.quality import (
+    Registration,
+    StageRun,
+    pictures_flagged_first,
+    read_stage_runs,
+)
+
+_MOST_REFUSED = 100
+_MOST_HISTOGRAMS = 8
+
+
+@dataclass(frozen=True)
+class Masthead:
+    """What stands above the sections."""
+
+    metrics: RunMetrics  # of the first row: the slices and intervals are those of all
+    best: SummaryRow | None  # the model with the highest AUROC
+    suvmax: SummaryRow
+    models: int
+    seeds: int
+    beating: int
+    losing: int
+    checks_passed: bool
+
+
+@dataclass(frozen=True)
+class Strip:
+    """An interval on the table's common AUROC axis, in per cent of its width."""
+
+    low: float
+    value: float
+    high: float
+    suvmax: float
+
+
+@dataclass(frozen=True)
+class HeadlineTable:
+    """One row per run, by falling AUROC."""
+
+    rows: tuple[SummaryRow, ...]
+    strips: Mapping[str, Strip]
+    lines: Mapping[str, Stroke]
+    axis: tuple[float, float]
+    suvmax: str  # the run that the others are set against
+    level: float  # below which p tells two runs apart
+
+
+@dataclass(frozen=True)
+class Comparisons:
+    """Runs against each other, by paired differences."""
+
+    hypotheses: tuple[Hypothesis, ...]
+    pairs: tuple[PairRow, ...]
+    level: float
+
+    @property
+    def told_apart(self) -> int:
+        """How many pairs differ beyond chance."""
+        return sum(row.told_apart for row in self.pairs)
+
+
+@dataclass(frozen=True)
+class Curves:
+    """ROC and precision-recall."""
+
+    lines: tuple[Stroke, ...]
+    lit: str  # the model whose bands show at first
+    groups: tuple[CurveGroup, ...]
+    confidence: float
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """Scores of one run."""
+
+    run: str
+    figure: Markup
+
+
+@dataclass(frozen=True)
+class Histograms:
+    """Scores of every run, the best first."""
+
+    shown: tuple[Histogram, ...]
+    folded: tuple[Histogram, ...]
+
+
+@dataclass(frozen=True)
+class RunPanels:
+    """The pictures of one run."""
+
+    row: SummaryRow
+    layers: tuple[Layers, ...]
+
+
+@dataclass(frozen=True)
+class RegistrationQuality:
+    """The cohort's figures and some pictures, flagged studies first."""
+
+    summary: Registration
+    overlap: Markup
+    displacement: Markup
+    pictures: tuple[Picture, ...]
+
+
+@dataclass(frozen=True)
+class DataFlow:
+    """From files to model input."""
+
+    steps: tuple[FlowStep, ...]
+    splits: tuple[SplitCount, ...]
+    rejected: tuple[RejectedRow, ...]  # the first of them
+    n_rejected: int
+
+
+@dataclass(frozen=True)
+class RunCost:
+    """What a model takes, on any machine."""
+
+    row: SummaryRow
+    gflops: float
+    scan: str
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Models by falling AUROC."""
+
+    figure: Markup
+    runs: tuple[RunCost, ...]
+
+
+@dataclass(frozen=True)
+class StageRecords:
+    """Lineage records of the stages, and of single rows."""
+
+    of_stages: tuple[StageRun, ...]
+    of_rows: tuple[StageRun, ...]
+
+
+def masthead(benchmark: Benchmark) -> Masthead:
+    """The findings in a paragraph."""
+    rows, models = benchmark.summary.rows, _models(benchmark)
+    return Masthead(
+        metrics=benchmark.ranked[0].metrics,
+        best=models[0] if models else None,
+        suvmax=_suvmax(rows),
+        models=len(models),
+        seeds=max(row.seeds for row in rows),
+        beating=sum(row.verdict == BEATS for row in models),
+        losing=sum(row.verdict == LOSES for row in models),
+        checks_passed=benchmark.validation.passed,
+    )
+
+
+def headline_table(benchmark: Benchmark) -> HeadlineTable:
+    """Every run with its intervals."""
+    rows = benchmark.summary.rows
+    low = int(10 * min(row.auroc_low for row in rows)) / 10
+    suvmax = _suvmax(rows)
+
+    def place(value: float) -> float:
+        return round(100 * (value - low) / (1 - low), 2)
+
+    strips = {
+        row.run: Strip(*map(place, (row.auroc_low, row.auroc, row.auroc_high, suvmax.auroc)))
+        for row in rows
+    }
+    level = _level(benchmark)
+    return HeadlineTable(rows, strips, benchmark.lines, (low, 1.0), suvmax.run, level)
+
+
+def comparisons(benchmark: Benchmark) -> Comparisons:
+    """The claims of CMAD's paper, and every two models."""
+    summary = benchmark.summary
+    return Comparisons(summary.hypotheses, summary.pairs, _level(benchmark))
+
+
+def curves(benchmark: Benchmark) -> Curves:
+    """The curves of all runs, with the bands of the best model lit."""
+    metrics = benchmark.ranked[0].metrics
+    bands = {
+        run.metrics.identity.run: curve_bands(
+            run.scores_by_seed[0], metrics.bootstrap_samples, metrics.confidence
+        )
+        for run in benchmark.ranked
+    }
+    groups = curve_groups(benchmark.ranked, bands, benchmark.lines)
+    best = next(iter(_models(benchmark)), benchmark.summary.rows[0])
+    return Curves(tuple(benchmark.lines.values()), best.model, groups, metrics.confidence)
+
+
+def histograms(benchmark: Benchmark) -> Histograms:
+    """Scores of normal and abnormal slices."""
+    drawn = [Histogram(run.metrics.identity.run, histogram_figure(run)) for run in benchmark.ranked]
+    return Histograms(tuple(drawn[:_MOST_HISTOGRAMS]), tuple(drawn[_MOST_HISTOGRAMS:]))
+
+
+def panels(benchmark: Benchmark) -> tuple[RunPanels, ...]:
+    """The pictures of every run that has some."""
+    images = {row.slice_id: row for row in benchmark.tables.images}
+    found = [
+        RunPanels(row, read_layers(benchmark.paths.panel_folder(row.run), run, images))
+        for row, run in _ranked(benchmark)
+    ]
+    return tuple(item for item in found if item.layers)
+
+
+def registration(benchmark: Benchmark) -> RegistrationQuality:
+    """Where each PET was found on its CT."""
+    summary = benchmark.registration
+    flags = {flag.study_id: flag.reason for flag in summary.flagged}
+    files = pictures_flagged_first(benchmark.paths.pictures, summary.flagged, MOST_PICTURES)
+    return RegistrationQuality(
+        summary,
+        overlap_figure(benchmark.registered),
+        displacement_figure(benchmark.registered),
+        registration_pictures(files, flags),
+    )
+
+
+def data_flow(benchmark: Benchmark) -> DataFlow:
+    """What went in, what came out, and why the rest fell out."""
+    tables = benchmark.tables
+    return DataFlow(
+        flow_steps(tables),
+        split_counts(tables.images),
+        tables.rejected[:_MOST_REFUSED],
+        len(tables.rejected),
+    )
+
+
+def lineage(benchmark: Benchmark) -> Origin | None:
+    """The way from DICOM files to the figures of the best run; None without records."""
+    paths, row = benchmark.paths, next(iter(_models(benchmark)), benchmark.summary.rows[0])
+    origin = trace_origin(row.run, paths.of_run(row.run).metrics, paths.lineage)
+    return origin if origin.nodes else None
+
+
+def cost(benchmark: Benchmark) -> Costs:
+    """What no machine changes; seconds and memory stand in metrics/cost, which no stage reads."""
+    runs = [
+        RunCost(row, run.metrics.identity.gflops_per_pair, run.metrics.identity.scan)
+        for row, run in _ranked(benchmark)
+        if not run.metrics.identity.trivial
+    ]
+    gflops = {item.row.run: item.gflops for item in runs}
+    figure = cost_figure([item.row for item in runs], gflops, benchmark.lines)
+    return Costs(figure, tuple(runs))
+
+
+def environment(benchmark: Benchmark) -> StageRecords:
+    """What each stage was asked, by which code and packages."""
+    runs = read_stage_runs(folder / ACTIVITY for folder in benchmark.paths.lineage)
+    return StageRecords(
+        tuple(run for run in runs if not run.of_one_row),
+        tuple(run for run in runs if run.of_one_row),
+    )
+
+
+def _ranked(benchmark: Benchmark) -> zip[tuple[SummaryRow, RunResults]]:
+    return zip(benchmark.summary.rows, benchmark.ranked, strict=True)
+
+
+def _models(benchmark: Benchmark) -> list[SummaryRow]:
+    return [row for row, run in _ranked(benchmark) if not run.metrics.identity.trivial]
+
+
+def _level(benchmark: Benchmark) -> float:
+    return round(1 - benchmark.ranked[0].metrics.confidence, 6)
+
+
+def _suvmax(rows: Sequence[SummaryRow]) -> SummaryRow:
+    return next(row for row in rows if row.run == SUVMAX.name)

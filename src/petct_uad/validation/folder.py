@@ -1,0 +1,114 @@
+"""A person's folder of DICOM, judged before it is added: ``petct validate``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from petct_uad.dicom.ingest import ingest_dataset
+from petct_uad.dicom.tables import Ingested
+from petct_uad.errors import InputsRefusedError, NothingUsableError, ValidationFailedError
+from petct_uad.params import IngestParams
+from petct_uad.validation.frames import frames_of_ingest
+from petct_uad.validation.suites import OF_INGEST, Promises, checks
+from petct_uad.validation.tables import Measured, Tables
+from petct_uad.validation.validate import Outcome, describe, of_severity, run_checks
+from petct_uad.validation.volumes import measure_volumes
+
+_SHOWN = 20
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What was read of a folder, and what the suites say of it."""
+
+    folder: Path
+    ingested: Ingested  # with the files' own identifiers: for the owner's screen only
+    outcomes: tuple[Outcome, ...]
+
+    @property
+    def exit_code(self) -> int:
+        """0, or as in :mod:`petct_uad.errors`: 1 a critical check, 3 refused inputs."""
+        if of_severity(self.outcomes, "critical"):
+            return ValidationFailedError.exit_code
+        return InputsRefusedError.exit_code if self.ingested.rejected else 0
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """The verdict in words, the worst last."""
+        return tuple(_lines(self))
+
+
+def validate_folder(folder: Path, params: IngestParams, promises: Promises) -> Verdict:
+    """Read a tree of DICOM as ingest does, and hold it to the suites of what ingest writes.
+
+    Volumes go to a temporary folder (TMPDIR) that is gone afterwards; nothing is written to
+    ``folder``. No key is needed, since no pseudonym leaves.
+
+    Raises:
+        NothingUsableError: no such folder, or no study in it can be used.
+        DatasetError: no name in any label object matches ``ingest.label_roi``.
+        LabelError: ``ingest.labels`` is ``csv`` and ``labels.csv`` cannot be read.
+    """
+    if not folder.is_dir() or not any(folder.iterdir()):
+        raise NothingUsableError(f"{folder}: no folder, or empty. Name the folder of DICOM files.")
+    asked = params.model_copy(update={"pseudonyms": "public", "key": "any", "on_reject": "report"})
+    with TemporaryDirectory(prefix="petct-validate-") as name:
+        ingested = ingest_dataset(folder, Path(name), asked)
+        studies = [study.study_id for study in ingested.studies]
+        volumes = measure_volumes(Path(name) / "volumes", studies, params.workers)
+    tables = Tables(
+        dataset=folder.name,
+        instances=ingested.instances,
+        series=ingested.series,
+        studies=ingested.studies,
+        measured=Measured(volumes=tuple(volumes)),
+    )
+    chosen = [check for check in checks(promises) if check.table in OF_INGEST]
+    outcomes = run_checks(frames_of_ingest(tables), chosen)
+    return Verdict(folder, ingested, tuple(outcomes))
+
+
+def _lines(verdict: Verdict) -> Iterator[str]:
+    read, outcomes = verdict.ingested, verdict.outcomes
+    patients = len({study.patient for study in read.studies})
+    labelled = sum(study.label_kind != "none" for study in read.studies)
+    yield f"{verdict.folder}: {len(read.instances)} DICOM files that could be read"
+    yield f"usable studies: {len(read.studies)}, of {patients} patients; with a label: {labelled}"
+    noted = [f"{study.study_id} ({study.patient}): {study.notes}"
+             for study in read.studies if study.notes]  # fmt: skip
+    refused = [
+        f"{row.subject}: {row.code}: found {row.found}; expected {row.expected}. {row.advice}"
+        for row in read.rejected
+    ]
+    yield from _list("made good, with a note", noted)
+    yield from _list("warnings", [*map(describe, of_severity(outcomes, "warning"))])
+    yield from _list("refused", refused)
+    yield from _list("critical", [*map(describe, of_severity(outcomes, "critical"))])
+    yield _conclusion(verdict)
+
+
+def _list(title: str, lines: Sequence[str]) -> Iterator[str]:
+    if lines:
+        yield f"{title}: {len(lines)}"
+        yield from (f"  {line}" for line in lines[:_SHOWN])
+        if len(lines) > _SHOWN:
+            yield f"  and {len(lines) - _SHOWN} more"
+
+
+def _conclusion(verdict: Verdict) -> str:
+    add = f"petct add NAME {verdict.folder}"
+    checks_made = f"{len(verdict.outcomes)} checks"
+    if verdict.exit_code == ValidationFailedError.exit_code:
+        return (
+            f"verdict: not yet. Of {checks_made} those under `critical` failed, and the pipeline "
+            "would stop there. Correct the files, or leave them out."
+        )
+    if verdict.exit_code:
+        return (
+            f"verdict: usable without what was refused; {checks_made} hold or only warn. Correct "
+            f"that, or go on without it: `{add}`."
+        )
+    return f"verdict: sound; {checks_made} hold or only warn. Next: `{add}`."

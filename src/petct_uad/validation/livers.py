@@ -1,0 +1,89 @@
+"""Uptake of livers whose place is known beforehand.
+
+Known means that somebody said where: the phantom's ground truth does. No network and no heuristic
+looks for a liver in other data, because one that errs would accuse a sound SUV scale; such studies
+have no row, and the report says of how many livers it speaks.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from petct_uad.dicom.pseudonyms import PUBLIC
+from petct_uad.dicom.tables import StudyRow
+from petct_uad.phantom.truth import PhantomTruth, read_truth
+from petct_uad.registration.transforms import read_transform
+from petct_uad.validation.tables import Folders, LiverRow
+
+# Wahl et al. (2009), PERCIST 1.0: a sphere of 3 cm in the right lobe.
+_RADIUS_MM = 15.0
+_LEAST_PART = 0.5  # of the sphere inside the PET
+
+
+def measure_livers(folders: Folders, studies: Sequence[StudyRow]) -> list[LiverRow]:
+    """One row per study whose liver is known and lies in the PET, sorted by study_id."""
+    known = _known(folders)
+    rows = [_measure(folders, study.study_id, known[study.patient].liver_mm)
+            for study in sorted(studies) if study.patient in known]  # fmt: skip
+    return [row for row in rows if row is not None]
+
+
+def liver_files(folders: Folders, rows: Sequence[LiverRow]) -> list[Path]:
+    """What the rows were measured on: ground truth, motion and PET of each study."""
+    known = _known(folders)
+    return [
+        file
+        for row in rows
+        for file in (
+            folders.truth / f"{known[row.study_id.split('_')[0]].patient}.json",
+            *_volume_files(folders, row.study_id),
+        )
+    ]
+
+
+def _known(folders: Folders) -> dict[str, PhantomTruth]:
+    """Ground truth by pseudonym; empty under a secret key, whose names cannot be worked out."""
+    identity = json.loads((folders.interim / "ingest/identity.json").read_text(encoding="utf-8"))
+    if identity["pseudonyms"] != PUBLIC.kind:
+        return {}
+    truths = map(read_truth, sorted(folders.truth.glob("*.json")))
+    return {PUBLIC.patient(truth.patient): truth for truth in truths}
+
+
+def _measure(
+    folders: Folders, study_id: str, place_mm: tuple[float, float, float] | None
+) -> LiverRow | None:
+    if place_mm is None:
+        return None
+    motion, volume = _volume_files(folders, study_id)
+    centre_mm = read_transform(motion).apply(np.array([place_mm]))[0]
+    pet = sitk.ReadImage(volume)
+    suv = _sphere(pet, centre_mm)
+    whole = 4 / 3 * np.pi * _RADIUS_MM**3 / np.prod(pet.GetSpacing())
+    if len(suv) < _LEAST_PART * whole:
+        return None
+    return LiverRow(study_id, len(suv), float(suv.mean()), float(suv.std()))
+
+
+def _volume_files(folders: Folders, study_id: str) -> tuple[Path, Path]:
+    return (
+        folders.interim / f"register/volumes/{study_id}/transform.json",
+        folders.interim / f"ingest/volumes/{study_id}/pet.nii.gz",
+    )
+
+
+def _sphere(pet: sitk.Image, centre_mm: np.ndarray) -> np.ndarray:
+    """SUVs of the voxels whose centres lie in the sphere, (n,) float64."""
+    centre = np.array(pet.TransformPhysicalPointToContinuousIndex(centre_mm.tolist()))
+    spacing_mm = np.array(pet.GetSpacing())
+    x, y, z = (
+        ((np.arange(count) - middle) * step_mm) ** 2
+        for count, middle, step_mm in zip(pet.GetSize(), centre, spacing_mm, strict=True)
+    )
+    inside = z[:, None, None] + y[None, :, None] + x[None, None, :] <= _RADIUS_MM**2
+    return np.asarray(sitk.GetArrayViewFromImage(pet)[inside], dtype=np.float64)

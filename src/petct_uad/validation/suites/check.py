@@ -1,0 +1,87 @@
+"""What an expectation is, and short names for those of Great Expectations that the suites use."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any, Literal, Self
+
+from great_expectations import expectations as gxe
+
+from petct_uad.params import Protocol, RegisterParams, SplitParams, ValidateParams
+
+Severity = Literal["critical", "warning"]  # critical stops the pipeline, a warning is reported
+
+
+@dataclass(frozen=True)
+class Promises:
+    """What params.yaml asked of the stages, to which their tables are held."""
+
+    protocol: Protocol
+    min_lesion_area_mm2: float
+    guard_mm: float
+    max_displacement_mm: float
+    bounds: ValidateParams
+
+    @classmethod
+    def of(cls, split: SplitParams, register: RegisterParams, bounds: ValidateParams) -> Self:
+        """Those of params.yaml's sections."""
+        return cls(
+            protocol=split.protocol,
+            min_lesion_area_mm2=split.min_lesion_area_mm2,
+            guard_mm=split.guard_mm,
+            max_displacement_mm=register.max_displacement_mm,
+            bounds=bounds,
+        )
+
+    @property
+    def leak(self) -> Severity:
+        """Under the paper's own protocol patients do straddle splits; that is reported."""
+        return "critical" if self.protocol == "patient" else "warning"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One expectation on one table."""
+
+    table: str
+    name: str
+    severity: Severity
+    reason: str
+    expectation: Any  # a great_expectations Expectation; the library ships no types
+
+
+def between(column: str, low: float | None, high: float | None, where: Any = None) -> Any:
+    """Every value lies in ``[low, high]``; None is no bound."""
+    return gxe.ExpectColumnValuesToBeBetween(
+        column=column, min_value=low, max_value=high, row_condition=where
+    )
+
+
+def unique(*columns: str) -> Any:
+    """No two rows agree in all of ``columns``."""
+    if len(columns) == 1:
+        return gxe.ExpectColumnValuesToBeUnique(column=columns[0])
+    return gxe.ExpectCompoundColumnsToBeUnique(column_list=list(columns))
+
+
+def in_set(column: str, values: Collection[object], where: Any = None) -> Any:
+    """Every value is one of ``values``."""
+    return gxe.ExpectColumnValuesToBeInSet(
+        column=column, value_set=list(values), row_condition=where
+    )
+
+
+def holds(column: str, where: Any = None) -> Any:
+    """A column of truth values that :mod:`petct_uad.validation.frames` worked out is all true."""
+    return in_set(column, [True], where)
+
+
+def matches(column: str, pattern: str) -> Any:
+    """Every value matches a regular expression."""
+    return gxe.ExpectColumnValuesToMatchRegex(column=column, regex=pattern)
+
+
+def finite() -> Any:
+    """No number of the row is NaN or infinite: the other expectations pass over NaN."""
+    return in_set("not_finite", [""])

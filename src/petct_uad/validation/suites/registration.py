@@ -1,0 +1,38 @@
+"""PET brought onto its CT: ``registration.csv``."""
+
+from __future__ import annotations
+
+from great_expectations.expectations.row_conditions import Column
+
+from petct_uad.validation.suites.check import Check, Promises, between, finite, holds, unique
+
+TABLE = "registration"
+IDENTITY = "study_id"
+
+_MOVED = Column("accepted") == True  # noqa: E712  (Great Expectations reads the comparison)
+
+
+def checks(promises: Promises) -> list[Check]:
+    """Was every study registered, and never for the worse?"""
+    return [
+        Check(TABLE, "study_unique", "critical", "one row per study", unique("study_id")),
+        Check(TABLE, "study_known", "critical", "a study that ingest does not know is stale",
+              holds("study_known")),
+        Check(TABLE, "finite", "critical", "NaN spreads", finite()),
+        Check(TABLE, "overlap_not_worse", "critical",
+              "a refinement that lowers the body overlap by more than its noise must be refused",
+              between("overlap_gain", -0.005, None)),
+        Check(TABLE, "mutual_information_not_lower", "critical",
+              "a refinement that explains less of one image by the other must be refused",
+              between("mutual_information_gain", 0, None, _MOVED)),
+        Check(TABLE, "displacement_bounded", "critical",
+              "a refinement beyond register.max_displacement_mm must be refused",
+              between("displacement_max_mm", 0, promises.max_displacement_mm, _MOVED)),
+        Check(TABLE, "bodies_overlap", "warning",
+              "PET and CT of which less than this overlaps are hardly of one body",
+              between("body_overlap_after", 0.7, 1)),
+        Check(TABLE, "slices_left", "critical", "no slice lies in CT and PET",
+              between("slices", 1, None)),
+        Check(TABLE, "pet_covers_ct", "warning", "of this CT less than half is used",
+              between("cut_fraction", 0, 0.5)),
+    ]  # fmt: skip

@@ -1,0 +1,114 @@
+"""`petct leak` and `petct folds` read results from the repository's history."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+from typer.testing import CliRunner, Result
+
+from petct_uad.cli import app
+from tests.small_results import BOTH, HALF, NONE, small_results, write_small
+
+ROOT = Path(__file__).resolve().parents[3]
+FAMILY, RUN = "patchcore", "patchcore-pet"
+METRICS = Path("metrics")
+
+
+def git(*words: str) -> None:
+    identity = ("-c", "user.name=x", "-c", "user.email=x")
+    subprocess.run(["git", *identity, *words], check=True, capture_output=True)
+
+
+def commit(tag: str, **split: object) -> None:
+    params = YAML().load((ROOT / "params.yaml").read_text())
+    params["split"] |= split
+    YAML().dump(params, Path("params.yaml"))
+    git("add", "-A")
+    git("commit", "-qm", tag)
+    git("tag", tag)
+
+
+@pytest.fixture(scope="module")
+def history(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A commit per protocol, and one per fold of three."""
+    home = tmp_path_factory.mktemp("history")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(home)
+        git("init", "-q")
+        for protocol, scores in (("patient", HALF), ("cmad", BOTH)):
+            for family, run, values in ((FAMILY, RUN, scores), ("trivial", "suvmax", HALF)):
+                write_small(METRICS, family, small_results(run, values, protocol=protocol))
+            commit(protocol, protocol=protocol)
+        for fold, scores in enumerate((BOTH, HALF, NONE)):
+            patients = f"F{fold}"
+            write_small(METRICS, FAMILY, small_results(RUN, scores, patients=patients))
+            write_small(METRICS, "trivial", small_results("suvmax", BOTH, patients=patients))
+            commit(f"fold{fold}", folds=3, fold=fold)
+        # An experiment is a commit below refs/exps.
+        git("update-ref", "refs/exps/ab/cdef/leaky-exp", "cmad")
+    return home
+
+
+@pytest.fixture(autouse=True)
+def at_history(history: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(history)
+
+
+def petct(*words: str) -> Result:
+    return CliRunner().invoke(app, words)
+
+
+def test_leak_is_read_from_a_commit_and_an_experiment() -> None:
+    done = petct("leak", "patient", "leaky-exp")
+    assert done.exit_code == 0, done.output
+    assert f"| {RUN} | 0.500 (0.500 to 0.500) | 1.000 (1.000 to 1.000) | +0.500" in done.stdout
+    assert Path("metrics/leak.md").read_text() == done.stdout
+    assert Path("metrics/leak.csv").read_text().splitlines()[1].startswith(f"{RUN},false,0.5,")
+
+
+def test_leak_in_the_wrong_order_is_refused_in_a_sentence() -> None:
+    done = petct("leak", "cmad", "patient")
+    assert done.exit_code == 1
+    assert "name them in this order" in " ".join(done.output.split())
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1)])
+def test_folds_are_pooled_in_any_order(order: tuple[int, ...]) -> None:
+    done = petct("folds", *(f"fold{n}" for n in order))
+    assert done.exit_code == 0, done.output
+    assert "| suvmax | 1.000 ± 0.000 |" in done.stdout
+    assert f"| {RUN} | 0.500 ± 0.500 | 0.000 to 1.000 |" in done.stdout
+    assert Path("metrics/folds.md").read_text() == done.stdout
+
+
+def test_the_workspace_is_a_revision_too() -> None:
+    assert petct("folds", "fold0", "fold1", "workspace").exit_code == 0
+
+
+@pytest.mark.parametrize("names", [["fold0", "fold1"], ["fold0", "fold1", "fold1"], ["patient"]])
+def test_missing_folds_are_named_with_the_line_that_makes_them(names: list[str]) -> None:
+    done = petct("folds", *names)
+    assert done.exit_code == 1
+    text = " ".join(done.output.split())
+    assert "Expected every fold of one division once" in text
+    assert "split.fold=0,1,2,3,4" in text
+
+
+def test_results_of_another_version_are_named_with_their_revision() -> None:
+    path = METRICS / "runs" / FAMILY / RUN / "metrics.json"
+    text = path.read_text()
+    path.write_text(text.replace('"auroc":', '"auc":'))
+    try:
+        done = petct("folds", "fold0", "fold1", "workspace")
+    finally:
+        path.write_text(text)
+    assert done.exit_code == 1
+    said = " ".join(done.output.split())
+    assert f"metrics/runs/{FAMILY}/{RUN} at workspace: results of another version" in said
+
+
+def test_unknown_revision_is_named() -> None:
+    assert "nowhere: no commit" in " ".join(petct("leak", "patient", "nowhere").output.split())

@@ -1,0 +1,100 @@
+"""``petct validate`` judges a folder of DICOM and leaves no trace of having looked."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+import pydicom
+import pytest
+from typer.testing import CliRunner, Result
+
+from petct_uad.cli import app
+from petct_uad.files import sha256_file
+
+ROOT = Path(__file__).resolve().parents[3]
+PATIENTS = 4  # of phantom_raw
+
+
+@pytest.fixture
+def tree(phantom_raw: Path, tmp_path: Path) -> Path:
+    """A copy to break."""
+    return shutil.copytree(phantom_raw, tmp_path / "raw")
+
+
+@pytest.fixture(autouse=True)
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where a run may write for a while, and params.yaml as committed, on one process."""
+    folder, project = tmp_path / "temporary", tmp_path / "project"
+    folder.mkdir()
+    project.mkdir()
+    content = (ROOT / "params.yaml").read_text().replace("workers: 0", "workers: 1")
+    (project / "params.yaml").write_text(content)
+    monkeypatch.chdir(project)
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return folder
+
+
+def judged(path: Path) -> Result:
+    return CliRunner().invoke(app, ["validate", str(path)])
+
+
+def contents(*folders: Path) -> dict[Path, tuple[str, int]]:
+    files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+    return {path: (sha256_file(path), path.stat().st_mtime_ns) for path in files}
+
+
+def some_file(tree: Path, kind: str) -> Path:
+    return sorted(tree.glob(f"*/{kind}/*.dcm"))[3]
+
+
+def test_sound_folder_may_be_added_and_is_left_as_it_was(
+    phantom_raw: Path, temporary: Path
+) -> None:
+    before = contents(phantom_raw, Path.cwd())
+    done = judged(phantom_raw)
+    assert done.exit_code == 0, done.output
+    assert f"usable studies: {PATIENTS}, of {PATIENTS} patients" in done.stdout
+    assert f"petct add NAME {phantom_raw}" in done.stdout
+    assert contents(phantom_raw, Path.cwd()) == before
+    assert list(temporary.iterdir()) == []
+
+
+def test_refused_inputs_are_named_with_what_to_do(tree: Path) -> None:
+    (tree / "notes.dcm").write_text("no DICOM")
+    done = judged(tree)
+    assert done.exit_code == 3
+    assert "refused: 1" in done.stdout
+    assert "notes.dcm: unreadable: found" in done.stdout
+    assert "usable without what was refused" in done.stdout
+
+
+def test_ct_without_its_intercept_fails_a_critical_check(tree: Path) -> None:
+    patient = some_file(tree, "CT").parents[1]
+    for path in sorted(patient.glob("CT/*.dcm")):
+        dataset = pydicom.dcmread(path)
+        dataset.RescaleIntercept = 0
+        dataset.save_as(path)
+    done = judged(tree)
+    assert done.exit_code == 1
+    assert "volumes.air_is_minus_1000_hu" in done.stdout
+    assert "RescaleIntercept" in done.stdout
+    assert "verdict: not yet" in done.stdout
+
+
+def test_folder_of_nothing_usable_says_so_and_leaves_nothing(
+    tmp_path: Path, temporary: Path
+) -> None:
+    folder = tmp_path / "letters"
+    folder.mkdir()
+    (folder / "a.txt").write_text("Dear colleague")
+    done = judged(folder)
+    assert done.exit_code == 4
+    assert list(temporary.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["absent", "empty"])
+def test_absent_and_empty_folders_are_refused(name: str, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert judged(tmp_path / name).exit_code == 4

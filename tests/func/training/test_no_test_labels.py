@@ -1,0 +1,83 @@
+"""What the test slices are called has no part in a trained model."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from petct_uad.params import ModelName
+from tests.func.training.tiny import label_slices, train, write_store
+
+# Looks often and stops early, so that the validation loss chooses when a training ends.
+SETTINGS = {"validate_every": 1, "patience": 1}
+
+
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store whose second test slice is abnormal."""
+    processed = write_store(tmp_path_factory.mktemp("store") / "processed")
+    label_slices(processed, "test", (0, 1))
+    return processed
+
+
+@pytest.fixture(scope="module", params=["cmad", "patchcore"])
+def model(request: pytest.FixtureRequest) -> ModelName:
+    """One that learns by gradient descent, and one that is fitted."""
+    name: ModelName = request.param
+    return name
+
+
+@pytest.fixture(scope="module")
+def trained(
+    labelled: Path, model: ModelName, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, bytes]:
+    """Every file that a training with the true labels writes."""
+    out = tmp_path_factory.mktemp("true")
+    train(labelled, out, model, **SETTINGS)
+    return outputs(out)
+
+
+def outputs(out: Path) -> dict[str, bytes]:
+    files = [file for file in sorted(out.rglob("*")) if file.is_file()]
+    return {file.relative_to(out).as_posix(): file.read_bytes() for file in files}
+
+
+def relabelled(labelled: Path, folder: Path, split: str, labels: tuple[int, ...]) -> Path:
+    processed = folder / "processed"
+    shutil.copytree(labelled, processed)
+    label_slices(processed, split, labels)
+    assert (processed / "index.csv").read_bytes() != (labelled / "index.csv").read_bytes()
+    return processed
+
+
+@pytest.mark.parametrize("labels", [(1, 0), (1, 1), (0, 0)])
+def test_shuffled_test_labels_change_no_byte_of_what_is_trained(
+    labelled: Path,
+    model: ModelName,
+    trained: dict[str, bytes],
+    tmp_path: Path,
+    labels: tuple[int, ...],
+) -> None:
+    """Weights, config and the curve that chose when to stop.
+
+    Only the stage's lineage differs, since it names index.csv by its hash.
+    """
+    train(relabelled(labelled, tmp_path, "test", labels), tmp_path / "out", model, **SETTINGS)
+    assert outputs(tmp_path / "out") == trained
+
+
+@pytest.mark.parametrize(("split", "labels"), [("train", (1, 0, 0, 0, 0, 0)), ("val", (1, 0, 0))])
+def test_labels_of_the_other_splits_do_change_it(
+    *,
+    labelled: Path,
+    model: ModelName,
+    trained: dict[str, bytes],
+    tmp_path: Path,
+    split: str,
+    labels: tuple[int, ...],
+) -> None:
+    """So the promise above could be broken: an abnormal slice is left out of training."""
+    train(relabelled(labelled, tmp_path, split, labels), tmp_path / "out", model, **SETTINGS)
+    assert outputs(tmp_path / "out") != trained

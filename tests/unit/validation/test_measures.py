@@ -1,0 +1,117 @@
+"""Volumes and livers are measured from their voxels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from petct_uad.dicom.pseudonyms import PUBLIC
+from petct_uad.dicom.tables import StudyRow
+from petct_uad.files import write_json, write_volume
+from petct_uad.phantom.truth import PhantomTruth, RigidTruth, write_truth
+from petct_uad.registration.rigid import RigidTransform
+from petct_uad.registration.transforms import write_transform
+from petct_uad.validation.livers import measure_livers
+from petct_uad.validation.tables import Folders, VolumeRow
+from petct_uad.validation.volumes import measure_volumes
+
+SPACING_MM = (4.0, 4.0, 5.0)
+ORIGIN_MM = (-80.0, -80.0, -300.0)
+LIVER_MM = (-20.0, 0.0, -250.0)
+SHIFT_MM = (12.0, 0.0, 0.0)  # from the CT frame to the PET frame
+
+
+def volume(voxels: np.ndarray) -> sitk.Image:
+    image = sitk.GetImageFromArray(voxels)
+    image.SetSpacing(SPACING_MM)
+    image.SetOrigin(ORIGIN_MM)
+    return image
+
+
+def measured(folder: Path, kind: str, voxels: np.ndarray) -> VolumeRow:
+    (folder / "s").mkdir(parents=True)
+    write_volume(volume(voxels), folder / f"s/{kind}.nii.gz")
+    (row,) = measure_volumes(folder, ["absent", "s"], workers=1)
+    return row
+
+
+def body_in_air(air_hu: int) -> np.ndarray:
+    """Mostly lung, so that the median of the picture is no air."""
+    hu = np.full((8, 40, 40), -850, np.int16)
+    hu[:, :4] = air_hu
+    hu[:, 20:] = 40
+    return hu
+
+
+def test_air_of_a_ct_is_read_off_its_voxels(tmp_path: Path) -> None:
+    row = measured(tmp_path, "ct", body_in_air(-1000))
+    assert row.air_hu == -1000
+    assert (row.minimum, row.maximum, row.slices) == (-1000, 40, 8)
+    assert (row.spacing_x_mm, row.spacing_z_mm) == (4.0, 5.0)
+
+
+def test_ct_without_its_intercept_has_no_air(tmp_path: Path) -> None:
+    assert measured(tmp_path, "ct", body_in_air(-1000) + np.int16(1024)).air_hu == 24
+
+
+def test_voxel_that_is_nan_is_seen(tmp_path: Path) -> None:
+    suv = np.ones((4, 8, 8), np.float32)
+    suv[1, 2, 3] = np.nan
+    assert not measured(tmp_path, "pet", suv).finite
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> Folders:
+    """A PET of SUV 0.5 with a liver of SUV 2, where the motion from CT to PET puts it."""
+    folders = Folders(tmp_path, "tiny")
+    z, y, x = np.meshgrid(*(np.arange(40) for _ in range(3)), indexing="ij")
+    at_mm = np.stack([x, y, z], -1) * SPACING_MM + ORIGIN_MM
+    inside = np.linalg.norm(at_mm - (np.array(LIVER_MM) + SHIFT_MM), axis=-1) < 25
+    pet = folders.interim / "ingest/volumes" / study().study_id / "pet.nii.gz"
+    pet.parent.mkdir(parents=True)
+    write_volume(volume(np.where(inside, 2.0, 0.5).astype(np.float32)), pet)
+    motion = RigidTransform((0.0, 0.0, 0.0), SHIFT_MM, (0.0, 0.0, 0.0))
+    write_transform(
+        folders.interim / "register/volumes" / study().study_id / "transform.json", motion
+    )
+    write_json(folders.interim / "ingest/identity.json", {"pseudonyms": "public"})
+    tell(folders, LIVER_MM)
+    return folders
+
+
+def study() -> StudyRow:
+    patient = PUBLIC.patient("PHANTOM-0001")
+    return StudyRow(f"{patient}_0", patient, "GE", "1", "2", "", "none", "none", 9, 9, True, "")
+
+
+def tell(folders: Folders, liver_mm: tuple[float, float, float] | None) -> None:
+    still = RigidTruth(centre_mm=(0, 0, 0), rotation_deg=(0, 0, 0), translation_mm=(0, 0, 0))
+    truth = PhantomTruth(patient="PHANTOM-0001", scanner="GE", sex="F", weight_kg=70.0,
+                         breathing_phase=0.0, liver_suv=2.0, myocardium_suv=2.0, blood_suv=1.5,
+                         liver_mm=liver_mm, displacement=still, lesions=())  # fmt: skip
+    write_truth(folders.truth / "PHANTOM-0001.json", truth)
+
+
+def test_liver_is_measured_where_the_motion_puts_it(folders: Folders) -> None:
+    (row,) = measure_livers(folders, [study()])
+    assert row.suv_mean == pytest.approx(2.0)
+    assert row.suv_std == pytest.approx(0.0)
+
+
+@pytest.mark.parametrize("place", [None, (-20.0, 0.0, 500.0)])
+def test_liver_that_is_not_in_the_stack_has_no_row(folders: Folders, place) -> None:
+    tell(folders, place)
+    assert measure_livers(folders, [study()]) == []
+
+
+def test_no_liver_is_known_under_a_secret_key(folders: Folders) -> None:
+    write_json(folders.interim / "ingest/identity.json", {"pseudonyms": "secret"})
+    assert measure_livers(folders, [study()]) == []
+
+
+def test_no_liver_is_guessed_where_there_is_no_truth(folders: Folders) -> None:
+    (folders.truth / "PHANTOM-0001.json").unlink()
+    assert measure_livers(folders, [study()]) == []

@@ -1,0 +1,278 @@
+"""Every expectation fails on the one defect that it names, and says on which rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from petct_uad.validation.frames import frames_of
+from petct_uad.validation.scores import check_scores
+from petct_uad.validation.suites import Check, checks, scores
+from petct_uad.validation.tables import Tables
+from petct_uad.validation.validate import Outcome, run_checks
+from tests.unit.validation.sound import ABNORMAL, duplicate, promises, sound_tables
+
+NAN = float("nan")
+Break = Callable[[Tables], Tables]
+
+
+def first(name: str, **changes: Any) -> Break:
+    """Change the first row of a table."""
+    return row_of(name, 0, **changes)
+
+
+def row_of(name: str, index: int, **changes: Any) -> Break:
+    def broken(tables: Tables) -> Tables:
+        rows = list(rows_of(tables, name))
+        rows[index] = replace(rows[index], **changes)
+        return with_rows(tables, name, rows)
+
+    return broken
+
+
+def all_of(name: str, **changes: Any) -> Break:
+    def broken(tables: Tables) -> Tables:
+        rows = [replace(row, **changes) for row in rows_of(tables, name)]
+        return with_rows(tables, name, rows)
+
+    return broken
+
+
+def twice(name: str) -> Break:
+    """Repeat the first row of a table."""
+    return lambda tables: with_rows(
+        tables, name, [rows_of(tables, name)[0], *rows_of(tables, name)]
+    )
+
+
+def without(name: str, keep: Callable[[Any], bool] = lambda _: False) -> Break:
+    return lambda tables: with_rows(tables, name, filter(keep, rows_of(tables, name)))
+
+
+def also(*breaks: Break) -> Break:
+    def broken(tables: Tables) -> Tables:
+        for one in breaks:
+            tables = one(tables)
+        return tables
+
+    return broken
+
+
+def rows_of(tables: Tables, name: str) -> tuple[Any, ...]:
+    place = tables.measured if hasattr(tables.measured, name) else tables
+    return tuple(getattr(place, name))
+
+
+def with_rows(tables: Tables, name: str, rows: Any) -> Tables:
+    if hasattr(tables.measured, name):
+        return replace(tables, measured=replace(tables.measured, **{name: tuple(rows)}))
+    return replace(tables, **{name: tuple(rows)})
+
+
+def other_scanner_has_the_lesion(tables: Tables) -> Tables:
+    """Of the test slices, one scanner's are all abnormal and the other's all normal."""
+    rows = [replace(row, scanner="SIEMENS Vision") if row.slice_id == ABNORMAL else row
+            for row in tables.images]  # fmt: skip
+    return replace(tables, images=tuple(rows))
+
+
+TEST_SLICE, VAL_SLICE, ABNORMAL_SLICE = 4, 2, 5
+LABEL, PET = 1, 2
+
+# table.name: (what breaks it, which rows it must name)
+BREAKS: dict[str, tuple[Break, tuple[str, ...]]] = {
+    "cohort.few_studies_lost": (without("studies", lambda row: row.patient != "P1"), ("tiny",)),
+    "benchmark.enough_training_normals": (without("images", lambda row: row.split != "train"),
+                                       ("tiny",)),
+    "benchmark.validation_has_normals": (without("images", lambda row: row.split != "val"),
+                                      ("tiny",)),
+    "benchmark.test_has_both_classes": (without("images", lambda row: row.label == 0), ("tiny",)),
+    "cohort.one_kind_of_suv": (first("studies", suv_kind="lbm"), ("tiny",)),
+    "cohort.every_study_labelled": (first("studies", label_kind="none"), ("tiny",)),
+    "instances.file_once": (row_of("instances", 1, file="P1/ct.dcm"), ("P1/ct.dcm",)),
+    "instances.sop_instance_uid_unique": (row_of("instances", 1, sop_instance_uid="1.P1/ct"),
+                                          ("P1/ct.dcm", "P1/pet.dcm")),
+    "instances.hash_is_sha256": (first("instances", sha256="d41d8cd9"), ("P1/ct.dcm",)),
+    "instances.role_known": (first("instances", role="dose"), ("P1/ct.dcm",)),
+    "instances.used_by_a_study": (first("instances", study_id=""), ("P1/ct.dcm",)),
+    "instances.series_listed": (first("instances", series_instance_uid="2.9"), ("P1/ct.dcm",)),
+    "series.stack_unique": (twice("series"), ("2.P1/ct",)),
+    "series.role_known": (first("series", role="dose"), ("2.P1/ct",)),
+    "series.choice_has_reason": (first("series", reason=""), ("2.P1/ct",)),
+    "series.modality_fits_role": (first("series", modality="PT"), ("2.P1/ct",)),
+    "series.spacing_plausible": (first("series", spacing_z_mm=12.0), ("2.P1/ct",)),
+    "series.pixel_width_plausible": (first("series", spacing_x_mm=0.0), ("2.P1/ct",)),
+    "series.pixel_height_plausible": (first("series", spacing_y_mm=100.0), ("2.P1/ct",)),
+    "series.spacing_stated": (first("series", spacing_z_mm=None), ("2.P1/ct",)),
+    "series.width_plausible": (first("series", columns=16), ("2.P1/ct",)),
+    "series.height_plausible": (first("series", rows=4000), ("2.P1/ct",)),
+    "studies.study_id_unique": (twice("studies"), ("P1",)),
+    "studies.patient_stated": (first("studies", patient=""), ("P1",)),
+    "studies.scanner_stated": (first("studies", scanner=" "), ("P1",)),
+    "studies.label_kind_known": (first("studies", label_kind="freehand"), ("P1",)),
+    "studies.label_names_a_lesion": (first("studies", lesion_kind="none"), ("P1",)),
+    "studies.same_frame_of_reference": (first("studies", same_frame_of_reference=False), ("P1",)),
+    "volumes.volume_unique": (twice("volumes"), ("P1/ct",)),
+    "volumes.all_there": (without("volumes", lambda row: (row.study_id, row.kind) != ("P2", "pet")),
+                          ("P2",)),
+    "volumes.finite": (first("volumes", mean=NAN), ("P1/ct",)),
+    "volumes.voxels_finite": (row_of("volumes", PET, finite=False), ("P1/pet",)),
+    "volumes.not_constant": (row_of("volumes", PET, std=0.0), ("P1/pet",)),
+    "volumes.slices_as_listed": (first("volumes", slices=19), ("P1/ct",)),
+    "volumes.length_plausible": (first("volumes", spacing_z_mm=500.0), ("P1/ct",)),
+    "volumes.air_is_minus_1000_hu": (first("volumes", air_hu=24.0), ("P1/ct",)),
+    "volumes.ct_has_bone": (first("volumes", maximum=240.0), ("P1/ct",)),
+    "volumes.suv_not_negative": (row_of("volumes", PET, minimum=-3.0), ("P1/pet",)),
+    "volumes.suv_reaches_uptake": (row_of("volumes", PET, maximum=0.008), ("P1/pet",)),
+    "volumes.suv_plausible": (row_of("volumes", PET, maximum=8000.0), ("P1/pet",)),
+    "volumes.label_is_a_mask": (row_of("volumes", LABEL, maximum=0.0), ("P1/label",)),
+    "volumes.label_is_a_lesion": (row_of("volumes", LABEL, mean=0.6), ("P1/label",)),
+    "livers.study_unique": (twice("livers"), ("P1",)),
+    "livers.finite": (first("livers", suv_mean=NAN), ("P1",)),
+    "livers.suv_mean_plausible": (first("livers", suv_mean=0.4), ("P1",)),
+    "registration.study_unique": (twice("registration"), ("P1",)),
+    "registration.study_known": (first("registration", study_id="P9"), ("P9",)),
+    "registration.finite": (first("registration", body_overlap_after=NAN), ("P1",)),
+    "registration.overlap_not_worse": (first("registration", body_overlap_after=0.75), ("P1",)),
+    "registration.mutual_information_not_lower": (
+        first("registration", mutual_information_after=0.05), ("P1",)),
+    "registration.displacement_bounded": (first("registration", displacement_max_mm=60.0),
+                                          ("P1",)),
+    "registration.bodies_overlap": (
+        first("registration", body_overlap_before=0.5, body_overlap_after=0.6), ("P1",)),
+    "registration.slices_left": (first("registration", slices=0), ("P1",)),
+    "registration.pet_covers_ct": (first("registration", slices_cut=80), ("P1",)),
+    "slices.slice_id_unique": (twice("slices"), ("P1_0000",)),
+    "slices.slice_index_unique": (row_of("slices", 1, slice_index=0), ("P1_0000", "P1_0001")),
+    "slices.finite": (first("slices", z_mm=NAN), ("P1_0000",)),
+    "slices.study_known": (first("slices", study_id="P9"), ("P1_0000",)),
+    "slices.split_known": (first("slices", split="holdout"), ("P1_0000",)),
+    "slices.placement_has_reason": (first("slices", reason=""), ("P1_0000",)),
+    "slices.no_abnormal_in_train": (first("slices", label=1, lesion_area_mm2=50.0), ("P1_0000",)),
+    "slices.no_abnormal_in_val": (row_of("slices", VAL_SLICE, label=1, lesion_area_mm2=50.0),
+                                  ("P2_0000",)),
+    "slices.label_fits_area": (first("slices", lesion_area_mm2=30.0), ("P1_0000",)),
+    "slices.guard_kept": (row_of("slices", TEST_SLICE, z_mm=16.0), ("P3_0000",)),
+    "slices.has_an_image": (without("images", lambda row: row.slice_id != "P1_0000"),
+                            ("P1_0000",)),
+    "patients.one_patient_one_split": (row_of("slices", 1, split="test"), ("P1",)),
+    "splits.labels_balanced": (without("images", lambda row: row.label == 0), ("test",)),
+    "splits.scanners_as_in_training": (row_of("images", VAL_SLICE, scanner="SIEMENS Vision"),
+                                       ("val",)),
+    "scanners.seen_in_training": (other_scanner_has_the_lesion, ("SIEMENS Vision",)),
+    "scanners.labels_balanced": (other_scanner_has_the_lesion, ("GE STE", "SIEMENS Vision")),
+    "images.slice_id_unique": (twice("images"), ("P1_0000",)),
+    "images.matches_slices": (first("images", split="val"), ("P1_0000",)),
+    "images.finite": (first("images", suv_max=NAN), ("P1_0000",)),
+    "images.suv_plausible": (first("images", suv_max=900.0), ("P1_0000",)),
+    "images.body_suv_plausible": (first("images", suv_mean=0.001), ("P1_0000",)),
+    "images.suv_total_kept": (first("images", suv_total_ratio=0.9), ("P1_0000",)),
+    "images.body_hu_plausible": (first("images", ct_mean_hu=924.0), ("P1_0000",)),
+    "images.body_present": (first("images", body_area_mm2=0.0), ("P1_0000",)),
+    "images.body_area_plausible": (first("images", body_area_mm2=3e5), ("P1_0000",)),
+    "images.lesion_inside_roi": (first("images", lesion_kept_fraction=0.5), ("P1_0000",)),
+    "shards.slice_id_unique": (twice("shards"), ("P1_0000",)),
+    "shards.bytes_are_those_of_the_index": (first("shards", sha256="0" * 64), ("P1_0000",)),
+    "shards.finite": (first("shards", pet_mean=NAN), ("P1_0000",)),
+    "shards.voxels_finite": (first("shards", finite=False), ("P1_0000",)),
+    "shards.ct_not_constant": (first("shards", ct_std=0.0), ("P1_0000",)),
+    "shards.pet_not_constant": (first("shards", pet_std=0.0), ("P1_0000",)),
+    "shards.ct_in_window": (first("shards", ct_minimum=-0.1), ("P1_0000",)),
+    "shards.pet_in_window": (first("shards", pet_maximum=1.1), ("P1_0000",)),
+    "shards.body_fraction_plausible": (first("shards", body_fraction=1.0), ("P1_0000",)),
+    "shards.lesion_kept": (row_of("shards", ABNORMAL_SLICE, lesion_px=0), (ABNORMAL,)),
+    "shards.no_identical_slices": (all_of("shards", image_sha256="0" * 64),
+                                   ("P1_0000", "P1_0001", "P2_0000", "P2_0001", "P3_0000",
+                                    "P3_0001")),
+    "duplicates.no_identical_across_splits": (
+        lambda tables: with_rows(tables, "duplicates", [duplicate("exact")]),
+        ("P1_0000 (train) = P3_0000 (test)",)),
+    "duplicates.no_near_duplicate_across_splits": (
+        lambda tables: with_rows(tables, "duplicates", [duplicate("near")]),
+        ("P1_0000 (train) = P3_0000 (test)",)),
+    "drift.finite": (first("drift", p=NAN), ("suv_max in test",)),
+    "drift.as_in_training": (first("drift", p=0.001, p_holm=0.01), ("suv_max in test",)),
+}  # fmt: skip
+EVERY = {f"{check.table}.{check.name}": check for check in checks(promises())}
+
+
+@pytest.fixture(scope="module")
+def sound() -> Tables:
+    return sound_tables()
+
+
+def failing(tables: Tables, chosen: list[Check]) -> dict[str, Outcome]:
+    outcomes = run_checks(frames_of(tables, promises()), chosen)
+    return {f"{o.table}.{o.name}": o for o in outcomes if not o.passed}
+
+
+def test_sound_cohort_passes_every_check(sound: Tables) -> None:
+    assert failing(sound, list(EVERY.values())) == {}
+
+
+def test_every_check_has_a_case_that_breaks_it() -> None:
+    assert BREAKS.keys() == EVERY.keys()
+    assert BROKEN_SCORES.keys() == {f"{check.table}.{check.name}" for check in scores.checks()}
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_check_fails_on_its_defect_and_names_the_rows(name: str, sound: Tables) -> None:
+    broken, rows = BREAKS[name]
+    outcomes = failing(broken(sound), [EVERY[name]])
+    assert name in outcomes
+    assert outcomes[name].failing == tuple(sorted(rows))
+
+
+def test_infinity_is_as_bad_as_nan(sound: Tables) -> None:
+    broken = first("images", suv_mean=float("inf"))(sound)
+    assert "images.finite" in failing(broken, [EVERY["images.finite"]])
+
+
+def test_leaking_protocol_reports_patients_in_two_splits_without_stopping() -> None:
+    (check,) = (c for c in checks(promises("cmad")) if c.name == "one_patient_one_split")
+    assert check.severity == "warning"
+    assert EVERY["patients.one_patient_one_split"].severity == "critical"
+
+
+def sound_scores() -> pd.DataFrame:
+    rows = [("a", seed, slice_id, label, score, int(score > 1))
+            for seed in (0, 1)
+            for slice_id, label, score in (("P3_0000", 0, 0.5), (ABNORMAL, 1, 1.5))]  # fmt: skip
+    return pd.DataFrame(rows, columns=["run", "seed", "slice_id", "label", "score", "predicted"])
+
+
+def cell(column: str, value: object) -> Callable[[pd.DataFrame], pd.DataFrame]:
+    """Change the first row's value."""
+    return lambda table: table.assign(**{column: [value, *table[column][1:]]})
+
+
+BROKEN_SCORES: dict[str, tuple[Callable[[pd.DataFrame], pd.DataFrame], str]] = {
+    "scores.scored_once": (lambda table: pd.concat([table[:1], table], ignore_index=True),
+                           "P3_0000 by a seed 0"),
+    "scores.finite": (cell("score", NAN), "P3_0000 by a seed 0"),
+    "scores.of_the_test_split": (cell("label", 1), "P3_0000 by a seed 0"),
+    "scores.prediction_is_binary": (cell("predicted", 2), "P3_0000 by a seed 0"),
+    "trainings.every_test_slice_scored": (lambda table: table[1:], "a seed 0"),
+    "trainings.one_threshold": (cell("score", 2.0), "a seed 0"),
+    "trainings.not_constant": (cell("score", 1.5), "a seed 0"),
+}  # fmt: skip
+
+
+def broken_scores(table: pd.DataFrame, sound: Tables) -> Iterator[Outcome]:
+    yield from (outcome for outcome in check_scores(table, sound.images) if not outcome.passed)
+
+
+def test_sound_scores_pass(sound: Tables) -> None:
+    assert list(broken_scores(sound_scores(), sound)) == []
+
+
+@pytest.mark.parametrize("name", BROKEN_SCORES)
+def test_check_of_scores_fails_on_its_defect_and_names_the_rows(name: str, sound: Tables) -> None:
+    broken, row = BROKEN_SCORES[name]
+    outcomes = {f"{o.table}.{o.name}": o for o in broken_scores(broken(sound_scores()), sound)}
+    assert row in outcomes[name].failing
+    assert all("seed 1" not in other for other in outcomes[name].failing)
