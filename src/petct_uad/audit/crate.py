@@ -11,7 +11,7 @@ from typing import Any
 from rocrate.model.entity import Entity as CrateEntity
 from rocrate.rocrate import ROCrate
 
-from petct_uad.audit.export import DESCRIPTION, NAME, distinct
+from petct_uad.audit.export import DESCRIPTION, NAME
 from petct_uad.audit.graph import StageLineage, made_by
 from petct_uad.audit.trace import Trace
 
@@ -120,5 +120,5 @@ def _instrument(crate: ROCrate, stage: StageLineage) -> CrateEntity:
 
 def _of(names: Iterable[str], nodes: dict[str, CrateEntity]) -> CrateEntity | list[CrateEntity]:
     """One, or several: a list of one is not as RO-Crate writes it."""
-    found = [nodes[name] for name in distinct(names)]
+    found = [nodes[name] for name in sorted(set(names))]
     return found[0] if len(found) == 1 else found

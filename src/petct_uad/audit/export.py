@@ -7,7 +7,6 @@ a date, it is that of the commit that is checked out.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from datetime import date
 from pathlib import Path
 from typing import Any, Literal
@@ -81,8 +80,3 @@ def _everything(graph: Graph) -> Trace:
 def _commit_date() -> date:
     """Of the commit that is checked out, as its author's clock had it."""
     return date.fromisoformat(git("log", "-1", "--format=%as").strip())
-
-
-def distinct(names: Iterable[str]) -> list[str]:
-    """Each once, sorted."""
-    return sorted(set(names))
