@@ -64,6 +64,26 @@ def validate(
     raise typer.Exit(verdict.exit_code)
 
 
+@app.command(name="data-docs")
+def data_docs(
+    folder: Annotated[Path, typer.Argument(help="is replaced")] = Path("reports/data_docs"),
+) -> None:
+    """Write Great Expectations' own pages on what the stage `validate` has measured.
+
+    A side output: nothing reads it, git and DVC leave it out. The pages load styles, scripts and a
+    logo from other hosts when they are opened; reports/index.html shows the same without.
+    """
+    from petct_uad.validation.data_docs import write_data_docs
+    from petct_uad.validation.suites import Promises
+    from petct_uad.validation.tables import Folders
+
+    with fail_cleanly():
+        params = load_params()
+        promises = Promises.of(params.split, params.register_, params.validate_)
+        write_data_docs(Folders(Path("data"), params.dataset), promises, folder)
+    console.print(f"{folder / 'index.html'} is there; it needs a network.", markup=False)
+
+
 @key.command()
 def create() -> None:
     """Make a key outside the repository, in PETCT_KEY_FILE or ~/.config/petct/pseudonym.key."""

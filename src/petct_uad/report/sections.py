@@ -99,10 +99,10 @@ class Curves:
 
 
 @dataclass(frozen=True)
-class Histogram:
-    """Scores of one run."""
+class Chart:
+    """A figure and what stands above it."""
 
-    run: str
+    caption: str
     figure: Markup
 
 
@@ -110,8 +110,8 @@ class Histogram:
 class Histograms:
     """Scores of every run, the best first."""
 
-    shown: tuple[Histogram, ...]
-    folded: tuple[Histogram, ...]
+    shown: tuple[Chart, ...]
+    folded: tuple[Chart, ...]
 
 
 @dataclass(frozen=True)
@@ -127,8 +127,7 @@ class RegistrationQuality:
     """The cohort's figures and some pictures, flagged studies first."""
 
     summary: Registration
-    overlap: Markup
-    displacement: Markup
+    charts: tuple[Chart, ...]  # none where nothing was registered
     pictures: tuple[Picture, ...]
 
 
@@ -221,7 +220,7 @@ def curves(benchmark: Benchmark) -> Curves:
 
 def histograms(benchmark: Benchmark) -> Histograms:
     """Scores of normal and abnormal slices."""
-    drawn = [Histogram(run.metrics.identity.run, histogram_figure(run)) for run in benchmark.ranked]
+    drawn = [Chart(run.metrics.identity.run, histogram_figure(run)) for run in benchmark.ranked]
     return Histograms(tuple(drawn[:_MOST_HISTOGRAMS]), tuple(drawn[_MOST_HISTOGRAMS:]))
 
 
@@ -240,12 +239,7 @@ def registration(benchmark: Benchmark) -> RegistrationQuality:
     summary = benchmark.registration
     flags = {flag.study_id: flag.reason for flag in summary.flagged}
     files = pictures_flagged_first(benchmark.paths.pictures, summary.flagged, MOST_PICTURES)
-    return RegistrationQuality(
-        summary,
-        overlap_figure(benchmark.registered),
-        displacement_figure(benchmark.registered),
-        registration_pictures(files, flags),
-    )
+    return RegistrationQuality(summary, _charts(benchmark), registration_pictures(files, flags))
 
 
 def data_flow(benchmark: Benchmark) -> DataFlow:
@@ -285,6 +279,14 @@ def environment(benchmark: Benchmark) -> StageRecords:
         tuple(run for run in runs if not run.of_one_row),
         tuple(run for run in runs if run.of_one_row),
     )
+
+
+def _charts(benchmark: Benchmark) -> tuple[Chart, ...]:
+    rows = benchmark.registered
+    if not rows:
+        return ()
+    overlap, displacement = overlap_figure(rows), displacement_figure(rows)
+    return Chart("Body overlap", overlap), Chart("Displacement", displacement)
 
 
 def _ranked(benchmark: Benchmark) -> zip[tuple[SummaryRow, RunResults]]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,6 +21,7 @@ from petct_uad.validation.validate import Outcome, describe, of_severity, run_ch
 from petct_uad.validation.volumes import measure_volumes
 
 _SHOWN = 20
+_TERMINATED = 128 + signal.SIGTERM  # what a shell reports of such an end
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,7 @@ def validate_folder(folder: Path, params: IngestParams, promises: Promises) -> V
     if not folder.is_dir() or not any(folder.iterdir()):
         raise NothingUsableError(f"{folder}: no folder, or empty. Name the folder of DICOM files.")
     asked = params.model_copy(update={"pseudonyms": "public", "key": "any", "on_reject": "report"})
-    with TemporaryDirectory(prefix="petct-validate-") as name:
+    with _ended_in_order(), TemporaryDirectory(prefix="petct-validate-") as name:
         ingested = ingest_dataset(folder, Path(name), asked)
         studies = [study.study_id for study in ingested.studies]
         volumes = measure_volumes(Path(name) / "volumes", studies, params.workers)
@@ -69,6 +73,16 @@ def validate_folder(folder: Path, params: IngestParams, promises: Promises) -> V
     chosen = [check for check in checks(promises) if check.table in OF_INGEST]
     outcomes = run_checks(frames_of_ingest(tables), chosen)
     return Verdict(folder, ingested, tuple(outcomes))
+
+
+@contextmanager
+def _ended_in_order() -> Iterator[None]:
+    """Leave by an exception on SIGTERM too, so that no patient's volume stays behind."""
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(_TERMINATED))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _lines(verdict: Verdict) -> Iterator[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 from petct_uad.dicom.tables import InstanceRow, SeriesRow, StudyRow
 from petct_uad.files import read_table, write_table
@@ -107,6 +107,21 @@ class Measured:
     shards: tuple[ShardRow, ...] = ()
     duplicates: tuple[DuplicateRow, ...] = ()
     drift: tuple[DriftRow, ...] = ()
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """Read what :meth:`write` wrote.
+
+        Raises:
+            FileNotFoundError: the stage ``validate`` has not run.
+        """
+        return cls(
+            volumes=tuple(read_table(folder / "volumes.csv", VolumeRow)),
+            livers=tuple(read_table(folder / "livers.csv", LiverRow)),
+            shards=tuple(read_table(folder / "shards.csv", ShardRow)),
+            duplicates=tuple(read_table(folder / "duplicates.csv", DuplicateRow)),
+            drift=tuple(read_table(folder / "drift.csv", DriftRow)),
+        )
 
     def write(self, folder: Path) -> None:
         """Write one CSV per table to ``folder``."""

@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -44,15 +45,25 @@ def run_checks(frames: Mapping[str, pd.DataFrame], chosen: Sequence[Check]) -> l
     Raises:
         ValidationFailedError: a check could not be made.
     """
-    logging.getLogger("great_expectations").setLevel(logging.ERROR)
-    context = gx.get_context(mode="ephemeral")
-    context.variables.progress_bars = gx.data_context.types.base.ProgressBarsConfig(globally=False)
-    source = context.data_sources.add_pandas("tables")
     outcomes: list[Outcome] = []
     for table in dict.fromkeys(check.table for check in chosen):
         of_table = [check for check in chosen if check.table == table]
-        outcomes += _run_suite(source, table, frames[table], of_table)
+        outcomes += _run_suite(table, frames[table], of_table)
     return sorted(outcomes, key=lambda outcome: (outcome.table, outcome.name))
+
+
+def batch_of(table: pd.DataFrame) -> Any:
+    """A frame as Great Expectations takes it."""
+    return _context().data_sources.pandas_default.read_dataframe(table)
+
+
+@cache
+def _context() -> Any:
+    """Great Expectations in memory, without words or progress bars."""
+    logging.getLogger("great_expectations").setLevel(logging.ERROR)
+    context = gx.get_context(mode="ephemeral")
+    context.variables.progress_bars = gx.data_context.types.base.ProgressBarsConfig(globally=False)
+    return context
 
 
 def write_outcomes(path: Path, outcomes: Sequence[Outcome]) -> None:
@@ -109,13 +120,10 @@ def _as_json(outcome: Outcome) -> dict[str, Any]:
     return {**values, "failing": len(names), "failing_rows": names[:MOST_NAMED]}
 
 
-def _run_suite(
-    source: Any, table: str, frame: pd.DataFrame, chosen: Sequence[Check]
-) -> list[Outcome]:
+def _run_suite(table: str, frame: pd.DataFrame, chosen: Sequence[Check]) -> list[Outcome]:
     if frame.empty:
         return [_outcome(check, True, 0, ()) for check in chosen]
-    asset = source.add_dataframe_asset(table)
-    batch = asset.add_batch_definition_whole_dataframe(table).get_batch({"dataframe": frame})
+    batch = batch_of(frame)
     result_format = {
         "result_format": "COMPLETE",
         "unexpected_index_column_names": [IDENTITY[table]],

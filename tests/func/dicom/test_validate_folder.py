@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
+from time import sleep
 
 import pydicom
 import pytest
@@ -98,3 +103,14 @@ def test_folder_of_nothing_usable_says_so_and_leaves_nothing(
 def test_absent_and_empty_folders_are_refused(name: str, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     assert judged(tmp_path / name).exit_code == 4
+
+
+def test_terminated_run_leaves_no_volume_behind(phantom_raw: Path, temporary: Path) -> None:
+    command = [sys.executable, "-m", "petct_uad.cli", "validate", str(phantom_raw)]
+    places = {"TMPDIR": str(temporary), "PYTHONPATH": str(ROOT / "src")}
+    with subprocess.Popen(command, env=os.environ | places, stderr=subprocess.DEVNULL) as run:
+        while run.poll() is None and not list(temporary.rglob("*.nii.gz")):
+            sleep(0.02)
+        run.terminate()
+    assert run.returncode == 128 + signal.SIGTERM
+    assert not list(temporary.glob("petct-validate-*"))

@@ -7,7 +7,8 @@ from PIL import Image
 
 from petct_uad.errors import EvaluationError
 from petct_uad.evaluation.compare import read_runs, summarise, write_summary
-from petct_uad.files import write_text
+from petct_uad.files import write_table, write_text
+from petct_uad.registration.tables import RegistrationRow
 from petct_uad.report.page import render_report, report_derivations
 
 VOID = {"meta", "link", "img", "br", "line", "path", "use", "rect", "input"}
@@ -123,6 +124,11 @@ def test_flagged_study_comes_first_with_its_reason(html):
     captions = re.findall(r"before and after registration: ([^\"]+)", html)
     assert captions == ["P13_aa", "P00_aa"]
     assert "body overlap 0.700 is below 0.8" in html
+
+
+def test_without_registered_studies_no_chart_is_drawn(leaking_project):
+    write_table(leaking_project.report.registered, RegistrationRow, [])
+    assert "Displacement" not in render(leaking_project)
 
 
 def test_failed_expectation_is_shown_with_its_rows(html):
