@@ -14,6 +14,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import chdir
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -26,12 +27,18 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
 from petct_uad.console import console
+from petct_uad.dicom.tables import StudyRow
+from petct_uad.files import read_table, write_table
 from petct_uad.memory import peak_memory_mib
 from petct_uad.models.patchcore.patchcore import Patchcore
 from petct_uad.params import PatchcoreParams, load_params
+from petct_uad.pictures.ingest import ingest_data
 from petct_uad.slices.batch import Batch
-from petct_uad.slices.folders import import_image_benchmark
+from petct_uad.slices.images import write_shards
+from petct_uad.slices.labels import split_slices
 from petct_uad.slices.store import SliceStore
+from petct_uad.slices.tables import ImageRow
+from petct_uad.slices.volumes import VolumeFolders
 from petct_uad.teachers.cnn import CnnTeacher
 
 BAR = 10.0
@@ -84,11 +91,24 @@ def main(
     params = load_params().models.patchcore.model_copy(update={"max_patches": max_patches})
     with tempfile.TemporaryDirectory() as temporary:
         processed = Path(temporary) / "processed"
-        import_image_benchmark(folder.resolve(), processed, image_size_px)
+        _preprocess(folder.resolve(), Path(temporary), processed, image_size_px)
         patches = _normal_count(processed) * (image_size_px // min(params.strides)) ** 2
         task = Task(processed, params, int(patches * fraction), threads)
         ours, theirs = (_alone(measure, task) for measure in (measure_ours, measure_anomalib))
     _report(ours, theirs)
+
+
+def _preprocess(raw: Path, home: Path, processed: Path, image_size_px: int) -> None:
+    """What ingest, split and preprocess do, duplicates kept."""
+    params, link = load_params(), Path("raw")
+    volumes = VolumeFolders(home / "volumes", home)
+    with chdir(home):  # lineage takes no file outside the working directory
+        link.symlink_to(raw)
+        ingest_data(link, Path(), Path(), params.ingest)
+    split = params.split.model_copy(update={"duplicates": "keep"})
+    slices = split_slices(read_table(home / "studies.csv", StudyRow), volumes, split)
+    wanted = params.preprocess.model_copy(update={"image_size_px": image_size_px})
+    write_table(processed / "index.csv", ImageRow, write_shards(slices, volumes, processed, wanted))
 
 
 def measure_ours(task: Task) -> Measured:

@@ -1,4 +1,4 @@
-"""ingest: any tree of DICOM files to CT (HU) and PET (SUVbw) volumes with lesion masks."""
+"""ingest: any tree of DICOM files to CT (HU) and PET (SUVbw) volumes, or pictures as they are."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from pathlib import Path
 import typer
 
 from petct_uad.console import fail_cleanly, stage
-from petct_uad.dicom.ingest import derivations, ingest_dataset
 from petct_uad.files import atomic_folder
 from petct_uad.lineage.record import Activity, write_lineage
 from petct_uad.params import load_params
+from petct_uad.pictures.ingest import ingest_data
 
-_PACKAGES = ("SimpleITK", "pydicom", "highdicom", "numpy", "imagecodecs", "pylibjpeg")
+_PACKAGES = ("SimpleITK", "pydicom", "highdicom", "numpy", "imagecodecs", "pillow", "pylibjpeg")
 
 
 def main() -> None:
@@ -27,8 +27,8 @@ def main() -> None:
         packages=_PACKAGES,
     )
     with stage("ingest"), atomic_folder(home) as folder:
-        ingest_dataset(raw, folder, params.ingest, last=home)
-        write_lineage(folder / "lineage", activity, derivations(folder, home, raw))
+        derivations = ingest_data(raw, folder, home, params.ingest)
+        write_lineage(folder / "lineage", activity, derivations)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from petct_uad.dicom.tables import StudyRow
 from petct_uad.files import atomic_folder, read_table, write_table
 from petct_uad.lineage.record import Activity, Derivation, Entity, write_lineage
 from petct_uad.params import load_params
-from petct_uad.slices.labels import assign_splits, label_slices
+from petct_uad.slices.labels import split_slices
 from petct_uad.slices.tables import SliceRow
 from petct_uad.slices.volumes import VolumeFolders
 
@@ -24,13 +24,12 @@ def main() -> None:
         studies_file = interim / "ingest/studies.csv"
         volumes = VolumeFolders(interim / "ingest/volumes", interim / "register/volumes")
         studies = read_table(studies_file, StudyRow)
-        rows = assign_splits(label_slices(studies, volumes, params.split), studies, params.split)
+        rows = split_slices(studies, volumes, params.split)
         with atomic_folder(interim / "split") as out:
             write_table(out / "slices.csv", SliceRow, rows)
         table = Entity.of_file(interim / "split/slices.csv")
-        inputs = [studies_file, *(volumes.body(study.study_id) for study in studies)]
-        inputs += [path for study in studies if (path := volumes.label(study.study_id))]
-        derivation = Derivation(table, tuple(Entity.of_file(path) for path in inputs))
+        inputs = (studies_file, *volumes.label_sources(study.study_id for study in studies))
+        derivation = Derivation(table, tuple(map(Entity.of_file, inputs)))
         activity = Activity(
             stage="split",
             params={"dataset": params.dataset, "split": params.split.model_dump(mode="json")},

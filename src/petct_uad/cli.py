@@ -30,9 +30,9 @@ def main() -> None:
 @app.command()
 def add(
     name: Annotated[str, typer.Argument(help="how params.yaml will call the data set")],
-    folder: Annotated[Path, typer.Argument(help="any tree of DICOM files; it is only read")],
+    folder: Annotated[Path, typer.Argument(help="DICOM files, or pictures; only read")],
 ) -> None:
-    """Copy a folder of DICOM to data/raw/NAME and put it under DVC."""
+    """Copy a folder of DICOM or pictures to data/raw/NAME and put it under DVC."""
     # pydicom and SimpleITK take a second that `petct --help` need not wait for.
     from petct_uad.dicom.dataset import add_dataset
 

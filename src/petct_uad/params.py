@@ -103,6 +103,7 @@ class SplitParams(Section):
     min_lesion_area_mm2: float = Field(ge=0, le=10_000)
     guard_mm: float = Field(ge=0, le=100)
     unlabelled: Literal["normal", "exclude"]
+    duplicates: Literal["drop", "keep"] = Field(description="of training pictures, in val and test")
 
     @model_validator(mode="after")
     def _test_remains(self) -> Self:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 from rich.console import Console
@@ -159,6 +159,29 @@ def diff(
             typer.echo(json.dumps(diffs.as_json(found), indent=2))
         else:
             _out.print(show.difference(found), soft_wrap=True)
+
+
+@lineage.command()
+def export(
+    name: Annotated[
+        str, typer.Argument(metavar="ID", help="as for trace; without it, everything")
+    ] = "",
+    form: Annotated[
+        Literal["prov", "rocrate", "croissant"], typer.Option("--format", help="which standard")
+    ] = "prov",
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="paths in it are relative to the root")
+    ] = None,
+) -> None:
+    """Write the lineage as W3C PROV or RO-Crate, or the data set as Croissant."""
+    from petct_uad.audit.export import FILES
+    from petct_uad.audit.export import export as run
+    from petct_uad.files import write_text
+
+    with fail_cleanly():
+        path = output or FILES[form]
+        write_text(path, run(form, name))
+    console.print(f"{path}: written", markup=False, soft_wrap=True)
 
 
 def _withdraw(patient: str, kind: str, date: str) -> None:

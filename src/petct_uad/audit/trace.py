@@ -61,8 +61,13 @@ class Trace:
 def trace(graph: Graph, subject: Subject) -> Trace:
     """Walk back from the subject to where nothing is derived any more."""
     keys = graph.backward(subject.keys)
-    steps = [Step(stage, _made(stage, keys)) for stage in graph.makers(keys)]
+    steps = [step_of(stage, keys) for stage in graph.makers(keys)]
     return Trace(graph, subject, keys, tuple(_nearest_first(graph, steps, subject.keys)))
+
+
+def step_of(stage: StageLineage, keys: Keys) -> Step:
+    """A stage run, and how many of these entities it made."""
+    return Step(stage, _made(stage, keys))
 
 
 def _made(stage: StageLineage, keys: Keys) -> dict[str, int]:

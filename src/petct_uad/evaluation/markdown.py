@@ -8,6 +8,10 @@ from petct_uad.evaluation.hypotheses import UNTESTED, Hypothesis
 from petct_uad.evaluation.tables import LOSES, TRIVIAL_VERDICT, Estimate, SummaryRow
 from petct_uad.evaluation.trivial import SUVMAX
 
+PATIENTS_UNKNOWN = (
+    "Each slice counts as a patient of its own, as pictures whose patients are not known do: where "
+    "some share a patient, intervals are too narrow, and the splits may share patients too."
+)
 LEAKING = "**Leaking protocol: patients of the test split were also trained on.**"
 _HEADER = ("run", "modality", "verdict", "AUROC", "minus SUVmax", "p (Holm)", "AP", "F1",
            "sensitivity", "specificity", "oracle F1", "pixel AUROC", "AUPRO", "patient AUROC",
@@ -96,4 +100,6 @@ def _notes(rows: Sequence[SummaryRow]) -> str:
     )
     if (seeds := max(row.seeds for row in rows)) > 1:
         notes += f" Figures of models are means over {seeds} seeds, ± their standard deviation."
+    if first.n_patients == first.n_test_normal + first.n_test_abnormal:
+        notes += f" {PATIENTS_UNKNOWN}"
     return f"{notes} {LEAKING}" if first.leaking else notes

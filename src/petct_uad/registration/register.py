@@ -57,6 +57,7 @@ class _Task:
 def register_studies(paths: RegisterPaths, params: RegisterParams) -> tuple[Derivation, ...]:
     """Find every ingested study's transform and body; old outputs are replaced whole.
 
+    A picture has nothing to be registered with: of such studies the tables have no row.
     No image is written: preprocess resamples the native ones, once, through the transform.
 
     Returns:
@@ -65,7 +66,11 @@ def register_studies(paths: RegisterPaths, params: RegisterParams) -> tuple[Deri
     Raises:
         RegistrationError: a volume is missing or unreadable, or a PET covers no CT slice.
     """
-    studies = read_table(paths.ingest / "studies.csv", StudyRow)
+    studies = [
+        study
+        for study in read_table(paths.ingest / "studies.csv", StudyRow)
+        if study.ct_series_instance_uid
+    ]
     with atomic_folder(paths.register / "volumes") as volumes, atomic_folder(paths.pictures) as art:
         tasks = [
             _Task(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from petct_uad.dicom.tables import InstanceRow, RejectedRow, SeriesRow, StudyRow
 from petct_uad.files import read_table
+from petct_uad.pictures.tables import PICTURE
 from petct_uad.slices.tables import ImageRow, SliceRow
 
 _INGEST = ("instances", "series", "studies", "rejected")
@@ -81,9 +82,10 @@ def flow_steps(tables: FlowTables) -> tuple[FlowStep, ...]:
     seen_studies = {row.study_instance_uid for row in tables.series}
     excluded = [row for row in tables.slices if row.split == "excluded"]
     refused = _losses(row.code for row in tables.rejected)
+    pictures = any(row.modality == PICTURE for row in tables.series)
     return (
         FlowStep(
-            "DICOM files read",
+            "Picture files read" if pictures else "DICOM files read",
             len(tables.instances),
             len(tables.instances) - len(unused),
             _losses("in a series that no study uses" for _ in unused),
@@ -95,7 +97,7 @@ def flow_steps(tables: FlowTables) -> tuple[FlowStep, ...]:
             _losses(row.reason for row in unused_series),
         ),
         FlowStep(
-            "Studies with one CT and one PET",
+            "Studies of one picture" if pictures else "Studies with one CT and one PET",
             max(len(seen_studies), len(tables.studies)),
             len(tables.studies),
             refused if len(seen_studies) > len(tables.studies) else (),

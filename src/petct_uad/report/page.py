@@ -10,6 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from petct_uad.evaluation.compare import SUMMARY_FILES, Summary
+from petct_uad.evaluation.markdown import PATIENTS_UNKNOWN
 from petct_uad.evaluation.results import RunResults
 from petct_uad.lineage.record import Derivation, Entity
 from petct_uad.report import sections
@@ -49,6 +50,7 @@ def render_report(summary: Summary, runs: Sequence[RunResults], paths: ReportPat
     page = environment.get_template(_TEMPLATE).render(
         head=sections.masthead(benchmark),
         sections=_sections(benchmark),
+        patients_unknown=PATIENTS_UNKNOWN,
         style=_asset("style.css"),
         script=_asset("script.js"),
     )

@@ -17,6 +17,7 @@ from petct_uad.lineage.record import Derivation, Entity
 from petct_uad.params import PreprocessParams
 from petct_uad.registration.resample import resample_ct, resample_mask, resample_pet
 from petct_uad.slices.measures import Measures, measure_slices, suv_total_ratio
+from petct_uad.slices.picture_shards import write_picture_shard
 from petct_uad.slices.store import Shard, shard_path, write_shard
 from petct_uad.slices.tables import ImageRow, SliceRow
 from petct_uad.slices.volumes import Study, VolumeFolders, read_study
@@ -76,27 +77,29 @@ def shard_derivations(
     """Every slice from the volumes of its study, every shard and the index from those slices."""
     table = Entity.of_file(slices_file)
     sources = {
-        study_id: _sources(volumes, study_id) for study_id in sorted({row.study_id for row in rows})
+        study_id: tuple(map(Entity.of_file, volumes.sources(study_id)))
+        for study_id in sorted({row.study_id for row in rows})
     }
     slices = {row.slice_id: Entity(f"slice:{row.slice_id}", row.sha256) for row in rows}
     derivations = [Derivation(slices[row.slice_id], sources[row.study_id]) for row in rows]
+    members_of: dict[str, list[Entity]] = {}
+    for row in rows:
+        members_of.setdefault(row.study_id, []).append(slices[row.slice_id])
     for study_id in sources:
-        members = tuple(slices[row.slice_id] for row in rows if row.study_id == study_id)
+        members = tuple(members_of[study_id])
         shard = Entity.of_file(shard_path(processed, study_id))
         derivations.append(Derivation(shard, members))
     index = Entity.of_file(processed / "index.csv")
     return [*derivations, Derivation(index, (table, *slices.values()))]
 
 
-def _sources(volumes: VolumeFolders, study_id: str) -> tuple[Entity, ...]:
-    label = volumes.label(study_id)
-    files = [*volumes.images(study_id), volumes.body(study_id), *([label] if label else [])]
-    return tuple(Entity.of_file(path) for path in sorted(files))
-
-
 def _write_study(
     task: _Task, *, volumes: VolumeFolders, processed: Path, params: PreprocessParams
 ) -> list[ImageRow]:
+    if picture := volumes.picture(task.study_id):
+        return write_picture_shard(
+            task.rows, picture, volumes.mask(task.study_id), processed, params.image_size_px
+        )
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     study = read_study(volumes, task.study_id)
     planes = resample_study(study, params)

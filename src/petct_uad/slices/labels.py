@@ -11,7 +11,10 @@ import SimpleITK as sitk
 
 from petct_uad.dicom.tables import StudyRow
 from petct_uad.errors import SplitError
+from petct_uad.files import read_table
 from petct_uad.params import SplitParams
+from petct_uad.pictures.tables import PictureRow
+from petct_uad.slices.pictures import split_pictures
 from petct_uad.slices.tables import SliceRow
 from petct_uad.slices.volumes import VolumeFolders, read_lesion, read_mask
 
@@ -19,6 +22,21 @@ Part = Literal["train", "val", "test"]
 
 _TOLERANCE_MM = 1e-3  # slice positions come from decimal strings
 _MIN_BODY_MM2 = 1000.0  # a disc of 36 mm: beyond the head, a foot or a hand there is only air
+
+
+def split_slices(
+    studies: Sequence[StudyRow], volumes: VolumeFolders, params: SplitParams
+) -> list[SliceRow]:
+    """Every slice with its label and split; of pictures, those of their publisher.
+
+    Raises:
+        DatasetError: a mask cannot be read.
+        RegistrationError: register ran on other volumes than those of ingest.
+        SplitError: a split would have no patient or no normal slice.
+    """
+    if volumes.pictures.is_file():
+        return split_pictures(read_table(volumes.pictures, PictureRow), studies, params)
+    return assign_splits(label_slices(studies, volumes, params), studies, params)
 
 
 def label_slices(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,12 +18,45 @@ class VolumeFolders:
     """Where the volumes of all studies lie.
 
     Attributes:
-        native: holds ``<study_id>/{ct,pet,label}.nii.gz`` of ingest; the label may be absent.
+        native: holds ``<study_id>/{ct,pet,label}.nii.gz`` of ingest; the label may be absent. Of a
+            data set of pictures ``pictures.csv`` and ``<study_id>/{image,mask}.png``; the mask may
+            be absent.
         registered: holds ``<study_id>/{body.nii.gz,transform.json}`` of register.
     """
 
     native: Path
     registered: Path
+
+    @property
+    def pictures(self) -> Path:
+        """The table of a data set of pictures; no other has one."""
+        return self.native / "pictures.csv"
+
+    def picture(self, study_id: str) -> Path | None:
+        """The picture, where the study is one."""
+        path = self.native / study_id / "image.png"
+        return path if path.is_file() else None
+
+    def mask(self, study_id: str) -> Path | None:
+        """The picture's mask, where it has one."""
+        path = self.native / study_id / "mask.png"
+        return path if path.is_file() else None
+
+    def sources(self, study_id: str) -> tuple[Path, ...]:
+        """Every file that a study's slices are made from."""
+        if picture := self.picture(study_id):
+            files = [picture, self.mask(study_id)]
+        else:
+            files = [*self.images(study_id), self.body(study_id), self.label(study_id)]
+        return tuple(sorted(path for path in files if path))
+
+    def label_sources(self, study_ids: Iterable[str]) -> tuple[Path, ...]:
+        """Every file that these studies' labels come from."""
+        if self.pictures.is_file():
+            return (self.pictures,)
+        ids = list(study_ids)
+        labels = (self.label(study_id) for study_id in ids)
+        return (*map(self.body, ids), *(path for path in labels if path))
 
     def body(self, study_id: str) -> Path:
         """The body's mask."""

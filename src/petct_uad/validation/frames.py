@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from petct_uad.dicom.tables import InstanceRow, SeriesRow, StudyRow
+from petct_uad.pictures.tables import MASK, PICTURE
 from petct_uad.registration.tables import RegistrationRow
 from petct_uad.slices.tables import ImageRow, SliceRow
 from petct_uad.validation.suites.check import Promises
@@ -22,7 +23,13 @@ from petct_uad.validation.tables import (
 )
 
 _TOLERANCE = 1e-6  # tables hold six decimals
-_MODALITIES = {"ct": ("CT",), "pet": ("PT",), "label": ("SEG", "RTSTRUCT"), "unused": ()}
+_MODALITIES = {
+    "ct": ("CT",),
+    "pet": ("PT",),
+    "label": ("SEG", "RTSTRUCT"),
+    PICTURE: (PICTURE,),
+    "unused": (),
+}
 SPLITS = ("train", "val", "test")
 
 
@@ -107,8 +114,8 @@ def _volumes(tables: Tables) -> pd.DataFrame:
     table = frame(rows, VolumeRow).drop(columns="not_finite")
     kinds = {kind: {row.study_id for row in rows if row.kind == kind} for kind in ("ct", "pet")}
     # A study without one of its volumes would have no row to fail: it gets one.
-    missing = [study.study_id for study in tables.studies
-               if not all(study.study_id in there for there in kinds.values())]  # fmt: skip
+    missing = [study.study_id for study in tables.studies if study.ct_series_instance_uid
+               and not all(study.study_id in there for there in kinds.values())]  # fmt: skip
     listed = {("ct", row.study_id): row.ct_slices for row in tables.studies}
     listed |= {("pet", row.study_id): row.pet_slices for row in tables.studies}
     as_listed = [listed.get((row.kind, row.study_id), row.slices) == row.slices for row in rows]
@@ -145,10 +152,12 @@ def _slices(tables: Tables, promises: Promises) -> pd.DataFrame:
     kept = table["split"] != "excluded"
     area, least_mm2 = table["lesion_area_mm2"], max(promises.min_lesion_area_mm2, _TOLERANCE)
     fits = np.where(table["label"] == 1, area >= least_mm2 - _TOLERANCE, area <= 0)
+    pictures = {row.study_id for row in tables.studies if row.label_kind in {PICTURE, MASK}}
+    given = table["study_id"].isin(pictures)  # their labels are their publisher's, not an area's
     near = (table["label"] == 0) & (_distance_mm(table) <= promises.guard_mm)
     return table.assign(
         study_known=table["study_id"].isin({row.study_id for row in tables.studies}),
-        label_fits_area=~kept | fits,
+        label_fits_area=~kept | fits | given,
         beyond_guard=~(kept & near),
         has_image=~kept | table["slice_id"].isin({row.slice_id for row in tables.images}),
     )
@@ -217,7 +226,7 @@ def _images(tables: Tables) -> pd.DataFrame:
 def _shards(tables: Tables) -> pd.DataFrame:
     table = frame(tables.measured.shards, ShardRow)
     known = {row.slice_id: row for row in tables.images}
-    abnormal = {row.slice_id for row in tables.images if row.label == 1}
+    abnormal = {row.slice_id for row in tables.images if row.label and row.lesion_area_mm2 > 0}
     return table.assign(
         agrees_with_index=[
             row.slice_id in known and known[row.slice_id].sha256 == row.sha256
@@ -247,7 +256,9 @@ def _drift(tables: Tables) -> pd.DataFrame:
 
 
 def _cohort(tables: Tables) -> pd.DataFrame:
-    imaged = {row.study_instance_uid for row in tables.series if row.modality in {"CT", "PT"}}
+    imaged = {
+        row.study_instance_uid for row in tables.series if row.modality in {"CT", "PT", PICTURE}
+    }
     row = {
         "dataset": tables.dataset,
         "lost_study_fraction": max(0.0, 1 - len(tables.studies) / max(len(imaged), 1)),

@@ -31,6 +31,7 @@ def split_params(**changes: object) -> SplitParams:
         "min_lesion_area_mm2": 20.0,
         "guard_mm": 5.0,
         "unlabelled": "normal",
+        "duplicates": "drop",
     }
     return SplitParams.model_validate(values | changes)
 
