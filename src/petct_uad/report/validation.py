@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from petct_uad.errors import EvaluationError
 from petct_uad.files import read_table
@@ -106,14 +106,14 @@ def read_checks(outcomes: Sequence[Path], interim: Path) -> DataChecks:
         interim: ``data/interim/<dataset>``.
 
     Raises:
-        EvaluationError: a file is missing.
+        EvaluationError: a file is missing or of another version.
     """
-    contents = [_read(path) for path in outcomes]
+    expectations = [item for path in outcomes for item in _expectations(path)]
     livers, duplicates, drift = measured_files(interim)
     pairs = sorted(_rows(duplicates, DuplicateRow), key=lambda row: (row.kind, -row.correlation))
     return DataChecks(
-        passed=all(content["passed"] for content in contents),
-        suites=_suites([_expectation(e) for c in contents for e in c["expectations"]]),
+        passed=all(item.passed or item.severity != "critical" for item in expectations),
+        suites=_suites(expectations),
         livers=_livers(_rows(livers, LiverRow)),
         pairs=tuple(pairs[:_SHOWN_PAIRS]),
         all_pairs=len(pairs),
@@ -131,17 +131,15 @@ def _suites(expectations: Sequence[Expectation]) -> tuple[Suite, ...]:
     )
 
 
-def _expectation(item: dict[str, Any]) -> Expectation:
-    return Expectation(
-        table=item["table"],
-        name=item["name"],
-        severity=item["severity"],
-        passed=item["passed"],
-        reason=item["reason"],
-        examined=item["examined"],
-        failing=item["failing"],
-        failing_rows=tuple(item["failing_rows"]),
-    )
+def _expectations(path: Path) -> list[Expectation]:
+    _check_there(path)
+    try:
+        items = json.loads(path.read_text(encoding="utf-8"))["expectations"]
+        return [Expectation(**{**x, "failing_rows": tuple(x["failing_rows"])}) for x in items]
+    except (KeyError, TypeError, ValueError) as error:
+        raise EvaluationError(
+            f"{path}: outcomes of another version ({error}). Run `dvc repro validate compare`."
+        ) from error
 
 
 def _livers(rows: Sequence[LiverRow]) -> Livers | None:
@@ -152,12 +150,6 @@ def _livers(rows: Sequence[LiverRow]) -> Livers | None:
 def _rows(path: Path, row_type: type[Row]) -> list[Row]:
     _check_there(path)
     return read_table(path, row_type)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    _check_there(path)
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return content
 
 
 def _check_there(path: Path) -> None:

@@ -181,6 +181,12 @@ def test_a_picture_of_another_version_is_refused_by_name(leaking_project):
         render(leaking_project)
 
 
+def test_data_checks_of_another_version_are_refused_by_name(leaking_project):
+    leaking_project.report.validation.write_text('{"expectations": [{"name": "file_once"}]}')
+    with pytest.raises(EvaluationError, match=r"validation\.json: outcomes of another version"):
+        render(leaking_project)
+
+
 def test_lineage_of_the_report_names_panels_and_tables(project):
     runs = read_runs(project.report.results)
     summary = summarise(runs, project.params)
