@@ -2,31 +2,40 @@
 
     PYTHONPATH=src python benchmarks/lineage.py scale [--studies 1000]
     PYTHONPATH=src python benchmarks/lineage.py speed
+    PYTHONPATH=src python benchmarks/lineage.py cost [--patients 8]
 
 ``scale`` writes the tables of so many studies, with 100 slices and 500 instances each, and times
 every question in a process of its own, as a person would ask it. ``speed`` compares hashing as
-``verify`` does it with ``sha256sum``.
+``verify`` does it with ``sha256sum``. ``cost`` runs the data stages on a phantom cohort and says
+which part of their time the lineage takes.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import runpy
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import chdir, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from resource import RUSAGE_CHILDREN, getrusage
 from statistics import median
-from typing import Annotated
+from typing import Annotated, Any, TypeVar
+from unittest.mock import patch
 
 import typer
+from ruamel.yaml import YAML
 
 from petct_uad.audit.hashing import Expected, hash_files
 from petct_uad.audit.names import family_of
 from petct_uad.files import write_json, write_text
+from petct_uad.lineage import record
 from petct_uad.lineage.record import ACTIVITY
 from petct_uad.lineage.table import TABLE, write_derivations
 
@@ -37,6 +46,8 @@ INGEST, REGISTER = Path("data/interim/large/ingest"), Path("data/interim/large/r
 SPLIT, PROCESSED = Path("data/interim/large/split"), Path("data/processed/large")
 SLICES, INSTANCES = 100, 500
 RUNS = ("cmad-pet", "cmad-ct", "patchcore-pet", "patchcore-ct")
+DATA_STAGES = ("phantom", "ingest", "register", "split", "preprocess", "validate")
+Result = TypeVar("Result")
 app = typer.Typer(no_args_is_help=True)
 
 
@@ -213,6 +224,66 @@ def speed(megabytes: Annotated[int, typer.Option()] = 512) -> None:
         total = sum(sizes) / 1e6
         print(f"{total:.0f} MB in {len(files)} files: verify {total / median(ours):.0f} MB/s, "
               f"sha256sum on two workers {total / median(theirs):.0f} MB/s")  # fmt: skip
+
+
+@app.command()
+def cost(patients: Annotated[int, typer.Option()] = 8) -> None:
+    """Print the seconds of each data stage, and how many of them its lineage took."""
+    with tempfile.TemporaryDirectory() as folder, chdir(_workspace(Path(folder), patients)):
+        clock = _Clock()
+        with clock.on_lineage():
+            spent = [_stage_seconds(name, clock) for name in DATA_STAGES]
+    for name, (whole, lineage) in zip(DATA_STAGES, spent, strict=True):
+        print(f"{name:12} {whole:6.2f} s, lineage {lineage:5.2f} s, {100 * lineage / whole:4.1f} %")
+    whole, lineage = map(sum, zip(*spent, strict=True))
+    print(f"{'all':12} {whole:6.2f} s, lineage {lineage:5.2f} s, {100 * lineage / whole:4.1f} %")
+
+
+@dataclass
+class _Clock:
+    """Seconds spent in lineage calls of this process."""
+
+    seconds: float = 0.0
+
+    @contextmanager
+    def on_lineage(self) -> Iterator[None]:
+        """Time hashing for entities and writing tables; neither calls the other."""
+        with (
+            patch.object(record, "sha256_file", self._timed(record.sha256_file)),
+            patch.object(record, "write_derivations", self._timed(record.write_derivations)),
+            patch.object(record, "library_modules", self._timed(record.library_modules)),
+            patch.object(record, "source_hash", self._timed(record.source_hash)),
+            patch.object(record, "write_json", self._timed(record.write_json)),
+        ):
+            yield
+
+    def _timed(self, function: Callable[..., Result]) -> Callable[..., Result]:
+        def call(*args: Any) -> Result:
+            began = time.perf_counter()
+            try:
+                return function(*args)
+            finally:
+                self.seconds += time.perf_counter() - began
+
+        return call
+
+
+def _stage_seconds(name: str, clock: _Clock) -> tuple[float, float]:
+    began, before = time.perf_counter(), clock.seconds
+    runpy.run_path(f"stages/{name}.py")["main"]()
+    return time.perf_counter() - began, clock.seconds - before
+
+
+def _workspace(home: Path, patients: int) -> Path:
+    """Code and params; one process, so that all its time is seen."""
+    for name in ("src", "stages"):
+        shutil.copytree(name, home / name)
+    params = YAML().load(Path("params.yaml").read_text(encoding="utf-8"))
+    params["phantom"]["patients"] = patients
+    for stage in ("ingest", "register", "preprocess", "validate"):
+        params[stage]["workers"] = 1
+    YAML().dump(params, home / "params.yaml")
+    return home
 
 
 if __name__ == "__main__":

@@ -27,14 +27,15 @@ def run_stage(name: str) -> None:
     runpy.run_path(f"stages/{name}.py")["main"]()
 
 
-def lay_out(home: Path) -> None:
+def lay_out(home: Path, dataset: str = "phantom", refine: str = "none") -> None:
     """Code and params of a repository without data."""
     for name in ("src", "stages"):
         shutil.copytree(ROOT / name, home / name, ignore=shutil.ignore_patterns("__pycache__"))
     params = YAML().load((ROOT / "params.yaml").read_text())
+    params["dataset"] = dataset
     params["phantom"] |= {"patients": PATIENTS, "extent_mm": 80.0, "ct_matrix": 64}
     params["ingest"] |= {"workers": 1}
-    params["register"] |= {"refine": "none", "workers": 1}
+    params["register"] |= {"refine": refine, "workers": 1}
     params["preprocess"] |= {"image_size_px": 64, "workers": 1}
     YAML().dump(params, home / "params.yaml")
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
+from contextlib import chdir
 from pathlib import Path
 
 import pytest
@@ -15,10 +17,12 @@ from petct_uad.files import read_table, sha256_file, write_table
 from petct_uad.slices.images import ImageRow
 from petct_uad.slices.tables import SliceRow
 
-from .conftest import PATIENTS, RUN, lay_out, run_stage
+from .conftest import PATIENTS, ROOT, RUN, lay_out, run_stage
 
 INDEX = Path("data/processed/phantom/index.csv")
-SLICES = Path("data/interim/phantom/split/slices.csv")
+STS = Path(os.environ.get("PETCT_DATA", ROOT.parent / "shared/data")) / "sts/dicom"
+# 019 starts 6.6 mm away from its CT.
+REAL_PATIENTS = ("STS_001", "STS_004", "STS_013", "STS_019")
 
 
 def lineage(*words: str) -> str:
@@ -31,32 +35,63 @@ def slice_ids() -> list[str]:
     return [row.slice_id for row in read_table(INDEX, ImageRow)]
 
 
-def raw_files() -> dict[str, Path]:
-    return {sha256_file(path): path for path in Path("data/raw/phantom").rglob("*.dcm")}
+def raw_files(dataset: str = "phantom") -> dict[str, Path]:
+    files = (path for path in Path("data/raw", dataset).rglob("*") if path.is_file())
+    return {sha256_file(path): path for path in files}
 
 
 def test_slice_rebuilt_from_the_traced_files_alone_has_the_same_bytes(
-    at_filled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    at_filled: Path, tmp_path: Path
 ) -> None:
-    rows = read_table(INDEX, ImageRow)
-    wanted = next(row for row in rows if row.label)
-    kept = [row for row in read_table(SLICES, SliceRow) if row.study_id == wanted.study_id]
+    wanted = next(row for row in read_table(INDEX, ImageRow) if row.label)
+    assert rebuilt(wanted, "phantom", tmp_path) == wanted.sha256
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four real patients, registered and preprocessed as they would be."""
+    home = tmp_path_factory.mktemp("real")
+    lay_out(home, dataset="sts", refine="rigid")
+    for patient in REAL_PATIENTS:
+        shutil.copytree(STS / patient, home / "data/raw/sts" / patient)
+    with chdir(home):
+        for name in ("ingest", "register", "split", "preprocess"):
+            run_stage(name)
+    return home
+
+
+@pytest.mark.skipif(not STS.is_dir(), reason="PETCT_DATA holds no sts/dicom")
+def test_a_slice_of_each_real_patient_is_rebuilt_from_its_traced_files(
+    real: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(real)
+    by_study = {
+        row.study_id: row for row in read_table(Path("data/processed/sts/index.csv"), ImageRow)
+    }
+    assert len(by_study) == len(REAL_PATIENTS)
+    for study, wanted in by_study.items():
+        assert rebuilt(wanted, "sts", tmp_path / study) == wanted.sha256
+
+
+def rebuilt(wanted: ImageRow, dataset: str, home: Path) -> str:
+    """The hash of a slice that the data stages make of the files that its trace names alone."""
+    table = Path("data/interim", dataset, "split/slices.csv")
+    kept = [row for row in read_table(table, SliceRow) if row.study_id == wanted.study_id]
+    on_disk = raw_files(dataset)
     traced = json.loads(lineage("trace", wanted.slice_id, "--json"))["instances"]
-    on_disk = raw_files()
-    lay_out(tmp_path)
-    for item in traced:
-        file = on_disk[item["sha256"]]
-        (tmp_path / file.parent).mkdir(parents=True, exist_ok=True)
-        shutil.copy(file, tmp_path / file)
-
-    monkeypatch.chdir(tmp_path)
-    for stage in ("ingest", "register"):
-        run_stage(stage)
-    write_table(SLICES, SliceRow, kept)
-    run_stage("preprocess")
-
-    rebuilt = {row.slice_id: row.sha256 for row in read_table(INDEX, ImageRow)}
-    assert rebuilt[wanted.slice_id] == wanted.sha256
+    shutil.copytree("src", home / "src")
+    shutil.copytree("stages", home / "stages")
+    shutil.copy("params.yaml", home)
+    for file in (on_disk[item["sha256"]] for item in traced):
+        (home / file.parent).mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, home / file)
+    with chdir(home):
+        for stage in ("ingest", "register"):
+            run_stage(stage)
+        write_table(table, SliceRow, kept)
+        run_stage("preprocess")
+        index = read_table(Path("data/processed", dataset, "index.csv"), ImageRow)
+    return next(row.sha256 for row in index if row.slice_id == wanted.slice_id)
 
 
 def test_slice_comes_from_every_file_of_its_study_and_no_other(at_filled: Path) -> None:
