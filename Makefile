@@ -10,7 +10,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 help:
 	@echo "make setup   create $(VENV) from requirements.lock     (about 4 minutes, 7 GB, once)"
-	@echo "make repro   rebuild the whole pipeline with dvc repro (about 26 minutes on two cores)"
+	@echo "make repro   rebuild the whole pipeline with dvc repro (about 20 minutes on two cores)"
 	@echo "make test    run the tests                             (about 25 minutes on two cores)"
 	@echo "make lint    ruff and mypy                             (under a minute)"
 	@echo "make bench   speed of the kernels beside their peers   (a few minutes)"
@@ -28,7 +28,7 @@ $(READY): requirements.lock pyproject.toml
 	@echo "==> ready: source $(BIN)/activate"
 
 repro: $(READY)
-	@echo "==> dvc repro (about 26 minutes on two cores the first time, seconds afterwards)"
+	@echo "==> dvc repro (about 20 minutes on two cores the first time, seconds afterwards)"
 	$(BIN)/dvc repro
 
 test: $(READY)
