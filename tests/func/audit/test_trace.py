@@ -22,7 +22,7 @@ from .conftest import PATIENTS, ROOT, RUN, lay_out, run_stage
 INDEX = Path("data/processed/phantom/index.csv")
 STS = Path(os.environ.get("PETCT_DATA", ROOT.parent / "shared/data")) / "sts/dicom"
 # 019 starts 6.6 mm away from its CT.
-REAL_PATIENTS = ("STS_001", "STS_004", "STS_013", "STS_019")
+REAL_PATIENTS = ("STS_001", "STS_004", "STS_013", "STS_019", "STS_035")
 
 
 def lineage(*words: str) -> str:
