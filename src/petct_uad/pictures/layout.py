@@ -141,6 +141,6 @@ def _masks(folder: Path) -> dict[str, Path]:
     """Masks by the name that they share with their picture, whatever the suffix of each."""
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        if other := found.setdefault(path.stem, path) is not path:
-            raise DatasetError(f"{path}: {other} has the same name; keep one mask of each picture")
+        if (other := found.setdefault(path.stem, path)) is not path:
+            raise DatasetError(f"{path}: {other} is a mask too; keep one mask of each picture")
     return found

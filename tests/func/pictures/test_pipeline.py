@@ -15,7 +15,7 @@ from petct_uad.audit.names import find_cause, find_traced
 from petct_uad.audit.verify import verify
 from petct_uad.dicom.tables import InstanceRow, RejectedRow
 from petct_uad.dicom.withdrawn import WITHDRAWN
-from petct_uad.errors import InputsRefusedError, NothingUsableError, SplitError
+from petct_uad.errors import DatasetError, InputsRefusedError, NothingUsableError, SplitError
 from petct_uad.files import read_table, sha256_file
 from petct_uad.params import load_params
 from petct_uad.pictures.ingest import ingest_data
@@ -27,6 +27,7 @@ from tests.func.pictures.conftest import (
     SIDE,
     bmad_set,
     draw,
+    draw_mask,
     lay_out,
     listed_set,
     run_stage,
@@ -219,6 +220,15 @@ def test_an_abnormal_picture_that_lost_its_mask_is_refused(
     (RAW / "test/Ungood/label/001.png").unlink()
     (row,) = ingest()
     assert (row.subject, row.code) == ("test/Ungood/img/001.png", "label")
+
+
+def test_two_masks_of_one_picture_are_refused_with_both_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(lay_out(tmp_path, bmad_set))
+    draw_mask(RAW / "test/Ungood/label/001.tif", lesion=True)
+    with pytest.raises(DatasetError, match=r"label/001\.tif: .*label/001\.png is a mask too"):
+        ingest()
 
 
 def test_a_withdrawn_picture_is_left_out(listed: Path) -> None:
