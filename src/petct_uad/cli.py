@@ -124,12 +124,12 @@ def models(
     """Parameters, multiply-accumulates and FLOPs of every model at its paper's size."""
     # torch and timm take seconds that `petct --help` need not wait for.
     from petct_uad.accounting import ENTRIES, HEADER, measure, row
+    from petct_uad.evaluation.markdown import markdown_table
 
     with fail_cleanly():
         rows = [row(entry, measure(entry)) for entry in ENTRIES]
     if markdown:
-        lines = [HEADER, ("---",) * len(HEADER), *rows]
-        typer.echo("\n".join(f"| {' | '.join(line)} |" for line in lines))
+        typer.echo(markdown_table(HEADER, rows))
         return
     table = Table(*HEADER)
     for line in rows:
