@@ -1,10 +1,14 @@
 """Time and check the selective scan: ``PYTHONPATH=src python benchmarks/selective_scan.py``.
 
 Forward plus backward of the compiled scan beside three others: this repository's own PyTorch
-reference, the loop over a (B, E, N) state as one writes it down (and as in mamba-ssm's
-``selective_scan_ref``), and mambapy's parallel scan, if ``pip install mambapy`` was run. All in
-turns, the best of each, since other work on the machine only ever adds to a time. Then the share of
-the bound that arithmetic sets, accuracy, cost and memory by length, and what the first use costs.
+reference, the loop over a (B, E, N) state as one writes it down, and mambapy's parallel scan, if
+``pip install mambapy`` was run. All in turns, the best of each, since other work on the machine
+only ever adds to a time. Then the share of the bound that arithmetic sets, accuracy, cost and
+memory by length, and what the first use costs.
+
+The field's own reference, mamba-ssm's ``selective_scan_ref``, is read from a source distribution
+(``pip download mamba-ssm --no-deps --no-binary :all: --no-build-isolation``) and runs once, for
+autograd fills a tensor of all states with zeros for every token: ``--mamba-ssm SDIST``.
 
 On a machine that is busy with other things ``--threads 1 --cpu-time`` still gives fair ratios.
 """
@@ -16,9 +20,14 @@ import os
 import resource
 import subprocess
 import sys
+import tarfile
 import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from time import perf_counter, process_time
+from types import ModuleType
+from typing import Annotated
+from unittest.mock import MagicMock, patch
 
 import numpy as np
 import torch
@@ -52,14 +61,20 @@ print(perf_counter() - started)
 Step = Callable[[], object]
 
 
-def main(threads: int = 2, runs: int = 20, cpu_time: bool = False) -> None:
+def main(
+    threads: int = 2,
+    runs: int = 20,
+    cpu_time: bool = False,
+    mamba_ssm: Annotated[Path | None, typer.Option(help="mamba-ssm's sdist")] = None,
+) -> None:
     """Run every measurement on ``threads`` threads, with as many rounds as ``runs``."""
     torch.set_num_threads(threads)
     set_num_threads(threads)
     torch.manual_seed(0)
     clock = process_time if cpu_time else perf_counter
     _report_lengths(clock)  # first, since a process's peak of memory never falls
-    _report_bar(threads, runs, clock)
+    numba_ms = _report_bar(threads, runs, clock)
+    _report_mamba_ssm(mamba_ssm, numba_ms, clock)
     for size in OTHERS:
         steps = {name: _scan_step(size, name) for name in ("numba", "reference")}
         best = _best_ms(steps, runs, clock)
@@ -72,7 +87,8 @@ def main(threads: int = 2, runs: int = 20, cpu_time: bool = False) -> None:
         console.print(f"first use of a process, from the cache: {_first_use(folder):.2f} s")
 
 
-def _report_bar(threads: int, runs: int, clock: Callable[[], float]) -> None:
+def _report_bar(threads: int, runs: int, clock: Callable[[], float]) -> float:
+    """Milliseconds of the compiled scan."""
     steps = {"numba": _scan_step(BAR, "numba"), "multiply-adds": _multiply_adds}
     slow = {"reference": _scan_step(BAR, "reference"), "textbook loop": _textbook_step(BAR)}
     try:
@@ -88,6 +104,19 @@ def _report_bar(threads: int, runs: int, clock: Callable[[], float]) -> None:
     console.print(
         f"measured peak: {peak / 1e6:.2f} multiply-adds of {LANES} float32 per ns; "
         f"the scan takes {share:.0%} of it"
+    )
+    return best["numba"]
+
+
+def _report_mamba_ssm(sdist: Path | None, numba_ms: float, clock: Callable[[], float]) -> None:
+    if sdist is None:
+        console.print("mamba-ssm's sdist is not given (--mamba-ssm): left out")
+        return
+    forward, backward = _mamba_ssm_ms(BAR, sdist, clock)
+    console.print(
+        f"{BAR}: mamba-ssm's selective_scan_ref {forward + backward:.0f} ms "
+        f"({(forward + backward) / numba_ms:.0f}x), forward alone {forward:.0f} ms",
+        soft_wrap=True,
     )
 
 
@@ -173,6 +202,48 @@ def _mambapy_step(size: tuple[int, ...]) -> Step:
 
     return step
 
+
+def _mamba_ssm_ms(
+    size: tuple[int, ...], sdist: Path, clock: Callable[[], float]
+) -> tuple[float, float]:
+    """Forward and backward of mamba-ssm's reference, once each."""
+    plain, upstream = _plain_inputs(size)
+    u, delta, bias, a, b, c, d = leaves = [x.requires_grad_() for x in plain]
+    scan = _mamba_ssm_reference(sdist)
+    started = clock()
+    y = scan(u.mT, delta.mT, a, b.mT, c.mT, d, delta_bias=bias, delta_softplus=True)
+    middle = clock()
+    torch.autograd.grad(y, leaves, upstream.mT)
+    return 1e3 * (middle - started), 1e3 * (clock() - middle)
+
+
+def _mamba_ssm_reference(sdist: Path) -> Callable[..., Tensor]:
+    """Its file imports CUDA extensions at the top, which the reference never calls."""
+    with tarfile.open(sdist) as archive:
+        suffix = "mamba_ssm/ops/selective_scan_interface.py"
+        name = next(name for name in archive.getnames() if name.endswith(suffix))
+        member = archive.extractfile(name)
+        assert member is not None
+        source = member.read()
+    module = ModuleType("selective_scan_interface")
+    stubs = {name: MagicMock() for name in _MAMBA_SSM_IMPORTS}
+    with patch.dict(sys.modules, stubs):
+        exec(compile(source, name, "exec"), module.__dict__)
+    reference: Callable[..., Tensor] = module.selective_scan_ref
+    return reference
+
+
+_MAMBA_SSM_IMPORTS = (
+    "causal_conv1d",
+    "causal_conv1d.cpp_functions",
+    "mamba_ssm",
+    "mamba_ssm.utils",
+    "mamba_ssm.utils.torch",
+    "mamba_ssm.ops",
+    "mamba_ssm.ops.triton",
+    "mamba_ssm.ops.triton.layer_norm",
+    "selective_scan_cuda",
+)
 
 _CHAINS, _ROUNDS = 12, 100_000
 
