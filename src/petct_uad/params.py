@@ -36,6 +36,7 @@ ModelName = Literal[
     "mkd",
     "cflow",
     "fastflow",
+    "ganomaly",
 ]
 ScanBackend = Literal["auto", "reference", "numba", "cuda"]
 # What must be there before a row: the checked data, or HDHKD's teacher.
@@ -441,6 +442,17 @@ class FastflowParams(GradientParams):
     map_sigma_px: float = Field(ge=0, le=32, description="Gaussian on the map, at 256 px")
 
 
+class GanomalyParams(GradientParams):
+    """GANomaly (Akcay et al. 2018): a generator of images and codes, and a discriminator."""
+
+    width: int = Field(ge=4, le=256, description="channels at stride 2; they double down to 4 x 4")
+    latent: int = Field(ge=1, le=4096, description="length of the code; paper: 100")
+    adversarial_weight: float = Field(ge=0, description="of the discriminator's features (Eq. 1)")
+    content_weight: float = Field(ge=0, description="of the image (Eq. 2)")
+    encoding_weight: float = Field(ge=0, description="of the code (Eq. 3)")
+    map_sigma_px: float = Field(ge=0, le=32, description="Gaussian on the map, at 256 px")
+
+
 class ModelsParams(Section):
     """Every model but the proposed one."""
 
@@ -458,6 +470,7 @@ class ModelsParams(Section):
     mkd: MkdParams
     cflow: CflowParams
     fastflow: FastflowParams
+    ganomaly: GanomalyParams
 
 
 class DistilParams(GradientParams):
@@ -484,6 +497,7 @@ AnyModelParams = (
     | MkdParams
     | CflowParams
     | FastflowParams
+    | GanomalyParams
 )
 
 # Where a model has rows under another name than its own, with a section of their own.
@@ -506,6 +520,7 @@ SectionName = Literal[
     "models.mkd",
     "models.cflow",
     "models.fastflow",
+    "models.ganomaly",
 ]
 
 
@@ -620,7 +635,7 @@ class FamilyParams(Section):
 
 
 _NEED_STRIDES = ("patchcore", "scrd4ad", "hetero_ae", "padim", "stfpm", "efficient_ad", "mkd",
-                 "cflow", "fastflow")  # fmt: skip
+                 "cflow", "fastflow", "autoencoder", "ganomaly")  # fmt: skip
 
 
 class Params(Section):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from petct_uad.params import TeacherParams
-from petct_uad.teachers.weights import load_network, state_sha256
+from petct_uad.teachers.weights import load_network, normalisation, state_sha256
 
 
 class VitTeacher(nn.Module):
@@ -30,11 +30,7 @@ class VitTeacher(nn.Module):
         self.network = load_network(params, img_size=self.side_px, num_classes=0)
         self.width = cast("int", self.network.embed_dim)
         self.depth = len(cast("nn.Sequential", self.network.blocks))
-        config = cast("dict[str, tuple[float, ...]]", self.network.pretrained_cfg)
-        self.register_buffer("mean", torch.tensor(config["mean"])[:, None, None], persistent=False)
-        self.register_buffer("std", torch.tensor(config["std"])[:, None, None], persistent=False)
-        self.mean: Tensor
-        self.std: Tensor
+        self.normalise = normalisation(self.network)
 
     def cut(self, count: int) -> Self:
         """Keep the first ``count`` blocks: later ones and the final norm cost memory only."""
@@ -55,7 +51,7 @@ class VitTeacher(nn.Module):
     def block_outputs(self, images: Tensor, indices: Sequence[int]) -> list[Tensor]:
         """(B, N, width) of each 0-based block, for (B, 1 or 3, side_px, side_px) in [0, 1]."""
         outputs: list[Tensor] = self.network.forward_intermediates(  # type: ignore[operator]
-            (images - self.mean) / self.std,
+            self.normalise(images),
             indices=list(indices),
             norm=False,
             output_fmt="NLC",

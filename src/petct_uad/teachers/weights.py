@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import timm
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torchvision.transforms.v2 import Normalize
 
 from petct_uad.errors import TeacherError
 from petct_uad.files import atomic_path
@@ -49,6 +50,12 @@ def load_named(own_name: str, weights: str, **timm_options: Any) -> nn.Module:
     else:
         network = _from_file(name, Path(weights), timm_options)
     return network.eval().requires_grad_(False)
+
+
+def normalisation(network: nn.Module) -> Normalize:
+    """What a timm network expects of images in [0, 1]; one channel becomes three equal ones."""
+    config = cast("dict[str, tuple[float, ...]]", network.pretrained_cfg)
+    return Normalize(config["mean"], config["std"])
 
 
 def timm_name(own_name: str) -> str:

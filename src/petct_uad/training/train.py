@@ -40,7 +40,7 @@ from petct_uad.slices.store import SliceStore, files_of
 from petct_uad.teachers.weights import save_state
 from petct_uad.training.checkpoints import CheckpointFile, checkpoint_key
 from petct_uad.training.data import Normals
-from petct_uad.training.device import choose_device, choose_precision, deterministic
+from petct_uad.training.device import choose_device, deterministic
 from petct_uad.training.gradient import GradientTraining, TrainingSetup
 from petct_uad.training.ranks import ALONE, Ranks
 from petct_uad.training.tables import LoggedRow, TrainingRow
@@ -63,6 +63,7 @@ class Learnt:
 
     rows: list[TrainingRow]
     logged: list[LoggedRow]
+    precision: torch.dtype = torch.float32  # of matrix products; a fitted model knows no other
 
 
 @dataclass(frozen=True)
@@ -183,7 +184,7 @@ def learn(
     if isinstance(model, GradientModel) and isinstance(params, GradientParams):
         training = GradientTraining(model, params.schedule, setup, normals, held_out)
         progress = training.run()
-        learnt = Learnt(progress.rows, progress.logged)
+        learnt = Learnt(progress.rows, progress.logged, training.precision)
     elif isinstance(model, FittedModel):
         points = model.fit(normals, held_out)
         learnt = Learnt([_fit_row(setup.seed, point) for point in points], [])
@@ -240,7 +241,7 @@ def _train_seed(job: _Job, seed: int) -> _TrainedSeed:
         setup = TrainingSetup(job.train, seed, checkpoints, job.ranks)
         learnt = learn(model, job.params, setup, normals, held_out)
     _report_cost(model, seed, monotonic() - started, learnt.rows[-1], job.device)
-    config = _describe(model, job, seed)
+    config = _describe(model, job, seed, learnt.precision)
     return _TrainedSeed(learnt.rows, _write_seed(job, model, config, learnt), config.teacher_sha256)
 
 
@@ -276,7 +277,7 @@ def _write_seed(
     return (folder / WEIGHTS_FILE, folder / CONFIG_FILE, *logged)
 
 
-def _describe(model: AnomalyModel, job: _Job, seed: int) -> ModelConfig:
+def _describe(model: AnomalyModel, job: _Job, seed: int, precision: torch.dtype) -> ModelConfig:
     learnt = model.student_state()
     frozen = [x for name, x in model.state_dict(keep_vars=True).items() if name not in learnt]
     return ModelConfig(
@@ -286,19 +287,11 @@ def _describe(model: AnomalyModel, job: _Job, seed: int) -> ModelConfig:
         seed=seed,
         teacher_sha256=teacher_sha256(model),
         image_size_px=job.image_size_px,
-        precision=_precision(model, job),
+        precision=str(precision).removeprefix("torch."),
         scan_backend=_scan_backend(model, job.params, job.device),
         teacher_parameters=sum({id(x): x.numel() for x in frozen}.values()),
         learnt_values=sum(x.numel() for x in learnt.values()),
     )
-
-
-def _precision(model: AnomalyModel, job: _Job) -> str:
-    used = torch.float32  # a fitted model knows no other
-    if isinstance(model, GradientModel):
-        pays = model.bfloat16_pays_on_cpu
-        used = choose_precision(job.train.precision, job.device, pays)
-    return str(used).removeprefix("torch.")
 
 
 def _scan_backend(model: AnomalyModel, params: AnyModelParams, device: torch.device) -> str:

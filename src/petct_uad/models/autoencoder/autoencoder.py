@@ -8,36 +8,27 @@ README.
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from petct_uad.models.baseline import Baseline
 from petct_uad.models.interface import Batch, GradientModel, images_of
-from petct_uad.models.maps import score_maps, smooth_maps
-from petct_uad.params import AutoencoderParams, Modality, TeacherParams
+from petct_uad.params import AutoencoderParams, Modality
 from petct_uad.teachers.cnn import CnnTeacher
 
 _STAGES = 4  # strides 2, 4, 8 and 16
 _STRIDE = 2**_STAGES
 
 
-class Autoencoder(GradientModel):
+class Autoencoder(Baseline[AutoencoderParams], GradientModel):
     """Encoder, code and decoder of one modality's slices."""
 
     def __init__(
-        self,
-        params: AutoencoderParams,
-        teacher: CnnTeacher,
-        modality: Modality,
-        image_size_px: int,
+        self, params: AutoencoderParams, teacher: CnnTeacher, modality: Modality, image_size_px: int
     ) -> None:
-        super().__init__()
-        self.params = params
-        self.teacher = teacher  # unused: every trained model names the teacher of its run
-        self.modality = modality
-        self.image_size_px = image_size_px
+        super().__init__(params, teacher, modality, image_size_px)
         self.side = -(-image_size_px // _STRIDE)
         widths = [params.width << stage for stage in range(_STAGES)]
         deepest, values = widths[-1], widths[-1] * self.side**2
@@ -53,17 +44,6 @@ class Autoencoder(GradientModel):
             nn.Conv2d(params.width, 4, 3, padding=1),
             nn.PixelShuffle(2),
         )
-
-    @classmethod
-    def build(
-        cls,
-        params: AutoencoderParams,
-        teacher: TeacherParams,
-        modality: Modality,
-        image_size_px: int,
-    ) -> Self:
-        """With the CNN that ``teacher`` names, which it does not look at."""
-        return cls(params, CnnTeacher.load(teacher), modality, image_size_px)
 
     def prepare(self, batch: Batch) -> tuple[Tensor, ...]:
         """Images (B, 1, S, S)."""
@@ -86,14 +66,9 @@ class Autoencoder(GradientModel):
     @torch.no_grad()
     def anomaly_map(self, batch: Batch) -> Tensor:
         """(B, S, S): squared error of the reconstruction, smoothed."""
-        (images,) = images_of(batch, self.modality)
+        images = self._images(batch)
         drawn = self._decode(self._encode(images)[0])
-        errors = (drawn - images).square()[:, 0]
-        return smooth_maps(errors, self.image_size_px, self.params.map_sigma_px)
-
-    def score(self, maps: Tensor) -> Tensor:
-        """(B,): the largest value of the map."""
-        return score_maps(maps, "max")
+        return self._smoothed((drawn - images).square()[:, 0])
 
     def _encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and spread (B, latent) of the code; a plain code has no spread."""

@@ -8,52 +8,37 @@ Deviations from the paper are listed in this folder's README.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Self
 
 import torch
 from anomalib.models.image.cflow.utils import cflow_head, get_logp, positional_encoding_2d
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from petct_uad.models.interface import Batch, GradientModel, images_of
-from petct_uad.models.maps import score_maps, smooth_maps
-from petct_uad.params import CflowParams, Modality, TeacherParams
+from petct_uad.models.baseline import FeatureBaseline
+from petct_uad.models.interface import Batch, GradientModel
+from petct_uad.params import CflowParams, Modality
 from petct_uad.teachers.cnn import CnnTeacher
 
 _CLAMP = 1.9  # of the coupling blocks' exponents, as in the published code
 
 
-class Cflow(GradientModel):
+class Cflow(FeatureBaseline[CflowParams], GradientModel):
     """A conditional flow for each scale of the teacher, one modality."""
 
     def __init__(
         self, params: CflowParams, teacher: CnnTeacher, modality: Modality, image_size_px: int
     ) -> None:
-        super().__init__()
-        self.params = params
-        self.teacher = teacher
-        self.modality = modality
-        self.image_size_px = image_size_px
-        deepest = dict(zip(teacher.strides, teacher.channels, strict=True))
+        super().__init__(params, teacher, modality, image_size_px)
         self.flows = nn.ModuleList(
-            cflow_head(params.condition, params.coupling_blocks, _CLAMP, deepest[stride])
-            for stride in sorted(params.strides)
+            cflow_head(params.condition, params.coupling_blocks, _CLAMP, channels)
+            for channels in self.channels.values()
         )
         self.most_likely: Tensor
         self.register_buffer("most_likely", torch.zeros(len(self.flows)))
 
-    @classmethod
-    def build(
-        cls, params: CflowParams, teacher: TeacherParams, modality: Modality, image_size_px: int
-    ) -> Self:
-        """With the CNN that ``teacher`` names."""
-        return cls(params, CnnTeacher.load(teacher), modality, image_size_px)
-
     def prepare(self, batch: Batch) -> tuple[Tensor, ...]:
         """The teacher's maps, finest first."""
-        (images,) = images_of(batch, self.modality)
-        features = self.teacher.features(images, deepest=max(self.params.strides))
-        return tuple(features[stride] for stride in sorted(self.params.strides))
+        return self._features(self._images(batch))
 
     def loss(self, *prepared: Tensor) -> Tensor:
         """Mean over places and scales of -log sigmoid of the log-likelihood per channel.
@@ -75,16 +60,9 @@ class Cflow(GradientModel):
 
         The mean over scales (section 3.4), smoothed.
         """
-        maps = [
-            smooth_maps(1 - (likelihood - most).exp().clamp_max(1), self.image_size_px, sigma_px=0)
-            for likelihood, most in zip(self._likelihoods(batch), self.most_likely, strict=True)
-        ]
-        joined = torch.stack(maps).mean(0)
-        return smooth_maps(joined, self.image_size_px, self.params.map_sigma_px)
-
-    def score(self, maps: Tensor) -> Tensor:
-        """(B,): the largest value of the map."""
-        return score_maps(maps, "max")
+        pairs = zip(self._likelihoods(batch), self.most_likely, strict=True)
+        maps = self._enlarged(1 - (found - most).exp().clamp_max(1) for found, most in pairs)
+        return self._smoothed(maps.mean(0))
 
     @torch.no_grad()
     def calibrate(self, normals: Iterable[Batch]) -> None:

@@ -10,17 +10,16 @@ README.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Self
 
 import torch
 from anomalib.models.image.efficient_ad.torch_model import AutoEncoder, EfficientAdModel
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from petct_uad.models.baseline import Baseline
 from petct_uad.models.efficient_ad.photographs import photograph_crops
 from petct_uad.models.interface import Batch, GradientModel, images_of
-from petct_uad.models.maps import score_maps, smooth_maps
-from petct_uad.params import EfficientAdParams, Modality, TeacherParams
+from petct_uad.params import EfficientAdParams, Modality
 from petct_uad.teachers.cnn import CnnTeacher
 
 _STRIDE = 4  # of all maps
@@ -31,16 +30,13 @@ _FIXED_SEED = 0
 _PHOTOGRAPHS = 32
 
 
-class EfficientAd(GradientModel):
+class EfficientAd(Baseline[EfficientAdParams], GradientModel):
     """Teacher, student and autoencoder, one modality."""
 
     def __init__(
         self, params: EfficientAdParams, teacher: CnnTeacher, modality: Modality, image_size_px: int
     ) -> None:
-        super().__init__()
-        self.params = params
-        self.modality = modality
-        self.image_size_px = image_size_px
+        super().__init__(params, teacher, modality, image_size_px)
         self.model = EfficientAdModel(params.channels, padding=True)
         self.model.teacher = PooledTeacher(params, teacher, image_size_px)
         self.model.student = Pdn(params.width, 2 * params.channels)
@@ -48,17 +44,6 @@ class EfficientAd(GradientModel):
         # The teacher standardises its own output; calibration sets the quantiles.
         self.model.mean_std.requires_grad_(False)
         self.model.quantiles.requires_grad_(False)
-
-    @classmethod
-    def build(
-        cls,
-        params: EfficientAdParams,
-        teacher: TeacherParams,
-        modality: Modality,
-        image_size_px: int,
-    ) -> Self:
-        """With the CNN that ``teacher`` names."""
-        return cls(params, CnnTeacher.load(teacher), modality, image_size_px)
 
     def prepare(self, batch: Batch) -> tuple[Tensor, ...]:
         """Images (B, 1, S, S)."""
@@ -79,18 +64,13 @@ class EfficientAd(GradientModel):
     @torch.no_grad()
     def anomaly_map(self, batch: Batch) -> Tensor:
         """(B, S, S): mean of both maps, each scaled by its quantiles on normals, smoothed."""
-        (images,) = images_of(batch, self.modality)
-        one, two = self._maps(images, normalize=True)
-        return smooth_maps((one + two) / 2, self.image_size_px, self.params.map_sigma_px)
-
-    def score(self, maps: Tensor) -> Tensor:
-        """(B,): the largest value of the map."""
-        return score_maps(maps, "max")
+        one, two = self._maps(self._images(batch), normalize=True)
+        return self._smoothed((one + two) / 2)
 
     @torch.no_grad()
     def calibrate(self, normals: Iterable[Batch]) -> None:
         """Learn the quantiles of both maps on validation normals (Eq. 4)."""
-        pairs = [self._maps(images_of(x, self.modality)[0], normalize=False) for x in normals]
+        pairs = [self._maps(self._images(x), normalize=False) for x in normals]
         for name, maps in zip(("st", "ae"), zip(*pairs, strict=True), strict=True):
             values = torch.cat([x.flatten() for x in maps]).sort().values
             for letter, fraction in (("a", _LOW), ("b", _HIGH)):

@@ -7,33 +7,26 @@ Deviations from the paper are listed in this folder's README.
 
 from __future__ import annotations
 
-from typing import Self
-
 import torch
 from anomalib.models.image.fastflow.anomaly_map import AnomalyMapGenerator
 from anomalib.models.image.fastflow.loss import FastflowLoss
 from anomalib.models.image.fastflow.torch_model import create_fast_flow_block
 from torch import Tensor, nn
 
-from petct_uad.models.interface import Batch, GradientModel, images_of
-from petct_uad.models.maps import score_maps, smooth_maps
-from petct_uad.params import FastflowParams, Modality, TeacherParams
+from petct_uad.models.baseline import FeatureBaseline
+from petct_uad.models.interface import Batch, GradientModel
+from petct_uad.params import FastflowParams, Modality
 from petct_uad.teachers.cnn import CnnTeacher
 
 
-class Fastflow(GradientModel):
+class Fastflow(FeatureBaseline[FastflowParams], GradientModel):
     """A flow for each scale of the teacher, one modality."""
 
     def __init__(
         self, params: FastflowParams, teacher: CnnTeacher, modality: Modality, image_size_px: int
     ) -> None:
-        super().__init__()
-        self.params = params
-        self.teacher = teacher
-        self.modality = modality
-        self.image_size_px = image_size_px
-        deepest = dict(zip(teacher.strides, teacher.channels, strict=True))
-        shapes = [(deepest[s], *[-(-image_size_px // s)] * 2) for s in sorted(params.strides)]
+        super().__init__(params, teacher, modality, image_size_px)
+        shapes = [(c, *[-(-image_size_px // stride)] * 2) for stride, c in self.channels.items()]
         self.norms = nn.ModuleList(nn.LayerNorm(shape) for shape in shapes)
         self.flows = nn.ModuleList(
             create_fast_flow_block(
@@ -44,18 +37,9 @@ class Fastflow(GradientModel):
         self.values = sum(channels * height * width for channels, height, width in shapes)
         self.generator = AnomalyMapGenerator((image_size_px, image_size_px))
 
-    @classmethod
-    def build(
-        cls, params: FastflowParams, teacher: TeacherParams, modality: Modality, image_size_px: int
-    ) -> Self:
-        """With the CNN that ``teacher`` names."""
-        return cls(params, CnnTeacher.load(teacher), modality, image_size_px)
-
     def prepare(self, batch: Batch) -> tuple[Tensor, ...]:
         """The teacher's maps, finest first."""
-        (images,) = images_of(batch, self.modality)
-        features = self.teacher.features(images, deepest=max(self.params.strides))
-        return tuple(features[stride] for stride in sorted(self.params.strides))
+        return self._features(self._images(batch))
 
     def loss(self, *prepared: Tensor) -> Tensor:
         """Negative log-likelihood (Eq. 3), up to a constant, per value of the maps."""
@@ -68,11 +52,7 @@ class Fastflow(GradientModel):
         """(B, S, S): minus the likelihood of the noise, mean over scales, smoothed."""
         hidden, _ = self._flow(self.prepare(batch))
         maps: Tensor = self.generator(hidden)
-        return smooth_maps(maps[:, 0], self.image_size_px, self.params.map_sigma_px)
-
-    def score(self, maps: Tensor) -> Tensor:
-        """(B,): the largest value of the map."""
-        return score_maps(maps, "max")
+        return self._smoothed(maps[:, 0])
 
     def _flow(self, features: tuple[Tensor, ...]) -> tuple[list[Tensor], list[Tensor]]:
         """Noise (B, C, h, w) and log-determinant (B,) of each scale."""

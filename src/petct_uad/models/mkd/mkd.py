@@ -7,44 +7,29 @@ Deviations from the paper are listed in this folder's README.
 
 from __future__ import annotations
 
-from typing import Self
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from petct_uad.models.interface import Batch, GradientModel, images_of
-from petct_uad.models.maps import score_maps, smooth_maps
-from petct_uad.params import MkdParams, Modality, TeacherParams
+from petct_uad.models.baseline import FeatureBaseline
+from petct_uad.models.interface import Batch, GradientModel
+from petct_uad.params import MkdParams, Modality
 from petct_uad.teachers.cnn import CnnTeacher
 
 
-class Mkd(GradientModel):
+class Mkd(FeatureBaseline[MkdParams], GradientModel):
     """Teacher and cloner of one modality's slices."""
 
     def __init__(
         self, params: MkdParams, teacher: CnnTeacher, modality: Modality, image_size_px: int
     ) -> None:
-        super().__init__()
-        self.params = params
-        self.teacher = teacher
-        self.modality = modality
-        self.image_size_px = image_size_px
-        deepest = dict(zip(teacher.strides, teacher.channels, strict=True))
-        self.cloner = Cloner(params.width, {s: deepest[s] for s in sorted(params.strides)})
-
-    @classmethod
-    def build(
-        cls, params: MkdParams, teacher: TeacherParams, modality: Modality, image_size_px: int
-    ) -> Self:
-        """With the CNN that ``teacher`` names."""
-        return cls(params, CnnTeacher.load(teacher), modality, image_size_px)
+        super().__init__(params, teacher, modality, image_size_px)
+        self.cloner = Cloner(params.width, self.channels)
 
     def prepare(self, batch: Batch) -> tuple[Tensor, ...]:
         """Images (B, 1, S, S), then the teacher's maps of them, finest first."""
-        (images,) = images_of(batch, self.modality)
-        features = self.teacher.features(images, deepest=max(self.params.strides))
-        return (images, *(features[stride] for stride in sorted(self.params.strides)))
+        images = self._images(batch)
+        return (images, *self._features(images))
 
     def loss(self, *prepared: Tensor) -> Tensor:
         """Eq. 3: the mean squared difference of values, plus lambda times that of directions.
@@ -63,17 +48,14 @@ class Mkd(GradientModel):
     def anomaly_map(self, batch: Batch) -> Tensor:
         """(B, S, S): the same two differences at every place, summed over depths, smoothed."""
         images, *wanted = self.prepare(batch)
-        maps = []
-        for given, copied in zip(wanted, self.cloner(images), strict=True):
-            value = (copied - given).square().mean(1)
-            direction = 1 - F.cosine_similarity(given, copied)
-            grid = value + self.params.cosine_weight * direction
-            maps.append(smooth_maps(grid, self.image_size_px, sigma_px=0))
-        return smooth_maps(torch.stack(maps).sum(0), self.image_size_px, self.params.map_sigma_px)
+        pairs = zip(wanted, self.cloner(images), strict=True)
+        return self._smoothed(self._enlarged(self._grid(*pair) for pair in pairs).sum(0))
 
-    def score(self, maps: Tensor) -> Tensor:
-        """(B,): the largest value of the map."""
-        return score_maps(maps, "max")
+    def _grid(self, given: Tensor, copied: Tensor) -> Tensor:
+        """(B, h, w)."""
+        value = (copied - given).square().mean(1)
+        direction = 1 - F.cosine_similarity(given, copied)
+        return value + self.params.cosine_weight * direction
 
 
 class Cloner(nn.Module):

@@ -8,7 +8,6 @@ distance are anomalib's. Deviations from the paper are listed in this folder's R
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Self
 
 import torch
 from anomalib.models.components import MultiVariateGaussian
@@ -17,25 +16,20 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from petct_uad.errors import ParamsError, TrainingError
-from petct_uad.models.interface import Batch, FitPoint, FittedModel, images_of
-from petct_uad.models.maps import score_maps, smooth_maps
-from petct_uad.params import Modality, PadimParams, TeacherParams
+from petct_uad.models.baseline import FeatureBaseline
+from petct_uad.models.interface import Batch, FitPoint, FittedModel
+from petct_uad.params import Modality, PadimParams
 from petct_uad.teachers.cnn import CnnTeacher
 
 
-class Padim(FittedModel):
+class Padim(FeatureBaseline[PadimParams], FittedModel):
     """A Gaussian of C random channels of the teacher at each of h x h places, one modality."""
 
     def __init__(
         self, params: PadimParams, teacher: CnnTeacher, modality: Modality, image_size_px: int
     ) -> None:
-        super().__init__()
-        self.params = params
-        self.teacher = teacher
-        self.modality = modality
-        self.image_size_px = image_size_px
-        deepest = dict(zip(teacher.strides, teacher.channels, strict=True))
-        channels = sum(deepest[stride] for stride in params.strides)
+        super().__init__(params, teacher, modality, image_size_px)
+        channels = sum(self.channels.values())
         if params.features > channels:
             raise ParamsError(
                 f"models.padim.features = {params.features}: the teacher has {channels} channels "
@@ -48,13 +42,6 @@ class Padim(FittedModel):
         self.register_buffer("chosen", torch.randperm(channels)[:kept])
         self.register_buffer("mean", torch.zeros(kept, places))
         self.register_buffer("inv_covariance", torch.zeros(places, kept, kept))
-
-    @classmethod
-    def build(
-        cls, params: PadimParams, teacher: TeacherParams, modality: Modality, image_size_px: int
-    ) -> Self:
-        """With the CNN that ``teacher`` names."""
-        return cls(params, CnnTeacher.load(teacher), modality, image_size_px)
 
     def fit(self, normals: Iterable[Batch], held_out: Iterable[Batch]) -> list[FitPoint]:
         """Mean and inverse covariance at every place.
@@ -81,18 +68,11 @@ class Padim(FittedModel):
     @torch.no_grad()
     def anomaly_map(self, batch: Batch) -> Tensor:
         """(B, S, S): Mahalanobis' distance at every place (section III-C), smoothed."""
-        distances = self._distances(self._embed(batch))
-        return smooth_maps(distances, self.image_size_px, self.params.map_sigma_px)
-
-    def score(self, maps: Tensor) -> Tensor:
-        """(B,): the largest value of the map."""
-        return score_maps(maps, "max")
+        return self._smoothed(self._distances(self._embed(batch)))
 
     def _embed(self, batch: Batch) -> Tensor:
         """(B, C, h, h): the chosen channels of all strides on the finest grid."""
-        (images,) = images_of(batch, self.modality)
-        features = self.teacher.features(images, deepest=max(self.params.strides))
-        maps = [features[stride] for stride in sorted(self.params.strides)]
+        maps = self._features(self._images(batch))
         size = maps[0].shape[-2:]
         joined = torch.cat([F.interpolate(x, size=size, mode="nearest") for x in maps], 1)
         return joined[:, self.chosen]

@@ -8,50 +8,35 @@ Deviations from the paper are listed in this folder's README.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Self
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from petct_uad.errors import TrainingError
-from petct_uad.models.interface import Batch, FitPoint, FittedModel, images_of
-from petct_uad.models.maps import score_maps, smooth_maps
-from petct_uad.params import Modality, PatchcoreParams, TeacherParams
-from petct_uad.teachers.cnn import CnnTeacher
+from petct_uad.models.baseline import FeatureBaseline
+from petct_uad.models.interface import Batch, FitPoint, FittedModel
+from petct_uad.params import Modality, PatchcoreParams
+from petct_uad.teachers.cnn import CACHED_IMAGES, CnnTeacher
 
 _CHUNK_DISTANCES = 4_000_000  # between patches and bank held at once: 16 MB
-# A CNN's maps of so few images stay in the cache: four take a third of the time per image of 64.
-_IMAGES_AT_ONCE = 4
 _CURVE_POINTS = 10
 _CURVE_PATCHES = 4000
 
 
-class Patchcore(FittedModel):
+class Patchcore(FeatureBaseline[PatchcoreParams], FittedModel):
     """Nearest-neighbour search in a coreset of normal patch features, one modality."""
 
     def __init__(
         self, params: PatchcoreParams, teacher: CnnTeacher, modality: Modality, image_size_px: int
     ) -> None:
-        super().__init__()
-        self.params = params
-        self.teacher = teacher
-        self.modality = modality
-        self.image_size_px = image_size_px
-        deepest = dict(zip(teacher.strides, teacher.channels, strict=True))
-        self.channels = sum(deepest[stride] for stride in params.strides)
+        super().__init__(params, teacher, modality, image_size_px)
+        self.length = sum(self.channels.values())  # of a patch's features
         self.memory_bank: Tensor
-        self.register_buffer("memory_bank", torch.empty(0, self.channels))
+        self.register_buffer("memory_bank", torch.empty(0, self.length))
         # Follows from the bank, so it is no part of the state.
         self.support: Tensor
         self.register_buffer("support", torch.empty(0, 1, dtype=torch.long), persistent=False)
-
-    @classmethod
-    def build(
-        cls, params: PatchcoreParams, teacher: TeacherParams, modality: Modality, image_size_px: int
-    ) -> Self:
-        """With the CNN that ``teacher`` names."""
-        return cls(params, CnnTeacher.load(teacher), modality, image_size_px)
 
     def fit(self, normals: Iterable[Batch], held_out: Iterable[Batch]) -> list[FitPoint]:
         """Fill the memory bank: random subsample, then greedy k-center coreset.
@@ -74,36 +59,27 @@ class Patchcore(FittedModel):
         rows = max(_CHUNK_DISTANCES // len(self.memory_bank), 1)
         distances = [self._distances(chunk) for chunk in torch.split(patches, rows)]
         grids = torch.cat(distances).view(-1, side, side)
-        return smooth_maps(grids, self.image_size_px, self.params.map_sigma_px)
-
-    def score(self, maps: Tensor) -> Tensor:
-        """(B,): the largest value of the weighted map."""
-        return score_maps(maps, "max")
+        return self._smoothed(grids)
 
     def load_student_state(self, state: dict[str, Tensor]) -> None:
         """Take a memory bank of any size."""
         size = len(state.get("memory_bank", ()))
-        self.memory_bank = self.memory_bank.new_empty(size, self.channels)
+        self.memory_bank = self.memory_bank.new_empty(size, self.length)
         super().load_student_state(state)
         self._remember(self.memory_bank)
 
     def _embed(self, batch: Batch) -> tuple[Tensor, int]:
         """Locally aware patch features (B h w, C) on the finest grid asked for, and its side h."""
-        (images,) = images_of(batch, self.modality)
-        grids = torch.cat([self._grid(few) for few in torch.split(images, _IMAGES_AT_ONCE)])
-        return grids.flatten(0, 2), grids.shape[1]
-
-    def _grid(self, images: Tensor) -> Tensor:
-        """(B, h, w, C)."""
-        features = self.teacher.features(images, deepest=max(self.params.strides))
-        pooled = [F.avg_pool2d(features[s], 3, 1, 1) for s in sorted(self.params.strides)]
+        features = self._features(self._images(batch), CACHED_IMAGES)
+        pooled = [F.avg_pool2d(x, 3, 1, 1) for x in features]
         size = pooled[0].shape[-2:]
         resized = [F.interpolate(x, size=size, mode="bilinear") for x in pooled]
-        return torch.cat(resized, 1).permute(0, 2, 3, 1)
+        grids = torch.cat(resized, 1).permute(0, 2, 3, 1)
+        return grids.flatten(0, 2), len(grids[0])
 
     def _sample(self, batches: Iterable[Batch], count: int) -> Tensor:
         """At most ``count`` patches (n, C), drawn uniformly without holding many more at once."""
-        kept, keys = self.memory_bank.new_empty(0, self.channels), torch.empty(0)
+        kept, keys = self.memory_bank.new_empty(0, self.length), torch.empty(0)
         for batch in batches:
             patches, _ = self._embed(batch)
             kept = torch.cat([kept, patches])

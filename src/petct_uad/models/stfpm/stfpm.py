@@ -8,45 +8,33 @@ is anomalib's. Deviations from the paper are listed in this folder's README.
 from __future__ import annotations
 
 from copy import deepcopy
-from typing import Self, cast
+from typing import cast
 
 import torch
 from anomalib.models.image.stfpm.anomaly_map import AnomalyMapGenerator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from petct_uad.models.interface import Batch, GradientModel, images_of
-from petct_uad.models.maps import score_maps, smooth_maps
-from petct_uad.params import Modality, StfpmParams, TeacherParams
+from petct_uad.models.baseline import FeatureBaseline
+from petct_uad.models.interface import Batch, GradientModel
+from petct_uad.params import Modality, StfpmParams
 from petct_uad.teachers.cnn import CnnTeacher
 
 
-class Stfpm(GradientModel):
+class Stfpm(FeatureBaseline[StfpmParams], GradientModel):
     """Student and teacher of one architecture, one modality."""
 
     def __init__(
         self, params: StfpmParams, teacher: CnnTeacher, modality: Modality, image_size_px: int
     ) -> None:
-        super().__init__()
-        self.params = params
-        self.teacher = teacher
-        self.modality = modality
-        self.image_size_px = image_size_px
+        super().__init__(params, teacher, modality, image_size_px)
         self.student = Student(teacher, max(params.strides))
         self.generator = AnomalyMapGenerator()
 
-    @classmethod
-    def build(
-        cls, params: StfpmParams, teacher: TeacherParams, modality: Modality, image_size_px: int
-    ) -> Self:
-        """With the CNN that ``teacher`` names."""
-        return cls(params, CnnTeacher.load(teacher), modality, image_size_px)
-
     def prepare(self, batch: Batch) -> tuple[Tensor, ...]:
         """Images (B, 1, S, S), then the teacher's maps of them, finest first."""
-        (images,) = images_of(batch, self.modality)
-        features = self.teacher.features(images, deepest=max(self.params.strides))
-        return (images, *(features[stride] for stride in sorted(self.params.strides)))
+        images = self._images(batch)
+        return (images, *self._features(images))
 
     def loss(self, *prepared: Tensor) -> Tensor:
         """Eqs. 1 to 3: half the squared distance of unit vectors; mean over places, then sum."""
@@ -61,15 +49,11 @@ class Stfpm(GradientModel):
         maps: Tensor = self.generator.compute_anomaly_map(
             _named(wanted), _named(self._student_maps(images)), images.shape[-2:]
         )
-        return smooth_maps(maps[:, 0], self.image_size_px, self.params.map_sigma_px)
-
-    def score(self, maps: Tensor) -> Tensor:
-        """(B,): the largest value of the map."""
-        return score_maps(maps, "max")
+        return self._smoothed(maps[:, 0])
 
     def _student_maps(self, images: Tensor) -> list[Tensor]:
-        maps = self.student((images - self.teacher.mean) / self.teacher.std)
-        return [maps[stride] for stride in sorted(self.params.strides)]
+        maps = self.student(self.teacher.normalise(images))
+        return [maps[stride] for stride in self.channels]
 
 
 class Student(nn.Module):
