@@ -36,6 +36,8 @@ ModelName = Literal[
     "mkd",
     "cflow",
     "fastflow",
+    "inp_former",
+    "super_simple_net",
 ]
 ScanBackend = Literal["auto", "reference", "numba", "cuda"]
 # What must be there before a row: the checked data, or HDHKD's teacher.
@@ -441,6 +443,34 @@ class FastflowParams(GradientParams):
     map_sigma_px: float = Field(ge=0, le=32, description="Gaussian on the map, at 256 px")
 
 
+class InpFormerParams(GradientParams):
+    """INP-Former (Luo et al. 2025): prototypes of what is normal, from the slice itself."""
+
+    prototypes: int = Field(ge=1, le=256, description="M: intrinsic normal prototypes of a slice")
+    levels: int = Field(ge=2, le=8, multiple_of=2, description="deepest levels of tokens; paper: 8")
+    blocks: int = Field(ge=2, le=32, multiple_of=2, description="of the decoder; paper: 8")
+    width: int = Field(ge=16, le=2048, description="token width d of a projected CNN teacher")
+    heads: int = Field(ge=1, le=32)
+    score_top_fraction: float = Field(gt=0, le=1)
+    map_sigma_px: float = Field(ge=0, le=32, description="Gaussian on the map, at 256 px")
+
+    @model_validator(mode="after")
+    def _heads_divide_width(self) -> Self:
+        if self.width % self.heads:
+            raise ValueError(f"heads must divide width, got {self.heads} and {self.width}")
+        return self
+
+
+class SuperSimpleNetParams(GradientParams):
+    """SuperSimpleNet (Rolih et al. 2024): features with and without noise told apart."""
+
+    strides: tuple[Literal[4, 8, 16, 32], ...] = Field(min_length=1)
+    enlarge: int = Field(ge=1, le=4, description="times the finest map; paper: 2")
+    noise: float = Field(gt=0, le=10, description="standard deviation of the noise; paper: 0.015")
+    perlin_threshold: float = Field(gt=-1, lt=1, description="noise lies where Perlin's is higher")
+    map_sigma_px: float = Field(ge=0, le=32, description="Gaussian on the map, at 256 px")
+
+
 class ModelsParams(Section):
     """Every model but the proposed one."""
 
@@ -458,6 +488,8 @@ class ModelsParams(Section):
     mkd: MkdParams
     cflow: CflowParams
     fastflow: FastflowParams
+    inp_former: InpFormerParams
+    super_simple_net: SuperSimpleNetParams
 
 
 class DistilParams(GradientParams):
@@ -483,6 +515,8 @@ AnyModelParams = (
     | MkdParams
     | CflowParams
     | FastflowParams
+    | InpFormerParams
+    | SuperSimpleNetParams
 )
 
 # Where a model has rows under another name than its own, with a section of their own.
@@ -505,6 +539,8 @@ SectionName = Literal[
     "models.mkd",
     "models.cflow",
     "models.fastflow",
+    "models.inp_former",
+    "models.super_simple_net",
 ]
 
 
@@ -619,7 +655,7 @@ class FamilyParams(Section):
 
 
 _NEED_STRIDES = ("patchcore", "scrd4ad", "hetero_ae", "padim", "stfpm", "efficient_ad", "mkd",
-                 "cflow", "fastflow")  # fmt: skip
+                 "cflow", "fastflow", "super_simple_net")  # fmt: skip
 
 
 class Params(Section):

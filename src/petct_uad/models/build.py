@@ -113,7 +113,7 @@ def _read_config(path: Path) -> ModelConfig:
         raise TrainingError(f"{path}: is no model configuration: {error}") from error
 
 
-def _class_of(name: ModelName) -> type[TrainableModel]:  # noqa: PLR0911 - one per model
+def _class_of(name: ModelName) -> type[TrainableModel]:  # noqa: PLR0911, PLR0912 - one per model
     """The class of a model; imported here, so that a run loads no other model's code."""
     if name == "cmad":
         from petct_uad.models.cmad.cmad import Cmad
@@ -163,6 +163,14 @@ def _class_of(name: ModelName) -> type[TrainableModel]:  # noqa: PLR0911 - one p
         from petct_uad.models.fastflow.fastflow import Fastflow
 
         return Fastflow
+    if name == "inp_former":
+        from petct_uad.models.inp_former.inp_former import InpFormer
+
+        return InpFormer
+    if name == "super_simple_net":
+        from petct_uad.models.super_simple_net.super_simple_net import SuperSimpleNet
+
+        return SuperSimpleNet
     from petct_uad.models.patchcore.patchcore import Patchcore
 
     return Patchcore
