@@ -8,14 +8,17 @@ from typing import Any
 
 import pytest
 import torch
+from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 
 from petct_uad.errors import ParamsError
 from petct_uad.models.build import build_model, teacher_sha256
 from petct_uad.models.efficient_ad.photographs import photograph_crops
+from petct_uad.models.inp_former.inp_former import InpFormer, incoherence
 from petct_uad.models.interface import FittedModel, GradientModel, TrainableModel
 from petct_uad.models.padim.padim import Padim
 from petct_uad.models.stfpm.stfpm import Stfpm
+from petct_uad.models.super_simple_net.super_simple_net import FeatureNoise
 from petct_uad.params import (
     AnyModelParams,
     AutoencoderParams,
@@ -34,6 +37,7 @@ from petct_uad.params import (
 )
 from petct_uad.slices.batch import Batch
 from petct_uad.teachers.cnn import CnnTeacher
+from petct_uad.teachers.tokens import CnnTokens
 from tests.samples import schedule
 from tests.unit.models.batches import descend, first, noise, only
 
@@ -43,6 +47,16 @@ PADIM = PadimParams(strides=(4, 8, 16), features=10, map_sigma_px=4.0, batch_siz
 STFPM = StfpmParams(strides=(4, 8, 16), map_sigma_px=4.0, schedule=schedule())
 AUTOENCODER = AutoencoderParams(
     variational=False, kl_weight=0.0, width=8, latent=16, map_sigma_px=4.0, schedule=schedule()
+)
+INP_FORMER = InpFormerParams(
+    prototypes=6,
+    levels=4,
+    blocks=2,
+    width=64,
+    heads=2,
+    score_top_fraction=0.01,
+    map_sigma_px=4.0,
+    schedule=schedule(),
 )
 
 
@@ -151,16 +165,7 @@ BASELINES = (
     Baseline(
         "inp_former",
         "inp_former",
-        InpFormerParams(
-            prototypes=6,
-            levels=4,
-            blocks=2,
-            width=64,
-            heads=2,
-            score_top_fraction=0.01,
-            map_sigma_px=4.0,
-            schedule=schedule(),
-        ),
+        INP_FORMER,
         steps=60,
         falls_to=0.4,
         reach_px=8,  # tokens are 16 px apart
@@ -338,3 +343,33 @@ def test_photographs_are_grey_vary_and_follow_the_seed() -> None:
     assert draws[0].min() >= 0
     assert draws[0].max() <= 1
     assert (draws[0].flatten(1).std(1) > 0.01).all()
+
+
+def test_incoherence_is_the_distance_to_the_nearest_prototype() -> None:
+    tokens = torch.tensor([[[2.0, 0.0], [0.0, 1.0]]])
+    prototypes = torch.tensor([[[3.0, 0.0], [-1.0, -1.0], [1.0, 1.0]]])
+    expected = (0 + 1 - 0.5**0.5) / 2
+    torch.testing.assert_close(incoherence(tokens, prototypes), torch.tensor(expected))
+
+
+def test_inp_former_refuses_heads_that_do_not_divide_the_tokens_width(teacher: CnnTeacher) -> None:
+    with pytest.raises(ValidationError, match="heads must divide width, got 5 and 64"):
+        InpFormerParams.model_validate(INP_FORMER.model_dump() | {"heads": 5})
+    wide = CnnTokens(teacher, width=65, image_size_px=SIDE)  # as a ViT, which brings its own width
+    with pytest.raises(ParamsError, match=r"models\.inp_former\.heads = 2: must divide .* 65"):
+        InpFormer(INP_FORMER, wide, "pet", SIDE)
+
+
+@pytest.mark.parametrize("side", [2, 7, 16, 40])
+def test_feature_noise_fills_part_of_half_of_the_maps_whatever_their_side(side: int) -> None:
+    noise = FeatureNoise(0.0, 1.0, threshold=0.2)
+    draws = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        draws.append(noise.generate_perlin(64, side, side))
+    assert torch.equal(*draws)
+    assert draws[0].shape == (64, 1, side, side)
+    assert set(draws[0].unique().tolist()) == {0.0, 1.0}
+    filled = draws[0].flatten(1).mean(1)
+    assert 8 < (filled > 0).sum() < 48
+    assert filled.max() > filled[filled > 0].min()
