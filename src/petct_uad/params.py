@@ -468,6 +468,7 @@ class SuperSimpleNetParams(GradientParams):
     enlarge: int = Field(ge=1, le=4, description="times the finest map; paper: 2")
     noise: float = Field(gt=0, le=10, description="standard deviation of the noise; paper: 0.015")
     perlin_threshold: float = Field(gt=-1, lt=1, description="noise lies where Perlin's is higher")
+    score: Literal["head", "max"] = Field(description="classification head (paper), or the map's")
     map_sigma_px: float = Field(ge=0, le=32, description="Gaussian on the map, at 256 px")
 
 

@@ -18,7 +18,7 @@ from petct_uad.models.inp_former.inp_former import InpFormer, incoherence
 from petct_uad.models.interface import FittedModel, GradientModel, TrainableModel
 from petct_uad.models.padim.padim import Padim
 from petct_uad.models.stfpm.stfpm import Stfpm
-from petct_uad.models.super_simple_net.super_simple_net import FeatureNoise
+from petct_uad.models.super_simple_net.super_simple_net import FeatureNoise, SuperSimpleNet
 from petct_uad.params import (
     AnyModelParams,
     AutoencoderParams,
@@ -55,6 +55,15 @@ INP_FORMER = InpFormerParams(
     width=64,
     heads=2,
     score_top_fraction=0.01,
+    map_sigma_px=4.0,
+    schedule=schedule(),
+)
+SUPER_SIMPLE_NET = SuperSimpleNetParams(
+    strides=(8, 16),
+    enlarge=1,
+    noise=0.5,
+    perlin_threshold=0.2,
+    score="head",
     map_sigma_px=4.0,
     schedule=schedule(),
 )
@@ -174,14 +183,7 @@ BASELINES = (
     Baseline(
         "super_simple_net",
         "super_simple_net",
-        SuperSimpleNetParams(
-            strides=(8, 16),
-            enlarge=1,
-            noise=0.5,
-            perlin_threshold=0.2,
-            map_sigma_px=4.0,
-            schedule=schedule(),
-        ),
+        SUPER_SIMPLE_NET,
         steps=40,
         rate=1e-3,
         falls_to=0.4,
@@ -358,6 +360,17 @@ def test_inp_former_refuses_heads_that_do_not_divide_the_tokens_width(teacher: C
     wide = CnnTokens(teacher, width=65, image_size_px=SIDE)  # as a ViT, which brings its own width
     with pytest.raises(ParamsError, match=r"models\.inp_former\.heads = 2: must divide .* 65"):
         InpFormer(INP_FORMER, wide, "pet", SIDE)
+
+
+def test_super_simple_net_scores_by_its_head_or_by_its_map(
+    teacher: CnnTeacher, unseen: Batch
+) -> None:
+    by_map = SUPER_SIMPLE_NET.model_copy(update={"score": "max"})
+    maps, scores = SuperSimpleNet(by_map, teacher, "pet", SIDE).eval().detect(unseen)
+    assert torch.equal(scores, maps.amax((1, 2)))
+    maps, scores = SuperSimpleNet(SUPER_SIMPLE_NET, teacher, "pet", SIDE).eval().detect(unseen)
+    assert scores.shape == (4,)
+    assert not torch.isclose(scores, maps.amax((1, 2))).any()
 
 
 @pytest.mark.parametrize("side", [2, 7, 16, 40])

@@ -84,18 +84,19 @@ class SuperSimpleNet(GradientModel):
             return self._loss(adapted)
 
     def detect(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Maps (B, S, S), and the classification head's own scores (B,), both before a sigmoid."""
+        """Maps (B, S, S), and scores (B,) of the classification head or the map; all are logits."""
         with torch.no_grad():
             adapted = self._adapt(self.prepare(batch))
             grids, scores = self.heads(adapted, adapted)
-        return smooth_maps(grids[:, 0], self.image_size_px, self.params.map_sigma_px), scores
+        maps = smooth_maps(grids[:, 0], self.image_size_px, self.params.map_sigma_px)
+        return maps, scores if self.params.score == "head" else self.score(maps)
 
     def anomaly_map(self, batch: Batch) -> Tensor:
         """(B, S, S): the segmentation head's logits, smoothed."""
         return self.detect(batch)[0]
 
     def score(self, maps: Tensor) -> Tensor:
-        """(B,): the largest value of a map that is no longer the model's own, e.g. a fused one."""
+        """(B,): the largest value of the map, which a fused map always has."""
         return score_maps(maps, "max")
 
     def _adapt(self, features: tuple[Tensor, ...]) -> Tensor:
