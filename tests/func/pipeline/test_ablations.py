@@ -19,7 +19,12 @@ from ruamel.yaml import YAML
 from safetensors.torch import save_file
 
 from petct_uad.models.build import build_model, teacher_sha256
-from petct_uad.models.hdhkd.pdn import PDN_CONFIG, PDN_WEIGHTS, Pdn, PdnConfig
+from petct_uad.models.hdhkd.teacher import (
+    TEACHER_CONFIG,
+    TEACHER_WEIGHTS,
+    PatchTeacher,
+    PatchTeacherConfig,
+)
 from petct_uad.params import GradientParams, Params, parse_params
 from petct_uad.presets import preset_content
 from petct_uad.slices.store import SliceStore
@@ -153,17 +158,15 @@ def workspace(tmp_path_factory: pytest.TempPathFactory, smallest: dict[str, Any]
     params = parse_params(dumped(smallest), Path("params.yaml"))
     folder = root / "models/distil"
     folder.mkdir(parents=True)
-    torch.manual_seed(0)
-    pdn = Pdn(params.distil.width, params.distil.channels)
-    save_file(pdn.state_dict(), folder / PDN_WEIGHTS)
-    config = PdnConfig(
+    save_file(PatchTeacher.build(params.distil, params.teacher).made(), folder / TEACHER_WEIGHTS)
+    config = PatchTeacherConfig(
         distil=params.distil,
         teacher=params.teacher,
         teacher_sha256="0" * 64,
         image_size_px=SIDE,
         parameters=1,
     )
-    (folder / PDN_CONFIG).write_text(config.model_dump_json())
+    (folder / TEACHER_CONFIG).write_text(config.model_dump_json())
     return root
 
 

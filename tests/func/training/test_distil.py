@@ -6,14 +6,9 @@ import torch
 
 from petct_uad.errors import ParamsError, TeacherError
 from petct_uad.files import read_table, sha256_bytes
-from petct_uad.models.hdhkd.distil import (
-    Distillation,
-    Distilled,
-    PatchFeatures,
-    distil_pdn,
-    share_channels,
-)
-from petct_uad.models.hdhkd.pdn import PdnTeacher
+from petct_uad.models.hdhkd.distil import Distillation, Distilled, distil_teacher
+from petct_uad.models.hdhkd.patches import PatchFeatures, share_channels
+from petct_uad.models.hdhkd.teacher import PatchTeacher
 from petct_uad.params import DistilParams, TeacherParams
 from petct_uad.slices.batch import Batch
 from petct_uad.slices.store import SliceStore, shard_path
@@ -23,6 +18,7 @@ from tests.func.training.tiny import SIDE, TEACHER, write_store
 from tests.samples import schedule, train_section
 
 PARAMS = DistilParams(
+    network="pdn",
     width=0.0625,
     channels=16,
     strides=(8, 16),
@@ -49,7 +45,7 @@ def cnn() -> CnnTeacher:
 
 
 def distil(processed: Path, out: Path, params: DistilParams = PARAMS, seed: int = 0) -> Distilled:
-    return distil_pdn(
+    return distil_teacher(
         params=params,
         teacher=TEACHER,
         train=TRAIN.model_copy(update={"seeds": (seed,)}),
@@ -75,8 +71,8 @@ def test_same_inputs_give_the_same_bytes_and_another_seed_other_weights(
         distil(processed, tmp_path / name, seed=seed)
     a, b, c = (read(tmp_path / name) for name in "abc")
     assert a == b
-    assert sorted(a) == ["config.json", "distil.csv", "pdn.safetensors"]
-    assert a["pdn.safetensors"] != c["pdn.safetensors"]
+    assert sorted(a) == ["config.json", "distil.csv", "teacher.safetensors"]
+    assert a["teacher.safetensors"] != c["teacher.safetensors"]
 
 
 def test_curve_falls_and_its_rate_drops_at_the_end(processed: Path, tmp_path: Path) -> None:
@@ -96,21 +92,32 @@ def test_test_split_is_never_opened(processed: Path, tmp_path: Path) -> None:
     assert all(path.is_file() for path in done.outputs)
 
 
+@pytest.mark.parametrize("network", ["pdn", "cnn"])
 def test_outputs_on_training_normals_have_mean_0_and_spread_1(
-    processed: Path, tmp_path: Path
+    processed: Path, tmp_path: Path, network: str
 ) -> None:
-    distil(processed, tmp_path / "out")
-    pdn = PdnTeacher.load(TEACHER, SIDE, tmp_path / "out/distil")
+    distil(processed, tmp_path / "out", PARAMS.model_copy(update={"network": network}))
+    teacher = PatchTeacher.load(TEACHER, SIDE, tmp_path / "out/distil")
     batch = normals(processed)
-    outputs = pdn.normalised(torch.cat([batch.pet, batch.ct]))
+    outputs = teacher.normalised(torch.cat([batch.pet, batch.ct]))
     torch.testing.assert_close(outputs.mean((0, 2, 3)), torch.zeros(16), atol=1e-3, rtol=0)
     torch.testing.assert_close(outputs.std((0, 2, 3)), torch.ones(16), atol=1e-3, rtol=0)
 
 
+def test_of_a_cnn_the_curve_says_what_knowing_only_the_means_costs(
+    processed: Path, tmp_path: Path
+) -> None:
+    distil(processed, tmp_path / "out", PARAMS.model_copy(update={"network": "cnn"}))
+    (row,) = read_table(tmp_path / "out/distil.csv", TrainingRow)
+    assert (row.iteration, row.learning_rate) == (0, None)
+    assert row.train_loss == pytest.approx(1, abs=1e-3)
+    assert row.val_loss > 0
+
+
 def test_knowing_only_the_means_costs_1(processed: Path, cnn: CnnTeacher) -> None:
-    model = Distillation(PARAMS, cnn, SIDE)
+    model = Distillation(PatchTeacher(PatchFeatures(cnn, PARAMS)), PARAMS)
     batch = normals(processed)
-    model.standardise_targets([batch])
+    model.target.standardise([batch])
     torch.nn.init.zeros_(model.pdn.layers[-1].weight)
     torch.nn.init.zeros_(model.pdn.layers[-1].bias)
     assert model.loss(*model.prepare(batch)).item() == pytest.approx(1, abs=1e-3)

@@ -10,8 +10,13 @@ from petct_uad.errors import TeacherError, TrainingError
 from petct_uad.files import write_json
 from petct_uad.models.hdhkd.decoder import MambaUpNet
 from petct_uad.models.hdhkd.hdhkd import Hdhkd, Student
-from petct_uad.models.hdhkd.pdn import PDN_CONFIG, PDN_WEIGHTS, Pdn, PdnConfig, PdnTeacher
-from petct_uad.models.maps import mean_and_spread
+from petct_uad.models.hdhkd.pdn import Pdn
+from petct_uad.models.hdhkd.teacher import (
+    TEACHER_CONFIG,
+    TEACHER_WEIGHTS,
+    PatchTeacher,
+    PatchTeacherConfig,
+)
 from petct_uad.params import DistilParams, HdhkdParams, Modality, TeacherParams
 from petct_uad.slices.batch import Batch
 from tests.samples import schedule
@@ -53,16 +58,14 @@ def params(**keys: Any) -> HdhkdParams:
 
 
 @pytest.fixture(scope="module")
-def pdn(normals: Batch) -> PdnTeacher:
+def pdn(normals: Batch) -> PatchTeacher:
     torch.manual_seed(7)
-    network = PdnTeacher(0.0625, CHANNELS).freeze()
-    mean, std = mean_and_spread([network(normals.pet).transpose(0, 1)])
-    network.mean.copy_(mean)
-    network.std.copy_(std)
-    return network
+    teacher = PatchTeacher(Pdn(0.0625, CHANNELS))
+    teacher.standardise([normals])
+    return teacher
 
 
-def build(teacher: PdnTeacher, modality: Modality = "pet", seed: int = 0, **keys: Any) -> Hdhkd:
+def build(teacher: PatchTeacher, modality: Modality = "pet", seed: int = 0, **keys: Any) -> Hdhkd:
     torch.manual_seed(seed)
     return Hdhkd(params(**keys), teacher, modality, SIDE)
 
@@ -107,7 +110,7 @@ def test_a_neuron_of_the_pdn_sees_33_by_33_pixels() -> None:
     ("encoder", "weights"), [("resnet18", "random"), ("efficientnet_lite0", "bundled")]
 )
 def test_encoder_of_table_6_is_cut_after_stride_16(
-    pdn: PdnTeacher, encoder: str, weights: str
+    pdn: PatchTeacher, encoder: str, weights: str
 ) -> None:
     encoder_of = build(pdn, encoder=encoder, encoder_weights=weights).student.encoder
     sides = [x.shape[-1] for x in encoder_of(torch.rand(1, 1, SIDE, SIDE))]
@@ -115,7 +118,7 @@ def test_encoder_of_table_6_is_cut_after_stride_16(
     assert not any("layer4" in name or "blocks.5" in name for name in encoder_of.state_dict())
 
 
-def test_encoder_starts_from_its_weights_or_from_the_seed(pdn: PdnTeacher) -> None:
+def test_encoder_starts_from_its_weights_or_from_the_seed(pdn: PatchTeacher) -> None:
     def start(seed: int, weights: str) -> Tensor:
         encoder = build(pdn, seed=seed, encoder_weights=weights).student.encoder
         return next(iter(encoder.parameters())).detach()
@@ -124,18 +127,18 @@ def test_encoder_starts_from_its_weights_or_from_the_seed(pdn: PdnTeacher) -> No
     assert not torch.equal(start(0, "random"), start(1, "random"))
 
 
-def test_bundled_weights_of_another_encoder_are_refused(pdn: PdnTeacher) -> None:
+def test_bundled_weights_of_another_encoder_are_refused(pdn: PatchTeacher) -> None:
     with pytest.raises(TeacherError, match="bundled"):
         build(pdn, encoder="resnet18", encoder_weights="bundled")
 
 
-def test_loss_falls_by_90_percent_on_one_slice(pdn: PdnTeacher, normals: Batch) -> None:
+def test_loss_falls_by_90_percent_on_one_slice(pdn: PatchTeacher, normals: Batch) -> None:
     losses = descend(build(pdn), first(normals, 1), 40)
     assert min(losses) < 0.1 * losses[0]
 
 
 @pytest.fixture(scope="module")
-def learned(pdn: PdnTeacher, normals: Batch) -> Hdhkd:
+def learned(pdn: PatchTeacher, normals: Batch) -> Hdhkd:
     model = build(pdn)
     descend(model, first(normals, 4), 30)
     return model
@@ -155,7 +158,7 @@ def test_abnormal_slices_score_higher_than_unseen_normal_ones(
 
 
 @pytest.mark.parametrize("side", [96, 112, 160])
-def test_maps_are_finite_at_odd_sizes(pdn: PdnTeacher, side: int) -> None:
+def test_maps_are_finite_at_odd_sizes(pdn: PatchTeacher, side: int) -> None:
     model = Hdhkd(params(), pdn, "ct", side).eval()
     maps, scores = model.detect(noise(1, side, seed=3))
     assert maps.shape == (1, side, side)
@@ -164,7 +167,7 @@ def test_maps_are_finite_at_odd_sizes(pdn: PdnTeacher, side: int) -> None:
 
 
 def test_map_is_the_mean_squared_difference_and_score_its_maximum(
-    pdn: PdnTeacher, unseen: Batch
+    pdn: PatchTeacher, unseen: Batch
 ) -> None:
     model = build(pdn).eval()
     images, target = model.prepare(unseen)
@@ -177,23 +180,24 @@ def test_map_is_the_mean_squared_difference_and_score_its_maximum(
 
 
 def test_targets_of_normals_have_mean_0_and_spread_1_per_channel(
-    pdn: PdnTeacher, normals: Batch
+    pdn: PatchTeacher, normals: Batch
 ) -> None:
-    _, target = build(pdn).prepare(normals)
+    both: tuple[Modality, Modality] = ("pet", "ct")
+    target = torch.cat([build(pdn, one).prepare(normals)[1] for one in both])
     torch.testing.assert_close(target.mean((0, 2, 3)), torch.zeros(CHANNELS), atol=1e-3, rtol=0)
     torch.testing.assert_close(target.std((0, 2, 3)), torch.ones(CHANNELS), atol=1e-3, rtol=0)
 
 
 @pytest.mark.parametrize("modality", ["pet", "ct"])
 def test_it_never_reads_the_other_modality(
-    pdn: PdnTeacher, unseen: Batch, modality: Modality
+    pdn: PatchTeacher, unseen: Batch, modality: Modality
 ) -> None:
     model = build(pdn, modality).eval()
     assert torch.equal(model.anomaly_map(unseen), model.anomaly_map(only(unseen, modality)))
 
 
 def test_state_round_trip_gives_the_same_maps(
-    pdn: PdnTeacher, normals: Batch, unseen: Batch
+    pdn: PatchTeacher, normals: Batch, unseen: Batch
 ) -> None:
     model, other = build(pdn), build(pdn, seed=1)
     descend(model, normals, 2)
@@ -203,7 +207,7 @@ def test_state_round_trip_gives_the_same_maps(
     assert not any("teacher" in name for name in model.student_state())
 
 
-def test_training_changes_the_encoder_but_never_the_pdn(pdn: PdnTeacher, normals: Batch) -> None:
+def test_training_changes_the_encoder_but_never_the_pdn(pdn: PatchTeacher, normals: Batch) -> None:
     model = build(pdn)
     before, sha256 = model.student_state(), pdn.sha256
     encoder = next(name for name in before if name.startswith("student.encoder"))
@@ -225,7 +229,7 @@ def test_training_changes_the_encoder_but_never_the_pdn(pdn: PdnTeacher, normals
     ],
 )
 def test_a_switch_of_table_5_removes_its_module_and_no_other(
-    pdn: PdnTeacher, keys: dict[str, Any], gone: tuple[str, ...]
+    pdn: PatchTeacher, keys: dict[str, Any], gone: tuple[str, ...]
 ) -> None:
     full, less = build(pdn), build(pdn, **keys)
     lost = names(full) - names(less)
@@ -238,7 +242,7 @@ def test_a_switch_of_table_5_removes_its_module_and_no_other(
 
 @pytest.mark.parametrize("decoder", ["fcn", "transformer", "conv"])
 def test_a_decoder_of_table_7_replaces_the_mixer_and_nothing_else(
-    pdn: PdnTeacher, decoder: str
+    pdn: PatchTeacher, decoder: str
 ) -> None:
     mamba, other = build(pdn, blocks=1), build(pdn, blocks=1, decoder=decoder)
     assert all(".mixer." in name for name in names(mamba) ^ names(other))
@@ -256,7 +260,7 @@ def test_the_mamba_branch_sees_the_whole_slice() -> None:
     assert (x.grad.abs().sum((0, 1)) > 0).all()
 
 
-def test_dropout_acts_in_training_only(pdn: PdnTeacher, unseen: Batch) -> None:
+def test_dropout_acts_in_training_only(pdn: PatchTeacher, unseen: Batch) -> None:
     model = build(pdn, dropout=0.5)
     prepared = model.prepare(unseen)
     model.eval()
@@ -275,30 +279,55 @@ def test_ss2d_can_only_be_taken_out_of_mamba() -> None:
         params(ss2d=False, decoder="conv")
 
 
-def write_pdn(folder: Path, network: Pdn) -> None:
+def distil_params(network: str) -> DistilParams:
+    return DistilParams.model_validate({
+        "network": network,
+        "width": 0.0625,
+        "channels": CHANNELS,
+        "strides": (8, 16),
+        "enlarge": 1,
+        "schedule": schedule(),
+    })  # fmt: skip
+
+
+def write_teacher(folder: Path, teacher: PatchTeacher, network: str = "pdn") -> None:
     folder.mkdir(parents=True)
-    distil = DistilParams(
-        width=0.0625, channels=CHANNELS, strides=(8, 16), enlarge=1, schedule=schedule()
+    config = PatchTeacherConfig(
+        distil=distil_params(network),
+        teacher=TEACHER,
+        teacher_sha256="0" * 64,
+        image_size_px=SIDE,
+        parameters=1,
     )
-    config = PdnConfig(
-        distil=distil, teacher=TEACHER, teacher_sha256="0" * 64, image_size_px=SIDE, parameters=1
-    )
-    save_file(network.state_dict(), folder / PDN_WEIGHTS)
-    write_json(folder / PDN_CONFIG, config.model_dump(mode="json"))
+    save_file(teacher.made(), folder / TEACHER_WEIGHTS)
+    write_json(folder / TEACHER_CONFIG, config.model_dump(mode="json"))
 
 
 @pytest.fixture
-def distilled(pdn: PdnTeacher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def distilled(pdn: PatchTeacher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Work in a folder where the distil stage has left a PDN."""
-    write_pdn(tmp_path / "models/distil", pdn)
+    write_teacher(tmp_path / "models/distil", pdn)
     monkeypatch.chdir(tmp_path)
 
 
 @pytest.mark.usefixtures("distilled")
-def test_build_takes_the_distilled_pdn(pdn: PdnTeacher, unseen: Batch) -> None:
+def test_build_takes_the_distilled_pdn(pdn: PatchTeacher, unseen: Batch) -> None:
     model = Hdhkd.build(params(), TEACHER, "pet", SIDE)
     assert model.teacher.sha256 == pdn.sha256
     assert torch.equal(model.prepare(unseen)[1], build(pdn).prepare(unseen)[1])
+
+
+def test_the_teacher_of_table_2_is_the_cnn_itself_and_only_its_statistics_are_kept(
+    normals: Batch, unseen: Batch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cnn = PatchTeacher.build(distil_params("cnn"), TEACHER)
+    cnn.standardise([normals])
+    write_teacher(tmp_path / "models/distil", cnn, "cnn")
+    monkeypatch.chdir(tmp_path)
+    assert cnn.made().keys() == {"mean", "std"}
+    target = Hdhkd.build(params(), TEACHER, "pet", SIDE).prepare(unseen)[1]
+    assert torch.equal(target, cnn.normalised(unseen.pet))
+    assert target.shape == (len(unseen.pet), CHANNELS, SIDE // 4, SIDE // 4)
 
 
 def test_without_a_pdn_it_says_how_to_make_one(

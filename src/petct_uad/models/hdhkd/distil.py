@@ -1,26 +1,32 @@
-"""Distil the PDN from a pretrained CNN (section III-B), on the training normals of PET and CT.
+"""Make HDHKD's teacher on the training normals of PET and CT: distil a PDN, or take the CNN itself.
 
-The target is what PatchCore makes of the CNN's feature maps (Roth et al. 2022, section 3.1): each
-3 x 3 neighbourhood, pooled over neighbouring channels to a given number of values.
+A PDN learns what PatchCore makes of a pretrained CNN's feature maps (section III-B). Table II names
+the CNN itself as the teacher; then only its channels' statistics are to be learnt.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Self
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from petct_uad.errors import ParamsError
 from petct_uad.files import write_json, write_table
-from petct_uad.models.hdhkd.pdn import PDN_CONFIG, PDN_STRIDE, PDN_WEIGHTS, Pdn, PdnConfig
+from petct_uad.models.hdhkd.patches import PatchFeatures
+from petct_uad.models.hdhkd.pdn import Pdn
+from petct_uad.models.hdhkd.teacher import (
+    TEACHER_CONFIG,
+    TEACHER_WEIGHTS,
+    PatchTeacher,
+    PatchTeacherConfig,
+)
 from petct_uad.models.interface import Batch, GradientModel
-from petct_uad.models.maps import mean_and_spread, score_maps, smooth_maps
+from petct_uad.models.maps import score_maps, smooth_maps
 from petct_uad.params import DistilParams, Modality, TeacherParams, TrainParams
 from petct_uad.slices.store import SliceStore, files_of
 from petct_uad.teachers.cnn import CnnTeacher
@@ -42,7 +48,7 @@ class Distilled:
     teacher_sha256: str
 
 
-def distil_pdn(
+def distil_teacher(
     *,
     params: DistilParams,
     teacher: TeacherParams,
@@ -51,17 +57,17 @@ def distil_pdn(
     folder: Path,
     curve_file: Path,
 ) -> Distilled:
-    """Distil on the training normals; validation normals choose the state that is kept.
+    """Make the teacher on the training normals; validation normals choose the PDN that is kept.
 
     The test split is never opened, and nothing of a slice but its PET and CT pixels is used.
 
     Args:
-        params: width, output channels and schedule.
-        teacher: the network to distil from; a CNN.
+        params: which network describes patches; a PDN's width, output channels and schedule.
+        teacher: the network to distil from, or to take; a CNN.
         train: device, precision and iterations between validations; the first seed counts.
         processed: ``data/processed/<dataset>``.
-        folder: takes ``pdn.safetensors`` and ``config.json``.
-        curve_file: takes the training curve.
+        folder: takes ``teacher.safetensors`` and ``config.json``.
+        curve_file: takes the training curve; of a CNN, what a student that knows nothing loses.
 
     Raises:
         DatasetError: a split is empty or a shard is missing.
@@ -71,134 +77,90 @@ def distil_pdn(
     """
     stores = [SliceStore.open(processed, split) for split in ("train", "val")]
     device, seed = choose_device(train.device), train.seeds[0]
-    side, size = stores[0].image_size_px, params.schedule.batch_size
     with deterministic(seed):
-        model = Distillation.build(params, teacher, "petct", side).to(device)
-        normals, held_out = (Normals(store, size, device) for store in stores)
-        model.standardise_targets(islice(normals, 0, None, _SAMPLED_EVERY))
-        setup = TrainingSetup(train, seed)
-        rows = GradientTraining(model, params.schedule, setup, normals, held_out).run().rows
-        model.eval().measure_output(normals)
-    config = PdnConfig(
+        cnn = CnnTeacher.load(teacher)
+        target = PatchTeacher(PatchFeatures(cnn, params)).to(device)
+        split = [Normals(store, params.schedule.batch_size, device) for store in stores]
+        make = _distil if params.network == "pdn" else _standardise
+        made, rows = make(target, params, TrainingSetup(train, seed), *split)
+    config = PatchTeacherConfig(
         distil=params,
         teacher=teacher,
-        teacher_sha256=model.teacher.network.sha256,
-        image_size_px=side,
-        parameters=sum(p.numel() for p in model.pdn.parameters()),
+        teacher_sha256=cnn.sha256,
+        image_size_px=stores[0].image_size_px,
+        parameters=sum(p.numel() for p in made.network.parameters()),
     )
-    _save(model.pdn, config, folder)
+    save_state(folder / TEACHER_WEIGHTS, made.made())
+    write_json(folder / TEACHER_CONFIG, config.model_dump(mode="json"))
     write_table(curve_file, TrainingRow, rows)
     return Distilled(
         files_of(processed, stores),
-        (folder / PDN_WEIGHTS, folder / PDN_CONFIG, curve_file),
-        config.teacher_sha256,
+        (folder / TEACHER_WEIGHTS, folder / TEACHER_CONFIG, curve_file),
+        cnn.sha256,
     )
 
 
-class PatchFeatures(nn.Module):
-    """PatchCore's features of a frozen CNN, on the PDN's grid: (B, 1, S, S) to (B, C, S/4, S/4).
-
-    The strides share the C channels equally, none taking more than it has. As EfficientAD does, the
-    CNN may see the images ``enlarge`` times as large as the PDN, which brings its stride 8 to the
-    PDN's 4.
-    """
-
-    def __init__(self, teacher: CnnTeacher, params: DistilParams) -> None:
-        super().__init__()
-        self.network = teacher
-        self.strides = sorted(params.strides)
-        self.enlarge = params.enlarge
-        deepest = dict(zip(teacher.strides, teacher.channels, strict=True))
-        available = [deepest[stride] for stride in self.strides]
-        shares = share_channels(params.channels, available)
-        self.pools = nn.ParameterList(map(_pooling, available, shares))
-        self.requires_grad_(False)
-
-    @torch.no_grad()
-    def forward(self, images: Tensor) -> Tensor:  # noqa: D102
-        side = images.shape[-1]
-        large = F.interpolate(images, scale_factor=self.enlarge, mode="bilinear")
-        features = self.network.features(large, deepest=self.strides[-1])
-        size = [side // PDN_STRIDE] * 2
-        pooled = [
-            F.conv2d(features[stride], pool, padding=1)
-            for stride, pool in zip(self.strides, self.pools, strict=True)
-        ]
-        return torch.cat([F.interpolate(x, size=size, mode="bilinear") for x in pooled], 1)
+def _distil(
+    target: PatchTeacher,
+    params: DistilParams,
+    setup: TrainingSetup,
+    normals: Normals,
+    held_out: Normals,
+) -> tuple[PatchTeacher, list[TrainingRow]]:
+    """A PDN that has learnt to give the target."""
+    target.standardise(islice(normals, 0, None, _SAMPLED_EVERY))
+    model = Distillation(target, params).to(normals.device)
+    rows = GradientTraining(model, params.schedule, setup, normals, held_out).run().rows
+    made = PatchTeacher(model.pdn)
+    made.standardise(normals)
+    return made, rows
 
 
-def share_channels(total: int, available: Sequence[int]) -> list[int]:
-    """How many channels each stride gives: as equal as can be, and none more than it has.
-
-    Raises:
-        ParamsError: together they have fewer than ``total``.
-    """
-    if sum(available) < total:
-        raise ParamsError(
-            f"distil.channels = {total}: the teacher has {sum(available)} at distil.strides; "
-            "expected no more"
-        )
-    level = next(n for n in range(total + 1) if sum(min(n, own) for own in available) >= total)
-    shares = [min(level, own) for own in available]
-    shares[shares.index(max(shares))] -= sum(shares) - total
-    return shares
+def _standardise(
+    target: PatchTeacher,
+    params: DistilParams,
+    setup: TrainingSetup,
+    normals: Normals,
+    held_out: Normals,
+) -> tuple[PatchTeacher, list[TrainingRow]]:
+    """The target itself, and the loss of a student that knows its means only."""
+    del params
+    target.standardise(normals)
+    on_train, on_val = (_loss_of_the_means(target, batches) for batches in (normals, held_out))
+    return target, [TrainingRow(setup.seed, 0, on_train, on_val, learning_rate=None)]
 
 
-def _pooling(channels: int, share: int) -> nn.Parameter:
-    """Weights (share, c, 3, 3) that take the means of runs of the 9 c values of a neighbourhood.
-
-    Unfolding and pooling are linear, so that one convolution does both, many times as fast.
-    """
-    pooled = F.adaptive_avg_pool1d(torch.eye(9 * channels), share)  # (9 c, share)
-    return nn.Parameter(pooled.T.reshape(share, channels, 3, 3).contiguous())
+def _loss_of_the_means(target: PatchTeacher, normals: Iterable[Batch]) -> float:
+    images = [images for batch in normals for images in (batch.pet, batch.ct)]
+    losses = [float(target.normalised(x).square().mean()) * len(x) for x in images]
+    return sum(losses) / sum(map(len, images))
 
 
 class Distillation(GradientModel):
     """A PDN that learns to give the standardised patch features of PET and CT alike."""
 
-    def __init__(self, params: DistilParams, teacher: CnnTeacher, image_size_px: int) -> None:
+    def __init__(self, target: PatchTeacher, params: DistilParams) -> None:
         super().__init__()
-        self.image_size_px = image_size_px
-        self.teacher = PatchFeatures(teacher, params)
+        self.target = target
         self.pdn = Pdn(params.width, params.channels)
-        self.target_mean: Tensor
-        self.target_std: Tensor
-        self.register_buffer("target_mean", torch.zeros(params.channels))
-        self.register_buffer("target_std", torch.ones(params.channels))
 
     @classmethod
     def build(
         cls, params: DistilParams, teacher: TeacherParams, modality: Modality, image_size_px: int
     ) -> Self:
-        """From the CNN that ``teacher`` names; it always sees both modalities.
+        """From the CNN that ``teacher`` names; it always sees both modalities, at any size.
 
         Raises:
             TeacherError: the teacher's weights are missing or do not fit, or it is no CNN.
             ParamsError: the strides have fewer channels than are asked for.
         """
-        del modality
-        return cls(params, CnnTeacher.load(teacher), image_size_px)
-
-    def standardise_targets(self, normals: Iterable[Batch]) -> None:
-        """Learn each target channel's mean and spread, so that all weigh alike in the loss."""
-        images = (images for batch in normals for images in (batch.pet, batch.ct))
-        mean, std = mean_and_spread(self.teacher(x).transpose(0, 1) for x in images)
-        self.target_mean.copy_(mean)
-        self.target_std.copy_(std)
-
-    @torch.no_grad()
-    def measure_output(self, normals: Iterable[Batch]) -> None:
-        """Keep each PDN channel's mean and spread (section III-B, normalisation)."""
-        images = (images for batch in normals for images in (batch.pet, batch.ct))
-        mean, std = mean_and_spread(self.pdn(x).transpose(0, 1) for x in images)
-        self.pdn.mean.copy_(mean)
-        self.pdn.std.copy_(std)
+        del modality, image_size_px
+        return cls(PatchTeacher(PatchFeatures(CnnTeacher.load(teacher), params)), params)
 
     def prepare(self, batch: Batch) -> tuple[Tensor, ...]:
         """Images (B, 2, 1, S, S), PET before CT, and their targets (B, 2, C, S/4, S/4)."""
         images = torch.stack([batch.pet, batch.ct], 1)
-        targets = self.teacher(images.flatten(0, 1)) - self.target_mean[:, None, None]
-        targets = targets / self.target_std[:, None, None]
+        targets = self.target.normalised(images.flatten(0, 1))
         return images, targets.view(len(images), 2, *targets.shape[1:])
 
     def loss(self, *prepared: Tensor) -> Tensor:
@@ -211,14 +173,8 @@ class Distillation(GradientModel):
         """(B, S, S): where the PDN misses its target, in both modalities together."""
         images, targets = self.prepare(batch)
         found = self.pdn(images.flatten(0, 1)).view(targets.shape)
-        return smooth_maps((found - targets).square().mean((1, 2)), self.image_size_px, 0.0)
+        return smooth_maps((found - targets).square().mean((1, 2)), images.shape[-1], 0.0)
 
     def score(self, maps: Tensor) -> Tensor:
         """(B,): the maximum."""
         return score_maps(maps, "max")
-
-
-def _save(pdn: Pdn, config: PdnConfig, folder: Path) -> None:
-    """Write weights and configuration atomically; the same state gives the same bytes."""
-    save_state(folder / PDN_WEIGHTS, pdn.state_dict())
-    write_json(folder / PDN_CONFIG, config.model_dump(mode="json"))

@@ -1,10 +1,10 @@
 """HDHKD, hybrid dual-heterogeneous knowledge distillation (Xu et al.), from top to bottom.
 
-A frozen PDN describes each patch of a slice. A student of another kind, an encoder with two
+A frozen network describes each patch of a slice. A student of another kind, an encoder with two
 decoding branches, learns to predict these descriptions on normal slices; where it fails, the slice
 is abnormal. Deviations from the paper are listed in this folder's README.
 
-Shapes: B batch, S image side, C channels of the PDN.
+Shapes: B batch, S image side, C channels of the teacher.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from torch.nn import functional as F
 
 from petct_uad.models.hdhkd.decoder import Decoder, conv_block
 from petct_uad.models.hdhkd.encoder import Encoder
-from petct_uad.models.hdhkd.pdn import PDN_STRIDE, PdnTeacher
+from petct_uad.models.hdhkd.pdn import PDN_STRIDE
+from petct_uad.models.hdhkd.teacher import PatchTeacher
 from petct_uad.models.interface import Batch, GradientModel, images_of
 from petct_uad.models.maps import score_maps, smooth_maps
 from petct_uad.params import HdhkdParams, Modality, TeacherParams
@@ -26,10 +27,10 @@ _STRIDES = (4, 8, 16)
 
 
 class Hdhkd(GradientModel):
-    """A PDN teacher and a student that shares nothing with it, one modality."""
+    """A teacher of patches and a student that shares nothing with it, one modality."""
 
     def __init__(
-        self, params: HdhkdParams, teacher: PdnTeacher, modality: Modality, image_size_px: int
+        self, params: HdhkdParams, teacher: PatchTeacher, modality: Modality, image_size_px: int
     ) -> None:
         super().__init__()
         self.params = params
@@ -42,13 +43,13 @@ class Hdhkd(GradientModel):
     def build(
         cls, params: HdhkdParams, teacher: TeacherParams, modality: Modality, image_size_px: int
     ) -> Self:
-        """With the PDN that the ``distil`` stage made from ``teacher``.
+        """With what the ``distil`` stage made of ``teacher``.
 
         Raises:
             TrainingError: there is none, or it was distilled from other params.
             TeacherError: the encoder's weights are missing or do not fit.
         """
-        return cls(params, PdnTeacher.load(teacher, image_size_px), modality, image_size_px)
+        return cls(params, PatchTeacher.load(teacher, image_size_px), modality, image_size_px)
 
     def prepare(self, batch: Batch) -> tuple[Tensor, ...]:
         """Images (B, 1, S, S) and standardised teacher features (B, C, S/4, S/4)."""
