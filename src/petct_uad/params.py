@@ -37,6 +37,8 @@ ModelName = Literal[
     "cflow",
     "fastflow",
     "ganomaly",
+    "inp_former",
+    "super_simple_net",
 ]
 ScanBackend = Literal["auto", "reference", "numba", "cuda"]
 # What must be there before a row: the checked data, or HDHKD's teacher.
@@ -453,6 +455,35 @@ class GanomalyParams(GradientParams):
     map_sigma_px: float = Field(ge=0, le=32, description="Gaussian on the map, at 256 px")
 
 
+class InpFormerParams(GradientParams):
+    """INP-Former (Luo et al. 2025): prototypes of what is normal, from the slice itself."""
+
+    prototypes: int = Field(ge=1, le=256, description="M: intrinsic normal prototypes of a slice")
+    levels: int = Field(ge=2, le=8, multiple_of=2, description="deepest levels of tokens; paper: 8")
+    blocks: int = Field(ge=2, le=32, multiple_of=2, description="of the decoder; paper: 8")
+    width: int = Field(ge=16, le=2048, description="token width d of a projected CNN teacher")
+    heads: int = Field(ge=1, le=32)
+    score_top_fraction: float = Field(gt=0, le=1)
+    map_sigma_px: float = Field(ge=0, le=32, description="Gaussian on the map, at 256 px")
+
+    @model_validator(mode="after")
+    def _heads_divide_width(self) -> Self:
+        if self.width % self.heads:
+            raise ValueError(f"heads must divide width, got {self.heads} and {self.width}")
+        return self
+
+
+class SuperSimpleNetParams(GradientParams):
+    """SuperSimpleNet (Rolih et al. 2024): features with and without noise told apart."""
+
+    strides: tuple[Literal[4, 8, 16, 32], ...] = Field(min_length=1)
+    enlarge: int = Field(ge=1, le=4, description="times the finest map; paper: 2")
+    noise: float = Field(gt=0, le=10, description="standard deviation of the noise; paper: 0.015")
+    perlin_threshold: float = Field(gt=-1, lt=1, description="noise lies where Perlin's is higher")
+    score: Literal["head", "max"] = Field(description="classification head (paper), or the map's")
+    map_sigma_px: float = Field(ge=0, le=32, description="Gaussian on the map, at 256 px")
+
+
 class ModelsParams(Section):
     """Every model but the proposed one."""
 
@@ -471,6 +502,8 @@ class ModelsParams(Section):
     cflow: CflowParams
     fastflow: FastflowParams
     ganomaly: GanomalyParams
+    inp_former: InpFormerParams
+    super_simple_net: SuperSimpleNetParams
 
 
 class DistilParams(GradientParams):
@@ -498,6 +531,8 @@ AnyModelParams = (
     | CflowParams
     | FastflowParams
     | GanomalyParams
+    | InpFormerParams
+    | SuperSimpleNetParams
 )
 
 # Where a model has rows under another name than its own, with a section of their own.
@@ -521,6 +556,8 @@ SectionName = Literal[
     "models.cflow",
     "models.fastflow",
     "models.ganomaly",
+    "models.inp_former",
+    "models.super_simple_net",
 ]
 
 
@@ -635,7 +672,8 @@ class FamilyParams(Section):
 
 
 _NEED_STRIDES = ("patchcore", "scrd4ad", "hetero_ae", "padim", "stfpm", "efficient_ad", "mkd",
-                 "cflow", "fastflow", "autoencoder", "ganomaly")  # fmt: skip
+                 "cflow", "fastflow", "autoencoder", "ganomaly",
+                 "super_simple_net")  # fmt: skip
 
 
 class Params(Section):

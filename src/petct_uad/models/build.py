@@ -167,6 +167,14 @@ def _class_of(name: ModelName) -> type[TrainableModel]:  # noqa: PLR0911, PLR091
         from petct_uad.models.ganomaly.ganomaly import Ganomaly
 
         return Ganomaly
+    if name == "inp_former":
+        from petct_uad.models.inp_former.inp_former import InpFormer
+
+        return InpFormer
+    if name == "super_simple_net":
+        from petct_uad.models.super_simple_net.super_simple_net import SuperSimpleNet
+
+        return SuperSimpleNet
     from petct_uad.models.patchcore.patchcore import Patchcore
 
     return Patchcore

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -15,9 +16,11 @@ from petct_uad.errors import ParamsError
 from petct_uad.models.build import build_model, teacher_sha256
 from petct_uad.models.efficient_ad.photographs import photograph_crops
 from petct_uad.models.ganomaly.ganomaly import Ganomaly
+from petct_uad.models.inp_former.inp_former import InpFormer, incoherence
 from petct_uad.models.interface import FittedModel, GradientModel, TrainableModel
 from petct_uad.models.padim.padim import Padim
 from petct_uad.models.stfpm.stfpm import Stfpm
+from petct_uad.models.super_simple_net.super_simple_net import FeatureNoise, SuperSimpleNet
 from petct_uad.params import (
     AnyModelParams,
     AutoencoderParams,
@@ -25,16 +28,19 @@ from petct_uad.params import (
     EfficientAdParams,
     FastflowParams,
     GanomalyParams,
+    InpFormerParams,
     MkdParams,
     Modality,
     ModelName,
     PadimParams,
     RunParams,
     StfpmParams,
+    SuperSimpleNetParams,
     TeacherParams,
 )
 from petct_uad.slices.batch import Batch
 from petct_uad.teachers.cnn import CnnTeacher
+from petct_uad.teachers.tokens import CnnTokens
 from tests.samples import schedule
 from tests.unit.models.batches import descend, first, noise, only
 
@@ -54,6 +60,25 @@ GANOMALY = GanomalyParams(
     map_sigma_px=4.0,
     schedule=schedule(),
 )
+INP_FORMER = InpFormerParams(
+    prototypes=6,
+    levels=4,
+    blocks=2,
+    width=64,
+    heads=2,
+    score_top_fraction=0.01,
+    map_sigma_px=4.0,
+    schedule=schedule(),
+)
+SUPER_SIMPLE_NET = SuperSimpleNetParams(
+    strides=(8, 16),
+    enlarge=1,
+    noise=0.5,
+    perlin_threshold=0.2,
+    score="head",
+    map_sigma_px=4.0,
+    schedule=schedule(),
+)
 
 
 @dataclass(frozen=True)
@@ -64,7 +89,7 @@ class Baseline:
         falls_to: which part of its first loss is left after ``steps`` on two slices.
         slices: that it is taught on.
         reach_px: how far from a lesion its map may be hottest.
-        scored_by_map: is an image's score its map's highest value?
+        score_px: of how many pixels, the hottest, its score is the mean; 0: it has another source.
     """
 
     name: str
@@ -75,7 +100,7 @@ class Baseline:
     falls_to: float = 0.2
     slices: int = 16
     reach_px: int = 4
-    scored_by_map: bool = True
+    score_px: int = 1
 
     def build(self, modality: Modality = "pet", side: int = SIDE, seed: int = 0) -> TrainableModel:
         torch.manual_seed(seed)
@@ -166,7 +191,26 @@ BASELINES = (
         rate=5e-3,
         falls_to=0.1,
         slices=8,
-        scored_by_map=False,
+        score_px=0,
+    ),
+    Baseline(
+        "inp_former",
+        "inp_former",
+        INP_FORMER,
+        steps=60,
+        falls_to=0.4,
+        reach_px=8,  # tokens are 16 px apart
+        score_px=41,
+    ),
+    Baseline(
+        "super_simple_net",
+        "super_simple_net",
+        SUPER_SIMPLE_NET,
+        steps=40,
+        rate=1e-3,
+        falls_to=0.4,
+        slices=8,
+        score_px=0,
     ),
 )
 _TAUGHT: dict[str, TrainableModel] = {}
@@ -205,7 +249,9 @@ def test_hottest_pixel_lies_in_a_planted_square(
     assert ((row >= 28 - near) & (row < 40 + near)).all()
     assert ((column >= 36 - near) & (column < 48 + near)).all()
     assert (scores > taught.detect(unseen)[1]).all()
-    assert torch.allclose(scores, maps.amax((1, 2))) == baseline.scored_by_map
+    if baseline.score_px:
+        highest = maps.flatten(1).topk(baseline.score_px).values
+        torch.testing.assert_close(scores, highest.mean(1))
 
 
 @each
@@ -344,3 +390,44 @@ def test_photographs_are_grey_vary_and_follow_the_seed() -> None:
     assert draws[0].min() >= 0
     assert draws[0].max() <= 1
     assert (draws[0].flatten(1).std(1) > 0.01).all()
+
+
+def test_incoherence_is_the_distance_to_the_nearest_prototype() -> None:
+    tokens = torch.tensor([[[2.0, 0.0], [0.0, 1.0]]])
+    prototypes = torch.tensor([[[3.0, 0.0], [-1.0, -1.0], [1.0, 1.0]]])
+    expected = (0 + 1 - 0.5**0.5) / 2
+    torch.testing.assert_close(incoherence(tokens, prototypes), torch.tensor(expected))
+
+
+def test_inp_former_refuses_heads_that_do_not_divide_the_tokens_width(teacher: CnnTeacher) -> None:
+    with pytest.raises(ValidationError, match="heads must divide width, got 5 and 64"):
+        InpFormerParams.model_validate(INP_FORMER.model_dump() | {"heads": 5})
+    wide = CnnTokens(teacher, width=65, image_size_px=SIDE)  # as a ViT, which brings its own width
+    with pytest.raises(ParamsError, match=r"models\.inp_former\.heads = 2: must divide .* 65"):
+        InpFormer(INP_FORMER, wide, "pet", SIDE)
+
+
+def test_super_simple_net_scores_by_its_head_or_by_its_map(
+    teacher: CnnTeacher, unseen: Batch
+) -> None:
+    by_map = SUPER_SIMPLE_NET.model_copy(update={"score": "max"})
+    maps, scores = SuperSimpleNet(by_map, teacher, "pet", SIDE).eval().detect(unseen)
+    assert torch.equal(scores, maps.amax((1, 2)))
+    maps, scores = SuperSimpleNet(SUPER_SIMPLE_NET, teacher, "pet", SIDE).eval().detect(unseen)
+    assert scores.shape == (4,)
+    assert not torch.isclose(scores, maps.amax((1, 2))).any()
+
+
+@pytest.mark.parametrize("side", [2, 7, 16, 40])
+def test_feature_noise_fills_part_of_half_of_the_maps_whatever_their_side(side: int) -> None:
+    noise = FeatureNoise(0.0, 1.0, threshold=0.2)
+    draws = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        draws.append(noise.generate_perlin(64, side, side))
+    assert torch.equal(*draws)
+    assert draws[0].shape == (64, 1, side, side)
+    assert set(draws[0].unique().tolist()) == {0.0, 1.0}
+    filled = draws[0].flatten(1).mean(1)
+    assert 8 < (filled > 0).sum() < 48
+    assert filled.max() > filled[filled > 0].min()

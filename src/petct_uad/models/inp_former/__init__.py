@@ -1,0 +1,1 @@
+"""INP-Former: prototypes of what is normal, drawn from the slice itself."""

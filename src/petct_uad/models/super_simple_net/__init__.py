@@ -1,0 +1,1 @@
+"""SuperSimpleNet: a classifier of feature vectors taught with noise in their place."""
