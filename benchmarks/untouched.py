@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import chdir
+from contextlib import chdir, nullcontext
 from dataclasses import dataclass, field
 from functools import reduce
 from operator import getitem
@@ -37,7 +37,8 @@ SMALL: Mapping[str, Any] = {
     "phantom.ct_matrix": 64, "phantom.extent_mm": 80.0, "register.iterations": 20,
     "ingest.workers": 1, "register.workers": 1, "preprocess.workers": 1, "validate.workers": 1,
     "model.scan": "reference", "models.hdhkd.scan": "reference",  # needs no compiling
-    "split.train_fraction": 0.34, "split.val_fraction": 0.17, "register.refine": "none", "validate.max_label_imbalance": 1.0,
+    "split.train_fraction": 0.34, "split.val_fraction": 0.17, "register.refine": "none",
+    "validate.max_label_imbalance": 1.0,
 }  # fmt: skip
 ITERATIONS = 4
 app = typer.Typer()
@@ -154,7 +155,7 @@ def make_clone(case: Case, revision: str, folder: Path) -> Clone:
     if case.params.get("ingest.pseudonyms") == "secret":
         clone.petct("key", "create")
     if case.data != "phantom":
-        add_data(case, clone, folder / "source")
+        add_data(case, clone, folder / f"{case.name}-source")
     clone.commit("a small pipeline")
     return clone
 
@@ -189,15 +190,20 @@ def add_data(case: Case, clone: Clone, source: Path) -> None:
 
 
 def draw_pictures(folder: Path) -> None:
-    """BMAD's folders without masks; one test picture is a training picture again."""
+    """BMAD's folders; one test picture is a training picture again."""
     draw = np.random.default_rng(0)
-    counts = {"train/good": 20, "valid/good": 4, "test/good": 6, "test/Ungood": 6}
+    counts = {"train/good": 20, "valid/good/img": 4, "test/good/img": 6, "test/Ungood/img": 6}
     for place, count in counts.items():
         (folder / place).mkdir(parents=True)
         for i in range(count):
-            grey = draw.integers(40, 255 if place.endswith("Ungood") else 120, (6, 6), np.uint8)
+            grey = draw.integers(40, 120, (6, 6), np.uint8)
             Image.fromarray(grey).resize((48, 48)).save(folder / place / f"{i}.png")
-    shutil.copy(folder / "train/good/0.png", folder / "test/good/0.png")
+    (folder / "test/Ungood/label").mkdir()
+    for i in range(counts["test/Ungood/img"]):
+        lesion = Image.new("L", (48, 48))
+        lesion.paste(255, (10 + i, 10, 22 + i, 22))
+        lesion.save(folder / f"test/Ungood/label/{i}.png")
+    shutil.copy(folder / "train/good/0.png", folder / "test/good/img/0.png")
 
 
 def a_day(case: Case, clone: Clone) -> Iterator[Audit]:
@@ -230,16 +236,16 @@ def a_day(case: Case, clone: Clone) -> Iterator[Audit]:
 
 @app.command()
 def main(
-    only: Annotated[list[str], typer.Option(help="names of cases")] = [],  # noqa: B006
+    only: Annotated[list[str], typer.Option(help="names of cases, in their order")] = [],  # noqa: B006
     revision: Annotated[str, typer.Option(help="of this repository")] = "HEAD",
+    keep: Annotated[Path | None, typer.Option(help="where the repositories stay")] = None,
 ) -> None:
     """Count audits, and findings that should not be there."""
     commit = Clone(ROOT).git("rev-parse", revision).strip()
+    cases = {case.name: case for case in CASES}
     audits = alarms = broken = 0
-    for case in CASES:
-        if only and case.name not in only:
-            continue
-        with tempfile.TemporaryDirectory() as folder:
+    for case in [cases[name] for name in only or cases]:
+        with tempfile.TemporaryDirectory() if keep is None else nullcontext(str(keep)) as folder:
             try:
                 for said in a_day(case, make_clone(case, commit, Path(folder))):
                     audits, alarms = audits + 1, alarms + bool(said.findings)

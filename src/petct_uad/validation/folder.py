@@ -7,7 +7,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -84,7 +84,8 @@ def _judge_pictures(
     folder: Path, layout: Layout, read: Path, params: IngestParams, promises: Promises
 ) -> Verdict:
     """Pictures go to ``read``, with the tables, in which a public key leaves names as they are."""
-    ingest_pictures(folder, layout, read, read, params)
+    unlisted = replace(layout, listing="")  # no lineage, which only files of a repository can have
+    ingest_pictures(folder, unlisted, read, read, params)
     ingested = Ingested(
         instances=tuple(read_table(read / "instances.csv", InstanceRow)),
         series=tuple(read_table(read / "series.csv", SeriesRow)),

@@ -136,6 +136,18 @@ def test_file_that_nobody_made_is_named(at_tracked: Path) -> None:
         stranger.unlink()
 
 
+def test_file_that_dvcignore_names_is_no_stranger(at_tracked: Path, journal: Journal) -> None:
+    rules = Path(".dvcignore")
+    ignored = Path("data/processed/phantom/shards/.tmp-half-written")
+    ignored.write_bytes(b"")
+    try:
+        assert not findings()
+        journal.rewrite(rules, rules.read_bytes().replace(b".tmp-*", b""))
+        assert ignored.as_posix() in findings()
+    finally:
+        ignored.unlink()
+
+
 def test_nothing_to_verify_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     done = CliRunner().invoke(app, ["lineage", "verify"])
