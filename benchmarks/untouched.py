@@ -38,7 +38,7 @@ SMALL: Mapping[str, Any] = {
     "ingest.workers": 1, "register.workers": 1, "preprocess.workers": 1, "validate.workers": 1,
     "model.scan": "reference", "models.hdhkd.scan": "reference",  # needs no compiling
     "split.train_fraction": 0.34, "split.val_fraction": 0.17, "register.refine": "none",
-    "validate.max_label_imbalance": 1.0,
+    "validate.max_label_imbalance": 1.0, "validate.min_train_slices": 1,
 }  # fmt: skip
 ITERATIONS = 4
 app = typer.Typer()

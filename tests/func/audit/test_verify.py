@@ -12,7 +12,7 @@ from random import Random
 import pytest
 from typer.testing import CliRunner
 
-from benchmarks.corruption import CORRUPTIONS, Journal, flips_object, run_one
+from benchmarks.corruption import KINDS, Journal, flips_object, run_one
 from petct_uad.audit.store import cache_store
 from petct_uad.audit.verify import verify
 from petct_uad.cli import app
@@ -43,7 +43,7 @@ def test_untouched_repository_has_no_findings(at_tracked: Path) -> None:
     assert done.exit_code == 0
 
 
-@pytest.mark.parametrize("seed", range(len(CORRUPTIONS) * TIMES))
+@pytest.mark.parametrize("seed", range(len(KINDS) * TIMES))
 def test_every_corruption_is_found_in_its_file(at_tracked: Path, seed: int) -> None:
     done, found, _ = run_one(seed, ask_dvc=False)
     assert found, done
@@ -58,7 +58,8 @@ def test_rot_that_dvc_status_calls_up_to_date_is_found(at_tracked: Path, journal
     content[-1] ^= 1
     assert "ct.nii.gz" not in dvc("data", "status", "--granular", "data/interim")
     journal.rewrite(volume, bytes(content), rot=True)
-    stored = flips_object(Random(0), journal).files[0]
+    objects = [path for _, path in cache_store().objects()]
+    stored = flips_object(Random(0), journal, objects)[0]
     assert "ct.nii.gz" not in dvc("data", "status", "--granular", "data/interim")
     assert {volume.as_posix(), stored.as_posix()} <= findings().keys()
 
