@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -82,16 +83,6 @@ class Kind:
     name: str
     corrupt: Corrupt  # says which files it changed
     patterns: tuple[str, ...]
-
-    def files(self) -> list[Path]:
-        """Those of the repository, without empty ones and what stages of old left behind."""
-        found = {path for pattern in self.patterns for path in Path().glob(pattern)}
-        outs = [out.path for out in tracked()]
-        return sorted(
-            path for path in found
-            if path.is_file() and path.stat().st_size
-            and (path.parts[0] not in _ROOMS or any(map(path.is_relative_to, outs)))
-        )  # fmt: skip
 
 
 def kind(name: str, corrupt: Corrupt, *patterns: str) -> Kind:
@@ -209,9 +200,23 @@ KINDS = (
 )  # fmt: skip
 
 
-def kinds_here() -> list[Kind]:
-    """Those to which this repository has files."""
-    return [item for item in KINDS if item.files()]
+Chance = tuple[Kind, list[Path]]  # what can go wrong, and where
+
+
+def chances() -> list[Chance]:
+    """Every kind to which this repository has files, without empty ones and leftovers of old."""
+    outs = [out.path for out in tracked()]
+    found = [(item, _files(item, outs)) for item in KINDS]
+    return [(item, files) for item, files in found if files]
+
+
+def _files(item: Kind, outs: list[str]) -> list[Path]:
+    there = {path for pattern in item.patterns for path in Path().glob(pattern)}
+    return sorted(
+        path for path in there
+        if path.is_file() and path.stat().st_size
+        and (path.parts[0] not in _ROOMS or any(map(path.is_relative_to, outs)))
+    )  # fmt: skip
 
 
 def dvc_sees() -> bool:
@@ -222,13 +227,12 @@ def dvc_sees() -> bool:
     return done.returncode != 0
 
 
-def run_one(seed: int, *, ask_dvc: bool) -> tuple[Corruption, bool, bool]:
+def run_one(seed: int, here: list[Chance], *, ask_dvc: bool) -> tuple[Corruption, bool, bool]:
     """One corruption: what it was, whether the audit named its file, whether DVC saw anything."""
     journal = Journal()
-    here = kinds_here()
-    chosen = here[seed % len(here)]
+    chosen, files = here[seed % len(here)]
     try:
-        done = Corruption(chosen.name, chosen.corrupt(Random(seed), journal, chosen.files()))
+        done = Corruption(chosen.name, chosen.corrupt(Random(seed), journal, files))
         named = {finding.path.split(":")[0] for finding in verify([]).findings}
         found = any(path.as_posix() in named for path in done.files)
         return done, found, dvc_sees() if ask_dvc else False
@@ -239,17 +243,21 @@ def run_one(seed: int, *, ask_dvc: bool) -> tuple[Corruption, bool, bool]:
 @app.command()
 def main(
     count: Annotated[int, typer.Option()] = 200,
+    first: Annotated[int, typer.Option(help="seed, to go on from another run")] = 0,
     dvc: Annotated[int, typer.Option(help="of how many `dvc status` is asked too")] = 0,
 ) -> None:
     """Count what is found, by kind."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # puts the file back
     assert not verify([]).findings, "this repository has findings before any corruption"
     assert not (dvc and dvc_sees()), "dvc status sees a change before any corruption"
     tried, found, asked, seen = Counter[str](), Counter[str](), Counter[str](), Counter[str]()
-    for seed in range(count):
-        done, named, noticed = run_one(seed, ask_dvc=seed < dvc)
+    here = chances()
+    for seed in range(first, first + count):
+        ask_dvc = seed < first + dvc
+        done, named, noticed = run_one(seed, here, ask_dvc=ask_dvc)
         tried[done.kind] += 1
         found[done.kind] += named
-        asked[done.kind] += seed < dvc
+        asked[done.kind] += ask_dvc
         seen[done.kind] += noticed
         if not named:
             print(f"missed: seed {seed}, {done}")

@@ -12,7 +12,7 @@ from random import Random
 import pytest
 from typer.testing import CliRunner
 
-from benchmarks.corruption import KINDS, Journal, flips_object, run_one
+from benchmarks.corruption import KINDS, Journal, chances, flips_object, run_one
 from petct_uad.audit.store import cache_store
 from petct_uad.audit.verify import verify
 from petct_uad.cli import app
@@ -45,7 +45,7 @@ def test_untouched_repository_has_no_findings(at_tracked: Path) -> None:
 
 @pytest.mark.parametrize("seed", range(len(KINDS) * TIMES))
 def test_every_corruption_is_found_in_its_file(at_tracked: Path, seed: int) -> None:
-    done, found, _ = run_one(seed, ask_dvc=False)
+    done, found, _ = run_one(seed, chances(), ask_dvc=False)
     assert found, done
     # Put back, it is sound again.
     assert seed % 10 or not findings()
