@@ -1,15 +1,16 @@
 """Random single corruptions of a repository: does ``petct lineage verify`` name each one's file?
 
-    cd CLONE && PYTHONPATH=src python BENCHMARKS/corruption.py --count 200 [--dvc]
+    cd CLONE && PYTHONPATH=src python BENCHMARKS/corruption.py --count 200 [--dvc 32]
 
 works in the repository of the working directory, which must verify without findings, and puts
-every file back. ``--dvc`` asks ``dvc status`` about each corruption too (some seconds each).
+every file back. ``dvc status`` is asked about so many of them as ``--dvc`` says.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -69,131 +70,153 @@ class Journal:
         return stat
 
 
-Corrupt = Callable[[Random, Journal], Corruption]
+Corrupt = Callable[[Random, Journal, list[Path]], tuple[Path, ...]]
 
 
-def _pick(draw: Random, *patterns: str) -> Path:
-    found = sorted(path for pattern in patterns for path in Path().glob(pattern) if path.is_file())
-    return draw.choice(found)
+_ROOMS = ("data", "models", "metrics", "reports")  # of outputs
 
 
-def _flip(path: Path, draw: Random, journal: Journal, *, rot: bool) -> None:
+@dataclass(frozen=True)
+class Kind:
+    """A way in which a repository goes wrong, and the files to which it can happen."""
+
+    name: str
+    corrupt: Corrupt  # says which files it changed
+    patterns: tuple[str, ...]
+
+
+def kind(name: str, corrupt: Corrupt, *patterns: str) -> Kind:
+    """A kind in one line."""
+    return Kind(name, corrupt, patterns)
+
+
+def flips(draw: Random, journal: Journal, files: list[Path]) -> tuple[Path, ...]:
+    """One bit of one file, with or without a new time."""
+    return _flip(draw.choice(files), draw, journal, rot=draw.random() < 0.5)
+
+
+def flips_object(draw: Random, journal: Journal, files: list[Path]) -> tuple[Path, ...]:
+    """One bit of an object of DVC's cache, mostly of one in use, as a failing disk flips it."""
+    store = cache_store()
+    used = {store.path(out.md5) for out in tracked()}
+    likely = [path for path in files if path in used or draw.random() < 0.2]
+    return _flip(draw.choice(likely), draw, journal, rot=True)
+
+
+def _flip(path: Path, draw: Random, journal: Journal, *, rot: bool) -> tuple[Path, ...]:
     content = bytearray(path.read_bytes())
     content[draw.randrange(len(content))] ^= 1 << draw.randrange(8)
     journal.rewrite(path, bytes(content), rot=rot)
+    return (path,)
 
 
-def flips(kind: str, *patterns: str) -> Corrupt:
-    """One bit of one file, with or without a new time."""
-
-    def corrupt(draw: Random, journal: Journal) -> Corruption:
-        path = _pick(draw, *patterns)
-        _flip(path, draw, journal, rot=draw.random() < 0.5)
-        return Corruption(kind, (path,))
-
-    return corrupt
-
-
-def swaps(kind: str, pattern: str) -> Corrupt:
+def swaps(draw: Random, journal: Journal, files: list[Path]) -> tuple[Path, ...]:
     """Two files of the same kind change places."""
-
-    def corrupt(draw: Random, journal: Journal) -> Corruption:
-        files = sorted(Path().glob(pattern))
-        first = draw.choice(files)
-        content = first.read_bytes()
-        others = [path for path in files if path.read_bytes() != content]
-        second = draw.choice(others)
-        journal.rewrite(first, second.read_bytes())
-        journal.rewrite(second, content)
-        return Corruption(kind, (first, second))
-
-    return corrupt
+    first = draw.choice(files)
+    content = first.read_bytes()
+    second = draw.choice([path for path in files if path.read_bytes() != content])
+    journal.rewrite(first, second.read_bytes())
+    journal.rewrite(second, content)
+    return first, second
 
 
-def removes_row(kind: str, *patterns: str) -> Corrupt:
+def removes_row(draw: Random, journal: Journal, files: list[Path]) -> tuple[Path, ...]:
     """One line of a table."""
-
-    def corrupt(draw: Random, journal: Journal) -> Corruption:
-        files = sorted(path for pattern in patterns for path in Path().glob(pattern))
-        path = draw.choice([path for path in files if path.read_bytes().count(b"\n") > 1])
-        lines = path.read_bytes().splitlines(keepends=True)
-        del lines[draw.randrange(1, len(lines))]
-        journal.rewrite(path, b"".join(lines))
-        return Corruption(kind, (path,))
-
-    return corrupt
+    path = draw.choice([path for path in files if path.read_bytes().count(b"\n") > 1])
+    lines = path.read_bytes().splitlines(keepends=True)
+    del lines[draw.randrange(1, len(lines))]
+    journal.rewrite(path, b"".join(lines))
+    return (path,)
 
 
-def edits_metric(draw: Random, journal: Journal) -> Corruption:
+def edits_metric(draw: Random, journal: Journal, files: list[Path]) -> tuple[Path, ...]:
     """A better AUROC, written by hand."""
-    path = _pick(draw, "metrics/runs/*/*/metrics.json")
+    path = draw.choice(files)
     content = json.loads(path.read_text())
     content["auroc"] += 0.01 if content["auroc"] < 0.99 else -0.01
     journal.rewrite(path, (json.dumps(content, indent=2) + "\n").encode())
-    return Corruption("metric edited by hand", (path,))
+    return (path,)
 
 
-def removes_file(draw: Random, journal: Journal) -> Corruption:
+def removes_file(draw: Random, journal: Journal, files: list[Path]) -> tuple[Path, ...]:
     """One file is gone."""
-    path = _pick(draw, "data/raw/*/*/*/*.dcm", "data/interim/*/*/volumes/*/*.gz")
+    path = draw.choice(files)
     journal.remove(path)
-    return Corruption("file removed", (path,))
+    return (path,)
 
 
-def changes_code(draw: Random, journal: Journal) -> Corruption:
+def changes_code(draw: Random, journal: Journal, files: list[Path]) -> tuple[Path, ...]:
     """A line more in a module that the stages ran."""
-    modules = (
-        "slices/images.py",
-        "slices/labels.py",
-        "dicom/suv.py",
-        "dicom/series.py",
-        "files.py",
-    )
-    path = _pick(draw, "stages/preprocess.py", *(f"src/petct_uad/{name}" for name in modules))
+    path = draw.choice(files)
     journal.rewrite(path, path.read_bytes() + b"# changed\n")
-    return Corruption("code changed", (path,))
+    return (path,)
 
 
-def changes_params(draw: Random, journal: Journal) -> Corruption:
+def changes_params(draw: Random, journal: Journal, files: list[Path]) -> tuple[Path, ...]:
     """Another value in params.yaml."""
-    path = Path("params.yaml")
-    old, new = draw.choice([
-        ("suv_high: 5.0", "suv_high: 5.5"), ("guard_mm: 5.0", "guard_mm: 6.0"),
-        ("seed: 7", "seed: 8"), ("max_gap_mm: 0.1", "max_gap_mm: 0.2"),
-    ])  # fmt: skip
+    path = files[0]
     text = path.read_text()
-    assert old in text
+    old, new = draw.choice([pair for pair in _VALUES if pair[0] in text])
     journal.rewrite(path, text.replace(old, new, 1).encode())
-    return Corruption("params changed", (path,))
+    return (path,)
 
 
-def flips_object(draw: Random, journal: Journal) -> Corruption:
-    """One bit of an object of DVC's cache, as a failing disk flips it."""
-    used = {out.md5 for out in tracked()}
-    objects = [path for md5, path in cache_store().objects() if draw.random() < 0.2 or md5 in used]
-    path = draw.choice([path for path in objects if path.stat().st_size])
-    _flip(path, draw, journal, rot=True)
-    return Corruption("cache object", (path,))
+_VALUES = (
+    ("suv_high: 5.0", "suv_high: 5.5"), ("guard_mm: 5.0", "guard_mm: 6.0"),
+    ("seed: 7", "seed: 8"), ("max_gap_mm: 0.1", "max_gap_mm: 0.2"),
+)  # fmt: skip
+_RAW = ("data/raw/*/*/*/*.dcm", "data/raw/*/*/*.png", "data/raw/*/*/*/*/*.png")
+_VOLUMES = ("data/interim/*/*/volumes/*/*.gz", "data/interim/*/*/volumes/*/*.png")
+_CODE = "src/petct_uad/"
+KINDS = (
+    kind("bit of a raw file", flips, *_RAW),
+    kind("bit of the phantom's truth", flips, "data/truth/*/*", "data/truth/*/*/*"),
+    kind("bit of a cache object", flips_object, ".dvc/cache/files/md5/*/*"),
+    kind("bit of a volume", flips, *_VOLUMES),
+    kind("bit of a shard", flips, "data/processed/*/shards/*"),
+    kind("bit of weights", flips, "models/*/*/seed-*/weights.safetensors"),
+    kind("bit of distilled weights", flips, "models/distil/*"),
+    kind("bit of a figure", flips, "metrics/runs/*/*/*.csv", "metrics/runs/*/*/metrics.json"),
+    kind("bit of a ROC curve", flips, "metrics/roc/*/*.csv"),
+    kind("bit of a training curve", flips, "metrics/training/*/*.csv", "metrics/distil.csv"),
+    kind("bit of a panel", flips, "reports/panels/*/*", "reports/panels/*/*/*"),
+    kind("bit of the report", flips, "reports/index.html", "reports/registration/*"),
+    kind("bit of a summary", flips, "metrics/*.json", "metrics/*.csv", "metrics/*.md"),
+    kind("bit of a lineage table", flips, "data/*/*/lineage/*", "data/*/*/*/lineage/*"),
+    kind("bit of a run's lineage", flips, *(f"{place}/lineage/*" for place in
+         ("metrics", "metrics/runs/*/*", "models/*", "models/*/*"))),
+    kind("metric edited by hand", edits_metric, "metrics/runs/*/*/metrics.json"),
+    kind("raw files of two patients swapped", swaps, "data/raw/*/*/CT/*.dcm",
+         "data/raw/*/train/good/*.png"),
+    kind("volumes of two patients swapped", swaps, "data/interim/*/*/volumes/*/ct.nii.gz",
+         "data/interim/*/*/volumes/*/image.png"),
+    kind("shards of two patients swapped", swaps, "data/processed/*/shards/*"),
+    kind("row removed from a table", removes_row, "data/interim/*/*/*.csv",
+         "data/processed/*/*.csv", "metrics/runs/*/*/scores.csv"),
+    kind("file removed", removes_file, *_RAW, *_VOLUMES, "reports/panels/*/*/*"),
+    kind("code changed", changes_code, "stages/preprocess.py", *(f"{_CODE}{name}" for name in
+         ("slices/store.py", "slices/labels.py", "dicom/units.py", "dicom/tables.py", "files.py"))),
+    kind("params changed", changes_params, "params.yaml"),
+)  # fmt: skip
 
 
-CORRUPTIONS: tuple[Corrupt, ...] = (
-    flips("bit of a raw file", "data/raw/*/*/*/*.dcm"),
-    flips_object,
-    flips("bit of a volume", "data/interim/*/*/volumes/*/*.gz"),
-    flips("bit of a shard", "data/processed/*/shards/*"),
-    flips("bit of weights", "models/*/*/seed-*/weights.safetensors"),
-    flips("bit of a metric", "metrics/runs/*/*/*.csv", "metrics/runs/*/*/metrics.json"),
-    flips("bit of a lineage table", "data/*/*/lineage/*", "data/*/*/*/lineage/*"),
-    flips("bit of a run's lineage", "metrics/runs/*/*/lineage/*", "models/*/*/lineage/*"),
-    edits_metric,
-    swaps("raw files of two patients swapped", "data/raw/*/*/CT/*.dcm"),
-    swaps("volumes of two patients swapped", "data/interim/*/*/volumes/*/ct.nii.gz"),
-    swaps("shards of two patients swapped", "data/processed/*/shards/*"),
-    removes_row("row removed from a table", "data/interim/*/*/*.csv", "data/processed/*/*.csv"),
-    removes_file,
-    changes_code,
-    changes_params,
-)
+Chance = tuple[Kind, list[Path]]  # what can go wrong, and where
+
+
+def chances() -> list[Chance]:
+    """Every kind to which this repository has files, without empty ones and leftovers of old."""
+    outs = [out.path for out in tracked()]
+    found = [(item, _files(item, outs)) for item in KINDS]
+    return [(item, files) for item, files in found if files]
+
+
+def _files(item: Kind, outs: list[str]) -> list[Path]:
+    there = {path for pattern in item.patterns for path in Path().glob(pattern)}
+    return sorted(
+        path for path in there
+        if path.is_file() and path.stat().st_size
+        and (path.parts[0] not in _ROOMS or any(map(path.is_relative_to, outs)))
+    )  # fmt: skip
 
 
 def dvc_sees() -> bool:
@@ -204,11 +227,12 @@ def dvc_sees() -> bool:
     return done.returncode != 0
 
 
-def run_one(seed: int, *, ask_dvc: bool) -> tuple[Corruption, bool, bool]:
+def run_one(seed: int, here: list[Chance], *, ask_dvc: bool) -> tuple[Corruption, bool, bool]:
     """One corruption: what it was, whether the audit named its file, whether DVC saw anything."""
     journal = Journal()
+    chosen, files = here[seed % len(here)]
     try:
-        done = CORRUPTIONS[seed % len(CORRUPTIONS)](Random(seed), journal)
+        done = Corruption(chosen.name, chosen.corrupt(Random(seed), journal, files))
         named = {finding.path.split(":")[0] for finding in verify([]).findings}
         found = any(path.as_posix() in named for path in done.files)
         return done, found, dvc_sees() if ask_dvc else False
@@ -219,23 +243,28 @@ def run_one(seed: int, *, ask_dvc: bool) -> tuple[Corruption, bool, bool]:
 @app.command()
 def main(
     count: Annotated[int, typer.Option()] = 200,
-    dvc: Annotated[bool, typer.Option()] = False,
+    first: Annotated[int, typer.Option(help="seed, to go on from another run")] = 0,
+    dvc: Annotated[int, typer.Option(help="of how many `dvc status` is asked too")] = 0,
 ) -> None:
     """Count what is found, by kind."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # puts the file back
     assert not verify([]).findings, "this repository has findings before any corruption"
     assert not (dvc and dvc_sees()), "dvc status sees a change before any corruption"
-    tried, found, seen = Counter[str](), Counter[str](), Counter[str]()
-    for seed in range(count):
-        done, named, noticed = run_one(seed, ask_dvc=dvc)
+    tried, found, asked, seen = Counter[str](), Counter[str](), Counter[str](), Counter[str]()
+    here = chances()
+    for seed in range(first, first + count):
+        ask_dvc = seed < first + dvc
+        done, named, noticed = run_one(seed, here, ask_dvc=ask_dvc)
         tried[done.kind] += 1
         found[done.kind] += named
+        asked[done.kind] += ask_dvc
         seen[done.kind] += noticed
         if not named:
             print(f"missed: seed {seed}, {done}")
-    for kind in (*tried, "all"):
-        counts = [c.total() if kind == "all" else c[kind] for c in (tried, found, seen)]
-        asked = f", by dvc status {counts[2]:4}" if dvc else ""
-        print(f"{kind:36} {counts[0]:4}, found by verify {counts[1]:4}{asked}")
+    print(f"{'kind':36} tried  found by verify  dvc status asked  saw")
+    for name in (*tried, "all"):
+        counts = [c.total() if name == "all" else c[name] for c in (tried, found, asked, seen)]
+        print(f"{name:36} {counts[0]:5}  {counts[1]:15}  {counts[2]:16}  {counts[3]:3}")
 
 
 if __name__ == "__main__":

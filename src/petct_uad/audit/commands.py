@@ -33,10 +33,10 @@ def trace(
     as_json: Annotated[bool, typer.Option("--json", help="everything, in PROV's words")] = False,
     mermaid: Annotated[bool, typer.Option("--mermaid", help="a flow chart")] = False,
     own_names: Annotated[
-        bool, typer.Option(help="list the DICOM files by their own names, which may name a person")
+        bool, typer.Option(help="list the raw files by their own names, which may name a person")
     ] = False,
 ) -> None:
-    """Back to the DICOM files, params and code that ID was made from."""
+    """Back to the DICOM files or pictures, params and code that ID was made from."""
     # numpy takes a tenth of a second that `petct --help` need not wait for.
     from petct_uad.audit import show
     from petct_uad.audit import trace as tracing

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -15,7 +15,7 @@ from typing import Literal
 from petct_uad.console import progress_bar
 
 Algorithm = Literal["sha256", "md5"]
-_IGNORED = ("__pycache__", "*.pyc", "*.nbi", "*.nbc", ".DS_Store", ".tmp-*")  # as .dvcignore has it
+_IGNORE_FILE = Path(".dvcignore")
 WORKERS = 2  # a disk feeds no more; hashlib lets threads run side by side
 
 
@@ -55,13 +55,18 @@ def md5_of_folder(files: dict[str, str]) -> str:
 
 def files_below(folder: Path) -> list[str]:
     """Relative paths of every file that DVC would count, sorted."""
+    ignored = _ignored_names()
     found = []
     for place, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not _ignored(name))
+        folders[:] = sorted(name for name in folders if not ignored(name))
         base = Path(place).relative_to(folder)
-        found += [(base / name).as_posix() for name in files if not _ignored(name)]
+        found += [(base / name).as_posix() for name in files if not ignored(name)]
     return sorted(found)
 
 
-def _ignored(name: str) -> bool:
-    return any(fnmatch(name, pattern) for pattern in _IGNORED)
+def _ignored_names() -> Callable[[str], bool]:
+    """What ``.dvcignore`` says of names; its patterns of paths are of sources, not of outputs."""
+    text = _IGNORE_FILE.read_text(encoding="utf-8") if _IGNORE_FILE.is_file() else ""
+    lines = [line.rstrip("/") for line in text.splitlines() if not line.startswith("#")]
+    patterns = [line for line in lines if line and "/" not in line]
+    return lambda name: any(fnmatch(name, pattern) for pattern in patterns)

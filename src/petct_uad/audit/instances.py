@@ -16,7 +16,7 @@ _COLUMNS = ("file", "sha256", "sop_instance_uid", "series_instance_uid", "study_
 
 @dataclass(frozen=True, order=True)
 class InstanceFile:
-    """One DICOM file, under its pseudonyms."""
+    """One DICOM file or picture, under its pseudonyms."""
 
     file: str  # data/raw/<dataset>/<published path>
     sha256: str

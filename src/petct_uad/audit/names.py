@@ -18,6 +18,7 @@ from petct_uad.errors import LineageError, PseudonymError
 from petct_uad.files import sha256_file
 
 RUNS = Path("metrics/runs")
+_TRIVIAL = "trivial"  # evaluation.trivial.TRIVIAL, whose module takes a second to import
 _PSEUDONYM = re.compile(r"p-[0-9a-f]{10}")
 _FORMS = (
     "a slice_id, a row of the benchmark (cmad-petct), a metric (cmad-petct:auroc), "
@@ -67,11 +68,11 @@ def find_cause(graph: Graph, name: str) -> Subject:
 
 def family_of(run: str) -> str:
     """The folder below ``models`` and ``metrics/runs`` that holds a row of the benchmark."""
-    return run.rpartition("-")[0] or "trivial"
+    return run.rpartition("-")[0] or _TRIVIAL
 
 
 def metrics_file(run: str) -> Path:
-    """Where the figures of a row lie."""
+    """Where the figures of a row lie, as ``evaluation.results.ResultPaths`` has it."""
     return RUNS / family_of(run) / run / "metrics.json"
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from petct_uad.audit.names import RUNS
+from petct_uad.audit.names import RUNS, family_of, metrics_file
 from petct_uad.audit.revision import Revision
 from petct_uad.audit.store import parse_yaml
 from petct_uad.errors import EvaluationError, LineageError
@@ -24,10 +24,14 @@ def read_revision(revision: Revision) -> Mapping[str, RunResults]:
         LineageError: params.yaml or a result cannot be read, or is of another version.
     """
     families = {*_section(revision, "benchmark"), TRIVIAL}
-    paths = map(PurePosixPath, revision.files(RUNS.as_posix()))
-    runs = [x.parent for x in paths if x.name == "metrics.json" and x.parts[-3] in families]
+    files = map(Path, revision.files(RUNS.as_posix()))
+    runs = [x.parent.name for x in files if x == metrics_file(x.parent.name)]
     with TemporaryDirectory() as folder:
-        return {x.name: _read_run(revision, x.parent.name, x.name, Path(folder)) for x in runs}
+        return {
+            run: _read_run(revision, run, Path(folder))
+            for run in runs
+            if family_of(run) in families
+        }
 
 
 def read_folds(revisions: Sequence[Revision]) -> tuple[Mapping[str, RunResults], ...]:
@@ -63,8 +67,8 @@ def _section(revision: Revision, key: str) -> dict[str, Any]:
     return section
 
 
-def _read_run(revision: Revision, family: str, run: str, folder: Path) -> RunResults:
-    here, there = (ResultPaths.of(home, family, run) for home in (folder, RUNS.parent))
+def _read_run(revision: Revision, run: str, folder: Path) -> RunResults:
+    here, there = (ResultPaths.of(home, family_of(run), run) for home in (folder, RUNS.parent))
     for copy, original in zip(here.files, there.files, strict=True):
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_text(revision.read(original.as_posix()), encoding="utf-8", newline="")

@@ -22,7 +22,7 @@ _FILES = 5
 
 
 def trace_table(found: Trace) -> RenderableType:
-    """The stage runs behind the subject, nearest first, and the first DICOM files."""
+    """The stage runs behind the subject, nearest first, and the first files that it began with."""
     subject = found.subject
     value = "" if subject.value is None else f" = {subject.value}"
     table = Table("stage", "made", "params", "code", "packages", box=None, title_justify="left")
@@ -41,7 +41,7 @@ def _row(step: Step) -> tuple[str, ...]:
 def _files(found: Trace) -> Text:
     count = found.count("instance")
     shown = found.instances()[:_FILES] if count <= _MANY else []
-    lines = [f"{count_of(count, 'instance')}{':' if shown else ' (--json names them)'}"]
+    lines = [f"{found.counted(count, 'instance')}{':' if shown else ' (--json names them)'}"]
     lines += [f"  {row.file}  sha256 {row.sha256}" for row in shown]
     if shown and count > len(shown):
         lines.append(f"  and {count - len(shown)} more (--json names all)")
@@ -75,7 +75,7 @@ def _grow(tree: Tree, found: Trace, entity: Entity, seen: set[str]) -> None:
         for source in entities[:_SHOWN]:
             _grow(branch, found, source, seen)
         if len(entities) > _SHOWN:
-            branch.add(f"and {count_of(len(entities) - _SHOWN, kind)} more")
+            branch.add(f"and {found.counted(len(entities) - _SHOWN, kind)} more")
 
 
 def impact_table(found: Impact) -> RenderableType:

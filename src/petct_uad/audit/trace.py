@@ -1,9 +1,10 @@
-"""Back from a slice, a model or a metric to DICOM files, params and code."""
+"""Back from a slice, a model or a metric to DICOM files or pictures, params and code."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from petct_uad.audit.graph import Graph, StageLineage, made_by
@@ -14,6 +15,7 @@ from petct_uad.audit.table import keys_of
 from petct_uad.lineage.record import Entity
 
 KINDS = ("slice", "file", "instance", "teacher")
+_LISTED = "volumes/pictures.csv"  # ingest writes it for an image benchmark
 
 
 @dataclass(frozen=True)
@@ -41,8 +43,22 @@ class Trace:
         """How many entities of a kind."""
         return len(self._of_kind(kind))
 
+    def counted(self, count: int, kind: str) -> str:
+        """``3 slices``, ``1 DICOM instance``, ``2 picture files``."""
+        instance = "picture file" if self._pictures else "DICOM instance"
+        return count_of(count, instance if kind == "instance" else kind)
+
+    @cached_property
+    def _pictures(self) -> bool:
+        """Does it end in an image benchmark?"""
+        stages = [step.lineage for step in self.steps]
+        listings = ((stage.table, stage.folder.parent / _LISTED) for stage in stages)
+        return any(
+            len(table.positions(keys_of([f"file:{path.as_posix()}"]))) for table, path in listings
+        )
+
     def instances(self) -> list[InstanceFile]:
-        """The DICOM files, sorted."""
+        """The DICOM files or pictures, sorted."""
         entities = self.graph.entities(self._of_kind("instance"))
         uids = {item.id.removeprefix("instance:"): item.sha256 for item in entities}
         # One study's rows can be picked from the table without reading it all.
@@ -140,7 +156,7 @@ def as_mermaid(found: Trace) -> str:
         made = ", ".join(count_of(n, kind) for kind, n in step.made.items())
         node = names[step.lineage.folder]
         lines.append(f'  {node}["{step.lineage.activity.stage}<br>{made}"]')
-    lines.append(f'  dicom[("{count_of(found.count("instance"), "instance")}")]')
+    lines.append(f'  raw[("{found.counted(found.count("instance"), "instance")}")]')
     return "\n".join([*lines, *sorted(_arrows(found, names))]) + "\n"
 
 
@@ -156,14 +172,15 @@ def _arrows(found: Trace, names: dict[Any, str]) -> set[str]:
             if other is not step and len(made_by(other.lineage, sources)):
                 arrows.add(f"  {names[other.lineage.folder]} --> {node}")
         if within(found._of_kind("instance"), sources).any():
-            arrows.add(f"  dicom --> {node}")
+            arrows.add(f"  raw --> {node}")
     return arrows
 
 
 def count_of(count: int, kind: str) -> str:
-    """``3 slices``, ``1 DICOM instance``."""
-    word = {"instance": "DICOM instance", "teacher": "teacher's weights"}.get(kind, kind)
-    return f"{count} {word}" if count == 1 or kind == "teacher" else f"{count} {word}s"
+    """``3 slices``, ``1 file``."""
+    if kind == "teacher":
+        return f"{count} teacher's weights"
+    return f"{count} {kind}" if count == 1 else f"{count} {kind}s"
 
 
 def inputs_by_kind(found: Trace, entity: Entity) -> dict[str, list[Entity]]:

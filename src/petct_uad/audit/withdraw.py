@@ -15,7 +15,7 @@ from petct_uad.files import sha256_file
 class Beyond:
     """What still holds the patient, and no ``dvc repro`` removes."""
 
-    raw: tuple[Path, ...]  # the patient's DICOM files in the workspace
+    raw: tuple[Path, ...]  # the patient's raw files in the workspace
     cached: tuple[str, ...]  # names of cache objects that hold the patient's files
     idle: int  # cache objects that the workspace no longer uses, which may hold models of theirs
     remotes: tuple[str, ...]
@@ -76,7 +76,7 @@ def advice(patient: str, beyond: Beyond) -> list[str]:
     lines.append("What dvc repro cannot reach:")
     if beyond.raw:
         lines.append(
-            f"  {len(beyond.raw)} DICOM files below {beyond.raw[0].parents[-4]}, such as "
+            f"  {len(beyond.raw)} raw files below {beyond.raw[0].parents[-4]}, such as "
             f"{beyond.raw[0]}: delete them, then `dvc add` the data set again (a phantom's are "
             "made anew by its stage)"
         )

@@ -111,7 +111,7 @@ def test_withdrawn_patient_is_behind_nothing_after_the_stages_ran_again(reposito
     listed = Path("data/withdrawn.csv").read_text()
     assert f"{patient},2026-11-22" in listed
     assert "PHANTOM" not in listed
-    for reached in ("DICOM files below", "remote", "git history", "dvc gc", "other clones"):
+    for reached in ("raw files below", "remote", "git history", "dvc gc", "other clones"):
         assert reached in done.stderr or reached == "remote"
 
     for stage in ("ingest", "register", "split", "preprocess"):

@@ -12,7 +12,7 @@ from random import Random
 import pytest
 from typer.testing import CliRunner
 
-from benchmarks.corruption import CORRUPTIONS, Journal, flips_object, run_one
+from benchmarks.corruption import KINDS, Journal, chances, flips_object, run_one
 from petct_uad.audit.store import cache_store
 from petct_uad.audit.verify import verify
 from petct_uad.cli import app
@@ -43,9 +43,9 @@ def test_untouched_repository_has_no_findings(at_tracked: Path) -> None:
     assert done.exit_code == 0
 
 
-@pytest.mark.parametrize("seed", range(len(CORRUPTIONS) * TIMES))
+@pytest.mark.parametrize("seed", range(len(KINDS) * TIMES))
 def test_every_corruption_is_found_in_its_file(at_tracked: Path, seed: int) -> None:
-    done, found, _ = run_one(seed, ask_dvc=False)
+    done, found, _ = run_one(seed, chances(), ask_dvc=False)
     assert found, done
     # Put back, it is sound again.
     assert seed % 10 or not findings()
@@ -58,7 +58,8 @@ def test_rot_that_dvc_status_calls_up_to_date_is_found(at_tracked: Path, journal
     content[-1] ^= 1
     assert "ct.nii.gz" not in dvc("data", "status", "--granular", "data/interim")
     journal.rewrite(volume, bytes(content), rot=True)
-    stored = flips_object(Random(0), journal).files[0]
+    objects = [path for _, path in cache_store().objects()]
+    stored = flips_object(Random(0), journal, objects)[0]
     assert "ct.nii.gz" not in dvc("data", "status", "--granular", "data/interim")
     assert {volume.as_posix(), stored.as_posix()} <= findings().keys()
 
@@ -134,6 +135,18 @@ def test_file_that_nobody_made_is_named(at_tracked: Path) -> None:
         assert stranger.as_posix() in findings()
     finally:
         stranger.unlink()
+
+
+def test_file_that_dvcignore_names_is_no_stranger(at_tracked: Path, journal: Journal) -> None:
+    rules = Path(".dvcignore")
+    ignored = Path("data/processed/phantom/shards/.tmp-half-written")
+    ignored.write_bytes(b"")
+    try:
+        assert not findings()
+        journal.rewrite(rules, rules.read_bytes().replace(b".tmp-*", b""))
+        assert ignored.as_posix() in findings()
+    finally:
+        ignored.unlink()
 
 
 def test_nothing_to_verify_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

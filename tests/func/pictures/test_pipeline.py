@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
 from petct_uad.audit import trace
 from petct_uad.audit.graph import Graph
 from petct_uad.audit.names import find_cause, find_traced
 from petct_uad.audit.verify import verify
+from petct_uad.cli import app
 from petct_uad.dicom.tables import InstanceRow, RejectedRow
 from petct_uad.dicom.withdrawn import WITHDRAWN
 from petct_uad.errors import DatasetError, InputsRefusedError, NothingUsableError, SplitError
@@ -107,6 +109,9 @@ def test_a_slice_traces_back_to_its_own_file_and_verify_finds_nothing_wrong(
     assert len(files) == (2 if row.lesion_area_mm2 else 1)
     assert [item.sha256 for item in found.instances()] == [sha256_file(path) for path in files]
     assert find_cause(graph, file_of(row.study_id)).kind == "patient"
+    said = CliRunner().invoke(app, ["lineage", "trace", row.slice_id]).stdout
+    assert f"{len(files)} picture file" in said
+    assert "DICOM" not in said
     assert not verify([], with_cache=False).findings
 
 
