@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import cast
 
 import timm
-import torch
 from torch import Tensor, nn
 
 from petct_uad.params import HdhkdParams, TeacherParams
-from petct_uad.teachers.weights import load_network, timm_name
+from petct_uad.teachers.weights import load_network, normalisation, timm_name
 
 _STAGES = [1, 2, 3]  # timm counts the stem as stage 0; these have strides 4, 8 and 16
 
@@ -26,19 +25,14 @@ class Encoder(nn.Module):
         network = _load(params)
         info = cast("list[dict[str, int]]", network.feature_info)
         self.channels = tuple(info[stage]["num_chs"] for stage in _STAGES)
-        config = cast("dict[str, tuple[float, ...]]", network.pretrained_cfg)
-        self.mean: Tensor
-        self.std: Tensor
-        for name in ("mean", "std"):
-            self.register_buffer(name, torch.tensor(config[name])[:, None, None], persistent=False)
+        self.normalise = normalisation(network)
         network.prune_intermediate_layers(_STAGES, prune_norm=True, prune_head=True)  # type: ignore[operator]
         self.network = network.requires_grad_(True)
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """(B, 1, S, S) in [0, 1] to maps of side S/4, S/8 and S/16."""
-        normalised = (images - self.mean) / self.std  # broadcasts one channel to three
         maps: list[Tensor] = self.network.forward_intermediates(  # type: ignore[operator]
-            normalised, indices=_STAGES, intermediates_only=True
+            self.normalise(images), indices=_STAGES, intermediates_only=True
         )
         return maps
 

@@ -31,8 +31,7 @@ class PatchFeatures(nn.Module):
         self.network = teacher
         self.strides = sorted(params.strides)
         self.enlarge = params.enlarge
-        deepest = dict(zip(teacher.strides, teacher.channels, strict=True))
-        available = [deepest[stride] for stride in self.strides]
+        available = [teacher.channels_at[stride] for stride in self.strides]
         shares = share_channels(params.channels, available)
         self.channels = params.channels
         self.pools = nn.ParameterList(map(_pooling, available, shares))

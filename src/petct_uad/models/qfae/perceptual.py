@@ -7,13 +7,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Self, cast
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from petct_uad.errors import ParamsError
 from petct_uad.models.qfae.resize import resize
 from petct_uad.teachers.cnn import CnnTeacher
+from petct_uad.teachers.weights import normalisation
 
 _CNN_PATCH_PX = 16  # the patch size at which a CNN sees the image in its own size
 
@@ -66,18 +66,14 @@ class PerceptualVit(Perceptual):
             own.set_input_size(img_size=side, patch_size=patch)  # type: ignore[operator]
             own.blocks = blocks[: max(layers) + 1]
             self.networks[str(patch)] = own
-        config = cast("dict[str, tuple[float, ...]]", network.pretrained_cfg)
-        self.register_buffer("mean", torch.tensor(config["mean"])[:, None, None], persistent=False)
-        self.register_buffer("std", torch.tensor(config["std"])[:, None, None], persistent=False)
-        self.mean: Tensor
-        self.std: Tensor
+        self.normalise = normalisation(network)
         self.requires_grad_(False).eval()
 
     def features(self, images: Tensor, patch_px: int, layers: Sequence[int]) -> list[Tensor]:
         """Unit vectors (B, C, S/patch, S/patch)."""
         resized = resize(images, self.sides[patch_px])
         outputs: list[Tensor] = self.networks[str(patch_px)].forward_intermediates(  # type: ignore[operator]
-            (resized - self.mean) / self.std,
+            self.normalise(resized),
             indices=list(layers),
             norm=False,
             output_fmt="NCHW",
