@@ -43,6 +43,19 @@ class Revision:
         entries = lock.get("stages", {})
         return {name: _stage(entry) for name, entry in entries.items() if name in known}
 
+    def is_current(self, stage: str) -> bool:
+        """Did a stage read what the others had made, when all that the revision has was recorded?
+
+        It did not where an experiment ran some stages only: the rest is what was there before.
+
+        Raises:
+            LineageError: there is no ``dvc.lock``, or it cannot be read.
+        """
+        made = {path: md5 for lock in self.stages.values() for path, md5 in lock.outs.items()}
+        return stage in self.stages and all(
+            made.get(path, md5) == md5 for path, md5 in self.stages[stage].deps.items()
+        )
+
     @cached_property
     def figures(self) -> dict[str, float]:
         """Every number in ``metrics/runs/<family>/<run>/metrics.json``, as ``<run>:<figure>``."""

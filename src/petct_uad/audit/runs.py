@@ -10,6 +10,7 @@ from typing import Any
 from petct_uad.audit.names import RUNS, family_of, metrics_file
 from petct_uad.audit.revision import Revision
 from petct_uad.audit.store import parse_yaml
+from petct_uad.console import console
 from petct_uad.errors import EvaluationError, LineageError
 from petct_uad.evaluation.results import ResultPaths, RunResults, read_results
 from petct_uad.evaluation.trivial import TRIVIAL
@@ -18,19 +19,27 @@ from petct_uad.evaluation.trivial import TRIVIAL
 def read_revision(revision: Revision) -> Mapping[str, RunResults]:
     """Results of the models in a revision's params.yaml and of the trivial baselines, by run.
 
-    What was not evaluated there is left out.
+    What was not evaluated there is left out; what is of other data than the revision's is named.
 
     Raises:
-        LineageError: params.yaml or a result cannot be read, or is of another version.
+        LineageError: params.yaml, dvc.lock or a result cannot be read, or is of another version.
     """
-    families = {*_section(revision, "benchmark"), TRIVIAL}
+    families = {name: f"evaluate@{name}" for name in _section(revision, "benchmark")}
+    families[TRIVIAL] = "evaluate_trivial"
     files = map(Path, revision.files(RUNS.as_posix()))
     runs = [x.parent.name for x in files if x == metrics_file(x.parent.name)]
+    found = {run: families[family_of(run)] for run in runs if family_of(run) in families}
+    stale = sorted(stage for stage in {*found.values()} if not revision.is_current(stage))
+    if stale:
+        console.print(
+            f"{revision.name}: left out, since they did not run on its data: {', '.join(stale)}",
+            soft_wrap=True,
+        )
     with TemporaryDirectory() as folder:
         return {
             run: _read_run(revision, run, Path(folder))
-            for run in runs
-            if family_of(run) in families
+            for run, stage in found.items()
+            if stage not in stale
         }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 from pathlib import Path
 
@@ -22,10 +23,22 @@ def git(*words: str) -> None:
     subprocess.run(["git", *identity, *words], check=True, capture_output=True)
 
 
-def commit(tag: str, **split: object) -> None:
+def processed(made_of: str) -> dict[str, object]:
+    md5 = hashlib.md5(made_of.encode(), usedforsecurity=False).hexdigest()
+    return {"path": "data/processed/phantom", "hash": "md5", "md5": f"{md5}.dir"}
+
+
+def commit(tag: str, *stale: str, **split: object) -> None:
+    """All stages ran on this split's data but the stale ones, which ran on other data."""
     params = YAML().load((ROOT / "params.yaml").read_text())
     params["split"] |= split
     YAML().dump(params, Path("params.yaml"))
+    Path("dvc.yaml").write_bytes((ROOT / "dvc.yaml").read_bytes())
+    stages = {"preprocess": {"cmd": "x", "outs": [processed(tag)]}}
+    for stage in ("evaluate@patchcore", "evaluate@cmad", "evaluate_trivial"):
+        read = "others" if stage in stale else tag
+        stages[stage] = {"cmd": "x", "deps": [processed(read)]}
+    YAML().dump({"schema": "2.0", "stages": stages}, Path("dvc.lock"))
     git("add", "-A")
     git("commit", "-qm", tag)
     git("tag", tag)
@@ -46,7 +59,8 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> Path:
             patients = f"F{fold}"
             write_small(METRICS, FAMILY, small_results(RUN, scores, patients=patients))
             write_small(METRICS, "trivial", small_results("suvmax", BOTH, patients=patients))
-            commit(f"fold{fold}", folds=3, fold=fold)
+            write_small(METRICS, "cmad", small_results("cmad-pet", BOTH, patients="F0"))
+            commit(f"fold{fold}", "evaluate@cmad", folds=3, fold=fold)
         # An experiment is a commit below refs/exps.
         git("update-ref", "refs/exps/ab/cdef/leaky-exp", "cmad")
     return home
@@ -82,6 +96,15 @@ def test_folds_are_pooled_in_any_order(order: tuple[int, ...]) -> None:
     assert "| suvmax | 1.000 ± 0.000 |" in done.stdout
     assert f"| {RUN} | 0.500 ± 0.500 | 0.000 to 1.000 |" in done.stdout
     assert Path("metrics/folds.md").read_text() == done.stdout
+
+
+def test_what_an_experiment_did_not_evaluate_is_named_and_left_out() -> None:
+    # `dvc exp run evaluate@patchcore` on a fold leaves the other models' results of the last one.
+    done = petct("folds", "fold0", "fold1", "fold2")
+    assert done.exit_code == 0, done.output
+    assert "cmad-pet" not in done.stdout
+    said = " ".join(done.output.split())
+    assert "fold1: left out, since they did not run on its data: evaluate@cmad" in said
 
 
 def test_the_workspace_is_a_revision_too() -> None:
