@@ -34,6 +34,7 @@ def main() -> None:
             params={
                 "dataset": params.dataset,
                 "split.protocol": params.split.protocol,
+                "split.duplicates": params.split.duplicates,
                 "split.min_lesion_area_mm2": params.split.min_lesion_area_mm2,
                 "split.guard_mm": params.split.guard_mm,
                 "register.max_displacement_mm": params.register_.max_displacement_mm,

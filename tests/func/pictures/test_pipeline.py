@@ -141,6 +141,16 @@ def test_a_test_picture_that_is_also_a_training_picture_is_dropped_or_kept_and_n
         assert "1 pictures of val and test stand in an earlier split" in capsys.readouterr().err
 
 
+def test_a_copy_that_is_kept_is_reported_and_does_not_stop_the_pipeline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(lay_out(tmp_path, listed_set, duplicates="keep"))
+    split_again()
+    run_stage("preprocess")
+    run_stage("validate")
+    assert "warning: duplicates.no_identical_across_splits" in capsys.readouterr().err
+
+
 def test_copies_of_a_training_picture_stay_on_one_side(listed: Path) -> None:
     for i in range(10):
         draw(RAW / f"images/train_{i:02}.png", 100)

@@ -37,6 +37,7 @@ BOUNDS = ValidateParams(
 def promises(protocol: Protocol = "patient") -> Promises:
     return Promises(
         protocol=protocol,
+        keeps_duplicates=False,
         min_lesion_area_mm2=20.0,
         guard_mm=5.0,
         max_displacement_mm=40.0,

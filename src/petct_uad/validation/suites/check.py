@@ -18,6 +18,7 @@ class Promises:
     """What params.yaml asked of the stages, to which their tables are held."""
 
     protocol: Protocol
+    keeps_duplicates: bool  # split.duplicates
     min_lesion_area_mm2: float
     guard_mm: float
     max_displacement_mm: float
@@ -28,6 +29,7 @@ class Promises:
         """Those of params.yaml's sections."""
         return cls(
             protocol=split.protocol,
+            keeps_duplicates=split.duplicates == "keep",
             min_lesion_area_mm2=split.min_lesion_area_mm2,
             guard_mm=split.guard_mm,
             max_displacement_mm=register.max_displacement_mm,
@@ -38,6 +40,11 @@ class Promises:
     def leak(self) -> Severity:
         """Under the paper's own protocol patients do straddle splits; that is reported."""
         return "critical" if self.protocol == "patient" else "warning"
+
+    @property
+    def seen(self) -> Severity:
+        """Copies of training pictures that params.yaml keeps are known; that is reported."""
+        return "warning" if self.keeps_duplicates else "critical"
 
 
 @dataclass(frozen=True)
