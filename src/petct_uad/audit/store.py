@@ -54,7 +54,9 @@ class Store:
         ]
 
     def folder(self, md5: str) -> list[Member]:
-        """What a ``.dir`` object lists; nothing where it is missing or damaged."""
+        """What a ``.dir`` object lists; nothing of a file's, or where it is missing or damaged."""
+        if not md5.endswith(".dir"):
+            return []
         try:
             content = self.path(md5).read_bytes()
         except OSError:
