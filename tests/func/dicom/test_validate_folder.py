@@ -7,16 +7,14 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from time import sleep
 
 import pydicom
 import pytest
-from typer.testing import CliRunner, Result
 
-from petct_uad.cli import app
 from petct_uad.files import sha256_file
+from tests.judging import enter_project, judged
 
 ROOT = Path(__file__).resolve().parents[3]
 PATIENTS = 4  # of phantom_raw
@@ -30,19 +28,7 @@ def tree(phantom_raw: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where a run may write for a while, and params.yaml as committed, on one process."""
-    folder, project = tmp_path / "temporary", tmp_path / "project"
-    folder.mkdir()
-    project.mkdir()
-    content = (ROOT / "params.yaml").read_text().replace("workers: 0", "workers: 1")
-    (project / "params.yaml").write_text(content)
-    monkeypatch.chdir(project)
-    monkeypatch.setattr(tempfile, "tempdir", str(folder))
-    return folder
-
-
-def judged(path: Path) -> Result:
-    return CliRunner().invoke(app, ["validate", str(path)])
+    return enter_project(tmp_path, monkeypatch)
 
 
 def contents(*folders: Path) -> dict[Path, tuple[str, int]]:

@@ -2,40 +2,26 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner, Result
 
-from petct_uad.cli import app
 from petct_uad.files import sha256_file
-from tests.func.pictures.conftest import ROOT, bmad_set, draw, draw_mask, listed_set
+from tests.func.pictures.conftest import bmad_set, draw, draw_mask, listed_set
+from tests.judging import enter_project, judged
 
 LAYOUTS = pytest.mark.parametrize("make", [listed_set, bmad_set], ids=["data.json", "BMAD"])
 
 
 @pytest.fixture(autouse=True)
 def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where a run may write for a while, and params.yaml as committed, on one process."""
-    folder, project = tmp_path / "temporary", tmp_path / "project"
-    folder.mkdir()
-    project.mkdir()
-    content = (ROOT / "params.yaml").read_text().replace("workers: 0", "workers: 1")
-    (project / "params.yaml").write_text(content)
-    monkeypatch.chdir(project)
-    monkeypatch.setattr(tempfile, "tempdir", str(folder))
-    return folder
+    return enter_project(tmp_path, monkeypatch)
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return tmp_path / "benchmark"
-
-
-def judged(path: Path) -> Result:
-    return CliRunner().invoke(app, ["validate", str(path)])
 
 
 def contents(folder: Path) -> dict[Path, str]:
