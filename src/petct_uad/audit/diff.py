@@ -168,16 +168,13 @@ class Difference:
         return [name for name in names if not name.endswith(".md")]  # as .dvcignore has it
 
     def _files(self, before: str, after: str) -> tuple[int, int, int]:
-        old = {member.path: member.md5 for member in self._members(before)}
-        new = {member.path: member.md5 for member in self._members(after)}
+        old = {member.path: member.md5 for member in self.cache.folder(before)}
+        new = {member.path: member.md5 for member in self.cache.folder(after)}
         if not old or not new:
             return (0, 0, 0)
         both = old.keys() & new.keys()
         changed = sum(old[name] != new[name] for name in both)
         return len(new.keys() - old.keys()), len(old.keys() - new.keys()), changed
-
-    def _members(self, md5: str) -> list[Any]:
-        return list(self.cache.folder(md5)) if md5.endswith(".dir") else []
 
 
 def compare(before: Revision, after: Revision) -> Difference:
