@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import signal
-import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from multiprocessing import active_children
 from pathlib import Path
+from shutil import rmtree
 from tempfile import TemporaryDirectory
+from typing import NoReturn
 
 from petct_uad.dicom.ingest import ingest_dataset
 from petct_uad.dicom.tables import Ingested, InstanceRow, RejectedRow, SeriesRow, StudyRow
@@ -71,12 +74,12 @@ def validate_folder(folder: Path, params: IngestParams, promises: Promises) -> V
         )
     asked = params.model_copy(update={"pseudonyms": "public", "key": "any", "on_reject": "report"})
     layout = find_layout(folder)
-    with _ended_in_order(), TemporaryDirectory(prefix="petct-validate-") as name:
+    with _temporary_folder() as read:
         if layout is not None:
-            return _judge_pictures(folder, layout, Path(name), asked, promises)
-        ingested = ingest_dataset(folder, Path(name), asked)
+            return _judge_pictures(folder, layout, read, asked, promises)
+        ingested = ingest_dataset(folder, read, asked)
         studies = [study.study_id for study in ingested.studies]
-        volumes = measure_volumes(Path(name) / "volumes", studies, params.workers)
+        volumes = measure_volumes(read / "volumes", studies, params.workers)
     return Verdict(folder, ingested, _judge(folder, ingested, Measured(tuple(volumes)), promises))
 
 
@@ -111,13 +114,26 @@ def _judge(
 
 
 @contextmanager
-def _ended_in_order() -> Iterator[None]:
-    """Leave by an exception on SIGTERM too, so that no patient's volume stays behind."""
-    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(_TERMINATED))
+def _temporary_folder() -> Iterator[Path]:
+    """A folder that is gone afterwards, on SIGTERM too, so that no patient's volume stays."""
+    folder = TemporaryDirectory(prefix="petct-validate-")
+    before = signal.signal(signal.SIGTERM, lambda *_: _end(Path(folder.name)))
     try:
-        yield
+        with folder as name:
+            yield Path(name)
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _end(folder: Path) -> NoReturn:
+    """End at once: an exception out of a signal handler unwinds whatever library code runs, which
+    once ended in SIGABRT, and would wait for every study that is still queued."""
+    for worker in active_children():
+        worker.kill()
+        worker.join()
+    while folder.exists():  # again, where a thread has just put a file into it
+        rmtree(folder, ignore_errors=True)
+    os._exit(_TERMINATED)
 
 
 def _lines(verdict: Verdict) -> Iterator[str]:
