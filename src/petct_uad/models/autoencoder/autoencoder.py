@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from petct_uad.models.baseline import Baseline
 from petct_uad.models.interface import Batch, GradientModel, images_of
+from petct_uad.models.taught import CnnModel
 from petct_uad.params import AutoencoderParams, Modality
 from petct_uad.teachers.cnn import CnnTeacher
 
@@ -22,7 +22,7 @@ _STAGES = 4  # strides 2, 4, 8 and 16
 _STRIDE = 2**_STAGES
 
 
-class Autoencoder(Baseline[AutoencoderParams], GradientModel):
+class Autoencoder(CnnModel[AutoencoderParams], GradientModel):
     """Encoder, code and decoder of one modality's slices."""
 
     def __init__(

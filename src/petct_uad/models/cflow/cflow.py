@@ -14,15 +14,15 @@ from anomalib.models.image.cflow.utils import cflow_head, get_logp, positional_e
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from petct_uad.models.baseline import FeatureBaseline
 from petct_uad.models.interface import Batch, GradientModel
+from petct_uad.models.taught import FeatureModel
 from petct_uad.params import CflowParams, Modality
 from petct_uad.teachers.cnn import CnnTeacher
 
 _CLAMP = 1.9  # of the coupling blocks' exponents, as in the published code
 
 
-class Cflow(FeatureBaseline[CflowParams], GradientModel):
+class Cflow(FeatureModel[CflowParams], GradientModel):
     """A conditional flow for each scale of the teacher, one modality."""
 
     def __init__(

@@ -11,7 +11,6 @@ Deviations from the paper are listed in this folder's README.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -20,15 +19,16 @@ from torch.nn import functional as F
 from petct_uad.errors import ParamsError
 from petct_uad.models.cmad.stacked import StackedLayerNorm, StackedLinear
 from petct_uad.models.interface import Batch, GradientModel, images_of
-from petct_uad.models.maps import mean_and_spread, score_maps, smooth_maps
+from petct_uad.models.maps import mean_and_spread, score_maps
+from petct_uad.models.taught import TokenModel
 from petct_uad.ops.selective_scan.ss2d import SS2D
-from petct_uad.params import CmadParams, Modality, TeacherParams
-from petct_uad.teachers.tokens import TokenTeacher, load_tokens
+from petct_uad.params import CmadParams, Modality
+from petct_uad.teachers.tokens import TokenTeacher
 
 _MLP_RATIO = 4
 
 
-class Cmad(GradientModel):
+class Cmad(TokenModel[CmadParams], GradientModel):
     """Reverse distillation with two branches that exchange what they see."""
 
     bfloat16_pays_on_cpu = True
@@ -36,29 +36,16 @@ class Cmad(GradientModel):
     def __init__(
         self, params: CmadParams, teacher: TokenTeacher, modality: Modality, image_size_px: int
     ) -> None:
-        super().__init__()
         if teacher.width % params.heads:
             raise ParamsError(
                 f"model.heads = {params.heads}: must divide the teacher's width {teacher.width}"
             )
-        self.params = params
-        self.teacher = teacher
-        self.modality = modality
-        self.image_size_px = image_size_px
+        super().__init__(params, teacher, modality, image_size_px)
         self.decoder = Decoder(params, teacher.width, branches=2 if modality == "petct" else 1)
         self.map_mean: Tensor
         self.map_spread: Tensor
         self.register_buffer("map_mean", torch.zeros(self.decoder.branches))
         self.register_buffer("map_spread", torch.ones(self.decoder.branches))
-
-    @classmethod
-    def build(
-        cls, params: CmadParams, teacher: TeacherParams, modality: Modality, image_size_px: int
-    ) -> Self:
-        """With the token teacher that ``teacher`` names."""
-        return cls(
-            params, load_tokens(teacher, params.width, image_size_px), modality, image_size_px
-        )
 
     def prepare(self, batch: Batch) -> tuple[Tensor, ...]:
         """Teacher tokens (B, K, 9, N, d)."""
@@ -75,7 +62,7 @@ class Cmad(GradientModel):
         with torch.no_grad():
             distances = self._distances(*self.prepare(batch)).mean(0)  # (K, B, N)
         grids = distances.view(*distances.shape[:2], self.teacher.grid, self.teacher.grid)
-        return smooth_maps(grids, self.image_size_px, self.params.map_sigma_px)
+        return self._smoothed(grids)
 
     def anomaly_map(self, batch: Batch) -> Tensor:
         """(B, S, S): the sum of the modalities' maps, standardised first when calibrated."""

@@ -16,9 +16,9 @@ from anomalib.models.image.efficient_ad.torch_model import AutoEncoder, Efficien
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from petct_uad.models.baseline import Baseline
 from petct_uad.models.efficient_ad.photographs import photograph_crops
 from petct_uad.models.interface import Batch, GradientModel, images_of
+from petct_uad.models.taught import CnnModel
 from petct_uad.params import EfficientAdParams, Modality
 from petct_uad.teachers.cnn import CnnTeacher
 
@@ -30,7 +30,7 @@ _FIXED_SEED = 0
 _PHOTOGRAPHS = 32
 
 
-class EfficientAd(Baseline[EfficientAdParams], GradientModel):
+class EfficientAd(CnnModel[EfficientAdParams], GradientModel):
     """Teacher, student and autoencoder, one modality."""
 
     def __init__(

@@ -14,13 +14,13 @@ from torch import Tensor
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from petct_uad.models.baseline import Baseline
 from petct_uad.models.interface import Batch, GradientModel, images_of
+from petct_uad.models.taught import CnnModel
 from petct_uad.params import GanomalyParams, Modality
 from petct_uad.teachers.cnn import CnnTeacher
 
 
-class Ganomaly(Baseline[GanomalyParams], GradientModel):
+class Ganomaly(CnnModel[GanomalyParams], GradientModel):
     """Generator and discriminator of one modality's slices."""
 
     def __init__(

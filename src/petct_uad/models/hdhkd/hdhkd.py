@@ -19,24 +19,20 @@ from petct_uad.models.hdhkd.decoder import Decoder, conv_block
 from petct_uad.models.hdhkd.encoder import Encoder
 from petct_uad.models.hdhkd.pdn import PDN_STRIDE
 from petct_uad.models.hdhkd.teacher import PatchTeacher
-from petct_uad.models.interface import Batch, GradientModel, images_of
-from petct_uad.models.maps import score_maps, smooth_maps
+from petct_uad.models.interface import Batch, GradientModel
+from petct_uad.models.taught import TaughtModel
 from petct_uad.params import HdhkdParams, Modality, TeacherParams
 
 _STRIDES = (4, 8, 16)
 
 
-class Hdhkd(GradientModel):
+class Hdhkd(TaughtModel[HdhkdParams, PatchTeacher], GradientModel):
     """A teacher of patches and a student that shares nothing with it, one modality."""
 
     def __init__(
         self, params: HdhkdParams, teacher: PatchTeacher, modality: Modality, image_size_px: int
     ) -> None:
-        super().__init__()
-        self.params = params
-        self.teacher = teacher
-        self.modality = modality
-        self.image_size_px = image_size_px
+        super().__init__(params, teacher, modality, image_size_px)
         self.student = Student(params, teacher.channels, image_size_px)
 
     @classmethod
@@ -53,7 +49,7 @@ class Hdhkd(GradientModel):
 
     def prepare(self, batch: Batch) -> tuple[Tensor, ...]:
         """Images (B, 1, S, S) and standardised teacher features (B, C, S/4, S/4)."""
-        (images,) = images_of(batch, self.modality)
+        images = self._images(batch)
         return images, self.teacher.normalised(images)
 
     def loss(self, *prepared: Tensor) -> Tensor:
@@ -66,11 +62,7 @@ class Hdhkd(GradientModel):
         """(B, S, S): mean over channels of the squared difference, resized."""
         images, target = self.prepare(batch)
         grids = (self.student(images) - target).square().mean(1)
-        return smooth_maps(grids, self.image_size_px, self.params.map_sigma_px)
-
-    def score(self, maps: Tensor) -> Tensor:
-        """(B,): the maximum."""
-        return score_maps(maps, "max")
+        return self._smoothed(grids)
 
 
 class Student(nn.Module):

@@ -12,17 +12,17 @@ from __future__ import annotations
 
 import warnings
 from functools import partial
-from typing import Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from petct_uad.errors import ParamsError
-from petct_uad.models.interface import Batch, GradientModel, images_of
-from petct_uad.models.maps import score_maps, smooth_maps
-from petct_uad.params import InpFormerParams, Modality, TeacherParams
-from petct_uad.teachers.tokens import TokenTeacher, load_tokens
+from petct_uad.models.interface import Batch, GradientModel
+from petct_uad.models.maps import score_maps
+from petct_uad.models.taught import TokenModel
+from petct_uad.params import InpFormerParams, Modality
+from petct_uad.teachers.tokens import TokenTeacher
 
 with warnings.catch_warnings():
     # anomalib's components import deprecated names, which is no concern of the user.
@@ -36,7 +36,7 @@ _MLP_RATIO = 4
 _INITIAL_SPREAD = 0.01  # of the linear layers' weights, cut off at three of it, as published
 
 
-class InpFormer(GradientModel):
+class InpFormer(TokenModel[InpFormerParams], GradientModel):
     """Extractor of prototypes, bottleneck and guided decoder, one modality."""
 
     bfloat16_pays_on_cpu = True
@@ -44,16 +44,12 @@ class InpFormer(GradientModel):
     def __init__(
         self, params: InpFormerParams, teacher: TokenTeacher, modality: Modality, image_size_px: int
     ) -> None:
-        super().__init__()
         width, heads = teacher.width, params.heads
         if width % heads:
             raise ParamsError(
                 f"models.inp_former.heads = {heads}: must divide the teacher's width {width}"
             )
-        self.params = params
-        self.teacher = teacher
-        self.modality = modality
-        self.image_size_px = image_size_px
+        super().__init__(params, teacher, modality, image_size_px)
         norm = partial(nn.LayerNorm, eps=1e-8)
         self.queries = nn.Parameter(torch.randn(params.prototypes, width))
         self.extractor = AggregationBlock(width, heads, _MLP_RATIO, qkv_bias=True, norm_layer=norm)
@@ -66,19 +62,9 @@ class InpFormer(GradientModel):
             module.apply(_start_small)
         self.soft_mining = GlobalCosineHmAdaptiveLoss()
 
-    @classmethod
-    def build(
-        cls, params: InpFormerParams, teacher: TeacherParams, modality: Modality, image_size_px: int
-    ) -> Self:
-        """With the token teacher that ``teacher`` names."""
-        return cls(
-            params, load_tokens(teacher, params.width, image_size_px), modality, image_size_px
-        )
-
     def prepare(self, batch: Batch) -> tuple[Tensor, ...]:
         """Means (B, 2, N, d) of the shallower and of the deeper half of the teacher's levels."""
-        (images,) = images_of(batch, self.modality)
-        tokens = self.teacher.tokens(images)[:, -self.params.levels :]
+        tokens = self.teacher.tokens(self._images(batch))[:, -self.params.levels :]
         return (_means(tokens, dim=1),)
 
     def loss(self, *prepared: Tensor) -> Tensor:
@@ -100,7 +86,7 @@ class InpFormer(GradientModel):
         targets, decoded, _ = self._decode(*self.prepare(batch))
         distances = (1 - F.cosine_similarity(targets, decoded, dim=-1)).mean(0)  # (B, N)
         grids = distances.view(len(distances), self.teacher.grid, self.teacher.grid)
-        return smooth_maps(grids, self.image_size_px, self.params.map_sigma_px)
+        return self._smoothed(grids)
 
     def score(self, maps: Tensor) -> Tensor:
         """(B,): mean of the highest ``score_top_fraction`` of pixels."""

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from petct_uad.models.baseline import FeatureBaseline
 from petct_uad.models.interface import Batch, GradientModel
+from petct_uad.models.taught import FeatureModel
 from petct_uad.params import MkdParams, Modality
 from petct_uad.teachers.cnn import CnnTeacher
 
 
-class Mkd(FeatureBaseline[MkdParams], GradientModel):
+class Mkd(FeatureModel[MkdParams], GradientModel):
     """Teacher and cloner of one modality's slices."""
 
     def __init__(

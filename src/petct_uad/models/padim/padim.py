@@ -16,13 +16,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from petct_uad.errors import ParamsError, TrainingError
-from petct_uad.models.baseline import FeatureBaseline
 from petct_uad.models.interface import Batch, FitPoint, FittedModel
+from petct_uad.models.taught import FeatureModel
 from petct_uad.params import Modality, PadimParams
 from petct_uad.teachers.cnn import CnnTeacher
 
 
-class Padim(FeatureBaseline[PadimParams], FittedModel):
+class Padim(FeatureModel[PadimParams], FittedModel):
     """A Gaussian of C random channels of the teacher at each of h x h places, one modality."""
 
     def __init__(

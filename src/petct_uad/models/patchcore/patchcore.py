@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from petct_uad.errors import TrainingError
-from petct_uad.models.baseline import FeatureBaseline
 from petct_uad.models.interface import Batch, FitPoint, FittedModel
+from petct_uad.models.taught import FeatureModel
 from petct_uad.params import Modality, PatchcoreParams
 from petct_uad.teachers.cnn import CACHED_IMAGES, CnnTeacher
 
@@ -24,7 +24,7 @@ _CURVE_POINTS = 10
 _CURVE_PATCHES = 4000
 
 
-class Patchcore(FeatureBaseline[PatchcoreParams], FittedModel):
+class Patchcore(FeatureModel[PatchcoreParams], FittedModel):
     """Nearest-neighbour search in a coreset of normal patch features, one modality."""
 
     def __init__(

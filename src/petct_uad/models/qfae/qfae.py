@@ -19,12 +19,13 @@ from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from petct_uad.models.interface import Batch, GradientModel, images_of
-from petct_uad.models.maps import score_maps, smooth_maps
+from petct_uad.models.interface import Batch, GradientModel
+from petct_uad.models.maps import score_maps
 from petct_uad.models.qfae.augment import augment
 from petct_uad.models.qfae.encoder import CnnEncoder, Encoder, load_encoder, sincos_grid
 from petct_uad.models.qfae.perceptual import Perceptual, PerceptualCnn, PerceptualVit
 from petct_uad.models.qfae.resize import resize
+from petct_uad.models.taught import TaughtModel
 from petct_uad.params import Modality, QfaeParams, TeacherParams
 from petct_uad.teachers.weights import load_named, state_sha256
 
@@ -50,17 +51,13 @@ class Frozen(nn.Module):
         return hashlib.sha256(both.encode()).hexdigest()
 
 
-class Qfae(GradientModel):
+class Qfae(TaughtModel[QfaeParams, Frozen], GradientModel):
     """Reconstruction through a Q-Former, judged by a perceptual network."""
 
     def __init__(
         self, params: QfaeParams, teacher: Frozen, modality: Modality, image_size_px: int
     ) -> None:
-        super().__init__()
-        self.params = params
-        self.teacher = teacher
-        self.modality = modality
-        self.image_size_px = image_size_px
+        super().__init__(params, teacher, modality, image_size_px)
         self.projection = nn.Linear(teacher.encoder.width, params.width)
         self.qformer = QFormer(params.width, params.queries_side, params.qformer_heads)
         self.decoder = Decoder(params.width, params.depth, params.heads, params.patch_px)
@@ -77,7 +74,7 @@ class Qfae(GradientModel):
 
         With augmentation they differ each time, and only the slices (B, 1, S, S) can be kept.
         """
-        (images,) = images_of(batch, self.modality)
+        images = self._images(batch)
         return (images,) if self.params.augment else self._frozen_outputs(images)
 
     def loss(self, *prepared: Tensor) -> Tensor:
@@ -99,7 +96,7 @@ class Qfae(GradientModel):
     @torch.no_grad()
     def distance_maps(self, batch: Batch) -> list[Tensor]:
         """The evaluation's set of maps (B, h, w), one for each patch size and layer."""
-        (images,) = images_of(batch, self.modality)
+        images = self._images(batch)
         patches, layers = self.params.evaluation_patches, self.params.evaluation_layers
         reconstruction = self.reconstruct(self.teacher.encoder.hidden(images))
         return self._distances(
@@ -144,10 +141,9 @@ class Qfae(GradientModel):
 
     def _pixel_map(self, maps: Sequence[Tensor]) -> Tensor:
         """(B, S, S) from maps of any size: resized, pooled, smoothed."""
-        side = self.image_size_px
-        resized = torch.stack([smooth_maps(x, side, 0.0) for x in maps])
+        resized = self._enlarged(maps)
         pooled = resized.mean(0) if self.params.aggregation == "mean" else resized.amax(0)
-        return smooth_maps(pooled, side, self.params.map_sigma_px)
+        return self._smoothed(pooled)
 
     def _image_score(self, maps: Sequence[Tensor]) -> Tensor:
         """(B,): Table 2 or Table 5."""

@@ -10,17 +10,18 @@ Deviations from the paper are listed in this folder's README.
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from petct_uad.models.interface import Batch, GradientModel, images_of
+from petct_uad.models.interface import Batch, GradientModel
 from petct_uad.models.maps import score_maps, smooth_maps
 from petct_uad.models.scrd4ad.noise import add_noise
 from petct_uad.models.scrd4ad.student import STRIDES, Bottleneck, Decoder, Layout, initialise
-from petct_uad.params import Modality, Scrd4adParams, TeacherParams
+from petct_uad.models.taught import CnnModel
+from petct_uad.params import Modality, Scrd4adParams
 from petct_uad.teachers.cnn import CnnTeacher
 
 Variant = Literal["equation", "released"]
@@ -30,17 +31,13 @@ _EPS = 1e-6
 _VALIDATION_SEED = 0
 
 
-class Scrd4ad(GradientModel):
+class Scrd4ad(CnnModel[Scrd4adParams], GradientModel):
     """Reverse distillation; RD4AD (Deng & Li 2022) when both switches are off."""
 
     def __init__(
         self, params: Scrd4adParams, teacher: CnnTeacher, modality: Modality, image_size_px: int
     ) -> None:
-        super().__init__()
-        self.params = params
-        self.teacher = teacher
-        self.modality = modality
-        self.image_size_px = image_size_px
+        super().__init__(params, teacher, modality, image_size_px)
         layout = Layout.of(teacher, params.width)
         self.bottleneck = Bottleneck(layout)
         self.decoder = Decoder(layout)
@@ -49,16 +46,9 @@ class Scrd4ad(GradientModel):
         initialise(self.decoder)
         self._alpha = torch.full((len(STRIDES),), 1 / len(STRIDES))
 
-    @classmethod
-    def build(
-        cls, params: Scrd4adParams, teacher: TeacherParams, modality: Modality, image_size_px: int
-    ) -> Self:
-        """With the CNN that ``teacher`` names."""
-        return cls(params, CnnTeacher.load(teacher), modality, image_size_px)
-
     def prepare(self, batch: Batch) -> tuple[Tensor, ...]:
         """Images (B, 1, S, S), then the teacher's maps of them: what no step changes."""
-        (images,) = images_of(batch, self.modality)
+        images = self._images(batch)
         return (images, *self._teacher_maps(images))
 
     def loss(self, *prepared: Tensor) -> Tensor:
@@ -94,7 +84,7 @@ class Scrd4ad(GradientModel):
         clean = tuple(features)
         decoded, alpha = self._reconstruct(clean)
         maps = distance_map(clean, decoded, alpha, self.params.variant, self.image_size_px)
-        return smooth_maps(maps, self.image_size_px, self.params.map_sigma_px)
+        return self._smoothed(maps)
 
     def score(self, maps: Tensor) -> Tensor:
         """(B,): the mean of the map (section 2.4), or what ``score`` says."""

@@ -15,13 +15,13 @@ from anomalib.models.image.stfpm.anomaly_map import AnomalyMapGenerator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from petct_uad.models.baseline import FeatureBaseline
 from petct_uad.models.interface import Batch, GradientModel
+from petct_uad.models.taught import FeatureModel
 from petct_uad.params import Modality, StfpmParams
 from petct_uad.teachers.cnn import CnnTeacher
 
 
-class Stfpm(FeatureBaseline[StfpmParams], GradientModel):
+class Stfpm(FeatureModel[StfpmParams], GradientModel):
     """Student and teacher of one architecture, one modality."""
 
     def __init__(

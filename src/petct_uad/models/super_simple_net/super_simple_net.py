@@ -8,8 +8,6 @@ heads, loss and noise are anomalib's. Deviations from the paper are listed in th
 
 from __future__ import annotations
 
-from typing import Self
-
 import torch
 from anomalib.data.utils.generators import generate_perlin_noise
 from anomalib.models.image.supersimplenet.anomaly_generator import AnomalyGenerator
@@ -21,9 +19,9 @@ from anomalib.models.image.supersimplenet.torch_model import (
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from petct_uad.models.interface import Batch, GradientModel, images_of
-from petct_uad.models.maps import score_maps, smooth_maps
-from petct_uad.params import Modality, SuperSimpleNetParams, TeacherParams
+from petct_uad.models.interface import Batch, GradientModel
+from petct_uad.models.taught import FeatureModel
+from petct_uad.params import Modality, SuperSimpleNetParams
 from petct_uad.teachers.cnn import CnnTeacher
 
 _FINEST_PERLIN = 32  # cells along a side of anomalib's finest noise, which needs as many pixels
@@ -31,7 +29,7 @@ _EMPTY = 0.5  # probability that a slice keeps its features, as published
 _FIXED_SEED = 0
 
 
-class SuperSimpleNet(GradientModel):
+class SuperSimpleNet(FeatureModel[SuperSimpleNetParams], GradientModel):
     """Feature adapter, segmentation head and classification head, one modality."""
 
     def __init__(
@@ -41,35 +39,17 @@ class SuperSimpleNet(GradientModel):
         modality: Modality,
         image_size_px: int,
     ) -> None:
-        super().__init__()
-        self.params = params
-        self.teacher = teacher
-        self.modality = modality
-        self.image_size_px = image_size_px
-        deepest = dict(zip(teacher.strides, teacher.channels, strict=True))
-        channels = sum(deepest[stride] for stride in params.strides)
+        super().__init__(params, teacher, modality, image_size_px)
+        channels = sum(self.channels.values())
         self.standardise = nn.BatchNorm2d(channels, affine=False)
         self.adapter = FeatureAdapter(channels)
         self.heads = SegmentationDetectionModule(channels, stop_grad=True)
         self.anomalies = FeatureNoise(0.0, params.noise, params.perlin_threshold)
         self.objective = SSNLoss()
 
-    @classmethod
-    def build(
-        cls,
-        params: SuperSimpleNetParams,
-        teacher: TeacherParams,
-        modality: Modality,
-        image_size_px: int,
-    ) -> Self:
-        """With the CNN that ``teacher`` names."""
-        return cls(params, CnnTeacher.load(teacher), modality, image_size_px)
-
     def prepare(self, batch: Batch) -> tuple[Tensor, ...]:
         """The teacher's maps, finest first."""
-        (images,) = images_of(batch, self.modality)
-        features = self.teacher.features(images, deepest=max(self.params.strides))
-        return tuple(features[stride] for stride in sorted(self.params.strides))
+        return self._features(self._images(batch))
 
     def loss(self, *prepared: Tensor) -> Tensor:
         """Focal and truncated L1 loss of the noise's places, focal loss of its presence.
@@ -88,16 +68,12 @@ class SuperSimpleNet(GradientModel):
         with torch.no_grad():
             adapted = self._adapt(self.prepare(batch))
             grids, scores = self.heads(adapted, adapted)
-        maps = smooth_maps(grids[:, 0], self.image_size_px, self.params.map_sigma_px)
+        maps = self._smoothed(grids[:, 0])
         return maps, scores if self.params.score == "head" else self.score(maps)
 
     def anomaly_map(self, batch: Batch) -> Tensor:
         """(B, S, S): the segmentation head's logits, smoothed."""
         return self.detect(batch)[0]
-
-    def score(self, maps: Tensor) -> Tensor:
-        """(B,): the largest value of the map, which a fused map always has."""
-        return score_maps(maps, "max")
 
     def _adapt(self, features: tuple[Tensor, ...]) -> Tensor:
         """(B, C, h, w): maps resized alike and joined, neighbourhoods averaged, adapted."""

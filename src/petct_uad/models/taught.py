@@ -1,4 +1,4 @@
-"""What the baselines share: one modality, a CNN beside them, the score a map's highest value."""
+"""What models with a frozen teacher share: how they are made, and how grids become maps."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from collections.abc import Iterable, Sequence
 from typing import Generic, Protocol, Self, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from petct_uad.models.interface import Batch, TrainableModel, images_of
 from petct_uad.models.maps import score_maps, smooth_maps
 from petct_uad.params import Modality, TeacherParams
 from petct_uad.teachers.cnn import CnnTeacher
+from petct_uad.teachers.tokens import TokenTeacher, load_tokens
 
 
 class MapParams(Protocol):
@@ -23,35 +24,36 @@ class MapParams(Protocol):
 
 
 class StrideParams(MapParams, Protocol):
-    """One that also says which of the teacher's maps are read."""
+    """One that also says which of the CNN's maps are read."""
 
     @property
     def strides(self) -> Sequence[int]:
         """Of those maps."""
 
 
+class WidthParams(MapParams, Protocol):
+    """One that also says how long a token is."""
+
+    @property
+    def width(self) -> int:
+        """d."""
+
+
 P = TypeVar("P", bound=MapParams)
 S = TypeVar("S", bound=StrideParams)
+W = TypeVar("W", bound=WidthParams)
+T = TypeVar("T", bound=nn.Module)
 
 
-class Baseline(TrainableModel, Generic[P]):
-    """A model of one modality's slices; every one names the teacher of its run, used or not."""
+class TaughtModel(TrainableModel, Generic[P, T]):
+    """A model beside a frozen network; most see one modality, and score by a map's maximum."""
 
-    def __init__(
-        self, params: P, teacher: CnnTeacher, modality: Modality, image_size_px: int
-    ) -> None:
+    def __init__(self, params: P, teacher: T, modality: Modality, image_size_px: int) -> None:
         super().__init__()
         self.params = params
         self.teacher = teacher
         self.modality = modality
         self.image_size_px = image_size_px
-
-    @classmethod
-    def build(
-        cls, params: P, teacher: TeacherParams, modality: Modality, image_size_px: int
-    ) -> Self:
-        """With the CNN that ``teacher`` names."""
-        return cls(params, CnnTeacher.load(teacher), modality, image_size_px)
 
     def score(self, maps: Tensor) -> Tensor:
         """(B,): the largest value of the map."""
@@ -68,12 +70,23 @@ class Baseline(TrainableModel, Generic[P]):
         return torch.stack(maps)
 
     def _smoothed(self, grids: Tensor) -> Tensor:
-        """(B, h, w) to maps (B, S, S)."""
+        """(..., h, w) to maps (..., S, S)."""
         return smooth_maps(grids, self.image_size_px, self.params.map_sigma_px)
 
 
-class FeatureBaseline(Baseline[S]):
-    """A baseline that reads the teacher's deepest map of each of some strides."""
+class CnnModel(TaughtModel[P, CnnTeacher]):
+    """One beside the CNN that ``teacher`` names, which stands in its lineage, used or not."""
+
+    @classmethod
+    def build(
+        cls, params: P, teacher: TeacherParams, modality: Modality, image_size_px: int
+    ) -> Self:
+        """With that CNN."""
+        return cls(params, CnnTeacher.load(teacher), modality, image_size_px)
+
+
+class FeatureModel(CnnModel[S]):
+    """One that reads the CNN's deepest map of each of some strides."""
 
     @property
     def channels(self) -> dict[int, int]:
@@ -84,3 +97,15 @@ class FeatureBaseline(Baseline[S]):
         """(B, C, h, w) of each stride, finest first; see :meth:`CnnTeacher.features`."""
         features = self.teacher.features(images, max(self.params.strides), at_once)
         return tuple(features[stride] for stride in self.channels)
+
+
+class TokenModel(TaughtModel[W, TokenTeacher]):
+    """One that reads tokens of ``width``."""
+
+    @classmethod
+    def build(
+        cls, params: W, teacher: TeacherParams, modality: Modality, image_size_px: int
+    ) -> Self:
+        """With the token teacher that ``teacher`` names."""
+        tokens = load_tokens(teacher, params.width, image_size_px)
+        return cls(params, tokens, modality, image_size_px)
