@@ -19,7 +19,7 @@ from petct_uad.lineage.record import ACTIVITY
 from petct_uad.lineage.table import TABLE, key_of
 
 Keys = NDArray[np.uint64]  # of entities, sorted, each once
-_KINDS = {b"f": "file", b"i": "DICOM instance", b"s": "slice", b"t": "teacher's weights"}
+_KINDS = {b"f": "file", b"i": "raw file", b"s": "slice", b"t": "teacher's weights"}
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class StageTable:
 
 @dataclass(frozen=True)
 class Node:
-    """One stage run on the way, or the DICOM files at its beginning."""
+    """One stage run on the way, or the raw files at its beginning."""
 
     name: str
     made: str
@@ -87,7 +87,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Origin:
-    """The way from DICOM files to one run's figures, earliest first."""
+    """The way from raw files to one run's figures, earliest first."""
 
     run: str
     nodes: tuple[Node, ...]
@@ -114,7 +114,7 @@ def trace_origin(run: str, figures: Path, folders: Iterable[Path]) -> Origin:
             continue
         sources = table.inputs_of(rows)
         keys = table.keys_of(sources)
-        instances += table.kinds_of(sources)["DICOM instance"]
+        instances += table.kinds_of(sources)["raw file"]
         steps.append((table, rows, keys))
         wanted = np.union1d(wanted, keys)
     steps.reverse()
@@ -122,14 +122,14 @@ def trace_origin(run: str, figures: Path, folders: Iterable[Path]) -> Origin:
     arrows = _arrows(steps)
     if not instances:
         return Origin(run, tuple(nodes), tuple(arrows))
-    dicom = Node("DICOM", _counted({"DICOM instance": instances}))
-    readers = [i for i, (table, rows, _) in enumerate(steps) if _reads_dicom(table, rows)]
+    raw = Node("raw data", _counted({"raw file": instances}))
+    readers = [i for i, (table, rows, _) in enumerate(steps) if _reads_raw(table, rows)]
     shifted = [(first + 1, second + 1) for first, second in arrows]
-    return Origin(run, (dicom, *nodes), (*((0, i + 1) for i in readers), *shifted))
+    return Origin(run, (raw, *nodes), (*((0, i + 1) for i in readers), *shifted))
 
 
-def _reads_dicom(table: StageTable, rows: NDArray[np.intp]) -> bool:
-    return table.kinds_of(table.inputs_of(rows))["DICOM instance"] > 0
+def _reads_raw(table: StageTable, rows: NDArray[np.intp]) -> bool:
+    return table.kinds_of(table.inputs_of(rows))["raw file"] > 0
 
 
 def _node(table: StageTable, rows: NDArray[np.intp]) -> Node:

@@ -159,11 +159,11 @@ def test_leaking_protocol_is_marked_above_the_table_and_in_every_row(leaking_pro
     assert html.count('<span class="tag warn">leaking</span>') == len(leaking_project.runs) + 3
 
 
-def test_derivation_of_the_best_run_is_drawn_from_dicom_to_its_figures(html):
+def test_derivation_of_the_best_run_is_drawn_from_raw_files_to_its_figures(html):
     picture = html.split('aria-label="Derivation of cmad-petct: ')[1].split("</svg>")[0]
-    arrows = "DICOM to ingest, ingest to split, ingest to evaluate cmad-petct, split to evaluate"
+    arrows = "raw data to ingest, ingest to split, ingest to evaluate cmad-petct, split to evaluate"
     assert picture.startswith(arrows)
-    assert "3 DICOM instances" in picture
+    assert "3 raw files" in picture
     assert "code 22222222, params 11111111" in picture
 
 
