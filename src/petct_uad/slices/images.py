@@ -16,7 +16,7 @@ from petct_uad.dicom.units import AIR_HU
 from petct_uad.lineage.record import Derivation, Entity
 from petct_uad.params import PreprocessParams
 from petct_uad.registration.resample import resample_ct, resample_mask, resample_pet
-from petct_uad.slices.measures import Measures, measure_slices, suv_total_ratio
+from petct_uad.slices.measures import index_row, measure_slices, suv_total_ratio
 from petct_uad.slices.picture_shards import write_picture_shard
 from petct_uad.slices.store import Shard, shard_path, write_shard
 from petct_uad.slices.tables import ImageRow, SliceRow
@@ -109,7 +109,7 @@ def _write_study(
     write_shard(shard_path(processed, task.study_id), shard)
     measures = measure_slices(study)
     ratio = suv_total_ratio(study.pet, planes.pet, study.body, study.transform)
-    return [_index_row(row, i, measures, ratio, shard) for i, row in enumerate(task.rows)]
+    return [index_row(row, i, measures, ratio, shard) for i, row in enumerate(task.rows)]
 
 
 def resample_study(study: Study, params: PreprocessParams) -> Planes:
@@ -174,29 +174,3 @@ def _bilateral(image: sitk.Image, params: PreprocessParams) -> sitk.Image:
 
 def _array(image: sitk.Image) -> NDArray[np.float32]:
     return np.asarray(sitk.GetArrayFromImage(image))
-
-
-def _index_row(
-    row: SliceRow, i: int, measures: Measures, suv_ratio: float, shard: Shard
-) -> ImageRow:
-    z = row.slice_index
-    return ImageRow(
-        slice_id=row.slice_id,
-        study_id=row.study_id,
-        patient=row.patient,
-        scanner=row.scanner,
-        split=row.split,
-        label=row.label,
-        position=row.position,
-        shard_row=i,
-        lesion_area_mm2=row.lesion_area_mm2,
-        lesion_kept_fraction=float(measures.lesion_kept_fraction[z]),
-        suv_max=float(measures.suv_max[z]),
-        suv_mean=float(measures.suv_mean[z]),
-        suv_total_ratio=suv_ratio,
-        body_area_mm2=float(measures.body_area_mm2[z]),
-        ct_mean_hu=float(measures.ct_mean_hu[z]),
-        ct_std=float(shard.ct[i].std(dtype=np.float64)),
-        pet_std=float(shard.pet[i].std(dtype=np.float64)),
-        sha256=shard.sha256_of(i),
-    )

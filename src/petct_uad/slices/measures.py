@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from petct_uad.dicom.units import AIR_HU
 from petct_uad.registration.resample import interpolate
 from petct_uad.registration.transforms import Transform
+from petct_uad.slices.store import Shard
+from petct_uad.slices.tables import ImageRow, SliceRow
 from petct_uad.slices.volumes import Study
 
 Floats = NDArray[np.float64]
@@ -20,7 +22,7 @@ _PARTS = 8  # of a PET slice, each of which counts as inside the body or outside
 
 @dataclass(frozen=True)
 class Measures:
-    """One number per slice of the body's grid, (n,) each.
+    """One number per slice of the body's grid, (n,) each; of a picture see ``picture_shards``.
 
     Attributes:
         suv_max: SUVbw over the body; the native PET interpolated at the body's voxels, unblurred.
@@ -70,6 +72,33 @@ def suv_total_ratio(
     total = native.sum(dtype=np.float64) * _volume_mm3(pet)
     kept = _array(resampled).sum(dtype=np.float64) * _volume_mm3(resampled)
     return float(kept / total) if total > 0 else 1.0
+
+
+def index_row(
+    row: SliceRow, i: int, measures: Measures, suv_ratio: float, shard: Shard
+) -> ImageRow:
+    """Row ``i`` of a study's shard, for ``index.csv``."""
+    z = row.slice_index
+    return ImageRow(
+        slice_id=row.slice_id,
+        study_id=row.study_id,
+        patient=row.patient,
+        scanner=row.scanner,
+        split=row.split,
+        label=row.label,
+        position=row.position,
+        shard_row=i,
+        lesion_area_mm2=row.lesion_area_mm2,
+        lesion_kept_fraction=float(measures.lesion_kept_fraction[z]),
+        suv_max=float(measures.suv_max[z]),
+        suv_mean=float(measures.suv_mean[z]),
+        suv_total_ratio=suv_ratio,
+        body_area_mm2=float(measures.body_area_mm2[z]),
+        ct_mean_hu=float(measures.ct_mean_hu[z]),
+        ct_std=float(shard.ct[i].std(dtype=np.float64)),
+        pet_std=float(shard.pet[i].std(dtype=np.float64)),
+        sha256=shard.sha256_of(i),
+    )
 
 
 def _inside(body: sitk.Image, pet: sitk.Image, transform: Transform) -> NDArray[np.float32]:

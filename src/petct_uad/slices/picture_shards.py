@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from petct_uad.errors import DatasetError
+from petct_uad.slices.measures import Measures, index_row
 from petct_uad.slices.store import Shard, shard_path, write_shard
 from petct_uad.slices.tables import ImageRow, SliceRow
 
@@ -33,7 +34,7 @@ def write_picture_shard(
     shard = Shard(plane, plane, lesion, (plane > 0).astype(np.uint8))
     (row,) = rows
     write_shard(shard_path(processed, row.study_id), shard)
-    return [_index_row(row, shard)]
+    return [index_row(row, 0, _measure(row, shard), 1.0, shard)]
 
 
 def _resized(path: Path, side_px: int) -> NDArray[np.float32]:
@@ -46,26 +47,13 @@ def _resized(path: Path, side_px: int) -> NDArray[np.float32]:
     return np.asarray(resized, dtype=np.float32)
 
 
-def _index_row(row: SliceRow, shard: Shard) -> ImageRow:
-    grey = shard.ct[0].astype(np.float64)
+def _measure(row: SliceRow, shard: Shard) -> Measures:
+    grey = shard.ct.astype(np.float64).reshape(1, -1)
     lost = row.lesion_area_mm2 > 0 and not shard.lesion.any()
-    return ImageRow(
-        slice_id=row.slice_id,
-        study_id=row.study_id,
-        patient=row.patient,
-        scanner=row.scanner,
-        split=row.split,
-        label=row.label,
-        position=row.position,
-        shard_row=0,
-        lesion_area_mm2=row.lesion_area_mm2,
-        lesion_kept_fraction=0.0 if lost else 1.0,
-        suv_max=float(grey.max()),
-        suv_mean=float(grey.mean()),
-        suv_total_ratio=1.0,
-        body_area_mm2=float(shard.body.sum()),
-        ct_mean_hu=float(grey.mean()),
-        ct_std=float(grey.std()),
-        pet_std=float(grey.std()),
-        sha256=shard.sha256_of(0),
+    return Measures(
+        suv_max=grey.max(1),
+        suv_mean=grey.mean(1),
+        body_area_mm2=shard.body.sum((1, 2), dtype=np.float64),
+        ct_mean_hu=grey.mean(1),
+        lesion_kept_fraction=np.array([0.0 if lost else 1.0]),
     )
