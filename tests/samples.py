@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from petct_uad.params import ScheduleParams, TrainParams
+from petct_uad.params import CmadParams, RegisterParams, ScheduleParams, TrainParams
 from petct_uad.slices.tables import ImageRow
 
 
@@ -39,6 +39,42 @@ def train_section(**changes: Any) -> TrainParams:
         "checkpoint_every": 0,
     }
     return TrainParams.model_validate(values | changes)
+
+
+def cmad_section(**changes: Any) -> CmadParams:
+    """A network of two narrow heads."""
+    values: dict[str, Any] = {
+        "cmpt": 8,
+        "cmh": True,
+        "gfr": True,
+        "levels": 3,
+        "width": 32,
+        "heads": 2,
+        "ssm_state": 2,
+        "ssm_expand": 1,
+        "fusion": "calibrated",
+        "score": "top",
+        "score_top_fraction": 0.01,
+        "map_sigma_px": 4.0,
+        "scan": "auto",
+    }
+    return CmadParams.model_validate(values | changes)
+
+
+def register_section(**changes: Any) -> RegisterParams:
+    """Rigid refinement, coarser than the default."""
+    values: dict[str, Any] = {
+        "refine": "rigid",
+        "spacing_mm": 2.0,
+        "body_threshold_hu": -300.0,
+        "max_displacement_mm": 45.0,
+        "histogram_bins": 32,
+        "sampling_fraction": 0.25,
+        "iterations": 100,
+        "seed": 0,
+        "workers": 1,
+    }
+    return RegisterParams.model_validate(values | changes)
 
 
 def image_row(**changes: Any) -> ImageRow:

@@ -45,6 +45,7 @@ ScanBackend = Literal["auto", "reference", "numba", "cuda"]
 After = Literal["metrics/validation.json", "models/distil"]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
+Strides = Annotated[tuple[Literal[4, 8, 16, 32], ...], Field(min_length=1)]
 Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
 
 
@@ -210,7 +211,9 @@ class ScheduleParams(Section):
 
 
 class ModelSection(Section):
-    """What the sections of all models share: nothing but their kind."""
+    """What the sections of all models share."""
+
+    map_sigma_px: float = Field(ge=0, le=32, description="Gaussian on the map, at 256 px")
 
 
 class GradientParams(ModelSection):
@@ -225,22 +228,17 @@ class FittedParams(ModelSection):
     batch_size: int = Field(ge=1, le=4096)
 
 
-class CmadParams(GradientParams):
-    """CMAD (Xu et al. 2026): the proposed PET/CT model."""
+class FeatureParams(ModelSection):
+    """A model that reads the CNN's deepest map of each of some strides."""
 
-    cmpt: int = Field(ge=1, le=64, description="number of cross-modality prior tokens (Fig. 6)")
-    cmh: bool = Field(description="cross-modality hybrid module (Eq. 3)")
-    gfr: bool = Field(description="global fusion refinement (Eqs. 5-9)")
-    levels: int = Field(ge=1, le=9, description="number of reconstructed levels")
+    strides: Strides
+
+
+class TokenParams(GradientParams):
+    """A model that reads the teacher's tokens."""
+
     width: int = Field(ge=16, le=2048, description="token width d of a projected CNN teacher")
     heads: int = Field(ge=1, le=32)
-    ssm_state: int = Field(ge=1, le=64)
-    ssm_expand: int = Field(ge=1, le=4)
-    fusion: Literal["calibrated", "sum"]
-    score: Literal["top", "max", "mean"]
-    score_top_fraction: float = Field(gt=0, le=1)
-    map_sigma_px: float = Field(ge=0, le=32, description="Gaussian on the map, at 256 px")
-    scan: ScanBackend
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> Self:
@@ -249,14 +247,27 @@ class CmadParams(GradientParams):
         return self
 
 
-class PatchcoreParams(FittedParams):
+class CmadParams(TokenParams):
+    """CMAD (Xu et al. 2026): the proposed PET/CT model."""
+
+    cmpt: int = Field(ge=1, le=64, description="number of cross-modality prior tokens (Fig. 6)")
+    cmh: bool = Field(description="cross-modality hybrid module (Eq. 3)")
+    gfr: bool = Field(description="global fusion refinement (Eqs. 5-9)")
+    levels: int = Field(ge=1, le=9, description="number of reconstructed levels")
+    ssm_state: int = Field(ge=1, le=64)
+    ssm_expand: int = Field(ge=1, le=4)
+    fusion: Literal["calibrated", "sum"]
+    score: Literal["top", "max", "mean"]
+    score_top_fraction: float = Field(gt=0, le=1)
+    scan: ScanBackend
+
+
+class PatchcoreParams(FeatureParams, FittedParams):
     """PatchCore (Roth et al. 2022) through anomalib."""
 
-    strides: tuple[Literal[4, 8, 16, 32], ...] = Field(min_length=1)
     max_patches: int = Field(ge=100, description="patches kept before the coreset search")
     coreset_fraction: float = Field(gt=0, le=1)
     neighbours: int = Field(ge=1, le=100)
-    map_sigma_px: float = Field(ge=0, le=32, description="Gaussian on the map, at 256 px")
 
 
 class HdhkdParams(GradientParams):
@@ -285,7 +296,6 @@ class HdhkdParams(GradientParams):
     blocks: int = Field(ge=1, le=16, description="Mamba UpNet blocks")
     ssm_state: int = Field(ge=1, le=64)
     dropout: float = Field(ge=0, lt=1)
-    map_sigma_px: float = Field(ge=0, le=32, description="Gaussian on the map, at 256 px")
     scan: ScanBackend
 
     @model_validator(mode="after")
@@ -313,7 +323,6 @@ class Scrd4adParams(GradientParams):
     width: int = Field(ge=4, le=512, description="planes of the student at stride 4; RD4AD: 64")
     score: Literal["mean", "top", "max"]
     score_top_fraction: float = Field(gt=0, le=1)
-    map_sigma_px: float = Field(ge=0, le=32, description="Gaussian on the map, at 256 px")
 
 
 class HeteroAeParams(GradientParams):
@@ -326,7 +335,6 @@ class HeteroAeParams(GradientParams):
     ] = Field(description="Tables II and III")
     feature_comparison: bool = Field(description="Table IV; false reconstructs the image")
     alpha: float = Field(ge=0, le=1, description="weight of the cosine in Eq. 4")
-    map_sigma_px: float = Field(ge=0, le=32, description="Gaussian on the map, at 256 px")
 
     @model_validator(mode="after")
     def _only_a_teacher_can_be_frozen(self) -> Self:
@@ -361,7 +369,6 @@ class QfaeParams(GradientParams):
     evaluation_layers: tuple[Annotated[int, Field(ge=0, le=40)], ...] = Field(min_length=1)
     aggregation: Literal["mean", "max"] = Field(description="of the maps at each pixel")
     score: Literal["mean_of_max", "max_of_mean"] = Field(description="Table 2 or Table 5")
-    map_sigma_px: float = Field(ge=0, le=32, description="Gaussian on the map, at 256 px")
     augment: bool = Field(description="augmentation of section 1.4 while training")
 
     @model_validator(mode="after")
@@ -381,28 +388,21 @@ class QfaeParams(GradientParams):
         return self
 
 
-class PadimParams(FittedParams):
+class PadimParams(FeatureParams, FittedParams):
     """PaDiM (Defard et al. 2021): a Gaussian of features at every place."""
 
-    strides: tuple[Literal[4, 8, 16, 32], ...] = Field(min_length=1)
     features: int = Field(ge=1, le=4096, description="channels drawn at random; ResNet-18: 100")
-    map_sigma_px: float = Field(ge=0, le=32, description="Gaussian on the map, at 256 px")
 
 
-class StfpmParams(GradientParams):
+class StfpmParams(FeatureParams, GradientParams):
     """STFPM (Wang et al. 2021): a student of the teacher's own shape."""
 
-    strides: tuple[Literal[4, 8, 16, 32], ...] = Field(min_length=1)
-    map_sigma_px: float = Field(ge=0, le=32, description="Gaussian on the map, at 256 px")
 
-
-class EfficientAdParams(GradientParams):
+class EfficientAdParams(FeatureParams, GradientParams):
     """EfficientAD (Batzner et al. 2024): a student and an autoencoder of one teacher."""
 
-    strides: tuple[Literal[4, 8, 16, 32], ...] = Field(min_length=1)
     channels: int = Field(ge=8, le=1024, description="of the teacher's pooled maps; paper: 384")
     width: float = Field(gt=0, le=2, description="of the student PDN; 1 is the paper's PDN-S")
-    map_sigma_px: float = Field(ge=0, le=32, description="Gaussian on the map, at 256 px")
 
 
 class AutoencoderParams(GradientParams):
@@ -412,36 +412,29 @@ class AutoencoderParams(GradientParams):
     kl_weight: float = Field(ge=0, description="of the KL divergence, per latent value")
     width: int = Field(ge=4, le=512, description="channels at stride 2; they double to stride 16")
     latent: int = Field(ge=1, le=4096, description="length of the code")
-    map_sigma_px: float = Field(ge=0, le=32, description="Gaussian on the map, at 256 px")
 
 
-class MkdParams(GradientParams):
+class MkdParams(FeatureParams, GradientParams):
     """Multi-resolution knowledge distillation (Salehi et al. 2021)."""
 
-    strides: tuple[Literal[4, 8, 16, 32], ...] = Field(min_length=1)
     width: int = Field(ge=4, le=512, description="channels of the cloner at stride 2")
     cosine_weight: float = Field(ge=0, description="lambda: of the direction beside the value")
-    map_sigma_px: float = Field(ge=0, le=32, description="Gaussian on the map, at 256 px")
 
 
-class CflowParams(GradientParams):
+class CflowParams(FeatureParams, GradientParams):
     """CFLOW-AD (Gudovskiy et al. 2022): flows conditioned on the place."""
 
-    strides: tuple[Literal[4, 8, 16, 32], ...] = Field(min_length=1)
     coupling_blocks: int = Field(ge=1, le=32)
     condition: int = Field(ge=4, le=1024, multiple_of=4, description="length of a place's code")
     fibres: int = Field(ge=1, le=65536, description="places per scale and step")
-    map_sigma_px: float = Field(ge=0, le=32, description="Gaussian on the map, at 256 px")
 
 
-class FastflowParams(GradientParams):
+class FastflowParams(FeatureParams, GradientParams):
     """FastFlow (Yu et al. 2021): two-dimensional flows of whole feature maps."""
 
-    strides: tuple[Literal[4, 8, 16, 32], ...] = Field(min_length=1)
     flow_steps: int = Field(ge=1, le=32)
     hidden_ratio: float = Field(gt=0, le=4, description="channels inside a subnet, to outside")
     conv3x3_only: bool
-    map_sigma_px: float = Field(ge=0, le=32, description="Gaussian on the map, at 256 px")
 
 
 class GanomalyParams(GradientParams):
@@ -452,36 +445,24 @@ class GanomalyParams(GradientParams):
     adversarial_weight: float = Field(ge=0, description="of the discriminator's features (Eq. 1)")
     content_weight: float = Field(ge=0, description="of the image (Eq. 2)")
     encoding_weight: float = Field(ge=0, description="of the code (Eq. 3)")
-    map_sigma_px: float = Field(ge=0, le=32, description="Gaussian on the map, at 256 px")
 
 
-class InpFormerParams(GradientParams):
+class InpFormerParams(TokenParams):
     """INP-Former (Luo et al. 2025): prototypes of what is normal, from the slice itself."""
 
     prototypes: int = Field(ge=1, le=256, description="M: intrinsic normal prototypes of a slice")
     levels: int = Field(ge=2, le=8, multiple_of=2, description="deepest levels of tokens; paper: 8")
     blocks: int = Field(ge=2, le=32, multiple_of=2, description="of the decoder; paper: 8")
-    width: int = Field(ge=16, le=2048, description="token width d of a projected CNN teacher")
-    heads: int = Field(ge=1, le=32)
     score_top_fraction: float = Field(gt=0, le=1)
-    map_sigma_px: float = Field(ge=0, le=32, description="Gaussian on the map, at 256 px")
-
-    @model_validator(mode="after")
-    def _heads_divide_width(self) -> Self:
-        if self.width % self.heads:
-            raise ValueError(f"heads must divide width, got {self.heads} and {self.width}")
-        return self
 
 
-class SuperSimpleNetParams(GradientParams):
+class SuperSimpleNetParams(FeatureParams, GradientParams):
     """SuperSimpleNet (Rolih et al. 2024): features with and without noise told apart."""
 
-    strides: tuple[Literal[4, 8, 16, 32], ...] = Field(min_length=1)
     enlarge: int = Field(ge=1, le=4, description="times the finest map; paper: 2")
     noise: float = Field(gt=0, le=10, description="standard deviation of the noise; paper: 0.015")
     perlin_threshold: float = Field(gt=-1, lt=1, description="noise lies where Perlin's is higher")
     score: Literal["head", "max"] = Field(description="classification head (paper), or the map's")
-    map_sigma_px: float = Field(ge=0, le=32, description="Gaussian on the map, at 256 px")
 
 
 class ModelsParams(Section):
@@ -506,13 +487,14 @@ class ModelsParams(Section):
     super_simple_net: SuperSimpleNetParams
 
 
-class DistilParams(GradientParams):
+class DistilParams(Section):
     """HDHKD's teacher of patches, made from ``params.teacher`` (section III-B, Table II)."""
 
+    schedule: ScheduleParams
     network: Literal["cnn", "pdn"] = Field(description="what describes a patch")
     width: float = Field(gt=0, le=2, description="of the PDN; 1 is the paper's 256, 512 and 384")
     channels: int = Field(ge=8, le=1024, description="of its output")
-    strides: tuple[Literal[4, 8, 16, 32], ...] = Field(min_length=1)
+    strides: Strides
     enlarge: int = Field(ge=1, le=4, description="of the images that the CNN sees")
 
 

@@ -2,46 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Generic, Protocol, Self, TypeVar
+from collections.abc import Iterable
+from typing import Generic, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from petct_uad.models.interface import Batch, TrainableModel, images_of
 from petct_uad.models.maps import score_maps, smooth_maps
-from petct_uad.params import Modality, TeacherParams
+from petct_uad.params import FeatureParams, Modality, ModelSection, TeacherParams, TokenParams
 from petct_uad.teachers.cnn import CnnTeacher
 from petct_uad.teachers.tokens import TokenTeacher, load_tokens
 
-
-class MapParams(Protocol):
-    """A section of params.yaml that says how maps are smoothed."""
-
-    @property
-    def map_sigma_px(self) -> float:
-        """Of the Gaussian, at 256 px."""
-
-
-class StrideParams(MapParams, Protocol):
-    """One that also says which of the CNN's maps are read."""
-
-    @property
-    def strides(self) -> Sequence[int]:
-        """Of those maps."""
-
-
-class WidthParams(MapParams, Protocol):
-    """One that also says how long a token is."""
-
-    @property
-    def width(self) -> int:
-        """d."""
-
-
-P = TypeVar("P", bound=MapParams)
-S = TypeVar("S", bound=StrideParams)
-W = TypeVar("W", bound=WidthParams)
+P = TypeVar("P", bound=ModelSection)
+S = TypeVar("S", bound=FeatureParams)
+W = TypeVar("W", bound=TokenParams)
 T = TypeVar("T", bound=nn.Module)
 
 

@@ -16,7 +16,7 @@ from petct_uad.dicom.tables import StudyRow
 from petct_uad.errors import RegistrationError
 from petct_uad.files import read_table, sha256_file, write_table
 from petct_uad.lineage.record import Derivation
-from petct_uad.params import IngestParams, PhantomParams, RegisterParams, load_params
+from petct_uad.params import IngestParams, PhantomParams, load_params
 from petct_uad.phantom.cohort import make_cohort
 from petct_uad.phantom.truth import read_truth
 from petct_uad.registration.masks import points_mm
@@ -28,6 +28,7 @@ from petct_uad.registration.transforms import displacement_mm, read_transform
 from petct_uad.slices.images import resample_study
 from petct_uad.slices.measures import suv_total_ratio
 from petct_uad.slices.volumes import VolumeFolders, read_study
+from tests.samples import register_section
 
 PHANTOM = PhantomParams(
     patients=4, seed=3, extent_mm=140.0, ct_matrix=128, max_shift_mm=8.0, max_rotation_deg=2.0
@@ -36,17 +37,7 @@ INGEST = IngestParams(
     labels="auto", label_roi=".*", suv="bw", pseudonyms="auto", on_reject="report",
     max_gap_mm=0.1, workers=1,
 )  # fmt: skip
-REGISTER = RegisterParams(
-    refine="rigid",
-    spacing_mm=2.0,
-    body_threshold_hu=-300.0,
-    max_displacement_mm=45.0,
-    histogram_bins=32,
-    sampling_fraction=0.25,
-    iterations=100,
-    seed=0,
-    workers=1,
-)
+REGISTER = register_section()
 PREPROCESS = load_params(Path(__file__).parents[3] / "params.yaml").preprocess
 INGESTED = Path("ingest")
 PLAIN = REGISTER.model_copy(update={"refine": "none"})

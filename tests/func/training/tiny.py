@@ -39,22 +39,7 @@ SCHEDULE = samples.schedule(
     gradient_clip=0.1,
 )
 TRAIN = samples.train_section()
-CMAD = CmadParams(
-    cmpt=2,
-    cmh=True,
-    gfr=False,
-    levels=2,
-    width=16,
-    heads=2,
-    ssm_state=2,
-    ssm_expand=1,
-    fusion="calibrated",
-    score="top",
-    score_top_fraction=0.01,
-    map_sigma_px=4.0,
-    scan="auto",
-    schedule=SCHEDULE,
-)
+CMAD = samples.cmad_section(cmpt=2, gfr=False, levels=2, width=16, schedule=SCHEDULE)
 PATCHCORE = PatchcoreParams(
     strides=(8, 16),
     max_patches=200,

@@ -4,7 +4,7 @@ import torch
 from petct_uad.params import CmadParams, TeacherParams
 from petct_uad.slices.batch import Batch
 from petct_uad.teachers.cnn import CnnTeacher
-from tests.samples import schedule
+from tests.samples import cmad_section, schedule
 
 SIDE = 64
 
@@ -49,20 +49,7 @@ def teacher() -> CnnTeacher:
 
 @pytest.fixture(scope="session")
 def cmad_params() -> CmadParams:
-    return CmadParams(
-        cmpt=8,
-        cmh=True,
-        gfr=True,
-        levels=3,
-        width=32,
-        heads=2,
-        ssm_state=2,
-        ssm_expand=1,
-        fusion="calibrated",
-        score="top",
-        score_top_fraction=0.01,
-        map_sigma_px=4.0,
-        scan="auto",
+    return cmad_section(
         schedule=schedule(
             iterations=40,
             optimiser="stable_adamw",

@@ -8,7 +8,6 @@ import pytest
 import SimpleITK as sitk
 
 from petct_uad.errors import RegistrationError
-from petct_uad.params import RegisterParams
 from petct_uad.registration.align import align
 from petct_uad.registration.comparable import ComparablePair, make_comparable
 from petct_uad.registration.decision import decide, go_on
@@ -17,19 +16,10 @@ from petct_uad.registration.quality import mutual_information, smallest_jacobian
 from petct_uad.registration.refine import refine_affine, refine_bspline, refine_rigid
 from petct_uad.registration.rigid import RigidTransform
 from petct_uad.registration.transforms import BsplineTransform
+from tests.samples import register_section
 
 Pair = tuple[sitk.Image, sitk.Image]
-PARAMS = RegisterParams(
-    refine="rigid",
-    spacing_mm=2.0,
-    body_threshold_hu=-300.0,
-    max_displacement_mm=45.0,
-    histogram_bins=32,
-    sampling_fraction=0.25,
-    iterations=100,
-    seed=0,
-    workers=1,
-)
+PARAMS = register_section()
 MOTION = RigidTransform((1.3, 0.4, -0.8), (-7.0, 7.5, 4.0))
 
 

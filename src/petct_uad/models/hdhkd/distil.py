@@ -81,8 +81,10 @@ def distil_teacher(
         cnn = CnnTeacher.load(teacher)
         target = PatchTeacher(PatchFeatures(cnn, params)).to(device)
         split = [Normals(store, params.schedule.batch_size, device) for store in stores]
-        make = _distil if params.network == "pdn" else _standardise
-        made, rows = make(target, params, TrainingSetup(train, seed), *split)
+        if params.network == "pdn":
+            made, rows = _distil(target, params, TrainingSetup(train, seed), *split)
+        else:
+            made, rows = target, [_standardise(target, seed, *split)]
     config = PatchTeacherConfig(
         distil=params,
         teacher=teacher,
@@ -117,17 +119,12 @@ def _distil(
 
 
 def _standardise(
-    target: PatchTeacher,
-    params: DistilParams,
-    setup: TrainingSetup,
-    normals: Normals,
-    held_out: Normals,
-) -> tuple[PatchTeacher, list[TrainingRow]]:
-    """The target itself, and the loss of a student that knows its means only."""
-    del params
+    target: PatchTeacher, seed: int, normals: Normals, held_out: Normals
+) -> TrainingRow:
+    """Learn the channels' statistics; return the loss of a student that knows the means only."""
     target.standardise(normals)
     on_train, on_val = (_loss_of_the_means(target, batches) for batches in (normals, held_out))
-    return target, [TrainingRow(setup.seed, 0, on_train, on_val, learning_rate=None)]
+    return TrainingRow(seed, 0, on_train, on_val, learning_rate=None)
 
 
 def _loss_of_the_means(target: PatchTeacher, normals: Iterable[Batch]) -> float:
