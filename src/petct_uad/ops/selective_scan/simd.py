@@ -79,7 +79,7 @@ def _scale(builder: Any, x: Any, power: Any) -> Any:
 
 add = _lanewise(lambda builder, x, y: builder.fadd(x, y), 2)
 sub = _lanewise(lambda builder, x, y: builder.fsub(x, y), 2)
-mul = _lanewise(lambda builder, x, y: builder.fmul(x, y, flags=_FUSED), 2)
+mul = _lanewise(lambda builder, x, y: builder.fmul(x, y), 2)
 div = _lanewise(lambda builder, x, y: builder.fdiv(x, y), 2)
 largest = _lanewise(_largest, 2)
 fma = _lanewise(_fma, 3)
@@ -87,15 +87,18 @@ fma = _lanewise(_fma, 3)
 _scale_by_power = _lanewise(_scale, 2)
 
 
+def _splat(builder: Any, value: Any) -> Any:
+    undefined = ir.Constant(_VECTOR, ir.Undefined)
+    first = builder.insert_element(undefined, value, ir.Constant(ir.IntType(32), 0))
+    return builder.shuffle_vector(first, undefined, ir.Constant(_INTEGERS, [0] * LANES))
+
+
 @intrinsic
 def splat(typing: Any, value: Any) -> Any:
     """One float32 in all lanes."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        undefined = ir.Constant(_VECTOR, ir.Undefined)
-        first = builder.insert_element(undefined, args[0], ir.Constant(ir.IntType(32), 0))
-        lanes = ir.Constant(_INTEGERS, [0] * LANES)
-        return builder.shuffle_vector(first, undefined, lanes)
+        return _splat(builder, args[0])
 
     return vector(types.float32), generate
 
@@ -111,6 +114,17 @@ def load(typing: Any, array: Any, offset: Any) -> Any:
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.load(_address(context, builder, signature.args[0], *args), align=4)
+
+    return vector(array, types.intp), generate
+
+
+@intrinsic
+def broadcast(typing: Any, array: Any, offset: Any) -> Any:
+    """The float32 at ``offset`` elements into a contiguous array, in all lanes."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        return _splat(builder, builder.load(builder.gep(data, [args[1]])))
 
     return vector(array, types.intp), generate
 
@@ -136,7 +150,7 @@ def prefetch(typing: Any, array: Any, offset: Any) -> Any:
         where = builder.bitcast(_address(context, builder, signature.args[0], *args), byte)
         form = ir.FunctionType(ir.VoidType(), [byte, word, word, word])
         call = builder.module.declare_intrinsic("llvm.prefetch.p0", (), form)
-        builder.call(call, [where, word(0), word(3), word(1)])  # to read, into L1, data
+        builder.call(call, [where, word(0), word(2), word(1)])  # to read, into L2, data
         return context.get_dummy_value()
 
     return types.void(array, types.intp), generate
@@ -199,6 +213,37 @@ def lane_sums(array: Any, at: Any) -> Any:
     one = _fold_groups(_four_sums(array, at), _four_sums(array, at + 4 * LANES))
     two = _fold_groups(_four_sums(array, at + 8 * LANES), _four_sums(array, at + 12 * LANES))
     return _fold_groups(one, two)
+
+
+def _interleave(builder: Any, rows: list[Any], size: int) -> list[Any]:
+    """Alternate groups of ``size`` lanes of the first half of the rows with those of the second."""
+    groups = [range(g, g + size) for g in range(0, LANES, size)]
+    mixed = [lane + side for group in groups for side in (0, LANES) for lane in group]
+    halves = (ir.Constant(_INTEGERS, half) for half in (mixed[:LANES], mixed[LANES:]))
+    low, high = halves
+    half = len(rows) // 2
+    pairs = zip(rows[:half], rows[half:], strict=True)
+    return [builder.shuffle_vector(x, y, part) for x, y in pairs for part in (low, high)]
+
+
+@intrinsic
+def transpose(typing: Any, array: Any, offset: Any) -> Any:
+    """Transpose a block of sixteen by sixteen float32 where it lies.
+
+    Four times the rows of the upper half are interleaved with those of the lower one.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        first = _address(context, builder, signature.args[0], *args)
+        places = [builder.gep(first, [ir.Constant(ir.IntType(64), i)]) for i in range(LANES)]
+        rows = [builder.load(place, align=4) for place in places]
+        for _ in range(4):
+            rows = _interleave(builder, rows, 1)
+        for row, place in zip(rows, places, strict=True):
+            builder.store(row, place, align=4)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp), generate
 
 
 @njit(**COMPILE)
