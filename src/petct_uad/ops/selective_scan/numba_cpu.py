@@ -24,20 +24,24 @@ from torch import Tensor
 from petct_uad.ops.selective_scan.simd import (
     COMPILE,
     LANES,
+    WIDE,
     add,
     aligned,
     broadcast,
     constant,
     exp2,
     fma,
+    join,
     kernel,
     lane_sums,
     load,
+    load_wide,
     mul,
     prefetch,
     run_kernel,
     softplus,
     softplus_and_slope,
+    split,
     store,
     transpose,
 )
@@ -204,6 +208,17 @@ def _gather(place, span, inputs, scratch):
         row = _row(place, inputs.order[place.k, span.start + t], inputs)
         for j in range(0, span.width, LANES):
             store(scratch, span.rows + t * span.width + j, load(inputs.bc, row + j))
+    for at in range(span.rows + span.count * span.width, span.sums, LANES):
+        store(scratch, at, constant(0.0))
+
+
+@njit(**COMPILE)
+def _decays(v, t, rate1, rate2, scratch):
+    """Those of two states for two tokens, (2, 2, 16)."""
+    dt1 = load(scratch, (v * CHUNK + t) * LANES + _DT)
+    dt2 = load(scratch, (v * CHUNK + t + 1) * LANES + _DT)
+    x = join(mul(dt1, rate1), mul(dt1, rate2), mul(dt2, rate1), mul(dt2, rate2))
+    return exp2(x)
 
 
 @njit(**COMPILE)
@@ -214,30 +229,47 @@ def _forward_pair(n, v, span, checkpoints, scratch):
     state = n * TASK_CHANNELS + v * LANES
     h1 = load(checkpoints, span.before + state)
     h2 = load(checkpoints, span.before + state + TASK_CHANNELS)
-    for t in range(span.count):
-        at, row = (v * CHUNK + t) * LANES, span.rows + t * span.width + n
-        b1, b2 = broadcast(scratch, row), broadcast(scratch, row + 1)
-        row += span.width // 2
-        c1, c2 = broadcast(scratch, row), broadcast(scratch, row + 1)
-        dt, dx = load(scratch, at + _DT), load(scratch, at + _DX)
-        h1 = fma(exp2(mul(dt, rate1)), h1, mul(b1, dx))
-        h2 = fma(exp2(mul(dt, rate2)), h2, mul(b2, dx))
-        store(scratch, at + _OUT, fma(c2, h2, fma(c1, h1, load(scratch, at + _OUT))))
+    for t in range(0, CHUNK, 2):
+        decays = split(_decays(v, t, rate1, rate2, scratch))
+        for i in range(2):
+            at, row = (v * CHUNK + t + i) * LANES, span.rows + (t + i) * span.width + n
+            b1, b2 = broadcast(scratch, row), broadcast(scratch, row + 1)
+            row += span.width // 2
+            c1, c2 = broadcast(scratch, row), broadcast(scratch, row + 1)
+            dx = load(scratch, at + _DX)
+            h1 = fma(decays[2 * i], h1, mul(b1, dx))
+            h2 = fma(decays[2 * i + 1], h2, mul(b2, dx))
+            store(scratch, at + _OUT, fma(c2, h2, fma(c1, h1, load(scratch, at + _OUT))))
     store(checkpoints, span.after + state, h1)
     store(checkpoints, span.after + state + TASK_CHANNELS, h2)
 
 
 @njit(**COMPILE)
-def _prepare_forward(place, span, inputs, scratch):
-    """dt, dt u and the skip of a chunk."""
+def _load_tokens(place, span, inputs, scratch):
+    """u, and delta with its bias, of a chunk; zero after the last token."""
     for v in range(place.vectors):
         channel = place.group * inputs.u.shape[3] + place.first + v * LANES
-        bias, skip = load(inputs.delta_bias, channel), load(inputs.d, channel)
+        bias = load(inputs.delta_bias, channel)
         for t in range(span.count):
-            i = inputs.order[place.k, span.start + t]
+            i, at = inputs.order[place.k, span.start + t], (v * CHUNK + t) * LANES
+            store(scratch, at + _X, load(inputs.u, _token(place, i, v, inputs)))
+            raw = load(inputs.delta, _step(place, i, v, inputs))
+            store(scratch, at + _DT, add(raw, bias))
+        for t in range(span.count, CHUNK):
             at = (v * CHUNK + t) * LANES
-            x = load(inputs.u, _token(place, i, v, inputs))
-            dt = softplus(add(load(inputs.delta, _step(place, i, v, inputs)), bias))
+            store(scratch, at + _X, constant(0.0))
+            store(scratch, at + _DT, constant(0.0))
+
+
+@njit(**COMPILE)
+def _prepare_forward(place, span, inputs, scratch):
+    """dt, dt u and the skip of a chunk."""
+    _load_tokens(place, span, inputs, scratch)
+    for v in range(place.vectors):
+        skip = load(inputs.d, place.group * inputs.u.shape[3] + place.first + v * LANES)
+        skip = join(skip, skip, skip, skip)
+        for at in range(v * CHUNK * LANES, (v + 1) * CHUNK * LANES, WIDE):
+            x, dt = load_wide(scratch, at + _X), softplus(load_wide(scratch, at + _DT))
             store(scratch, at + _DT, dt)
             store(scratch, at + _DX, mul(dt, x))
             store(scratch, at + _OUT, mul(skip, x))
@@ -314,18 +346,19 @@ def _recompute_pair(n, v, span, checkpoints, scratch):
     rate1, rate2 = load(scratch, one + _RATE), load(scratch, two + _RATE)
     state = span.before + n * TASK_CHANNELS + v * LANES
     h1, h2 = load(checkpoints, state), load(checkpoints, state + TASK_CHANNELS)
-    for t in range(span.count):
-        at, pair = (v * CHUNK + t) * LANES, 2 * t * LANES
-        row = span.rows + t * span.width + n
-        b1, b2 = broadcast(scratch, row), broadcast(scratch, row + 1)
-        dt, dx = load(scratch, at + _DT), load(scratch, at + _DX)
-        decay1, decay2 = exp2(mul(dt, rate1)), exp2(mul(dt, rate2))
-        store(scratch, pair + _DECAY, decay1)
-        store(scratch, pair + _DECAY + LANES, decay2)
-        store(scratch, pair + _PAST, h1)
-        store(scratch, pair + _PAST + LANES, h2)
-        h1 = fma(decay1, h1, mul(b1, dx))
-        h2 = fma(decay2, h2, mul(b2, dx))
+    for t in range(0, CHUNK, 2):
+        wide = _decays(v, t, rate1, rate2, scratch)
+        store(scratch, 2 * t * LANES + _DECAY, wide)
+        decays = split(wide)
+        for i in range(2):
+            at, pair = (v * CHUNK + t + i) * LANES, 2 * (t + i) * LANES
+            row = span.rows + (t + i) * span.width + n
+            b1, b2 = broadcast(scratch, row), broadcast(scratch, row + 1)
+            dx = load(scratch, at + _DX)
+            store(scratch, pair + _PAST, h1)
+            store(scratch, pair + _PAST + LANES, h2)
+            h1 = fma(decays[2 * i], h1, mul(b1, dx))
+            h2 = fma(decays[2 * i + 1], h2, mul(b2, dx))
     return h1, h2
 
 
@@ -342,7 +375,7 @@ def _reverse_pair(n, v, span, h1, h2, scratch):
     rate1, rate2 = load(scratch, one + _RATE), load(scratch, two + _RATE)
     carry1, carry2 = load(scratch, one + _CARRY), load(scratch, two + _CARRY)
     sum1, sum2 = load(scratch, one + _GRAD_RATE), load(scratch, two + _GRAD_RATE)
-    for t in range(span.count - 1, -1, -1):
+    for t in range(CHUNK - 1, -1, -1):
         at, pair, lane = (v * CHUNK + t) * LANES, 2 * t * LANES, t * LANES
         row = span.rows + t * span.width + n
         b1, b2 = broadcast(scratch, row), broadcast(scratch, row + 1)
@@ -386,21 +419,18 @@ def _backward_pair(n, vectors, span, checkpoints, scratch):
 @njit(**COMPILE)
 def _prepare_backward(place, span, inputs, grad_y, scratch):
     """dt, its slope, dt u, u and the upstream gradient of a chunk."""
+    _load_tokens(place, span, inputs, scratch)
     for v in range(place.vectors):
-        channel = place.group * inputs.u.shape[3] + place.first + v * LANES
-        bias = load(inputs.delta_bias, channel)
         for t in range(span.count):
-            i = inputs.order[place.k, span.start + t]
-            at = (v * CHUNK + t) * LANES
-            token = _token(place, i, v, inputs)
-            x = load(inputs.u, token)
-            raw = load(inputs.delta, _step(place, i, v, inputs))
-            dt, slope = softplus_and_slope(add(raw, bias))
-            store(scratch, at + _DT, dt)
-            store(scratch, at + _SLOPE, slope)
-            store(scratch, at + _DX, mul(dt, x))
-            store(scratch, at + _X, x)
-            store(scratch, at + _GRAD_Y, load(grad_y, token))
+            i, at = inputs.order[place.k, span.start + t], (v * CHUNK + t) * LANES
+            store(scratch, at + _GRAD_Y, load(grad_y, _token(place, i, v, inputs)))
+        for t in range(span.count, CHUNK):
+            store(scratch, (v * CHUNK + t) * LANES + _GRAD_Y, constant(0.0))
+    for at in range(0, place.vectors * CHUNK * LANES, WIDE):
+        dt, slope = softplus_and_slope(load_wide(scratch, at + _DT))
+        store(scratch, at + _DT, dt)
+        store(scratch, at + _SLOPE, slope)
+        store(scratch, at + _DX, mul(dt, load_wide(scratch, at + _X)))
 
 
 @njit(**COMPILE)

@@ -28,6 +28,7 @@ from numba.misc.appdirs import user_cache_dir
 from petct_uad.console import console
 
 LANES = 16
+WIDE = 4 * LANES
 _VECTOR = ir.VectorType(ir.FloatType(), LANES)
 _INTEGERS = ir.VectorType(ir.IntType(32), LANES)
 _FUSED = ("contract",)
@@ -37,30 +38,34 @@ COMPILE: dict[str, Any] = {"error_model": "numpy", "nogil": True}
 
 
 class Vector(types.Type):
-    """Sixteen float32."""
+    """A number of float32."""
 
-    def __init__(self) -> None:
-        super().__init__(name=f"float32x{LANES}")
+    def __init__(self, lanes: int) -> None:
+        super().__init__(name=f"float32x{lanes}")
+        self.form = ir.VectorType(ir.FloatType(), lanes)
 
 
-vector = Vector()
+vector = Vector(LANES)
+# Four vectors on which one computation runs in step, each instruction four times in a row: a chain
+# of dependent instructions by itself leaves the CPU waiting, and it does not look ahead far enough.
+wide = Vector(WIDE)
 
 
 @register_model(Vector)
 class _VectorModel(models.PrimitiveModel):
     def __init__(self, manager: Any, numba_type: Any) -> None:
-        super().__init__(manager, numba_type, _VECTOR)
+        super().__init__(manager, numba_type, numba_type.form)
 
 
 def _lanewise(emit: Callable[..., Any], arity: int) -> Any:
-    """An intrinsic of ``arity`` vectors that gives a vector."""
+    """An intrinsic of ``arity`` vectors of one width that gives another."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return emit(builder, *args)
 
     if arity == 2:
-        return intrinsic(lambda typing, x, y: (vector(vector, vector), generate))
-    return intrinsic(lambda typing, x, y, z: (vector(vector, vector, vector), generate))
+        return intrinsic(lambda typing, x, y: (x(x, x), generate))
+    return intrinsic(lambda typing, x, y, z: (x(x, x, x), generate))
 
 
 def _fma(builder: Any, x: Any, y: Any, z: Any) -> Any:
@@ -71,10 +76,14 @@ def _largest(builder: Any, x: Any, y: Any) -> Any:
     return builder.select(builder.fcmp_ordered(">", x, y), x, y)
 
 
-def _scale(builder: Any, x: Any, power: Any) -> Any:
-    shift = ir.Constant(_INTEGERS, [23] * LANES)
-    exponent = builder.shl(builder.bitcast(power, _INTEGERS), shift)
-    return builder.bitcast(builder.add(builder.bitcast(x, _INTEGERS), exponent), _VECTOR)
+def _scale(bits: int) -> Callable[..., Any]:
+    def emit(builder: Any, x: Any, power: Any) -> Any:
+        integers = ir.VectorType(ir.IntType(32), x.type.count)
+        shift = ir.Constant(integers, [bits] * x.type.count)
+        exponent = builder.shl(builder.bitcast(power, integers), shift)
+        return builder.bitcast(builder.add(builder.bitcast(x, integers), exponent), x.type)
+
+    return emit
 
 
 add = _lanewise(lambda builder, x, y: builder.fadd(x, y), 2)
@@ -83,14 +92,17 @@ mul = _lanewise(lambda builder, x, y: builder.fmul(x, y), 2)
 div = _lanewise(lambda builder, x, y: builder.fdiv(x, y), 2)
 largest = _lanewise(_largest, 2)
 fma = _lanewise(_fma, 3)
-# x times 2**k, where k stands in the low mantissa bits of the other operand.
-_scale_by_power = _lanewise(_scale, 2)
+# x times 2**k, where k stands in the low mantissa bits of the other operand;
+_scale_by_power = _lanewise(_scale(23), 2)
+# times 2**(k / 16), where x is _ROOTS[k % 16].
+_scale_by_sixteenths = _lanewise(_scale(19), 2)
 
 
-def _splat(builder: Any, value: Any) -> Any:
-    undefined = ir.Constant(_VECTOR, ir.Undefined)
+def _splat(builder: Any, value: Any, form: Any = _VECTOR) -> Any:
+    undefined = ir.Constant(form, ir.Undefined)
     first = builder.insert_element(undefined, value, ir.Constant(ir.IntType(32), 0))
-    return builder.shuffle_vector(first, undefined, ir.Constant(_INTEGERS, [0] * LANES))
+    lanes = ir.Constant(ir.VectorType(ir.IntType(32), form.count), [0] * form.count)
+    return builder.shuffle_vector(first, undefined, lanes)
 
 
 @intrinsic
@@ -103,9 +115,63 @@ def splat(typing: Any, value: Any) -> Any:
     return vector(types.float32), generate
 
 
-def _address(context: Any, builder: Any, array_type: Any, array: Any, offset: Any) -> Any:
+@intrinsic
+def _alike(typing: Any, x: Any, value: Any) -> Any:
+    """A number in all lanes of a vector as wide as another."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return _splat(builder, args[1], args[0].type)
+
+    return x(x, types.float32), generate
+
+
+@njit(**COMPILE)
+def like(x: Any, value: float) -> Any:
+    """A Python number in all lanes of a vector as wide as ``x``."""
+    return _alike(x, np.float32(value))
+
+
+def _lanes(start: int, count: int) -> Any:
+    return ir.Constant(ir.VectorType(ir.IntType(32), count), list(range(start, start + count)))
+
+
+def _joined(builder: Any, parts: Any) -> Any:
+    while len(parts) > 1:
+        lanes = _lanes(0, 2 * parts[0].type.count)
+        pairs = zip(parts[::2], parts[1::2], strict=True)
+        parts = [builder.shuffle_vector(x, y, lanes) for x, y in pairs]
+    return parts[0]
+
+
+@intrinsic
+def join(typing: Any, x: Any, y: Any, z: Any, w: Any) -> Any:
+    """Four vectors side by side."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return _joined(builder, args)
+
+    return wide(vector, vector, vector, vector), generate
+
+
+@intrinsic
+def split(typing: Any, x: Any) -> Any:
+    """The four vectors of a wide one."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        parts = [
+            builder.shuffle_vector(args[0], args[0], _lanes(start, LANES))
+            for start in range(0, WIDE, LANES)
+        ]
+        return context.make_tuple(builder, signature.return_type, parts)
+
+    return types.UniTuple(vector, 4)(wide), generate
+
+
+def _address(  # noqa: PLR0917
+    context: Any, builder: Any, array_type: Any, array: Any, offset: Any, form: Any = _VECTOR
+) -> Any:
     data = context.make_array(array_type)(context, builder, array).data
-    return builder.bitcast(builder.gep(data, [offset]), _VECTOR.as_pointer())
+    return builder.bitcast(builder.gep(data, [offset]), form.as_pointer())
 
 
 @intrinsic
@@ -116,6 +182,17 @@ def load(typing: Any, array: Any, offset: Any) -> Any:
         return builder.load(_address(context, builder, signature.args[0], *args), align=4)
 
     return vector(array, types.intp), generate
+
+
+@intrinsic
+def load_wide(typing: Any, array: Any, offset: Any) -> Any:
+    """The same, four vectors in a row."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        where = _address(context, builder, signature.args[0], *args, form=wide.form)
+        return builder.load(where, align=4)
+
+    return wide(array, types.intp), generate
 
 
 @intrinsic
@@ -131,14 +208,14 @@ def broadcast(typing: Any, array: Any, offset: Any) -> Any:
 
 @intrinsic
 def store(typing: Any, array: Any, offset: Any, value: Any) -> Any:
-    """Write sixteen float32 at ``offset`` elements into a contiguous array of any rank."""
+    """Write a vector at ``offset`` elements into a contiguous array of any rank."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        where = _address(context, builder, signature.args[0], args[0], args[1])
+        where = _address(context, builder, signature.args[0], *args[:2], form=args[2].type)
         builder.store(args[2], where, align=4)
         return context.get_dummy_value()
 
-    return types.void(array, types.intp, vector), generate
+    return types.void(array, types.intp, value), generate
 
 
 @intrinsic
@@ -260,72 +337,132 @@ def constant(value: float) -> Any:
     return splat(np.float32(value))
 
 
+# 2**(j / 16), less what adding j to bit 19 adds.
+_ROOTS = (np.exp2(np.arange(16) / 16).astype(np.float32).view(np.int32) - (np.arange(16) << 19)).tolist()
+
+
+@intrinsic
+def _looks_up(typing: Any) -> Any:
+    """Whether the CPU compiled for has a register of sixteen floats to look up."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return ir.Constant(ir.IntType(1), _has_avx512(context))
+
+    return types.boolean(), generate
+
+
+def _has_avx512(context: Any) -> bool:
+    features: str = context.codegen().magic_tuple()[2]
+    return "+avx512f" in features.split(",")
+
+
+@intrinsic
+def _root(typing: Any, index: Any) -> Any:
+    """_ROOTS at the low four bits of every lane; only where _looks_up."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        if not _has_avx512(context):
+            return args[0]
+        call = builder.module.declare_intrinsic(
+            "llvm.x86.avx512.permvar.sf.512", (), ir.FunctionType(_VECTOR, [_VECTOR, _INTEGERS])
+        )
+        table = builder.bitcast(ir.Constant(_INTEGERS, _ROOTS), _VECTOR)
+        found = []
+        for start in range(0, args[0].type.count, LANES):
+            part = builder.shuffle_vector(args[0], args[0], _lanes(start, LANES))
+            found.append(builder.call(call, [table, builder.bitcast(part, _INTEGERS)]))
+        return _joined(builder, found)
+
+    return index(index), generate
+
+
 @njit(**COMPILE)
 def exp2(x: Any) -> Any:
-    """Two to the power of x, for x <= 127; relative error below 2e-7, underflow ends at 2**-126.
+    """Two to the power of x, for x <= 127; relative error below 2e-7, underflow ends at 2**-126."""
+    x = largest(x, like(x, -126.0))
+    return _exp2_by_roots(x) if _looks_up() else _exp2_by_polynomial(x)
 
-    Adding 1.5 * 2**23 rounds x to an integer k, kept in the low mantissa bits; a polynomial gives
-    2**(x - k) on [-0.5, 0.5] and k is added to its exponent. The polynomial is the one of degree 5
-    with the smallest largest relative error (9e-8 before rounding) among those that give 1 at 0.
+
+@njit(**COMPILE)
+def _exp2_by_roots(x: Any) -> Any:
+    """Adding 1.5 * 2**19 rounds x to sixteenths.
+
+    Of these the fraction selects a root and the rest is added to its exponent; a polynomial gives
+    2**r - 1 on [-1/32, 1/32] with an error below 8e-8 |r|.
     """
-    x = largest(x, constant(-126.0))
-    shifted = add(x, constant(12582912.0))
-    r = sub(x, sub(shifted, constant(12582912.0)))
-    p = fma(constant(1.3264727246979939e-3), r, constant(9.671512688172977e-3))
-    p = fma(p, r, constant(5.5507337435747955e-2))
-    p = fma(p, r, constant(2.4022242084634773e-1))
-    p = fma(p, r, constant(6.93146977598716e-1))
-    return _scale_by_power(fma(p, r, constant(1.0)), shifted)
+    shifted = add(x, like(x, 786432.0))
+    r = sub(x, sub(shifted, like(x, 786432.0)))
+    root = _scale_by_sixteenths(_root(shifted), shifted)
+    p = fma(like(x, 0.05550248), r, like(x, 0.24023355))
+    p = mul(fma(p, r, like(x, 0.6931471818)), r)
+    return fma(root, p, root)
+
+
+@njit(**COMPILE)
+def _exp2_by_polynomial(x: Any) -> Any:
+    """Adding 1.5 * 2**23 rounds x to an integer k, kept in the low mantissa bits.
+
+    A polynomial gives 2**(x - k) on [-0.5, 0.5] and k is added to its exponent. It is the one of
+    degree 5 with the smallest largest relative error (9e-8 before rounding) among those that give
+    1 at 0.
+    """
+    shifted = add(x, like(x, 12582912.0))
+    r = sub(x, sub(shifted, like(x, 12582912.0)))
+    p = fma(like(x, 1.3264727246979939e-3), r, like(x, 9.671512688172977e-3))
+    p = fma(p, r, like(x, 5.5507337435747955e-2))
+    p = fma(p, r, like(x, 2.4022242084634773e-1))
+    p = fma(p, r, like(x, 6.93146977598716e-1))
+    return _scale_by_power(fma(p, r, like(x, 1.0)), shifted)
 
 
 @njit(**COMPILE)
 def exp_minus_abs(x: Any) -> Any:
     """exp(-|x|)."""
-    negated = sub(constant(0.0), x)
-    return exp2(mul(sub(constant(0.0), largest(x, negated)), constant(1.4426950408889634)))
+    negated = sub(like(x, 0.0), x)
+    return exp2(mul(sub(like(x, 0.0), largest(x, negated)), like(x, 1.4426950408889634)))
 
 
 @njit(**COMPILE)
 def _log1p(s: Any) -> Any:
     """log(1 + z) = 2 artanh(s), s = z / (2 + z) <= 1/3; the rest after s**15 is below 1e-8."""
     q = mul(s, s)
-    p = fma(constant(1 / 15), q, constant(1 / 13))
-    p = fma(p, q, constant(1 / 11))
-    p = fma(p, q, constant(1 / 9))
-    p = fma(p, q, constant(1 / 7))
-    p = fma(p, q, constant(1 / 5))
-    p = fma(p, q, constant(1 / 3))
-    return mul(add(s, s), fma(p, q, constant(1.0)))
+    p = fma(like(s, 1 / 15), q, like(s, 1 / 13))
+    p = fma(p, q, like(s, 1 / 11))
+    p = fma(p, q, like(s, 1 / 9))
+    p = fma(p, q, like(s, 1 / 7))
+    p = fma(p, q, like(s, 1 / 5))
+    p = fma(p, q, like(s, 1 / 3))
+    return mul(add(s, s), fma(p, q, like(s, 1.0)))
 
 
 @njit(**COMPILE)
 def softplus(x: Any) -> Any:
     """log(1 + exp(x)) = max(x, 0) + log1p(exp(-|x|))."""
     z = exp_minus_abs(x)
-    return add(largest(x, constant(0.0)), _log1p(div(z, add(z, constant(2.0)))))
+    return add(largest(x, like(x, 0.0)), _log1p(div(z, add(z, like(x, 2.0)))))
 
 
 @njit(**COMPILE)
 def softplus_and_slope(x: Any) -> Any:
     """softplus and its derivative, the sigmoid, with one exponential and one division."""
     z = exp_minus_abs(x)
-    one, two = add(z, constant(1.0)), add(z, constant(2.0))
+    one, two = add(z, like(x, 1.0)), add(z, like(x, 2.0))
     scaled = div(z, mul(one, two))
     smaller = mul(two, scaled)
-    slope = _where_negative(x, smaller, sub(constant(1.0), smaller))
-    return add(largest(x, constant(0.0)), _log1p(mul(one, scaled))), slope
+    slope = _where_negative(x, smaller, sub(like(x, 1.0), smaller))
+    return add(largest(x, like(x, 0.0)), _log1p(mul(one, scaled))), slope
 
 
 @njit(**COMPILE)
 def sigmoid(x: Any) -> Any:
     """1 / (1 + exp(-x)), without overflow: z / (1 + z) below zero."""
     z = exp_minus_abs(x)
-    smaller = div(z, add(z, constant(1.0)))
-    return _where_negative(x, smaller, sub(constant(1.0), smaller))
+    smaller = div(z, add(z, like(x, 1.0)))
+    return _where_negative(x, smaller, sub(like(x, 1.0), smaller))
 
 
 def _select(builder: Any, x: Any, negative: Any, other: Any) -> Any:
-    zero = ir.Constant(_VECTOR, [0.0] * LANES)
+    zero = ir.Constant(x.type, [0.0] * x.type.count)
     return builder.select(builder.fcmp_ordered("<", x, zero), negative, other)
 
 
