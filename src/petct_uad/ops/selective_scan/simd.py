@@ -11,6 +11,8 @@ the order of every sum is the one written.
 
 from __future__ import annotations
 
+import ctypes
+import platform
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
@@ -76,14 +78,11 @@ def _largest(builder: Any, x: Any, y: Any) -> Any:
     return builder.select(builder.fcmp_ordered(">", x, y), x, y)
 
 
-def _scale(bits: int) -> Callable[..., Any]:
-    def emit(builder: Any, x: Any, power: Any) -> Any:
-        integers = ir.VectorType(ir.IntType(32), x.type.count)
-        shift = ir.Constant(integers, [bits] * x.type.count)
-        exponent = builder.shl(builder.bitcast(power, integers), shift)
-        return builder.bitcast(builder.add(builder.bitcast(x, integers), exponent), x.type)
-
-    return emit
+def _scale(builder: Any, x: Any, power: Any) -> Any:
+    integers = ir.VectorType(ir.IntType(32), x.type.count)
+    shift = ir.Constant(integers, [23] * x.type.count)
+    exponent = builder.shl(builder.bitcast(power, integers), shift)
+    return builder.bitcast(builder.add(builder.bitcast(x, integers), exponent), x.type)
 
 
 add = _lanewise(lambda builder, x, y: builder.fadd(x, y), 2)
@@ -92,10 +91,8 @@ mul = _lanewise(lambda builder, x, y: builder.fmul(x, y), 2)
 div = _lanewise(lambda builder, x, y: builder.fdiv(x, y), 2)
 largest = _lanewise(_largest, 2)
 fma = _lanewise(_fma, 3)
-# x times 2**k, where k stands in the low mantissa bits of the other operand;
-_scale_by_power = _lanewise(_scale(23), 2)
-# times 2**(k / 16), where x is _ROOTS[k % 16].
-_scale_by_sixteenths = _lanewise(_scale(19), 2)
+# x times 2**k, where k stands in the low mantissa bits of the other operand.
+_scale_by_power = _lanewise(_scale, 2)
 
 
 def _splat(builder: Any, value: Any, form: Any = _VECTOR) -> Any:
@@ -337,13 +334,14 @@ def constant(value: float) -> Any:
     return splat(np.float32(value))
 
 
-# 2**(j / 16), less what adding j to bit 19 adds.
-_ROOTS = (np.exp2(np.arange(16) / 16).astype(np.float32).view(np.int32) - (np.arange(16) << 19)).tolist()
+def _has_avx512(context: Any) -> bool:
+    features: str = context.codegen().magic_tuple()[2]
+    return "+avx512f" in features.split(",")
 
 
 @intrinsic
-def _looks_up(typing: Any) -> Any:
-    """Whether the CPU compiled for has a register of sixteen floats to look up."""
+def _avx512(typing: Any) -> Any:
+    """Whether the CPU compiled for has AVX-512, as a constant."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return ir.Constant(ir.IntType(1), _has_avx512(context))
@@ -351,61 +349,82 @@ def _looks_up(typing: Any) -> Any:
     return types.boolean(), generate
 
 
-def _has_avx512(context: Any) -> bool:
-    features: str = context.codegen().magic_tuple()[2]
-    return "+avx512f" in features.split(",")
+def _avx512_call(context: Any, builder: Any, name: str, of_part: Callable[..., list[Any]]) -> Any:
+    """Emits an instruction that LLVM has no word of its own for, sixteen lanes at a time."""
+
+    def call(*wholes: Any) -> Any:
+        if not _has_avx512(context):  # compiled, never run
+            return wholes[0]
+        found = []
+        for start in range(0, wholes[0].type.count, LANES):
+            arguments = of_part(
+                *(builder.shuffle_vector(x, x, _lanes(start, LANES)) for x in wholes)
+            )
+            form = ir.FunctionType(_VECTOR, [argument.type for argument in arguments])
+            callee = builder.module.declare_intrinsic(f"llvm.x86.avx512.{name}.512", (), form)
+            found.append(builder.call(callee, arguments))
+        return _joined(builder, found)
+
+    return call
 
 
 @intrinsic
 def _root(typing: Any, index: Any) -> Any:
-    """_ROOTS at the low four bits of every lane; only where _looks_up."""
+    """2**(j / 16), j from the low four bits of every lane."""
+    roots = ir.Constant(_VECTOR, np.exp2(np.arange(16) / 16).astype(np.float32).tolist())
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        if not _has_avx512(context):
-            return args[0]
-        call = builder.module.declare_intrinsic(
-            "llvm.x86.avx512.permvar.sf.512", (), ir.FunctionType(_VECTOR, [_VECTOR, _INTEGERS])
-        )
-        table = builder.bitcast(ir.Constant(_INTEGERS, _ROOTS), _VECTOR)
-        found = []
-        for start in range(0, args[0].type.count, LANES):
-            part = builder.shuffle_vector(args[0], args[0], _lanes(start, LANES))
-            found.append(builder.call(call, [table, builder.bitcast(part, _INTEGERS)]))
-        return _joined(builder, found)
+        def of_part(part: Any) -> list[Any]:
+            return [roots, builder.bitcast(part, _INTEGERS)]
+
+        return _avx512_call(context, builder, "permvar.sf", of_part)(*args)
 
     return index(index), generate
 
 
+@intrinsic
+def _scale_by_floor(typing: Any, x: Any, power: Any) -> Any:
+    """x times 2**floor(power)."""
+    every, nearest = ir.Constant(ir.IntType(16), -1), ir.Constant(ir.IntType(32), 4)
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        def of_part(part: Any, by: Any) -> list[Any]:
+            return [part, by, part, every, nearest]
+
+        return _avx512_call(context, builder, "mask.scalef.ps", of_part)(*args)
+
+    return x(x, power), generate
+
+
 @njit(**COMPILE)
 def exp2(x: Any) -> Any:
-    """Two to the power of x, for x <= 127; relative error below 2e-7, underflow ends at 2**-126."""
-    x = largest(x, like(x, -126.0))
-    return _exp2_by_roots(x) if _looks_up() else _exp2_by_polynomial(x)
+    """Two to the power of x, for x <= 127; relative error below 2e-7 from 2**-126 on."""
+    return _exp2_by_roots(x) if _avx512() else _exp2_by_polynomial(x)
 
 
 @njit(**COMPILE)
 def _exp2_by_roots(x: Any) -> Any:
-    """Adding 1.5 * 2**19 rounds x to sixteenths.
+    """Adding 1.5 * 2**19 rounds x to sixteenths, whose fraction selects a root.
 
-    Of these the fraction selects a root and the rest is added to its exponent; a polynomial gives
-    2**r - 1 on [-1/32, 1/32] with an error below 8e-8 |r|.
+    A polynomial gives 2**r - 1 for what is left, in [-1/32, 1/32], with an error below 8e-8 |r|.
     """
     shifted = add(x, like(x, 786432.0))
-    r = sub(x, sub(shifted, like(x, 786432.0)))
-    root = _scale_by_sixteenths(_root(shifted), shifted)
+    rounded = sub(shifted, like(x, 786432.0))
+    r, root = sub(x, rounded), _root(shifted)
     p = fma(like(x, 0.05550248), r, like(x, 0.24023355))
     p = mul(fma(p, r, like(x, 0.6931471818)), r)
-    return fma(root, p, root)
+    return _scale_by_floor(fma(root, p, root), rounded)
 
 
 @njit(**COMPILE)
 def _exp2_by_polynomial(x: Any) -> Any:
     """Adding 1.5 * 2**23 rounds x to an integer k, kept in the low mantissa bits.
 
-    A polynomial gives 2**(x - k) on [-0.5, 0.5] and k is added to its exponent. It is the one of
-    degree 5 with the smallest largest relative error (9e-8 before rounding) among those that give
-    1 at 0.
+    A polynomial gives 2**(x - k) on [-0.5, 0.5] and k is added to its exponent; underflow ends at
+    2**-126. The polynomial is the one of degree 5 with the smallest largest relative error (9e-8
+    before rounding) among those that give 1 at 0.
     """
+    x = largest(x, like(x, -126.0))
     shifted = add(x, like(x, 12582912.0))
     r = sub(x, sub(shifted, like(x, 12582912.0)))
     p = fma(like(x, 1.3264727246979939e-3), r, like(x, 9.671512688172977e-3))
@@ -508,6 +527,24 @@ def kernel(function: Callable[..., None]) -> Any:
         numba.config.CACHE_DIR = given
     _kernels.append(compiled)
     return compiled
+
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+
+
+def _keep_freed_memory() -> None:
+    """Let glibc keep up to 256 MiB of freed memory for the next step.
+
+    Left alone it may hand a step's tensors back to the system, depending on what lies above them,
+    and takes them page by page, cleared, at the next step: up to a quarter of the scan's time.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        libc.mallopt(_M_MMAP_THRESHOLD, 2**25)  # where it would arrive by itself
+        libc.mallopt(_M_TRIM_THRESHOLD, 2**28)
+
+
+_keep_freed_memory()
 
 
 def run_kernel(entry: Callable[..., None], tasks: int, *arguments: Any) -> None:
