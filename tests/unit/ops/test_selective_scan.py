@@ -99,7 +99,7 @@ def test_large_steps_neither_overflow_nor_lose_accuracy() -> None:
 def test_powers_of_two_are_exact_to_rounding_and_slow_decays_stay_slow(name: str) -> None:
     from petct_uad.ops.selective_scan import simd
 
-    function, load, store, step = getattr(simd, name), simd.load_wide, simd.store, simd.WIDE
+    function, load, store, step = getattr(simd, name), simd.load, simd.store, simd.LANES
 
     @njit(**simd.COMPILE)
     def compute(x, y):  # type: ignore[no-untyped-def]

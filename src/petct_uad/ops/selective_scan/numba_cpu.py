@@ -4,8 +4,9 @@ Work is cut into tasks of one branch, one sample and up to 64 channels. A task w
 chunks of 16 tokens, pairs of states and vectors of 16 channels in a fixed order and writes to
 places of its own, so the result does not depend on the number of threads. Tokens are the innermost
 loop: a pair of states stays in registers over a chunk, everything else in the task's scratch, most
-of which fits the L1 cache. The forward pass keeps the states before every chunk and the backward
-pass recomputes those within it, so memory is linear in L at 1/16 of all states.
+of which fits the L1 cache, and the decays of two tokens are computed at once. The forward pass
+keeps the states before every chunk and the backward pass recomputes those within it, so memory is
+linear in L at 1/16 of all states.
 """
 
 # Numba infers the types of compiled functions, and its decorators have none.
@@ -24,7 +25,6 @@ from torch import Tensor
 from petct_uad.ops.selective_scan.simd import (
     COMPILE,
     LANES,
-    WIDE,
     add,
     aligned,
     broadcast,
@@ -35,7 +35,6 @@ from petct_uad.ops.selective_scan.simd import (
     kernel,
     lane_sums,
     load,
-    load_wide,
     mul,
     prefetch,
     run_kernel,
@@ -214,7 +213,7 @@ def _gather(place, span, inputs, scratch):
 
 @njit(**COMPILE)
 def _decays(v, t, rate1, rate2, scratch):
-    """Those of two states for two tokens, (2, 2, 16)."""
+    """exp(dt a) of two tokens and two states, (2, 2, 16)."""
     dt1 = load(scratch, (v * CHUNK + t) * LANES + _DT)
     dt2 = load(scratch, (v * CHUNK + t + 1) * LANES + _DT)
     x = join(mul(dt1, rate1), mul(dt1, rate2), mul(dt2, rate1), mul(dt2, rate2))
@@ -245,34 +244,28 @@ def _forward_pair(n, v, span, checkpoints, scratch):
 
 
 @njit(**COMPILE)
-def _load_tokens(place, span, inputs, scratch):
-    """u, and delta with its bias, of a chunk; zero after the last token."""
-    for v in range(place.vectors):
-        channel = place.group * inputs.u.shape[3] + place.first + v * LANES
-        bias = load(inputs.delta_bias, channel)
-        for t in range(span.count):
-            i, at = inputs.order[place.k, span.start + t], (v * CHUNK + t) * LANES
-            store(scratch, at + _X, load(inputs.u, _token(place, i, v, inputs)))
-            raw = load(inputs.delta, _step(place, i, v, inputs))
-            store(scratch, at + _DT, add(raw, bias))
-        for t in range(span.count, CHUNK):
-            at = (v * CHUNK + t) * LANES
-            store(scratch, at + _X, constant(0.0))
-            store(scratch, at + _DT, constant(0.0))
+def _clear(at, span, scratch):
+    """No input after the last token: the loops over states always run over whole chunks."""
+    for t in range(span.count, CHUNK):
+        store(scratch, at + t * LANES, constant(0.0))
 
 
 @njit(**COMPILE)
 def _prepare_forward(place, span, inputs, scratch):
     """dt, dt u and the skip of a chunk."""
-    _load_tokens(place, span, inputs, scratch)
     for v in range(place.vectors):
-        skip = load(inputs.d, place.group * inputs.u.shape[3] + place.first + v * LANES)
-        skip = join(skip, skip, skip, skip)
-        for at in range(v * CHUNK * LANES, (v + 1) * CHUNK * LANES, WIDE):
-            x, dt = load_wide(scratch, at + _X), softplus(load_wide(scratch, at + _DT))
+        channel = place.group * inputs.u.shape[3] + place.first + v * LANES
+        bias, skip = load(inputs.delta_bias, channel), load(inputs.d, channel)
+        for t in range(span.count):
+            i = inputs.order[place.k, span.start + t]
+            at = (v * CHUNK + t) * LANES
+            x = load(inputs.u, _token(place, i, v, inputs))
+            dt = softplus(add(load(inputs.delta, _step(place, i, v, inputs)), bias))
             store(scratch, at + _DT, dt)
             store(scratch, at + _DX, mul(dt, x))
             store(scratch, at + _OUT, mul(skip, x))
+        for block in (_DT, _DX):
+            _clear(block + v * CHUNK * LANES, span, scratch)
 
 
 @njit(**COMPILE)
@@ -419,18 +412,23 @@ def _backward_pair(n, vectors, span, checkpoints, scratch):
 @njit(**COMPILE)
 def _prepare_backward(place, span, inputs, grad_y, scratch):
     """dt, its slope, dt u, u and the upstream gradient of a chunk."""
-    _load_tokens(place, span, inputs, scratch)
     for v in range(place.vectors):
+        channel = place.group * inputs.u.shape[3] + place.first + v * LANES
+        bias = load(inputs.delta_bias, channel)
         for t in range(span.count):
-            i, at = inputs.order[place.k, span.start + t], (v * CHUNK + t) * LANES
-            store(scratch, at + _GRAD_Y, load(grad_y, _token(place, i, v, inputs)))
-        for t in range(span.count, CHUNK):
-            store(scratch, (v * CHUNK + t) * LANES + _GRAD_Y, constant(0.0))
-    for at in range(0, place.vectors * CHUNK * LANES, WIDE):
-        dt, slope = softplus_and_slope(load_wide(scratch, at + _DT))
-        store(scratch, at + _DT, dt)
-        store(scratch, at + _SLOPE, slope)
-        store(scratch, at + _DX, mul(dt, load_wide(scratch, at + _X)))
+            i = inputs.order[place.k, span.start + t]
+            at = (v * CHUNK + t) * LANES
+            token = _token(place, i, v, inputs)
+            x = load(inputs.u, token)
+            raw = load(inputs.delta, _step(place, i, v, inputs))
+            dt, slope = softplus_and_slope(add(raw, bias))
+            store(scratch, at + _DT, dt)
+            store(scratch, at + _SLOPE, slope)
+            store(scratch, at + _DX, mul(dt, x))
+            store(scratch, at + _X, x)
+            store(scratch, at + _GRAD_Y, load(grad_y, token))
+        for block in (_DT, _DX, _GRAD_Y):
+            _clear(block + v * CHUNK * LANES, span, scratch)
 
 
 @njit(**COMPILE)

@@ -182,17 +182,6 @@ def load(typing: Any, array: Any, offset: Any) -> Any:
 
 
 @intrinsic
-def load_wide(typing: Any, array: Any, offset: Any) -> Any:
-    """The same, four vectors in a row."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        where = _address(context, builder, signature.args[0], *args, form=wide.form)
-        return builder.load(where, align=4)
-
-    return wide(array, types.intp), generate
-
-
-@intrinsic
 def broadcast(typing: Any, array: Any, offset: Any) -> Any:
     """The float32 at ``offset`` elements into a contiguous array, in all lanes."""
 
@@ -289,13 +278,11 @@ def lane_sums(array: Any, at: Any) -> Any:
     return _fold_groups(one, two)
 
 
-def _interleave(builder: Any, rows: list[Any], size: int) -> list[Any]:
-    """Alternate groups of ``size`` lanes of the first half of the rows with those of the second."""
-    groups = [range(g, g + size) for g in range(0, LANES, size)]
-    mixed = [lane + side for group in groups for side in (0, LANES) for lane in group]
-    halves = (ir.Constant(_INTEGERS, half) for half in (mixed[:LANES], mixed[LANES:]))
-    low, high = halves
+def _interleave(builder: Any, rows: list[Any]) -> list[Any]:
+    """Alternate the lanes of the first half of the rows with those of the second."""
     half = len(rows) // 2
+    mixed = [lane + side for lane in range(LANES) for side in (0, LANES)]
+    low, high = (ir.Constant(_INTEGERS, mixed[i : i + LANES]) for i in (0, LANES))
     pairs = zip(rows[:half], rows[half:], strict=True)
     return [builder.shuffle_vector(x, y, part) for x, y in pairs for part in (low, high)]
 
@@ -312,7 +299,7 @@ def transpose(typing: Any, array: Any, offset: Any) -> Any:
         places = [builder.gep(first, [ir.Constant(ir.IntType(64), i)]) for i in range(LANES)]
         rows = [builder.load(place, align=4) for place in places]
         for _ in range(4):
-            rows = _interleave(builder, rows, 1)
+            rows = _interleave(builder, rows)
         for row, place in zip(rows, places, strict=True):
             builder.store(row, place, align=4)
         return context.get_dummy_value()
