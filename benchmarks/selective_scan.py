@@ -45,9 +45,9 @@ BAR = (1, 1, 4, 1024, 384, 16)
 OTHERS = [(1, 1, 1, 256, 384, 16), (2, 4, 8, 64, 384, 16)]
 LENGTHS = [256, 1024, 4096, 16384, 65536]
 # Of the multiply-add units, per vector of 16 states, as `numba_cpu.py` writes them: dt a (1), exp2
-# (5), the state (2), the output (1); backward the first eight again, then b, c, dx and dt gradients
-# (1 each), the state's (2), its exponent's (1) and the rates' (1).
-FORWARD_INSTRUCTIONS, BACKWARD_INSTRUCTIONS = 9, 16
+# (4 with AVX-512, else 5), the state (2), the output (1); backward all but the last again, then the
+# gradients of b, c, dx and dt (1 each), the state's (2), its exponent's (1) and the rates' (1).
+FORWARD_INSTRUCTIONS, BACKWARD_INSTRUCTIONS = 8, 15
 FIRST_USE = """
 from time import perf_counter
 import torch

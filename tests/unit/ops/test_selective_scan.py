@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
+from numba import njit
 from torch import Tensor
 
 from petct_uad.errors import ParamsError
@@ -91,6 +93,30 @@ def test_large_steps_neither_overflow_nor_lose_accuracy() -> None:
     found = _with_gradients(lambda *x: selective_scan(*x, order, backend="numba"), inputs)
     oracle = _with_gradients(lambda *x: selective_scan_reference(*x, order), inputs, torch.float64)
     assert max(_errors(found, oracle)) <= 1e-6
+
+
+@pytest.mark.parametrize("name", ["exp2", "_exp2_by_polynomial"])
+def test_powers_of_two_are_exact_to_rounding_and_slow_decays_stay_slow(name: str) -> None:
+    from petct_uad.ops.selective_scan import simd
+
+    function, load, store, step = getattr(simd, name), simd.load, simd.store, simd.LANES
+
+    @njit(**simd.COMPILE)
+    def compute(x, y):  # type: ignore[no-untyped-def]
+        for at in range(0, len(x), step):
+            store(y, at, function(load(x, at)))
+
+    slow = -np.geomspace(1e-9, 1 / 32, 64_000)
+    x = np.concatenate([np.linspace(-125.9, 126, 64_000), slow]).astype(np.float32)
+    found = np.empty_like(x)
+    compute(x, found)
+    exact = np.exp2(x.astype(np.float64))
+    assert np.abs(found / exact - 1).max() < 2e-7
+    # What a state forgets per token, 1 - decay, sets for how long it remembers.
+    errors = np.abs(found - exact)[len(slow) :]
+    assert (errors - 4e-7 * (1 - exact[len(slow) :])).max() < 6e-8
+    compute(np.full(step, -1e5, np.float32), found[:step])
+    assert found[:step].max() < 1e-37
 
 
 def test_reference_gradients_match_finite_differences() -> None:

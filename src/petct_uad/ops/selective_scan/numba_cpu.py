@@ -4,8 +4,9 @@ Work is cut into tasks of one branch, one sample and up to 64 channels. A task w
 chunks of 16 tokens, pairs of states and vectors of 16 channels in a fixed order and writes to
 places of its own, so the result does not depend on the number of threads. Tokens are the innermost
 loop: a pair of states stays in registers over a chunk, everything else in the task's scratch, most
-of which fits the L1 cache. The forward pass keeps the states before every chunk and the backward
-pass recomputes those within it, so memory is linear in L at 1/16 of all states.
+of which fits the L1 cache, and the decays of two tokens are computed at once. The forward pass
+keeps the states before every chunk and the backward pass recomputes those within it, so memory is
+linear in L at 1/16 of all states.
 """
 
 # Numba infers the types of compiled functions, and its decorators have none.
@@ -26,9 +27,11 @@ from petct_uad.ops.selective_scan.simd import (
     LANES,
     add,
     aligned,
+    broadcast,
     constant,
     exp2,
     fma,
+    join,
     kernel,
     lane_sums,
     load,
@@ -37,8 +40,9 @@ from petct_uad.ops.selective_scan.simd import (
     run_kernel,
     softplus,
     softplus_and_slope,
-    splat,
+    split,
     store,
+    transpose,
 )
 
 CHUNK = 16  # tokens
@@ -58,21 +62,24 @@ _DECAY, _PAST, _GRAD_B, _GRAD_C = (8 * _BLOCK + i * _PAIR for i in range(4))
 # then (2, V, 16), the gradients of d and of the bias:
 _GRAD_D = 8 * _BLOCK + 4 * _PAIR
 _GRAD_BIAS = _GRAD_D + TASK_CHANNELS
-# and one record per state: (V, 16) four times, (T) four times.
+# and one record per state: (V, 16) three times.
 _RECORDS = _GRAD_BIAS + TASK_CHANNELS
-_RATE, _STATE, _CARRY, _GRAD_RATE = (i * TASK_CHANNELS for i in range(4))
-_B, _C, _SUM_B, _SUM_C = (4 * TASK_CHANNELS + i * CHUNK for i in range(4))
-_RECORD = 4 * TASK_CHANNELS + 4 * CHUNK
+_RATE, _CARRY, _GRAD_RATE = (i * TASK_CHANNELS for i in range(3))
+_RECORD = 3 * TASK_CHANNELS
+# Last come the rows of ``bc`` (T, 2 S) and the gradients of its columns (2 S, T).
 
 
 class Inputs(NamedTuple):
-    """Contiguous arrays; shapes as in ``scan.selective_scan``, b and c side by side in ``bc``."""
+    """Contiguous arrays; shapes as in ``scan.selective_scan``, b and c side by side in ``bc``.
+
+    S is N rounded up to a multiple of 16.
+    """
 
     u: Any
     delta: Any
     delta_bias: Any
     a: Any
-    bc: Any  # (P, B, L, K, 2 N)
+    bc: Any  # (P, B, L, K, 2 S)
     d: Any
     order: Any
 
@@ -84,7 +91,7 @@ class Gradients(NamedTuple):
     delta: Any
     delta_bias: Any  # (B, P, K, E)
     a: Any  # (B, P, K, N, E)
-    bc: Any  # (blocks, P, B, L, K, 2 N)
+    bc: Any  # (blocks, P, B, L, K, 2 S)
     d: Any  # (B, P, K, E)
 
 
@@ -101,10 +108,15 @@ class Place(NamedTuple):
 
 
 class Span(NamedTuple):
-    """The tokens of a chunk, counted in visiting order."""
+    """The tokens of a chunk, counted in visiting order, and where things lie meanwhile."""
 
     start: Any
     count: Any
+    before: Any  # in the checkpoints: the states before the chunk
+    after: Any  # and those after it
+    rows: Any  # in the scratch: b and c
+    sums: Any  # and their gradients
+    width: Any  # 2 S
 
 
 @njit(**COMPILE)
@@ -118,9 +130,16 @@ def _place(task, k, inputs):
 
 
 @njit(**COMPILE)
-def _span(chunk, inputs):
+def _span(task, k, chunk, inputs):
+    length, width = inputs.u.shape[2], inputs.bc.shape[4]
     start = chunk * CHUNK
-    return Span(start, min(CHUNK, inputs.u.shape[2] - start))
+    chunks, states = (length + CHUNK - 1) // CHUNK, _even(inputs.a.shape[2])
+    kept = ((task * inputs.a.shape[1] + k) * (chunks + 1) + chunk) * states * TASK_CHANNELS
+    rows = _record(states)
+    return Span(
+        start, min(CHUNK, length - start), kept, kept + states * TASK_CHANNELS,
+        rows, rows + CHUNK * width, width,
+    )  # fmt: skip
 
 
 @njit(**COMPILE)
@@ -129,9 +148,16 @@ def _record(n):
 
 
 @njit(**COMPILE)
-def _scratch(states):
-    """Zeros; an odd number of states gets one more that nothing writes to or reads from."""
-    return aligned(_RECORDS + (states + states % 2) * _RECORD)
+def _even(states):
+    """An odd number of states gets one more, which stays zero."""
+    return states + states % 2
+
+
+@njit(**COMPILE)
+def _scratch(inputs):
+    """Zeros."""
+    width = inputs.bc.shape[4]
+    return aligned(_record(_even(inputs.a.shape[2])) + 2 * CHUNK * width)
 
 
 @njit(**COMPILE)
@@ -151,15 +177,22 @@ def _step(place, i, v, inputs):
 
 
 @njit(**COMPILE)
+def _row(place, i, inputs):
+    """Where b and c of token i lie in ``bc`` and its gradient."""
+    batch, length, directions, width = inputs.bc.shape[1:]
+    row = (place.branch * batch + place.sample) * length + i
+    return (row * directions + place.k) * width
+
+
+@njit(**COMPILE)
 def _begin(place, inputs, scratch):
-    """The rates of a direction, times log2(e); states and sums at zero."""
+    """The rates of a direction, times log2(e); sums at zero."""
     states, channels = inputs.a.shape[2:]
     for n in range(states):
         for v in range(place.vectors):
             at = _record(n) + v * LANES
             rate = load(inputs.a, (place.group * states + n) * channels + place.first + v * LANES)
             store(scratch, at + _RATE, mul(rate, constant(_LOG2_E)))
-            store(scratch, at + _STATE, constant(0.0))
             store(scratch, at + _CARRY, constant(0.0))
             store(scratch, at + _GRAD_RATE, constant(0.0))
     for v in range(place.vectors):
@@ -169,33 +202,52 @@ def _begin(place, inputs, scratch):
 
 @njit(**COMPILE)
 def _gather(place, span, inputs, scratch):
-    """b and c of a chunk, the tokens of a state side by side."""
-    states = inputs.a.shape[2]
+    """b and c of a chunk."""
     for t in range(span.count):
-        i = inputs.order[place.k, span.start + t]
-        for n in range(states):
-            at = _record(n) + t
-            scratch[at + _B] = inputs.bc[place.branch, place.sample, i, place.k, n]
-            scratch[at + _C] = inputs.bc[place.branch, place.sample, i, place.k, states + n]
+        row = _row(place, inputs.order[place.k, span.start + t], inputs)
+        for j in range(0, span.width, LANES):
+            store(scratch, span.rows + t * span.width + j, load(inputs.bc, row + j))
+    for at in range(span.rows + span.count * span.width, span.sums, LANES):
+        store(scratch, at, constant(0.0))
 
 
 @njit(**COMPILE)
-def _forward_pair(record, v, count, scratch):
+def _decays(v, t, rate1, rate2, scratch):
+    """exp(dt a) of two tokens and two states, (2, 2, 16)."""
+    dt1 = load(scratch, (v * CHUNK + t) * LANES + _DT)
+    dt2 = load(scratch, (v * CHUNK + t + 1) * LANES + _DT)
+    x = join(mul(dt1, rate1), mul(dt1, rate2), mul(dt2, rate1), mul(dt2, rate2))
+    return exp2(x)
+
+
+@njit(**COMPILE)
+def _forward_pair(n, v, span, checkpoints, scratch):
     """States n and n + 1 of one vector of channels, over the tokens of a chunk."""
-    one = record + v * LANES
-    two = one + _RECORD
+    one, two = _record(n) + v * LANES, _record(n + 1) + v * LANES
     rate1, rate2 = load(scratch, one + _RATE), load(scratch, two + _RATE)
-    h1, h2 = load(scratch, one + _STATE), load(scratch, two + _STATE)
-    for t in range(count):
-        at = (v * CHUNK + t) * LANES
-        b1, b2 = splat(scratch[record + _B + t]), splat(scratch[record + _RECORD + _B + t])
-        c1, c2 = splat(scratch[record + _C + t]), splat(scratch[record + _RECORD + _C + t])
-        dt, dx = load(scratch, at + _DT), load(scratch, at + _DX)
-        h1 = fma(exp2(mul(dt, rate1)), h1, mul(b1, dx))
-        h2 = fma(exp2(mul(dt, rate2)), h2, mul(b2, dx))
-        store(scratch, at + _OUT, fma(c2, h2, fma(c1, h1, load(scratch, at + _OUT))))
-    store(scratch, one + _STATE, h1)
-    store(scratch, two + _STATE, h2)
+    state = n * TASK_CHANNELS + v * LANES
+    h1 = load(checkpoints, span.before + state)
+    h2 = load(checkpoints, span.before + state + TASK_CHANNELS)
+    for t in range(0, CHUNK, 2):
+        decays = split(_decays(v, t, rate1, rate2, scratch))
+        for i in range(2):
+            at, row = (v * CHUNK + t + i) * LANES, span.rows + (t + i) * span.width + n
+            b1, b2 = broadcast(scratch, row), broadcast(scratch, row + 1)
+            row += span.width // 2
+            c1, c2 = broadcast(scratch, row), broadcast(scratch, row + 1)
+            dx = load(scratch, at + _DX)
+            h1 = fma(decays[2 * i], h1, mul(b1, dx))
+            h2 = fma(decays[2 * i + 1], h2, mul(b2, dx))
+            store(scratch, at + _OUT, fma(c2, h2, fma(c1, h1, load(scratch, at + _OUT))))
+    store(checkpoints, span.after + state, h1)
+    store(checkpoints, span.after + state + TASK_CHANNELS, h2)
+
+
+@njit(**COMPILE)
+def _clear(at, span, scratch):
+    """No input after the last token: the loops over states always run over whole chunks."""
+    for t in range(span.count, CHUNK):
+        store(scratch, at + t * LANES, constant(0.0))
 
 
 @njit(**COMPILE)
@@ -212,6 +264,8 @@ def _prepare_forward(place, span, inputs, scratch):
             store(scratch, at + _DT, dt)
             store(scratch, at + _DX, mul(dt, x))
             store(scratch, at + _OUT, mul(skip, x))
+        for block in (_DT, _DX):
+            _clear(block + v * CHUNK * LANES, span, scratch)
 
 
 @njit(**COMPILE)
@@ -244,66 +298,60 @@ def _fetch(place, chunk, n, inputs, by_token, by_step):
 
 
 @njit(**COMPILE)
-def _keep_states(checkpoints, kept, states, scratch):
-    for n in range(states):
-        for i in range(0, TASK_CHANNELS, LANES):
-            state = load(scratch, _record(n) + _STATE + i)
-            store(checkpoints, kept + n * TASK_CHANNELS + i, state)
-
-
-@njit(**COMPILE)
-def _restore_states(checkpoints, kept, states, scratch):
-    for n in range(states):
-        for i in range(0, TASK_CHANNELS, LANES):
-            state = load(checkpoints, kept + n * TASK_CHANNELS + i)
-            store(scratch, _record(n) + _STATE + i, state)
+def _fetch_states(checkpoints, kept, n):
+    """The same for a pair of states."""
+    for i in range(0, 2 * TASK_CHANNELS, LANES):
+        prefetch(checkpoints, kept + n * TASK_CHANNELS + i)
 
 
 @njit(**COMPILE)
 def _forward_direction(task, k, inputs, y, checkpoints, scratch):
-    directions, states = inputs.a.shape[1:3]
+    states = inputs.a.shape[2]
     place = _place(task, k, inputs)
-    chunks = checkpoints.shape[2]
     _begin(place, inputs, scratch)
-    for chunk in range(chunks):
-        span = _span(chunk, inputs)
-        kept = ((task * directions + k) * chunks + chunk) * states * TASK_CHANNELS
-        _keep_states(checkpoints, kept, states, scratch)
+    first = _span(task, k, 0, inputs)
+    for i in range(first.before, first.after, LANES):
+        store(checkpoints, i, constant(0.0))
+    for chunk in range(checkpoints.shape[2] - 1):
+        span = _span(task, k, chunk, inputs)
         _gather(place, span, inputs, scratch)
         _prepare_forward(place, span, inputs, scratch)
         for n in range(0, states, 2):
             _fetch(place, chunk + 1, n, inputs, (inputs.u, y), (inputs.delta,))
+            _fetch_states(checkpoints, 2 * span.after - span.before, n)
             for v in range(place.vectors):
-                _forward_pair(_record(n), v, span.count, scratch)
+                _forward_pair(n, v, span, checkpoints, scratch)
         _write_out(place, span, inputs, y, scratch)
 
 
 @kernel
 def _forward(tasks, inputs, y, checkpoints):
     for task in prange(tasks):
-        scratch = _scratch(inputs.a.shape[2])
+        scratch = _scratch(inputs)
         for k in range(inputs.a.shape[1]):
             _forward_direction(task, k, inputs, y, checkpoints, scratch)
 
 
 @njit(**COMPILE)
-def _recompute_pair(record, v, count, scratch):
+def _recompute_pair(n, v, span, checkpoints, scratch):
     """As _forward_pair, keeping decay and the state before each token; returns the last states."""
-    one = record + v * LANES
-    two = one + _RECORD
+    one, two = _record(n) + v * LANES, _record(n + 1) + v * LANES
     rate1, rate2 = load(scratch, one + _RATE), load(scratch, two + _RATE)
-    h1, h2 = load(scratch, one + _STATE), load(scratch, two + _STATE)
-    for t in range(count):
-        at, pair = (v * CHUNK + t) * LANES, 2 * t * LANES
-        b1, b2 = splat(scratch[record + _B + t]), splat(scratch[record + _RECORD + _B + t])
-        dt, dx = load(scratch, at + _DT), load(scratch, at + _DX)
-        decay1, decay2 = exp2(mul(dt, rate1)), exp2(mul(dt, rate2))
-        store(scratch, pair + _DECAY, decay1)
-        store(scratch, pair + _DECAY + LANES, decay2)
-        store(scratch, pair + _PAST, h1)
-        store(scratch, pair + _PAST + LANES, h2)
-        h1 = fma(decay1, h1, mul(b1, dx))
-        h2 = fma(decay2, h2, mul(b2, dx))
+    state = span.before + n * TASK_CHANNELS + v * LANES
+    h1, h2 = load(checkpoints, state), load(checkpoints, state + TASK_CHANNELS)
+    for t in range(0, CHUNK, 2):
+        wide = _decays(v, t, rate1, rate2, scratch)
+        store(scratch, 2 * t * LANES + _DECAY, wide)
+        decays = split(wide)
+        for i in range(2):
+            at, pair = (v * CHUNK + t + i) * LANES, 2 * (t + i) * LANES
+            row = span.rows + (t + i) * span.width + n
+            b1, b2 = broadcast(scratch, row), broadcast(scratch, row + 1)
+            dx = load(scratch, at + _DX)
+            store(scratch, pair + _PAST, h1)
+            store(scratch, pair + _PAST + LANES, h2)
+            h1 = fma(decays[2 * i], h1, mul(b1, dx))
+            h2 = fma(decays[2 * i + 1], h2, mul(b2, dx))
     return h1, h2
 
 
@@ -314,17 +362,18 @@ def _so_far(scratch, at, terms):
 
 
 @njit(**COMPILE)
-def _reverse_pair(record, n, v, count, h1, h2, scratch):
+def _reverse_pair(n, v, span, h1, h2, scratch):
     """Gradients of a pair of states, from the last token of a chunk to its first."""
-    one = record + v * LANES
-    two = one + _RECORD
+    one, two = _record(n) + v * LANES, _record(n + 1) + v * LANES
     rate1, rate2 = load(scratch, one + _RATE), load(scratch, two + _RATE)
     carry1, carry2 = load(scratch, one + _CARRY), load(scratch, two + _CARRY)
     sum1, sum2 = load(scratch, one + _GRAD_RATE), load(scratch, two + _GRAD_RATE)
-    for t in range(count - 1, -1, -1):
+    for t in range(CHUNK - 1, -1, -1):
         at, pair, lane = (v * CHUNK + t) * LANES, 2 * t * LANES, t * LANES
-        b1, b2 = splat(scratch[record + _B + t]), splat(scratch[record + _RECORD + _B + t])
-        c1, c2 = splat(scratch[record + _C + t]), splat(scratch[record + _RECORD + _C + t])
+        row = span.rows + t * span.width + n
+        b1, b2 = broadcast(scratch, row), broadcast(scratch, row + 1)
+        row += span.width // 2
+        c1, c2 = broadcast(scratch, row), broadcast(scratch, row + 1)
         dt, dx = load(scratch, at + _DT), load(scratch, at + _DX)
         gy = load(scratch, at + _GRAD_Y)
         grad1, grad2 = fma(c1, gy, carry1), fma(c2, gy, carry2)
@@ -349,15 +398,15 @@ def _reverse_pair(record, n, v, count, h1, h2, scratch):
 
 
 @njit(**COMPILE)
-def _backward_pair(n, vectors, count, scratch):
-    record = _record(n)
+def _backward_pair(n, vectors, span, checkpoints, scratch):
     for v in range(vectors):
-        h1, h2 = _recompute_pair(record, v, count, scratch)
-        _reverse_pair(record, n, v, count, h1, h2, scratch)
+        h1, h2 = _recompute_pair(n, v, span, checkpoints, scratch)
+        _reverse_pair(n, v, span, h1, h2, scratch)
     for i in range(2):
-        here, lanes = record + i * _RECORD, i * CHUNK * LANES
-        store(scratch, here + _SUM_B, lane_sums(scratch, lanes + _GRAD_B))
-        store(scratch, here + _SUM_C, lane_sums(scratch, lanes + _GRAD_C))
+        column, lanes = span.sums + (n + i) * CHUNK, i * CHUNK * LANES
+        store(scratch, column, lane_sums(scratch, lanes + _GRAD_B))
+        column += span.width // 2 * CHUNK
+        store(scratch, column, lane_sums(scratch, lanes + _GRAD_C))
 
 
 @njit(**COMPILE)
@@ -378,17 +427,19 @@ def _prepare_backward(place, span, inputs, grad_y, scratch):
             store(scratch, at + _DX, mul(dt, x))
             store(scratch, at + _X, x)
             store(scratch, at + _GRAD_Y, load(grad_y, token))
+        for block in (_DT, _DX, _GRAD_Y):
+            _clear(block + v * CHUNK * LANES, span, scratch)
 
 
 @njit(**COMPILE)
 def _write_grad_bc(place, span, inputs, grads, scratch):
-    states = inputs.a.shape[2]
+    for j in range(0, span.width, LANES):
+        transpose(scratch, span.sums + j * CHUNK)
+    block = place.block * inputs.bc.size
     for t in range(span.count):
-        i = inputs.order[place.k, span.start + t]
-        for n in range(states):
-            at = _record(n) + t
-            row = grads.bc[place.block, place.branch, place.sample, i, place.k]
-            row[n], row[states + n] = scratch[at + _SUM_B], scratch[at + _SUM_C]
+        row = block + _row(place, inputs.order[place.k, span.start + t], inputs)
+        for j in range(0, span.width, LANES):
+            store(grads.bc, row + j, load(scratch, span.sums + j * CHUNK + t * LANES))
 
 
 @njit(**COMPILE)
@@ -429,14 +480,11 @@ def _write_grad_weights(place, inputs, grads, scratch):
 
 @njit(**COMPILE)
 def _backward_direction(task, k, inputs, checkpoints, grad_y, grads, scratch):
-    directions, states = inputs.a.shape[1:3]
+    states = inputs.a.shape[2]
     place = _place(task, k, inputs)
-    chunks = checkpoints.shape[2]
     _begin(place, inputs, scratch)
-    for chunk in range(chunks - 1, -1, -1):
-        span = _span(chunk, inputs)
-        kept = ((task * directions + k) * chunks + chunk) * states * TASK_CHANNELS
-        _restore_states(checkpoints, kept, states, scratch)
+    for chunk in range(checkpoints.shape[2] - 2, -1, -1):
+        span = _span(task, k, chunk, inputs)
         _gather(place, span, inputs, scratch)
         _prepare_backward(place, span, inputs, grad_y, scratch)
         for n in range(0, states, 2):
@@ -445,7 +493,8 @@ def _backward_direction(task, k, inputs, checkpoints, grad_y, grads, scratch):
                     place, chunk - 1, n, inputs, (inputs.u, grad_y, grads.u),
                     (inputs.delta, grads.delta),
                 )  # fmt: skip
-            _backward_pair(n, place.vectors, span.count, scratch)
+            _fetch_states(checkpoints, 2 * span.before - span.after, n)
+            _backward_pair(n, place.vectors, span, checkpoints, scratch)
         _write_grad_bc(place, span, inputs, grads, scratch)
         _write_grad_tokens(place, span, inputs, grads, scratch)
     _write_grad_weights(place, inputs, grads, scratch)
@@ -454,7 +503,7 @@ def _backward_direction(task, k, inputs, checkpoints, grad_y, grads, scratch):
 @kernel
 def _backward(tasks, inputs, checkpoints, grad_y, grads):
     for task in prange(tasks):
-        scratch = _scratch(inputs.a.shape[2])
+        scratch = _scratch(inputs)
         for k in range(inputs.a.shape[1]):
             _backward_direction(task, k, inputs, checkpoints, grad_y, grads, scratch)
 
@@ -468,7 +517,8 @@ class _Scan(torch.autograd.Function):
         directions, states = inputs.a.shape[1:3]
         chunks, tasks = -(-inputs.u.shape[2] // CHUNK), _tasks(inputs)
         y = torch.empty_like(inputs.u)
-        checkpoints = y.new_empty(tasks, directions, chunks, states, TASK_CHANNELS)
+        kept = tasks, directions, chunks + 1, states + states % 2, TASK_CHANNELS
+        checkpoints = y.new_empty(kept)
         run_kernel(_forward, tasks, inputs, y, checkpoints)
         ctx.save_for_backward(*inputs, checkpoints)
         return y
@@ -510,5 +560,8 @@ def selective_scan_numba(
     missing = -channels % LANES
     if missing:
         u, delta, delta_bias, a, d = (F.pad(p, (0, missing)) for p in (u, delta, delta_bias, a, d))
+    unused = -b.shape[4] % LANES
+    if unused:
+        b, c = F.pad(b, (0, unused)), F.pad(c, (0, unused))
     y: Tensor = _Scan.apply(u, delta, delta_bias, a, torch.cat([b, c], dim=-1), d, order)
     return y[..., :channels] if missing else y
