@@ -33,7 +33,7 @@ class Encoder(nn.Module):
     def forward(self, images: Tensor) -> list[Tensor]:
         """(B, 1, S, S) in [0, 1] to maps of side S/4, S/8 and S/16.
 
-        Channels lie innermost, which a whole step of the student keeps and takes a seventh less by.
+        Channels lie innermost, and stay so to the output: a seventh less time for a training step.
         """
         normalised = self.normalise(images).contiguous(memory_format=torch.channels_last)
         maps: list[Tensor] = self.network.forward_intermediates(  # type: ignore[operator]
