@@ -17,11 +17,13 @@ from petct_uad.models.hdhkd.teacher import (
     PatchTeacher,
     PatchTeacherConfig,
 )
-from petct_uad.params import DistilParams, HdhkdParams, Modality, TeacherParams
+from petct_uad.params import DistilParams, HdhkdParams, Modality, TeacherParams, parse_params
+from petct_uad.presets import preset_content
 from petct_uad.slices.batch import Batch
 from tests.samples import schedule
 from tests.unit.models.batches import descend, first, learnt, noise, only
 
+ROOT = Path(__file__).resolve().parents[3]
 SIDE = 64
 CHANNELS = 16
 PARAMS: dict[str, Any] = {
@@ -81,6 +83,14 @@ def paper_student(**keys: Any) -> Student:
 
 def test_paper_size_has_30_9_million_parameters_to_learn() -> None:
     assert learnt(paper_student()) / 1e6 == pytest.approx(30.9, rel=0.02)
+
+
+def test_paper_preset_has_table_2s_schedule() -> None:
+    content = preset_content("paper-hdhkd", ROOT / "params")
+    schedule = parse_params(content, Path("paper-hdhkd.yaml")).models.hdhkd.schedule
+    assert (schedule.iterations, schedule.batch_size, schedule.weight_decay) == (80_000, 1, 1e-5)
+    assert (schedule.optimiser, schedule.decay) == ("adam", "step")
+    assert (schedule.learning_rate, schedule.final_learning_rate) == (1e-4, 1e-5)
 
 
 def test_table_7_with_a_dense_layer_has_46_6_million_parameters() -> None:

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from petct_uad.errors import ParamsError
 from petct_uad.models.hdhkd.pdn import PDN_STRIDE
 from petct_uad.params import DistilParams
-from petct_uad.teachers.cnn import CnnTeacher
+from petct_uad.teachers.cnn import CACHED_IMAGES, CnnTeacher
 
 
 class PatchFeatures(nn.Module):
@@ -41,7 +41,8 @@ class PatchFeatures(nn.Module):
     def forward(self, images: Tensor) -> Tensor:  # noqa: D102
         side = images.shape[-1]
         large = F.interpolate(images, scale_factor=self.enlarge, mode="bilinear")
-        features = self.network.features(large, deepest=self.strides[-1])
+        at_once = max(CACHED_IMAGES // self.enlarge**2, 1)
+        features = self.network.features(large, self.strides[-1], at_once)
         size = [side // PDN_STRIDE] * 2
         pooled = [
             F.conv2d(features[stride], pool, padding=1)
