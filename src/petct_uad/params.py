@@ -296,6 +296,9 @@ class HdhkdParams(GradientParams):
     blocks: int = Field(ge=1, le=16, description="Mamba UpNet blocks")
     ssm_state: int = Field(ge=1, le=64)
     dropout: float = Field(ge=0, lt=1)
+    error: Literal["squared", "relative"] = Field(
+        description="on the map: the squared difference (paper), or that over the teacher's energy"
+    )
     scan: ScanBackend
 
     @model_validator(mode="after")

@@ -39,6 +39,7 @@ PARAMS: dict[str, Any] = {
     "blocks": 2,
     "ssm_state": 4,
     "dropout": 0.0,
+    "error": "squared",
     "map_sigma_px": 0.0,
     "scan": "auto",
     "schedule": schedule(iterations=20),
@@ -361,3 +362,14 @@ def test_a_pdn_of_another_teacher_or_size_is_refused(
 ) -> None:
     with pytest.raises(TrainingError, match=named):
         Hdhkd.build(params(), teacher, "pet", side)
+
+
+@pytest.mark.parametrize(("error", "bounded"), [("squared", False), ("relative", True)])
+def test_relative_map_of_a_student_that_knows_the_means_only_stays_below_one(
+    error: str, bounded: bool, pdn: PatchTeacher, abnormal: Batch
+) -> None:
+    model = build(pdn, error=error).eval()
+    with torch.no_grad():
+        for x in model.student.decoder.out.parameters():
+            x.zero_()
+    assert (float(model.anomaly_map(abnormal).max()) < 1) == bounded

@@ -59,9 +59,11 @@ class Hdhkd(TaughtModel[HdhkdParams, PatchTeacher], GradientModel):
 
     @torch.no_grad()
     def anomaly_map(self, batch: Batch) -> Tensor:
-        """(B, S, S): mean over channels of the squared difference, resized."""
+        """(B, S, S): mean over channels of the squared difference, resized; or see ``error``."""
         images, target = self.prepare(batch)
         grids = (self.student(images) - target).square().mean(1)
+        if self.params.error == "relative":
+            grids = grids / (target.square().mean(1) + 1)
         return self._smoothed(grids)
 
 
