@@ -25,18 +25,24 @@ def small_results(
     *scores: Sequence[float] | np.ndarray,
     protocol: Literal["patient", "cmad"] = "patient",
     patients: str = "P",
+    others: str = "",
     dataset: str = "tiny",
 ) -> RunResults:
-    """Results of a run with these scores of the test slices, one array per seed."""
+    """Results of a run with these scores of the test slices, one array per seed.
+
+    ``patients`` begins the names of all patients, or of all but the last if that has ``others``.
+    """
+    names = [f"{patients}{i}" for i in range(PATIENTS - 1)] + [f"{others or patients}{PATIENTS}"]
     rows = [
         image_row(
-            slice_id=f"{patients}{i // 3}_s_{i % 3:04d}",
-            study_id=f"{patients}{i // 3}_s",
-            patient=f"{patients}{i // 3}",
+            slice_id=f"{name}_s_{i:04d}",
+            study_id=f"{name}_s",
+            patient=name,
             split="test",
-            label=int(i % 3 == 0),
+            label=int(i == 0),
         )
-        for i in range(3 * PATIENTS)
+        for name in names
+        for i in range(3)
     ]
     identity = RunIdentity(run, run, "pet", run == "suvmax", dataset, protocol, 0, "none")
     seeds = [SeedScores(n, np.zeros(4), np.asarray(x)) for n, x in enumerate(scores)]

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from petct_uad.errors import EvaluationError
-from petct_uad.evaluation.bootstrap import estimate
 from petct_uad.evaluation.markdown import markdown_table, p_in_words, signed_estimate
+from petct_uad.evaluation.metrics import Scores
 from petct_uad.evaluation.paired import PairedAurocs, family_of
 from petct_uad.evaluation.results import RunResults
 from petct_uad.evaluation.tables import Difference, Estimate, LeakRow
@@ -16,14 +16,16 @@ from petct_uad.files import write_table, write_text
 from petct_uad.params import EvaluateParams
 
 LEAK_FILES = ("leak.csv", "leak.md")
-_HEADER = ("run", "patient", "cmad (leaking)", "leak: cmad minus patient", "p (Holm)",
-           "beyond SUVmax's")  # fmt: skip
+_HEADER = ("run", "patient", "cmad (leaking)", "cmad minus patient", "p (Holm)",
+           "the same slices", "p (Holm)")  # fmt: skip
 _NOTE = (
     "AUROC of each run under both protocols of one data set. **The cmad column leaks**: patients "
     "of its test split were also trained on. The two test splits hold other slices of other "
-    "patients, so the bootstraps over patients are independent, and no difference is paired. "
-    "Trivial baselines learn nothing: what they gain, the other slices alone give, and the last "
-    "column takes SUVmax's gain off. p is two-sided and corrected by Holm over these rows."
+    "patients, so the bootstraps behind *cmad minus patient* are independent, and trivial "
+    "baselines, which learn nothing, show what the other slices alone do. *The same slices* is "
+    "that difference on the slices that both protocols test, on the same drawn patients: all that "
+    "differs is what was trained on. p is two-sided and corrected by Holm over the rows of its "
+    "column."
 )
 
 Runs = Mapping[str, RunResults]
@@ -45,21 +47,13 @@ def leak_table(patient: Runs, cmad: Runs, params: EvaluateParams) -> tuple[LeakR
     """
     _check(patient, cmad)
     names = _common(patient, cmad)
-    honest, leaking = (
-        PairedAurocs.of({name: side[name].scores_by_seed for name in names}, params, stream)
-        for stream, side in enumerate((patient, cmad))
-    )
-    values = {name: leaking.values[name] - honest.values[name] for name in names}
-    drawn = {name: leaking.drawn[name] - honest.drawn[name] for name in names}
-    confidence = params.confidence
-    leaks = family_of(list(values.values()), list(drawn.values()), confidence)
-    beyond = {
-        name: estimate(value - values[SUVMAX.name], drawn[name] - drawn[SUVMAX.name], confidence)
-        for name, value in values.items()
-    }
+    whole = tuple({x: side[x].scores_by_seed for x in names} for side in (patient, cmad))
+    honest, leaking = _measured(whole, params, streams=(0, 1))
+    leaks = _differences(honest, leaking, params)
+    same = _on_the_same_slices(patient, cmad, names, params)
     rows = [
-        _row(patient[name], honest.auroc(name), leaking.auroc(name), leak, beyond[name])
-        for name, leak in zip(names, leaks, strict=True)
+        _row(patient[name], honest.auroc(name), leaking.auroc(name), leak, paired)
+        for name, leak, paired in zip(names, leaks, same, strict=True)
     ]
     return tuple(sorted(rows, key=lambda row: (-row.leak, row.run)))
 
@@ -101,8 +95,53 @@ def _check(patient: Runs, cmad: Runs) -> None:
         raise EvaluationError(f"data sets {ours!r} and {theirs!r}: a leak is within one data set")
 
 
+def _measured(
+    sides: Sequence[Mapping[str, Sequence[Scores]]], params: EvaluateParams, streams: Sequence[int]
+) -> tuple[PairedAurocs, PairedAurocs]:
+    honest, leaking = map(PairedAurocs.of, sides, (params, params), streams)
+    return honest, leaking
+
+
+def _differences(
+    honest: PairedAurocs, leaking: PairedAurocs, params: EvaluateParams
+) -> tuple[Difference, ...]:
+    """Leaking minus honest of every run, corrected over all of them."""
+    return family_of(
+        [leaking.values[name] - honest.values[name] for name in honest.values],
+        [leaking.drawn[name] - honest.drawn[name] for name in honest.values],
+        params.confidence,
+    )
+
+
+def _on_the_same_slices(
+    patient: Runs, cmad: Runs, names: Sequence[str], params: EvaluateParams
+) -> Sequence[Difference | None]:
+    """The differences on the slices that both sides test; None where those are of one class."""
+    both = frozenset.intersection(
+        *(frozenset(x.slice_id for x in side[SUVMAX.name].scores) for side in (patient, cmad))
+    )
+    shared = tuple({x: _only(side[x], both) for x in names} for side in (patient, cmad))
+    first = shared[0][SUVMAX.name][0]
+    if not first.has_both_classes:
+        return [None] * len(names)
+    # One stream: both sides draw the same patients, which pairs the differences.
+    return _differences(*_measured(shared, params, streams=(2, 2)), params)
+
+
+def _only(run: RunResults, slice_ids: frozenset[str]) -> tuple[Scores, ...]:
+    """Each seed's scores of some slices, in the order of their ids."""
+    return tuple(
+        Scores.of(sorted((x for x in rows if x.slice_id in slice_ids), key=lambda x: x.slice_id))
+        for rows in run.by_seed
+    )
+
+
 def _row(
-    run: RunResults, honest: Estimate, leaking: Estimate, leak: Difference, beyond: Estimate
+    run: RunResults,
+    honest: Estimate,
+    leaking: Estimate,
+    leak: Difference,
+    same: Difference | None,
 ) -> LeakRow:
     return LeakRow(
         run=run.metrics.identity.run,
@@ -118,20 +157,29 @@ def _row(
         leak_high=leak.high,
         p=leak.p,
         p_holm=leak.p_holm,
-        beyond_suvmax=beyond.value,
-        beyond_suvmax_low=beyond.low,
-        beyond_suvmax_high=beyond.high,
+        same_slices=same.value if same else None,
+        same_slices_low=same.low if same else None,
+        same_slices_high=same.high if same else None,
+        same_slices_p=same.p if same else None,
+        same_slices_p_holm=same.p_holm if same else None,
     )
 
 
 def _cells(row: LeakRow) -> tuple[str, ...]:
-    leak = Estimate(row.leak, row.leak_low, row.leak_high)
-    beyond = Estimate(row.beyond_suvmax, row.beyond_suvmax_low, row.beyond_suvmax_high)
     return (
         f"*{row.run}*" if row.trivial else row.run,
         f"{row.auroc_patient:.3f} ({row.auroc_patient_low:.3f} to {row.auroc_patient_high:.3f})",
         f"{row.auroc_cmad:.3f} ({row.auroc_cmad_low:.3f} to {row.auroc_cmad_high:.3f})",
-        signed_estimate(leak),
-        p_in_words(row.p_holm),
-        "" if row.run == SUVMAX.name else signed_estimate(beyond),
+        *_difference_cells(row.leak, row.leak_low, row.leak_high, row.p_holm),
+        *_difference_cells(
+            row.same_slices, row.same_slices_low, row.same_slices_high, row.same_slices_p_holm
+        ),
     )
+
+
+def _difference_cells(*parts: float | None) -> tuple[str, str]:
+    """A difference with its interval, and its p; nothing where it could not be measured."""
+    value, low, high, p = parts
+    if value is None or low is None or high is None or p is None:
+        return "", ""
+    return signed_estimate(Estimate(value, low, high)), p_in_words(p)

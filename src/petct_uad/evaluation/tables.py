@@ -218,9 +218,12 @@ class LeakRow:
     leak_high: float
     p: float  # two-sided
     p_holm: float  # over all rows of this table
-    beyond_suvmax: float  # the leak minus that of SUVmax, which was never trained
-    beyond_suvmax_low: float
-    beyond_suvmax_high: float
+    # The leak on the slices that both protocols test, paired; None where those are of one class.
+    same_slices: float | None
+    same_slices_low: float | None
+    same_slices_high: float | None
+    same_slices_p: float | None
+    same_slices_p_holm: float | None
 
 
 @dataclass(frozen=True)

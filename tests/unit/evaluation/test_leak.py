@@ -5,11 +5,12 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from petct_uad.errors import EvaluationError
-from petct_uad.evaluation.leak import Runs, leak_table, left_out, write_leak
-from tests.small_results import BOTH, HALF, NONE, PARAMS, small_results
+from petct_uad.evaluation.leak import Runs, leak_markdown, leak_table, left_out, write_leak
+from tests.small_results import BOTH, HALF, NONE, PARAMS, PATIENTS, small_results
 
 PATIENT: Runs = {
     "suvmax": small_results("suvmax", HALF),
@@ -35,13 +36,47 @@ def test_leak_is_cmad_minus_patient_as_the_mean_over_seeds() -> None:
     assert rows["honest"].p == 1
 
 
-def test_what_suvmax_gains_is_no_leak() -> None:
-    rows = {row.run: row for row in leak_table(PATIENT, CMAD, PARAMS)}
+def test_on_the_same_slices_only_training_differs() -> None:
+    scores = {"suvmax": ([3.0, 1, 2, 0.0, 1, 2] * 3,) * 2, "learnt": (HALF, BOTH)}
+    patient, cmad = (
+        {
+            run: small_results(run, sides[i], protocol=protocol, patients="P")
+            for run, sides in scores.items()
+        }
+        for i, protocol in enumerate(("patient", "cmad"))
+    )
+    rows = {row.run: row for row in leak_table(patient, cmad, PARAMS)}
     found = rows["learnt"]
-    beyond = (found.beyond_suvmax, found.beyond_suvmax_low, found.beyond_suvmax_high)
-    assert beyond == pytest.approx((0.25,) * 3)
-    assert rows["suvmax"].trivial
-    assert rows["suvmax"].beyond_suvmax == 0
+    same = (found.same_slices, found.same_slices_low, found.same_slices_high)
+    assert same == pytest.approx((0.5,) * 3)
+    assert found.same_slices_p_holm is not None
+    assert found.same_slices_p_holm < 0.05
+    suvmax = rows["suvmax"]
+    assert (suvmax.same_slices, suvmax.same_slices_low, suvmax.same_slices_high) == (0, 0, 0)
+    assert suvmax.same_slices_p == 1
+
+
+def test_slices_of_one_side_only_do_not_count_as_the_same() -> None:
+    """Each side tests a patient whom the other does not, and ranks that one otherwise."""
+    ranked = np.tile([3.0, 1, 2], PATIENTS - 1)
+    patient, cmad = (
+        {
+            name: small_results(
+                name, np.concatenate([ranked, own]), protocol=protocol, others=other
+            )
+            for name in ("suvmax", "learnt")
+        }
+        for protocol, other, own in (("patient", "A", [3.0, 1, 2]), ("cmad", "B", [0.0, 1, 2]))
+    )
+    for row in leak_table(patient, cmad, PARAMS):
+        assert row.leak < 0
+        assert row.same_slices == 0
+
+
+def test_no_slice_in_both_leaves_the_column_empty() -> None:
+    rows = leak_table(PATIENT, CMAD, PARAMS)
+    assert {row.same_slices for row in rows} == {None}
+    assert leak_markdown(rows).splitlines()[2].endswith("|  |  |")
 
 
 def test_the_two_sides_are_drawn_independently() -> None:
