@@ -11,7 +11,7 @@ import yaml
 
 from petct_uad.errors import ParamsError
 from petct_uad.evaluation.hypotheses import PROPOSED, STATEMENTS
-from petct_uad.params import load_params, parse_params
+from petct_uad.params.whole import load_params, parse_params
 from petct_uad.presets import preset_content, preset_names
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -14,7 +14,7 @@ from dvc.repo import Repo
 from dvc.stage import PipelineStage
 
 from petct_uad.lineage.sources import library_modules, other_models
-from petct_uad.params import load_params, schema
+from petct_uad.params.whole import load_params, schema
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -101,17 +101,12 @@ def test_params_keys_are_those_that_the_stage_reads(name: str) -> None:
     stage = STAGES[name]
     read = set(keys_read(entry(stage)))
     if family := stage.addressing.partition("@")[2]:
-        read = {key for key in read if belongs_to_family(key, family)}
+        read = {key.replace("*", family) for key in read if belongs_to_family(key, family)}
     declared = params_keys(stage)
     undeclared = [key for key in read if not any(related(key, other) for other in declared)]
     unread = [key for key in declared if not any(related(key, other) for other in read)]
     assert not undeclared, f"{name}: read but not declared: {undeclared}"
     assert not unread, f"{name}: declared but not read: {unread}"
-
-
-# What the methods of Params read.
-METHODS = {"family": ("benchmark",), "rows": ("benchmark",),
-           "model_section": ("model", "models")}  # fmt: skip
 
 
 def belongs_to_family(key: str, family: str) -> bool:
@@ -138,19 +133,44 @@ def in_schema(parts: list[str]) -> bool:
 
 
 def keys_read(stage_file: Path) -> Iterator[str]:
-    """Dotted keys that a stage takes from the variable ``params``."""
-    for node in ast.walk(ast.parse(stage_file.read_text())):
-        if isinstance(node, ast.Attribute):
-            parts = attribute_chain(node)
-            if parts[:1] == ["params"] and parts[1] in METHODS:
-                yield from METHODS[parts[1]]
-            elif parts[:1] == ["params"]:
-                known = longest_known([part.rstrip("_") for part in parts[1:]])
-                if known:
-                    yield ".".join(known)
+    """Dotted keys that a stage takes: ``params.dataset``, sections, or only some of their keys."""
+    tree = ast.parse(stage_file.read_text())
+    sections = {
+        node.targets[0].id: list(keys_asked(node.value.args[1]))
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign) and is_section(node.value)
+    }
+    sections["params"] = [""]
+    inner = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    for node in ast.walk(tree):
+        if id(node) in inner or not isinstance(getattr(node, "ctx", None), ast.Load):
+            continue
+        variable, *attributes = attribute_chain(node) or [""]
+        for key in sections.get(variable, ()):
+            if known := longest_known([*filter(None, key.split(".")), *attributes]):
+                yield ".".join(known)
 
 
-def attribute_chain(node: ast.expr) -> list[str]:
+def is_section(value: ast.expr) -> bool:
+    return (
+        isinstance(value, ast.Call)
+        and isinstance(value.func, ast.Attribute)
+        and value.func.attr == "section"
+    )
+
+
+def keys_asked(argument: ast.expr) -> Iterator[str]:
+    """Of the second argument of ``ParamsFile.section``."""
+    if isinstance(argument, ast.Constant):
+        yield argument.value
+    elif isinstance(argument, ast.JoinedStr):  # f"benchmark.{name}"
+        yield f"{argument.values[0].value}*"
+    else:  # family.params
+        assert attribute_chain(argument) == ["family", "params"]
+        yield from ("model", "models")
+
+
+def attribute_chain(node: ast.AST) -> list[str]:
     if isinstance(node, ast.Name):
         return [node.id]
     if isinstance(node, ast.Attribute):
