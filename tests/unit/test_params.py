@@ -224,6 +224,12 @@ def test_a_data_set_outside_its_folder_is_refused(tmp_path: Path) -> None:
         _ = params.dataset
 
 
+def test_the_whole_file_is_known_without_loading_torch() -> None:
+    code = "import sys, petct_uad.params.whole; sys.exit('torch' in sys.modules)"
+    environment = {"PYTHONPATH": str(ROOT / "src")}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+
+
 def test_params_stage_fails_in_one_line_without_traceback(tmp_path: Path) -> None:
     with_value(tmp_path, "model.cmpt", "eight")
     run = subprocess.run(

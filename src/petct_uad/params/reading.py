@@ -75,19 +75,24 @@ class ParamsFile:
             ParamsError: naming each wrong key, its value and what is allowed there.
         """
         place = tuple(filter(None, key.split(".")))
-        content = self.content
-        for depth, part in enumerate(place, start=1):
-            if not isinstance(content, dict) or part not in content:
-                known = ", ".join(map(str, content)) if isinstance(content, dict) else "no group"
-                lacking = ".".join(place[:depth])
-                raise ParamsError(f"{lacking}: not in {self.path}; expected one of {known}")
-            content = content[part]
         try:
             # Through JSON, since strict mode then still lets a list become a tuple.
-            return TypeAdapter(kind).validate_json(json.dumps(content))
+            return TypeAdapter(kind).validate_json(json.dumps(self._under(place)))
         except ValidationError as error:
             lines = explained(error, kind, place)
             raise ParamsError("\n".join(f"{self.path}: {line}" for line in lines)) from error
+
+    def _under(self, place: tuple[str, ...]) -> Any:
+        content = self.content
+        for depth, part in enumerate(place, start=1):
+            known = content if isinstance(content, dict) else {}
+            if part not in known:
+                raise ParamsError(
+                    f"{'.'.join(place[:depth])}: not in {self.path}; "
+                    f"expected one of {', '.join(map(str, known)) or 'its keys'}"
+                )
+            content = known[part]
+        return content
 
 
 def explained(error: ValidationError, kind: type, place: tuple[str, ...] = ()) -> Iterator[str]:
