@@ -34,7 +34,7 @@ import typer
 from petct_uad.console import console, progress_bar
 from petct_uad.dicom.index import read_header
 from petct_uad.errors import RejectedInputError
-from petct_uad.params import load_params
+from petct_uad.params.whole import load_params
 from petct_uad.phantom.cohort import make_cohort
 
 LONGEST_S = 5.0

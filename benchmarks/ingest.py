@@ -35,7 +35,8 @@ from petct_uad.dicom.index import index_files
 from petct_uad.dicom.ingest import ingest_dataset
 from petct_uad.dicom.volumes import read_ct, read_pet
 from petct_uad.files import sha256_file
-from petct_uad.params import IngestParams, PhantomParams
+from petct_uad.params.ingest import IngestParams
+from petct_uad.params.phantom import PhantomParams
 from petct_uad.phantom.cohort import make_cohort
 
 PHANTOM = {"patients": 4, "seed": 7, "extent_mm": 140.0, "ct_matrix": 256}

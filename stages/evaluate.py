@@ -11,7 +11,10 @@ from petct_uad.console import fail_cleanly, stage
 from petct_uad.evaluation.evaluate import EvaluationPaths, evaluate_family
 from petct_uad.lineage.record import Activity, write_lineage
 from petct_uad.lineage.sources import other_models
-from petct_uad.params import load_params
+from petct_uad.params.base import DevicePart, ProtocolPart
+from petct_uad.params.benchmark import FamilyParams
+from petct_uad.params.evaluate import EvaluateParams
+from petct_uad.params.reading import ParamsFile
 from petct_uad.training.device import choose_device
 
 PACKAGES = ("anomalib", "matplotlib", "numba", "numpy", "scikit-learn", "timm", "torch")
@@ -20,8 +23,11 @@ PACKAGES = ("anomalib", "matplotlib", "numba", "numpy", "scikit-learn", "timm", 
 def main(name: Annotated[str, typer.Argument(help="a key of benchmark in params.yaml")]) -> None:
     """Write metrics/runs/<name>, metrics/roc/<name> and reports/panels/<name>."""
     with fail_cleanly(), stage(f"evaluate {name}"):
-        params = load_params()
-        family = params.family(name)
+        params = ParamsFile.read()
+        family = params.section(FamilyParams, f"benchmark.{name}")
+        evaluate = params.section(EvaluateParams, "evaluate")
+        split = params.section(ProtocolPart, "split")
+        train = params.section(DevicePart, "train")
         paths = EvaluationPaths(
             processed=Path("data/processed") / params.dataset,
             models=Path("models") / name,
@@ -31,25 +37,21 @@ def main(name: Annotated[str, typer.Argument(help="a key of benchmark in params.
         derived = evaluate_family(
             family,
             paths,
-            params.evaluate,
+            evaluate,
             dataset=params.dataset,
-            protocol=params.split.protocol,
-            device=choose_device(params.train.device),
+            protocol=split.protocol,
+            device=choose_device(train.device),
         )
+        asked = {
+            "dataset": params.dataset,
+            f"benchmark.{name}": family.model_dump(mode="json"),
+            "split.protocol": split.protocol,
+            "train.device": train.device,
+            "evaluate": evaluate.model_dump(mode="json"),
+        }
+        entry, without = Path("stages/evaluate.py"), other_models(family.model)
         for run, derivations in derived.items():
-            activity = Activity(
-                stage=f"evaluate {run}",
-                params={
-                    "dataset": params.dataset,
-                    f"benchmark.{name}": family.model_dump(mode="json"),
-                    "split.protocol": params.split.protocol,
-                    "train.device": params.train.device,
-                    "evaluate": params.evaluate.model_dump(mode="json"),
-                },
-                entry=Path("stages/evaluate.py"),
-                packages=PACKAGES,
-                without=other_models(family.model),
-            )
+            activity = Activity(f"evaluate {run}", asked, entry, PACKAGES, without)
             write_lineage(paths.results(run).folder / "lineage", activity, derivations)
 
 

@@ -9,23 +9,25 @@ import typer
 from petct_uad.console import fail_cleanly, stage
 from petct_uad.evaluation.trivial import evaluate_trivial
 from petct_uad.lineage.record import Activity, write_lineage
-from petct_uad.params import load_params
+from petct_uad.params.base import ProtocolPart
+from petct_uad.params.evaluate import EvaluateParams
+from petct_uad.params.reading import ParamsFile
 
 
 def main() -> None:
     """Write metrics/runs/trivial and metrics/roc/trivial."""
     with fail_cleanly(), stage("evaluate_trivial"):
-        params = load_params()
+        params = ParamsFile.read()
+        evaluate = params.section(EvaluateParams, "evaluate")
+        split = params.section(ProtocolPart, "split")
         index = Path("data/processed") / params.dataset / "index.csv"
-        derived = evaluate_trivial(
-            index, params.dataset, params.split.protocol, params.evaluate, Path("metrics")
-        )
+        derived = evaluate_trivial(index, params.dataset, split.protocol, evaluate, Path("metrics"))
         activity = Activity(
             stage="evaluate_trivial",
             params={
                 "dataset": params.dataset,
-                "split.protocol": params.split.protocol,
-                "evaluate": params.evaluate.model_dump(mode="json"),
+                "split.protocol": split.protocol,
+                "evaluate": evaluate.model_dump(mode="json"),
             },
             entry=Path("stages/evaluate_trivial.py"),
             packages=("numpy", "scikit-learn"),

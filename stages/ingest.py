@@ -9,7 +9,8 @@ import typer
 from petct_uad.console import fail_cleanly, stage
 from petct_uad.files import atomic_folder
 from petct_uad.lineage.record import Activity, write_lineage
-from petct_uad.params import load_params
+from petct_uad.params.ingest import IngestParams
+from petct_uad.params.reading import ParamsFile
 from petct_uad.pictures.ingest import ingest_data
 
 _PACKAGES = ("SimpleITK", "pydicom", "highdicom", "numpy", "imagecodecs", "pillow", "pylibjpeg")
@@ -17,17 +18,18 @@ _PACKAGES = ("SimpleITK", "pydicom", "highdicom", "numpy", "imagecodecs", "pillo
 
 def main() -> None:
     """Read data/raw/<dataset>; write data/interim/<dataset>/ingest."""
-    params = load_params()
+    params = ParamsFile.read()
+    ingest = params.section(IngestParams, "ingest")
     raw = Path("data/raw") / params.dataset
     home = Path("data/interim") / params.dataset / "ingest"
     activity = Activity(
         stage="ingest",
-        params={"dataset": params.dataset, "ingest": params.ingest.model_dump(exclude={"workers"})},
+        params={"dataset": params.dataset, "ingest": ingest.model_dump(exclude={"workers"})},
         entry=Path("stages/ingest.py"),
         packages=_PACKAGES,
     )
     with stage("ingest"), atomic_folder(home) as folder:
-        derivations = ingest_data(raw, folder, home, params.ingest)
+        derivations = ingest_data(raw, folder, home, ingest)
         write_lineage(folder / "lineage", activity, derivations)
 
 

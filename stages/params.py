@@ -1,7 +1,7 @@
 """Stage ``params``: check params.yaml before anything runs, and publish its schema.
 
-The output is the schema alone, so changing a value runs this stage and nothing that does not read
-that value.
+The first stages of data wait for ``data/params.checked``, which never changes, so that neither a
+value nor a new key runs a stage that does not read it.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ from pathlib import Path
 import typer
 
 from petct_uad.console import fail_cleanly
-from petct_uad.files import write_json
-from petct_uad.params import load_params, schema
+from petct_uad.files import write_json, write_text
+from petct_uad.params.whole import load_params, schema
 
 SCHEMA = Path("data/params.schema.json")
+CHECKED = Path("data/params.checked")
 
 
 def main() -> None:
@@ -22,6 +23,7 @@ def main() -> None:
     with fail_cleanly():
         load_params()
         write_json(SCHEMA, schema())
+        write_text(CHECKED, "params.yaml fits its schema.\n")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,8 @@ import typer
 
 from petct_uad.console import fail_cleanly, stage
 from petct_uad.lineage.record import Activity, Derivation, Entity, write_lineage
-from petct_uad.params import load_params
+from petct_uad.params.phantom import PhantomParams
+from petct_uad.params.reading import ParamsFile
 from petct_uad.phantom.cohort import make_cohort
 
 RAW = Path("data/raw/phantom")
@@ -19,9 +20,9 @@ PACKAGES = ("SimpleITK", "highdicom", "numpy", "pydicom", "scipy")
 def main() -> None:
     """Make the digital cohort that params.yaml describes."""
     with fail_cleanly(), stage("phantom"):
-        params = load_params()
-        files = make_cohort(params.phantom, RAW, TRUTH, workers=0)
-        asked = {"phantom": params.phantom.model_dump(mode="json")}
+        phantom = ParamsFile.read().section(PhantomParams, "phantom")
+        files = make_cohort(phantom, RAW, TRUTH, workers=0)
+        asked = {"phantom": phantom.model_dump(mode="json")}
         activity = Activity("phantom", asked, Path("stages/phantom.py"), PACKAGES)
         derivations = [Derivation(Entity.of_file(file), ()) for file in files]
         write_lineage(TRUTH / "lineage", activity, derivations)

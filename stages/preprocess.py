@@ -9,7 +9,8 @@ import typer
 from petct_uad.console import fail_cleanly, stage
 from petct_uad.files import atomic_folder, read_table, write_table
 from petct_uad.lineage.record import Activity, write_lineage
-from petct_uad.params import load_params
+from petct_uad.params.preprocess import PreprocessParams
+from petct_uad.params.reading import ParamsFile
 from petct_uad.slices.images import shard_derivations, write_shards
 from petct_uad.slices.tables import ImageRow, SliceRow
 from petct_uad.slices.volumes import VolumeFolders
@@ -18,20 +19,21 @@ from petct_uad.slices.volumes import VolumeFolders
 def main() -> None:
     """Write data/processed/<dataset>."""
     with fail_cleanly(), stage("preprocess"):
-        params = load_params()
+        params = ParamsFile.read()
+        preprocess = params.section(PreprocessParams, "preprocess")
         interim = Path("data/interim") / params.dataset
         processed = Path("data/processed") / params.dataset
         volumes = VolumeFolders(interim / "ingest/volumes", interim / "register/volumes")
         slices_file = interim / "split/slices.csv"
         slices = read_table(slices_file, SliceRow)
         with atomic_folder(processed) as out:
-            rows = write_shards(slices, volumes, out, params.preprocess)
+            rows = write_shards(slices, volumes, out, preprocess)
             write_table(out / "index.csv", ImageRow, rows)
         activity = Activity(
             stage="preprocess",
             params={
                 "dataset": params.dataset,
-                "preprocess": params.preprocess.model_dump(mode="json", exclude={"workers"}),
+                "preprocess": preprocess.model_dump(mode="json", exclude={"workers"}),
             },
             entry=Path("stages/preprocess.py"),
             packages=("numpy", "safetensors", "SimpleITK"),

@@ -8,14 +8,16 @@ import typer
 
 from petct_uad.console import fail_cleanly, stage
 from petct_uad.lineage.record import Activity, write_lineage
-from petct_uad.params import load_params
+from petct_uad.params.reading import ParamsFile
+from petct_uad.params.register import RegisterParams
 from petct_uad.registration.register import RegisterPaths, register_studies
 
 
 def main() -> None:
     """Write data/interim/<dataset>/register, reports/registration and metrics/registration.json."""
     with fail_cleanly(), stage("register"):
-        params = load_params()
+        params = ParamsFile.read()
+        register = params.section(RegisterParams, "register")
         interim = Path("data/interim") / params.dataset
         paths = RegisterPaths(
             ingest=interim / "ingest",
@@ -23,12 +25,12 @@ def main() -> None:
             pictures=Path("reports/registration"),
             metrics=Path("metrics/registration.json"),
         )
-        derivations = register_studies(paths, params.register_)
+        derivations = register_studies(paths, register)
         activity = Activity(
             stage="register",
             params={
                 "dataset": params.dataset,
-                "register": params.register_.model_dump(mode="json", exclude={"workers"}),
+                "register": register.model_dump(mode="json", exclude={"workers"}),
             },
             entry=Path("stages/register.py"),
             packages=("imagecodecs", "numpy", "pillow", "scipy", "SimpleITK"),

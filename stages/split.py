@@ -10,7 +10,8 @@ from petct_uad.console import fail_cleanly, stage
 from petct_uad.dicom.tables import StudyRow
 from petct_uad.files import atomic_folder, read_table, write_table
 from petct_uad.lineage.record import Activity, Derivation, Entity, write_lineage
-from petct_uad.params import load_params
+from petct_uad.params.reading import ParamsFile
+from petct_uad.params.split import SplitParams
 from petct_uad.slices.labels import split_slices
 from petct_uad.slices.tables import SliceRow
 from petct_uad.slices.volumes import VolumeFolders
@@ -19,12 +20,13 @@ from petct_uad.slices.volumes import VolumeFolders
 def main() -> None:
     """Write data/interim/<dataset>/split."""
     with fail_cleanly(), stage("split"):
-        params = load_params()
+        params = ParamsFile.read()
+        split = params.section(SplitParams, "split")
         interim = Path("data/interim") / params.dataset
         studies_file = interim / "ingest/studies.csv"
         volumes = VolumeFolders(interim / "ingest/volumes", interim / "register/volumes")
         studies = read_table(studies_file, StudyRow)
-        rows = split_slices(studies, volumes, params.split)
+        rows = split_slices(studies, volumes, split)
         with atomic_folder(interim / "split") as out:
             write_table(out / "slices.csv", SliceRow, rows)
         table = Entity.of_file(interim / "split/slices.csv")
@@ -32,7 +34,7 @@ def main() -> None:
         derivation = Derivation(table, tuple(map(Entity.of_file, inputs)))
         activity = Activity(
             stage="split",
-            params={"dataset": params.dataset, "split": params.split.model_dump(mode="json")},
+            params={"dataset": params.dataset, "split": split.model_dump(mode="json")},
             entry=Path("stages/split.py"),
             packages=("numpy", "SimpleITK"),
         )

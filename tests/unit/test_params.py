@@ -11,7 +11,10 @@ import yaml
 
 from petct_uad.errors import ParamsError
 from petct_uad.evaluation.hypotheses import PROPOSED, STATEMENTS
-from petct_uad.params import load_params, parse_params
+from petct_uad.models.cmad.params import CmadParams
+from petct_uad.params.benchmark import FamilyParams
+from petct_uad.params.reading import ParamsFile
+from petct_uad.params.whole import load_params, parse_params
 from petct_uad.presets import preset_content, preset_names
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -187,6 +190,44 @@ def test_impossible_value_is_refused_with_its_reason(
 ) -> None:
     with pytest.raises(ParamsError, match=reason):
         load_params(with_value(tmp_path, key, value))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("model.cmpt", 65), ("model.schedule.decy", "step"), ("model.heads", 5)]
+)
+def test_a_section_alone_is_refused_in_the_words_of_the_whole_file(
+    tmp_path: Path, key: str, value: object
+) -> None:
+    path = with_value(tmp_path, key, value)
+    with pytest.raises(ParamsError) as whole:
+        load_params(path)
+    with pytest.raises(ParamsError) as alone:
+        ParamsFile.read(path).section(CmadParams, "model")
+    assert str(alone.value) == str(whole.value)
+
+
+def test_a_section_is_read_whatever_stands_in_the_others(tmp_path: Path) -> None:
+    path = with_value(tmp_path, "ingest.labels", "no such source")
+    found = ParamsFile.read(path).section(CmadParams, "model")
+    assert found == load_params(ROOT / "params.yaml").model
+
+
+def test_a_section_that_is_not_there_is_named_with_those_that_are() -> None:
+    params = ParamsFile.read(ROOT / "params.yaml")
+    with pytest.raises(ParamsError, match=r"benchmark.cmat: not in .*; expected one of cmad, "):
+        params.section(FamilyParams, "benchmark.cmat")
+
+
+def test_a_data_set_outside_its_folder_is_refused(tmp_path: Path) -> None:
+    params = ParamsFile.read(with_value(tmp_path, "dataset", "../secret"))
+    with pytest.raises(ParamsError, match=r"dataset = '../secret': expected a string, matching"):
+        _ = params.dataset
+
+
+def test_the_whole_file_is_known_without_loading_torch() -> None:
+    code = "import sys, petct_uad.params.whole; sys.exit('torch' in sys.modules)"
+    environment = {"PYTHONPATH": str(ROOT / "src")}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
 
 
 def test_params_stage_fails_in_one_line_without_traceback(tmp_path: Path) -> None:

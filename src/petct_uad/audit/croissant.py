@@ -14,7 +14,7 @@ from petct_uad.audit.export import DESCRIPTION, NAME
 from petct_uad.dicom.tables import InstanceRow, StudyRow
 from petct_uad.errors import LineageError
 from petct_uad.files import sha256_file
-from petct_uad.params import load_params
+from petct_uad.params.whole import load_params
 from petct_uad.slices.tables import ImageRow, SliceRow
 
 _LICENSE = "https://spdx.org/licenses/Apache-2.0"

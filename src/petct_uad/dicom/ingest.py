@@ -27,7 +27,7 @@ from petct_uad.errors import (
 )
 from petct_uad.files import read_table, sha256_file, write_json, write_table
 from petct_uad.lineage.record import Derivation, Entity
-from petct_uad.params import IngestParams
+from petct_uad.params.ingest import IngestParams
 
 _SHOWN = 5
 _IDENTITY = "identity.json"

@@ -22,7 +22,7 @@ from petct_uad.dicom.index import Header, printable
 from petct_uad.dicom.reader import read_dataset, values
 from petct_uad.dicom.series import Series
 from petct_uad.errors import LabelError, RejectedInputError
-from petct_uad.params import IngestParams
+from petct_uad.params.ingest import IngestParams
 
 if TYPE_CHECKING:
     import highdicom

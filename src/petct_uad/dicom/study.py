@@ -34,7 +34,7 @@ from petct_uad.dicom.tables import InstanceRow, RejectedRow, SeriesRow, StudyRow
 from petct_uad.dicom.volumes import Volume, read_ct, read_pet
 from petct_uad.errors import PairingError, RejectedInputError
 from petct_uad.files import sha256_bytes, write_volume
-from petct_uad.params import IngestParams
+from petct_uad.params.ingest import IngestParams
 
 _FRAME_SHARED = (
     "another PatientID has the same Frame of Reference UID (0020,0052), but no slice and no start "

@@ -30,7 +30,8 @@ from petct_uad.evaluation.tables import (
 )
 from petct_uad.evaluation.trivial import SUVMAX, TRIVIAL, TRIVIAL_BASELINES
 from petct_uad.files import rounded, write_json, write_table, write_text
-from petct_uad.params import CmadParams, EvaluateParams
+from petct_uad.models.cmad.params import CmadParams
+from petct_uad.params.evaluate import EvaluateParams
 
 SUMMARY_FILES = ("summary.json", "summary.csv", "summary.md", "pairs.csv", "hypotheses.csv")
 

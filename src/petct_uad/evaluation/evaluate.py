@@ -33,7 +33,8 @@ from petct_uad.files import atomic_folder, write_json
 from petct_uad.lineage.record import Derivation, Entity
 from petct_uad.memory import peak_memory_mib
 from petct_uad.models.fusion import LateFusion
-from petct_uad.params import EvaluateParams, FamilyParams
+from petct_uad.params.benchmark import FamilyParams
+from petct_uad.params.evaluate import EvaluateParams
 from petct_uad.slices.store import SliceStore, shard_path
 from petct_uad.training.device import deterministic
 

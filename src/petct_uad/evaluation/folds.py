@@ -16,7 +16,7 @@ from petct_uad.evaluation.paired import PairedAurocs
 from petct_uad.evaluation.results import RunResults
 from petct_uad.evaluation.tables import FoldsRow, ScoreRow
 from petct_uad.files import write_table, write_text
-from petct_uad.params import EvaluateParams
+from petct_uad.params.evaluate import EvaluateParams
 
 FOLDS_FILES = ("folds.csv", "folds.md")
 _HEADER = ("run", "AUROC, mean over folds", "lowest to highest fold", "AUROC of all scores")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from petct_uad.evaluation.paired import Pair, PairedAurocs
 from petct_uad.evaluation.tables import Difference
-from petct_uad.params import CmadParams
+from petct_uad.models.cmad.params import CmadParams
 
 SUPPORTED = "supported"
 REFUTED = "not supported"

@@ -13,7 +13,7 @@ from petct_uad.evaluation.results import RunResults
 from petct_uad.evaluation.tables import Difference, Estimate, LeakRow
 from petct_uad.evaluation.trivial import SUVMAX
 from petct_uad.files import write_table, write_text
-from petct_uad.params import EvaluateParams
+from petct_uad.params.evaluate import EvaluateParams
 
 LEAK_FILES = ("leak.csv", "leak.md")
 _HEADER = ("run", "patient", "cmad (leaking)", "cmad minus patient", "p (Holm)",

@@ -13,7 +13,7 @@ from petct_uad.evaluation.bootstrap import auroc_of, draw_patients, estimate
 from petct_uad.evaluation.metrics import Scores, auroc
 from petct_uad.evaluation.tables import Difference, Estimate
 from petct_uad.holm import holm
-from petct_uad.params import EvaluateParams
+from petct_uad.params.evaluate import EvaluateParams
 
 Pair = tuple[str, str]
 

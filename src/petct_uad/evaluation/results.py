@@ -39,7 +39,7 @@ from petct_uad.evaluation.tables import (
     ScoreRow,
 )
 from petct_uad.files import DECIMALS, read_table, rounded, write_json, write_table
-from petct_uad.params import EvaluateParams
+from petct_uad.params.evaluate import EvaluateParams
 from petct_uad.slices.tables import ImageRow
 
 _ESTIMATES = tuple(

@@ -17,6 +17,7 @@ from petct_uad.models.build import (
     seed_folders,
 )
 from petct_uad.models.interface import AnomalyModel
+from petct_uad.params.model_sections import AnyModelParams
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class TrainedModel:
     """What one seed's training of one row left."""
 
     model: AnomalyModel
-    config: ModelConfig
+    config: ModelConfig[AnyModelParams]
 
 
 def seeds_of(rows: Sequence[Path]) -> tuple[int, ...]:

@@ -24,7 +24,7 @@ from petct_uad.evaluation.results import (
 from petct_uad.evaluation.tables import RunIdentity
 from petct_uad.files import read_table
 from petct_uad.lineage.record import Derivation, Entity
-from petct_uad.params import EvaluateParams
+from petct_uad.params.evaluate import EvaluateParams
 from petct_uad.slices.tables import ImageRow
 
 

@@ -3,23 +3,37 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import torch
+from pydantic import SerializeAsAny
 from safetensors.torch import load_file
 
 from petct_uad.errors import TeacherError, TrainingError
 from petct_uad.models.interface import AnomalyModel, TrainableModel
-from petct_uad.params import AnyModelParams, ModelName, RunParams, Section, TeacherParams
+from petct_uad.params.base import Part, Section
+from petct_uad.params.benchmark import ModelName, RunParams
+from petct_uad.params.model_sections import AnyModelParams
+from petct_uad.params.teacher import TeacherParams
 
 WEIGHTS_FILE = "weights.safetensors"
 CONFIG_FILE = "config.json"
 
 
-class ModelConfig(Section):
+M = TypeVar("M", bound=AnyModelParams)
+
+
+class _RunPart(Part):
+    """Of a configuration, what says which class its ``params`` are of."""
+
+    run: RunParams
+
+
+class ModelConfig(Section, Generic[M]):
     """What rebuilds a trained model, beside its weights: ``models/<run>/config.json``."""
 
     run: RunParams
-    params: AnyModelParams
+    params: SerializeAsAny[M]
     teacher: TeacherParams
     seed: int
     teacher_sha256: str
@@ -72,7 +86,7 @@ def seed_folders(model_folder: Path) -> dict[int, Path]:
 
 def load_model(
     folder: Path, device: torch.device | None = None
-) -> tuple[AnomalyModel, ModelConfig]:
+) -> tuple[AnomalyModel, ModelConfig[AnyModelParams]]:
     """A trained model in evaluation mode, and what it was built from.
 
     Args:
@@ -104,11 +118,18 @@ def teacher_sha256(model: AnomalyModel) -> str:
     raise TeacherError(f"{type(model).__name__}: holds no teacher")
 
 
-def _read_config(path: Path) -> ModelConfig:
+def section_class(name: ModelName) -> type[AnyModelParams]:
+    """Of the section of params.yaml that a model is built from."""
+    return _class_of(name).section
+
+
+def _read_config(path: Path) -> ModelConfig[AnyModelParams]:
     if not path.is_file():
         raise TrainingError(f"{path}: not found. Run `dvc repro train`.")
     try:
-        return ModelConfig.model_validate_json(path.read_bytes())
+        text = path.read_bytes()
+        section = section_class(_RunPart.model_validate_json(text).run.model)
+        return ModelConfig[section].model_validate_json(text)  # type: ignore[valid-type]
     except ValueError as error:
         raise TrainingError(f"{path}: is no model configuration: {error}") from error
 

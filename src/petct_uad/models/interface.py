@@ -10,7 +10,9 @@ from typing import Any, ClassVar, Self
 from torch import Tensor, nn
 
 from petct_uad.errors import TrainingError
-from petct_uad.params import Modality, TeacherParams
+from petct_uad.params.base import Modality
+from petct_uad.params.model_sections import AnyModelParams
+from petct_uad.params.teacher import TeacherParams
 from petct_uad.slices.batch import Batch
 
 __all__ = [
@@ -81,7 +83,13 @@ class AnomalyModel(nn.Module, ABC):
 
 
 class TrainableModel(AnomalyModel):
-    """A model that is built from its typed params and a teacher, and then learns."""
+    """A model that is built from its typed params and a teacher, and then learns.
+
+    Attributes:
+        section: class of its section of params.yaml.
+    """
+
+    section: ClassVar[type[AnyModelParams]]
 
     @classmethod
     @abstractmethod

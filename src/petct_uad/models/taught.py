@@ -10,7 +10,9 @@ from torch import Tensor, nn
 
 from petct_uad.models.interface import Batch, TrainableModel, images_of
 from petct_uad.models.maps import score_maps, smooth_maps
-from petct_uad.params import FeatureParams, Modality, ModelSection, TeacherParams, TokenParams
+from petct_uad.params.base import Modality
+from petct_uad.params.model_sections import FeatureParams, ModelSection, TokenParams
+from petct_uad.params.teacher import TeacherParams
 from petct_uad.teachers.cnn import CnnTeacher
 from petct_uad.teachers.tokens import TokenTeacher, load_tokens
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from petct_uad.console import map_in_processes
 from petct_uad.files import atomic_folder
-from petct_uad.params import PhantomParams
+from petct_uad.params.phantom import PhantomParams
 from petct_uad.phantom.design import plan_cohort
 from petct_uad.phantom.dicom_writer import Study, write_ct, write_pet
 from petct_uad.phantom.grids import Vector

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from petct_uad.params import PhantomParams
+from petct_uad.params.phantom import PhantomParams
 from petct_uad.phantom.anatomy import Anatomy, draw_anatomy
 from petct_uad.phantom.grids import Grid, Vector, axis
 from petct_uad.phantom.lesions import Lesion, LesionPlan, draw_lesion

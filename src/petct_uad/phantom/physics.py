@@ -9,7 +9,7 @@ import numpy.typing as npt
 import SimpleITK as sitk
 from scipy import ndimage
 
-from petct_uad.params import PhantomParams
+from petct_uad.params.phantom import PhantomParams
 from petct_uad.phantom.grids import Floats, Grid, Mask, Vector, axis, smooth_noise
 from petct_uad.phantom.lesions import (
     Lesion,

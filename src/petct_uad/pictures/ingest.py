@@ -28,7 +28,7 @@ from petct_uad.errors import (
 )
 from petct_uad.files import sha256_file, write_json, write_table
 from petct_uad.lineage.record import Derivation, Entity
-from petct_uad.params import IngestParams
+from petct_uad.params.ingest import IngestParams
 from petct_uad.pictures.layout import Layout, ListedPicture, find_layout
 from petct_uad.pictures.reading import Picture, read_mask, read_picture
 from petct_uad.pictures.tables import MASK, PICTURE, PictureRow

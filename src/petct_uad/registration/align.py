@@ -7,7 +7,7 @@ from dataclasses import replace
 import SimpleITK as sitk
 
 from petct_uad.errors import RegistrationError
-from petct_uad.params import RegisterParams
+from petct_uad.params.register import RegisterParams
 from petct_uad.registration.comparable import ComparablePair, make_comparable
 from petct_uad.registration.decision import (
     Decision,

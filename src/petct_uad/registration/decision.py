@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from petct_uad.params import RegisterParams
+from petct_uad.params.register import RegisterParams
 from petct_uad.registration.comparable import ComparablePair
 from petct_uad.registration.grid import covered_slices
 from petct_uad.registration.masks import centroid_mm, points_mm

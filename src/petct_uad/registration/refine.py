@@ -9,7 +9,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from petct_uad.errors import RegistrationError
-from petct_uad.params import RegisterParams
+from petct_uad.params.register import RegisterParams
 from petct_uad.registration.comparable import ComparablePair
 from petct_uad.registration.masks import centroid_mm
 from petct_uad.registration.quality import look

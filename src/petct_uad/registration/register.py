@@ -12,7 +12,7 @@ from petct_uad.dicom.tables import StudyRow
 from petct_uad.errors import RegistrationError
 from petct_uad.files import atomic_folder, read_table, write_json, write_table, write_volume
 from petct_uad.lineage.record import Derivation, Entity
-from petct_uad.params import RegisterParams
+from petct_uad.params.register import RegisterParams
 from petct_uad.registration.align import align
 from petct_uad.registration.body import body_mask
 from petct_uad.registration.decision import Decision

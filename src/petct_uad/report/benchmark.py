@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from petct_uad.evaluation.compare import Summary
 from petct_uad.evaluation.results import ResultPaths, RunResults
@@ -37,6 +38,21 @@ class ReportPaths:
     pictures: Path  # reports/registration
     panels: Path  # reports/panels, a folder per family and run
     lineage: tuple[Path, ...]  # the lineage folders of the stages, in pipeline order
+
+    @classmethod
+    def of(cls, dataset: str, results: tuple[ResultPaths, ...]) -> Self:
+        """Those of a data set, below the repository's root."""
+        interim, processed = (Path("data", kind, dataset) for kind in ("interim", "processed"))
+        return cls(
+            interim=interim,
+            processed=processed,
+            results=results,
+            registration=Path("metrics/registration.json"),
+            validation=Path("metrics/validation.json"),
+            pictures=Path("reports/registration"),
+            panels=Path("reports/panels"),
+            lineage=_lineage_folders(interim, processed, Path("models"), results),
+        )
 
     def of_run(self, run: str) -> ResultPaths:
         """The results of one run."""
@@ -110,7 +126,7 @@ class Benchmark:
         )
 
 
-def lineage_folders(
+def _lineage_folders(
     interim: Path, processed: Path, models: Path, results: Sequence[ResultPaths]
 ) -> tuple[Path, ...]:
     """The lineage folders of all stages before compare that left one, in pipeline order.

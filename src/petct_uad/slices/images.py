@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from petct_uad.console import map_in_processes
 from petct_uad.dicom.units import AIR_HU
 from petct_uad.lineage.record import Derivation, Entity
-from petct_uad.params import PreprocessParams
+from petct_uad.params.preprocess import PreprocessParams
 from petct_uad.registration.resample import resample_ct, resample_mask, resample_pet
 from petct_uad.slices.measures import index_row, measure_slices, suv_total_ratio
 from petct_uad.slices.picture_shards import write_picture_shard

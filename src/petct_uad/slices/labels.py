@@ -12,7 +12,7 @@ import SimpleITK as sitk
 from petct_uad.dicom.tables import StudyRow
 from petct_uad.errors import SplitError
 from petct_uad.files import read_table
-from petct_uad.params import SplitParams
+from petct_uad.params.split import SplitParams
 from petct_uad.pictures.tables import PictureRow
 from petct_uad.slices.pictures import split_pictures
 from petct_uad.slices.tables import SliceRow

@@ -10,7 +10,7 @@ import numpy as np
 from petct_uad.console import console
 from petct_uad.dicom.tables import StudyRow
 from petct_uad.errors import SplitError
-from petct_uad.params import SplitParams
+from petct_uad.params.split import SplitParams
 from petct_uad.pictures.tables import PictureRow
 from petct_uad.slices.tables import SliceRow
 

@@ -14,7 +14,7 @@ from torchvision.transforms.v2 import Normalize
 
 from petct_uad.errors import TeacherError
 from petct_uad.files import atomic_path
-from petct_uad.params import TeacherParams
+from petct_uad.params.teacher import TeacherParams
 
 _TIMM_NAMES = {"efficientnet_lite0": "tf_efficientnet_lite0"}
 _RANDOM_SEED = 0

@@ -12,7 +12,8 @@ from torch import Tensor
 from petct_uad.console import console, progress_bar
 from petct_uad.errors import ParamsError, TrainingError
 from petct_uad.models.interface import GradientModel
-from petct_uad.params import ScheduleParams, TrainParams
+from petct_uad.params.model_sections import ScheduleParams
+from petct_uad.params.train import TrainParams
 from petct_uad.training.checkpoints import Checkpoint, CheckpointFile, Progress
 from petct_uad.training.data import Normals, PreparedNormals, batch_order
 from petct_uad.training.device import autocast, choose_precision

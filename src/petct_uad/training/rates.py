@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 
-from petct_uad.params import ScheduleParams
+from petct_uad.params.model_sections import ScheduleParams
 
 _LAST_STEP = 0.95  # HDHKD, section IV-B: a tenth of the rate for the last 5 % of the iterations
 

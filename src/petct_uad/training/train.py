@@ -6,6 +6,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
+from typing import Self
 
 import torch
 
@@ -27,15 +28,10 @@ from petct_uad.models.interface import (
     FittedModel,
     GradientModel,
 )
-from petct_uad.params import (
-    AnyModelParams,
-    FamilyParams,
-    FittedParams,
-    GradientParams,
-    RunParams,
-    TeacherParams,
-    TrainParams,
-)
+from petct_uad.params.benchmark import FamilyParams, RunParams
+from petct_uad.params.model_sections import AnyModelParams, FittedParams, GradientParams
+from petct_uad.params.teacher import TeacherParams
+from petct_uad.params.train import TrainParams
 from petct_uad.slices.store import SliceStore, files_of
 from petct_uad.teachers.weights import save_state
 from petct_uad.training.checkpoints import CheckpointFile, checkpoint_key
@@ -74,6 +70,16 @@ class TrainingPaths:
     models: Path  # models/<family>, a folder per row
     curves: Path  # metrics/training/<family>, a file per row
     checkpoints: Path  # .checkpoints/<family>, a folder per row until all are trained
+
+    @classmethod
+    def of(cls, dataset: str, family: str) -> Self:
+        """Those of a data set and a family, below the repository's root."""
+        return cls(
+            processed=Path("data/processed") / dataset,
+            models=Path("models") / family,
+            curves=Path("metrics/training") / family,
+            checkpoints=Path(".checkpoints") / family,
+        )
 
 
 def train_family(
@@ -194,7 +200,7 @@ def learn(
     return learnt
 
 
-def save_model(model: AnomalyModel, config: ModelConfig, folder: Path) -> None:
+def save_model(model: AnomalyModel, config: ModelConfig[AnyModelParams], folder: Path) -> None:
     """Write weights and configuration atomically; the same state gives the same bytes."""
     save_state(folder / WEIGHTS_FILE, model.student_state())
     write_json(folder / CONFIG_FILE, config.model_dump(mode="json"))
@@ -265,7 +271,7 @@ def _checkpoints(job: _Job, seed: int, teacher_hash: str) -> CheckpointFile | No
 
 
 def _write_seed(
-    job: _Job, model: AnomalyModel, config: ModelConfig, learnt: Learnt
+    job: _Job, model: AnomalyModel, config: ModelConfig[AnyModelParams], learnt: Learnt
 ) -> tuple[Path, ...]:
     """The files of one seed; written by the first rank only."""
     folder = seed_folder(job.model_folder, config.seed)
@@ -277,7 +283,9 @@ def _write_seed(
     return (folder / WEIGHTS_FILE, folder / CONFIG_FILE, *logged)
 
 
-def _describe(model: AnomalyModel, job: _Job, seed: int, precision: torch.dtype) -> ModelConfig:
+def _describe(
+    model: AnomalyModel, job: _Job, seed: int, precision: torch.dtype
+) -> ModelConfig[AnyModelParams]:
     learnt = model.student_state()
     frozen = [x for name, x in model.state_dict(keep_vars=True).items() if name not in learnt]
     return ModelConfig(

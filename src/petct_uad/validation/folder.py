@@ -18,7 +18,7 @@ from petct_uad.dicom.ingest import ingest_dataset
 from petct_uad.dicom.tables import Ingested, InstanceRow, RejectedRow, SeriesRow, StudyRow
 from petct_uad.errors import InputsRefusedError, NothingUsableError, ValidationFailedError
 from petct_uad.files import read_table
-from petct_uad.params import IngestParams
+from petct_uad.params.ingest import IngestParams
 from petct_uad.pictures.ingest import ingest_pictures
 from petct_uad.pictures.layout import Layout, find_layout
 from petct_uad.pictures.tables import MASK, PICTURE, PictureRow

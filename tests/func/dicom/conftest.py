@@ -16,7 +16,8 @@ from pydicom.sr.codedict import codes
 
 from petct_uad.dicom.ingest import ingest_dataset
 from petct_uad.dicom.tables import Ingested
-from petct_uad.params import IngestParams, PhantomParams
+from petct_uad.params.ingest import IngestParams
+from petct_uad.params.phantom import PhantomParams
 from petct_uad.phantom.cohort import make_cohort
 
 Edit = Callable[[Dataset, int], None]

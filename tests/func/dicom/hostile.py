@@ -24,7 +24,8 @@ from pydicom.dataset import Dataset
 
 from petct_uad.dicom.ingest import Ingested, ingest_dataset
 from petct_uad.dicom.tables import RejectedRow, SeriesRow, StudyRow
-from petct_uad.params import IngestParams, load_params
+from petct_uad.params.ingest import IngestParams
+from petct_uad.params.whole import load_params
 from tests.func.dicom.conftest import Edit, Patient, no_edit, save
 
 SLICES = 4

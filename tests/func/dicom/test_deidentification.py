@@ -19,7 +19,7 @@ from petct_uad.dicom.ingest import derivations, ingest_dataset
 from petct_uad.dicom.pseudonyms import KEY_VARIABLE, PUBLIC, Pseudonyms, choose_pseudonyms
 from petct_uad.errors import PseudonymError
 from petct_uad.lineage.record import Activity, write_lineage
-from petct_uad.params import load_params
+from petct_uad.params.whole import load_params
 from petct_uad.registration.register import RegisterPaths, register_studies
 from tests.func.dicom.conftest import ingest_params, save
 

@@ -17,7 +17,7 @@ from skimage.measure import find_contours
 
 from petct_uad.dicom.ingest import derivations
 from petct_uad.errors import LabelError
-from petct_uad.params import PhantomParams
+from petct_uad.params.phantom import PhantomParams
 from petct_uad.phantom.cohort import make_cohort
 from tests.func.dicom.conftest import Patient, Run, save
 

@@ -12,7 +12,7 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from petct_uad.dicom.ingest import ingest_dataset
-from petct_uad.params import PhantomParams
+from petct_uad.params.phantom import PhantomParams
 from petct_uad.phantom import physics
 from petct_uad.phantom.design import plan_cohort
 from petct_uad.phantom.dicom_writer import Study, write_ct, write_pet

@@ -10,7 +10,8 @@ import pytest
 from pydicom import uid
 from pydicom.dataset import Dataset
 
-from petct_uad.params import IngestParams, load_params
+from petct_uad.params.ingest import IngestParams
+from petct_uad.params.whole import load_params
 from petct_uad.slices.labels import assign_patients
 from tests.func.dicom.conftest import Patient
 from tests.func.dicom.hostile import (

@@ -16,13 +16,11 @@ from petct_uad.evaluation.results import RunResults, read_results
 from petct_uad.files import sha256_file, write_table
 from petct_uad.lineage.record import Derivation
 from petct_uad.models.build import load_model
-from petct_uad.params import (
-    EvaluateParams,
-    FamilyParams,
-    PatchcoreParams,
-    TeacherParams,
-    TrainParams,
-)
+from petct_uad.models.patchcore.params import PatchcoreParams
+from petct_uad.params.benchmark import FamilyParams
+from petct_uad.params.evaluate import EvaluateParams
+from petct_uad.params.teacher import TeacherParams
+from petct_uad.params.train import TrainParams
 from petct_uad.slices.store import Shard, SliceStore, shard_path, write_shard
 from petct_uad.slices.tables import ImageRow
 from petct_uad.training.train import TrainingPaths, train_family

@@ -19,7 +19,7 @@ from petct_uad.dicom.tables import InstanceRow, RejectedRow
 from petct_uad.dicom.withdrawn import WITHDRAWN
 from petct_uad.errors import DatasetError, InputsRefusedError, NothingUsableError, SplitError
 from petct_uad.files import read_table, sha256_file
-from petct_uad.params import load_params
+from petct_uad.params.whole import load_params
 from petct_uad.pictures.ingest import ingest_data
 from petct_uad.slices.store import SliceStore
 from petct_uad.slices.tables import ImageRow, SliceRow

@@ -25,7 +25,8 @@ from petct_uad.models.hdhkd.teacher import (
     PatchTeacher,
     PatchTeacherConfig,
 )
-from petct_uad.params import GradientParams, Params, parse_params
+from petct_uad.params.model_sections import GradientParams
+from petct_uad.params.whole import Params, parse_params
 from petct_uad.presets import preset_content
 from petct_uad.slices.store import SliceStore
 from petct_uad.training.data import Normals

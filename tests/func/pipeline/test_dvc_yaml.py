@@ -7,16 +7,20 @@ import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from dvc.repo import Repo
 from dvc.stage import PipelineStage
 
 from petct_uad.lineage.sources import library_modules, other_models
-from petct_uad.params import load_params, schema
+from petct_uad.params.benchmark import ModelName
+from petct_uad.params.whole import load_params, schema
 
 ROOT = Path(__file__).resolve().parents[3]
+LIBRARY = Path("src/petct_uad")
+PARAMS = load_params(ROOT / "params.yaml")
+SCHEMA: dict[str, Any] = schema()
 
 
 def pipeline_stages() -> list[PipelineStage]:
@@ -50,7 +54,7 @@ def params_keys(stage: PipelineStage) -> set[str]:
 
 def skipped_models(stage: PipelineStage) -> tuple[Path, ...]:
     family = stage.addressing.partition("@")[2]
-    return other_models(load_params().benchmark[family].model) if family else ()
+    return other_models(PARAMS.benchmark[family].model) if family else ()
 
 
 def covered(path: Path, deps: set[Path]) -> bool:
@@ -83,6 +87,45 @@ def modules_of(stage: PipelineStage) -> tuple[Path, ...]:
     return tuple(library_modules(entry(stage), skipped_models(stage)))
 
 
+@pytest.mark.parametrize("model", get_args(ModelName))
+def test_a_new_key_of_one_model_reruns_no_data_stage_and_no_other_model(model: str) -> None:
+    own = {name for name, family in PARAMS.benchmark.items() if family.model == model}
+    expected = {f"{stage}@{name}" for stage in ("train", "evaluate") for name in own}
+    # Its teacher's section lies beside its own; compare shows the proposed model's.
+    expected |= {"hdhkd": {"distil"}, "cmad": {"compare"}}.get(model, set())
+    assert stages_on(LIBRARY / "models" / model / "params.py") == expected | {"params"}
+
+
+@pytest.mark.parametrize(
+    ("section", "readers"),
+    [
+        ("phantom", {"phantom"}),
+        ("ingest", {"ingest"}),
+        ("register", {"register", "validate", "compare"}),
+        ("split", {"split", "validate", "compare"}),
+        ("preprocess", {"preprocess"}),
+        ("validate", {"validate", "compare"}),
+        ("teacher", {"distil", "train", "evaluate"}),
+        ("train", {"distil", "train"}),
+        ("evaluate", {"evaluate", "evaluate_trivial", "compare"}),
+        ("whole", set()),
+    ],
+)
+def test_a_new_key_of_a_section_reruns_only_what_reads_it(section: str, readers: set[str]) -> None:
+    """The report shows the data's checks, whose code knows the sections that it checks against."""
+    found = {name.partition("@")[0] for name in stages_on(LIBRARY / f"params/{section}.py")}
+    assert found == readers | {"params"}
+
+
+def test_data_stages_wait_for_the_check_of_params_but_not_for_what_the_schema_says() -> None:
+    assert stages_on(Path("data/params.checked")) == {"phantom", "ingest"}
+    assert not stages_on(Path("data/params.schema.json"))
+
+
+def stages_on(path: Path) -> set[str]:
+    return {name for name, stage in STAGES.items() if covered(path, file_deps(stage))}
+
+
 @every_stage
 def test_stage_depends_on_its_own_file_and_says_what_it_does(name: str) -> None:
     stage = STAGES[name]
@@ -101,7 +144,7 @@ def test_params_keys_are_those_that_the_stage_reads(name: str) -> None:
     stage = STAGES[name]
     read = set(keys_read(entry(stage)))
     if family := stage.addressing.partition("@")[2]:
-        read = {key for key in read if belongs_to_family(key, family)}
+        read = {key.replace("*", family) for key in read if belongs_to_family(key, family)}
     declared = params_keys(stage)
     undeclared = [key for key in read if not any(related(key, other) for other in declared)]
     unread = [key for key in declared if not any(related(key, other) for other in read)]
@@ -109,15 +152,10 @@ def test_params_keys_are_those_that_the_stage_reads(name: str) -> None:
     assert not unread, f"{name}: declared but not read: {unread}"
 
 
-# What the methods of Params read.
-METHODS = {"family": ("benchmark",), "rows": ("benchmark",),
-           "model_section": ("model", "models")}  # fmt: skip
-
-
 def belongs_to_family(key: str, family: str) -> bool:
     """Of the keys that a stage file may read, those that this item of the foreach does."""
     first = key.split(".", maxsplit=1)[0]
-    asked = load_params().benchmark[family].params
+    asked = PARAMS.benchmark[family].params
     return related(key, asked) if first in ("model", "models") else True
 
 
@@ -126,31 +164,55 @@ def related(key: str, other: str) -> bool:
 
 
 def in_schema(parts: list[str]) -> bool:
-    root: dict[str, Any] = schema()
-    node = root
+    node = SCHEMA
     for part in parts:
         node = node.get("properties", {}).get(part) or node.get("additionalProperties") or {}
         if "$ref" in node:
-            node = root["$defs"][node["$ref"].rsplit("/", 1)[-1]]
+            node = SCHEMA["$defs"][node["$ref"].rsplit("/", 1)[-1]]
         if not node:
             return False
     return True
 
 
 def keys_read(stage_file: Path) -> Iterator[str]:
-    """Dotted keys that a stage takes from the variable ``params``."""
-    for node in ast.walk(ast.parse(stage_file.read_text())):
-        if isinstance(node, ast.Attribute):
-            parts = attribute_chain(node)
-            if parts[:1] == ["params"] and parts[1] in METHODS:
-                yield from METHODS[parts[1]]
-            elif parts[:1] == ["params"]:
-                known = longest_known([part.rstrip("_") for part in parts[1:]])
-                if known:
-                    yield ".".join(known)
+    """Dotted keys that a stage takes: ``params.dataset``, sections, or only some of their keys."""
+    tree = ast.parse(stage_file.read_text())
+    sections = {
+        node.targets[0].id: list(keys_asked(node.value.args[1]))
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign) and is_section(node.value)
+    }
+    sections["params"] = [""]
+    inner = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    for node in ast.walk(tree):
+        if id(node) in inner or not isinstance(getattr(node, "ctx", None), ast.Load):
+            continue
+        variable, *attributes = attribute_chain(node) or [""]
+        for key in sections.get(variable, ()):
+            if known := longest_known([*filter(None, key.split(".")), *attributes]):
+                yield ".".join(known)
 
 
-def attribute_chain(node: ast.expr) -> list[str]:
+def is_section(value: ast.expr) -> bool:
+    return (
+        isinstance(value, ast.Call)
+        and isinstance(value.func, ast.Attribute)
+        and value.func.attr == "section"
+    )
+
+
+def keys_asked(argument: ast.expr) -> Iterator[str]:
+    """Of the second argument of ``ParamsFile.section``."""
+    if isinstance(argument, ast.Constant):
+        yield argument.value
+    elif isinstance(argument, ast.JoinedStr):  # f"benchmark.{name}"
+        yield f"{argument.values[0].value}*"
+    else:  # family.params
+        assert attribute_chain(argument) == ["family", "params"]
+        yield from ("model", "models")
+
+
+def attribute_chain(node: ast.AST) -> list[str]:
     if isinstance(node, ast.Name):
         return [node.id]
     if isinstance(node, ast.Attribute):

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.registration import Job, register_patient
-from petct_uad.params import PhantomParams, load_params
+from petct_uad.params.phantom import PhantomParams
+from petct_uad.params.whole import load_params
 from petct_uad.phantom.design import plan_cohort
 
 ROOT = Path(__file__).parents[3]

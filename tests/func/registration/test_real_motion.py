@@ -9,7 +9,8 @@ import pytest
 import SimpleITK as sitk
 
 from petct_uad.dicom.ingest import ingest_dataset
-from petct_uad.params import IngestParams, load_params
+from petct_uad.params.ingest import IngestParams
+from petct_uad.params.whole import load_params
 from petct_uad.registration.align import align
 from petct_uad.registration.rigid import RigidTransform
 

@@ -16,7 +16,9 @@ from petct_uad.dicom.tables import StudyRow
 from petct_uad.errors import RegistrationError
 from petct_uad.files import read_table, sha256_file, write_table
 from petct_uad.lineage.record import Derivation
-from petct_uad.params import IngestParams, PhantomParams, load_params
+from petct_uad.params.ingest import IngestParams
+from petct_uad.params.phantom import PhantomParams
+from petct_uad.params.whole import load_params
 from petct_uad.phantom.cohort import make_cohort
 from petct_uad.phantom.truth import read_truth
 from petct_uad.registration.masks import points_mm

@@ -7,9 +7,10 @@ import torch
 from petct_uad.errors import ParamsError, TeacherError
 from petct_uad.files import read_table, sha256_bytes
 from petct_uad.models.hdhkd.distil import Distillation, Distilled, distil_teacher
+from petct_uad.models.hdhkd.params import DistilParams
 from petct_uad.models.hdhkd.patches import PatchFeatures, share_channels
 from petct_uad.models.hdhkd.teacher import PatchTeacher
-from petct_uad.params import DistilParams, TeacherParams
+from petct_uad.params.teacher import TeacherParams
 from petct_uad.slices.batch import Batch
 from petct_uad.slices.store import SliceStore, shard_path
 from petct_uad.teachers.cnn import CnnTeacher

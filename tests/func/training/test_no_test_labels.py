@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from petct_uad.params import ModelName
+from petct_uad.params.benchmark import ModelName
 from tests.func.training.tiny import label_slices, train, write_store
 
 # Looks often and stops early, so that the validation loss chooses when a training ends.

@@ -9,7 +9,7 @@ from petct_uad.errors import DatasetError, TeacherError, TrainingError
 from petct_uad.files import read_table
 from petct_uad.models.build import load_model
 from petct_uad.ops.selective_scan.scan import resolve_backend
-from petct_uad.params import ModelName
+from petct_uad.params.benchmark import ModelName
 from petct_uad.slices.store import Shard, SliceStore, shard_path, write_shard
 from petct_uad.training.tables import TrainingRow
 from tests.func.training.tiny import SIDE, train, write_store

@@ -13,14 +13,11 @@ import numpy as np
 
 from petct_uad.console import fail_cleanly
 from petct_uad.files import read_table, write_table
-from petct_uad.params import (
-    CmadParams,
-    FamilyParams,
-    Modality,
-    ModelName,
-    PatchcoreParams,
-    TeacherParams,
-)
+from petct_uad.models.cmad.params import CmadParams
+from petct_uad.models.patchcore.params import PatchcoreParams
+from petct_uad.params.base import Modality
+from petct_uad.params.benchmark import FamilyParams, ModelName
+from petct_uad.params.teacher import TeacherParams
 from petct_uad.slices.store import Shard, read_shard, shard_path, write_shard
 from petct_uad.slices.tables import ImageRow
 from petct_uad.training.ranks import join_ranks

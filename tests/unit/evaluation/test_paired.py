@@ -7,7 +7,7 @@ from petct_uad.evaluation.bootstrap import auroc_of, draw_patients, estimate
 from petct_uad.evaluation.metrics import Scores, auroc
 from petct_uad.evaluation.paired import PairedAurocs, p_value
 from petct_uad.holm import holm
-from petct_uad.params import EvaluateParams
+from petct_uad.params.evaluate import EvaluateParams
 
 PARAMS = EvaluateParams(false_positive_rate=0.05, bootstrap_samples=2000, confidence=0.95, seed=0)
 PATIENTS = 6

@@ -35,7 +35,8 @@ from petct_uad.evaluation.tables import (
 )
 from petct_uad.evaluation.trivial import TRIVIAL, TRIVIAL_BASELINES
 from petct_uad.files import read_table
-from petct_uad.params import EvaluateParams, load_params
+from petct_uad.params.evaluate import EvaluateParams
+from petct_uad.params.whole import load_params
 from petct_uad.slices.tables import ImageRow
 from tests.small_results import BOTH, HALF, NONE
 

@@ -13,7 +13,7 @@ from petct_uad.evaluation.trivial import (
     score_trivial,
 )
 from petct_uad.files import write_table
-from petct_uad.params import EvaluateParams
+from petct_uad.params.evaluate import EvaluateParams
 from petct_uad.slices.tables import ImageRow
 
 PARAMS = EvaluateParams(false_positive_rate=0.25, bootstrap_samples=20, confidence=0.95, seed=0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from petct_uad.models.interface import GradientModel
-from petct_uad.params import Modality
+from petct_uad.params.base import Modality
 from petct_uad.slices.batch import Batch
 
 

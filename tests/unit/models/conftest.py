@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from petct_uad.params import CmadParams, TeacherParams
+from petct_uad.models.cmad.params import CmadParams
+from petct_uad.params.teacher import TeacherParams
 from petct_uad.slices.batch import Batch
 from petct_uad.teachers.cnn import CnnTeacher
 from tests.samples import cmad_section, schedule

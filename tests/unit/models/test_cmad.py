@@ -4,7 +4,9 @@ import torch
 from petct_uad.accounting import count
 from petct_uad.errors import ParamsError, TrainingError
 from petct_uad.models.cmad.cmad import Cmad
-from petct_uad.params import CmadParams, Modality, TeacherParams
+from petct_uad.models.cmad.params import CmadParams
+from petct_uad.params.base import Modality
+from petct_uad.params.teacher import TeacherParams
 from petct_uad.slices.batch import Batch
 from petct_uad.teachers.cnn import CnnTeacher
 from petct_uad.teachers.tokens import CnnTokens, VitTokens

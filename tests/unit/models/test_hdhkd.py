@@ -10,6 +10,7 @@ from petct_uad.errors import TeacherError, TrainingError
 from petct_uad.files import write_json
 from petct_uad.models.hdhkd.decoder import MambaUpNet
 from petct_uad.models.hdhkd.hdhkd import Hdhkd, Student
+from petct_uad.models.hdhkd.params import DistilParams, HdhkdParams
 from petct_uad.models.hdhkd.pdn import Pdn
 from petct_uad.models.hdhkd.teacher import (
     TEACHER_CONFIG,
@@ -17,7 +18,9 @@ from petct_uad.models.hdhkd.teacher import (
     PatchTeacher,
     PatchTeacherConfig,
 )
-from petct_uad.params import DistilParams, HdhkdParams, Modality, TeacherParams, parse_params
+from petct_uad.params.base import Modality
+from petct_uad.params.teacher import TeacherParams
+from petct_uad.params.whole import parse_params
 from petct_uad.presets import preset_content
 from petct_uad.slices.batch import Batch
 from tests.samples import schedule

@@ -5,7 +5,9 @@ from pydantic import ValidationError
 from petct_uad.errors import ParamsError
 from petct_uad.models.hetero_ae.blocks import Mstb, StageSize
 from petct_uad.models.hetero_ae.hetero_ae import HeteroAe
-from petct_uad.params import HeteroAeParams, Modality, TeacherParams
+from petct_uad.models.hetero_ae.params import HeteroAeParams
+from petct_uad.params.base import Modality
+from petct_uad.params.teacher import TeacherParams
 from petct_uad.slices.batch import Batch
 from petct_uad.teachers.cnn import CnnTeacher
 from tests.samples import schedule

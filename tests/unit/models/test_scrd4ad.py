@@ -7,8 +7,10 @@ from torch import Tensor
 
 from petct_uad.errors import ParamsError, TrainingError
 from petct_uad.models.scrd4ad.noise import add_noise, simplex_field
+from petct_uad.models.scrd4ad.params import Scrd4adParams
 from petct_uad.models.scrd4ad.scrd4ad import Scrd4ad, distance_map, distillation_loss
-from petct_uad.params import Modality, Scrd4adParams, TeacherParams
+from petct_uad.params.base import Modality
+from petct_uad.params.teacher import TeacherParams
 from petct_uad.slices.batch import Batch
 from petct_uad.teachers.cnn import CnnTeacher
 from tests.samples import schedule

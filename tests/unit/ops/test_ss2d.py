@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from petct_uad.ops.selective_scan.ss2d import SS2D
-from petct_uad.params import ScanBackend
+from petct_uad.params.model_sections import ScanBackend
 
 
 def _block(**options: int) -> SS2D:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from petct_uad.params import PhantomParams
+from petct_uad.params.phantom import PhantomParams
 from petct_uad.phantom.design import plan_cohort
 from petct_uad.phantom.patient import PatientPlan
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from petct_uad.params import PhantomParams
+from petct_uad.params.phantom import PhantomParams
 from petct_uad.phantom.design import plan_cohort
 from petct_uad.phantom.patient import Patient, draw_patient
 from petct_uad.phantom.physics import make_ct, to_sitk

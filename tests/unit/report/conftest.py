@@ -19,7 +19,7 @@ from petct_uad.evaluation.trivial import evaluate_trivial
 from petct_uad.files import write_json, write_table
 from petct_uad.lineage.record import ACTIVITY
 from petct_uad.lineage.table import TABLE, write_derivations
-from petct_uad.params import EvaluateParams
+from petct_uad.params.evaluate import EvaluateParams
 from petct_uad.registration.tables import RegistrationRow
 from petct_uad.report.benchmark import ReportPaths
 from petct_uad.slices.tables import ImageRow, SliceRow

@@ -11,7 +11,7 @@ import SimpleITK as sitk
 
 from petct_uad.errors import DatasetError
 from petct_uad.files import write_table
-from petct_uad.params import PreprocessParams
+from petct_uad.params.preprocess import PreprocessParams
 from petct_uad.registration.body import body_mask
 from petct_uad.registration.rigid import RigidTransform
 from petct_uad.registration.transforms import write_transform

@@ -12,7 +12,7 @@ import SimpleITK as sitk
 
 from petct_uad.dicom.tables import StudyRow
 from petct_uad.errors import RegistrationError, SplitError
-from petct_uad.params import SplitParams
+from petct_uad.params.split import SplitParams
 from petct_uad.slices.labels import assign_patients, assign_splits, label_slices
 from petct_uad.slices.tables import SliceRow
 from petct_uad.slices.volumes import VolumeFolders

@@ -7,7 +7,7 @@ import pytest
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from petct_uad.params import PreprocessParams
+from petct_uad.params.preprocess import PreprocessParams
 from petct_uad.registration.grid import target_grid
 from petct_uad.registration.resample import resample_ct, resample_pet
 from petct_uad.registration.rigid import RigidTransform

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from petct_uad.dicom.tables import InstanceRow, SeriesRow, StudyRow
-from petct_uad.params import Protocol, ValidateParams
+from petct_uad.params.base import Protocol
+from petct_uad.params.validate import ValidateParams
 from petct_uad.registration.tables import RegistrationRow
 from petct_uad.slices.tables import ImageRow, SliceRow
 from petct_uad.validation.suites import Promises

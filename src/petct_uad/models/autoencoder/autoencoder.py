@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from petct_uad.models.autoencoder.params import AutoencoderParams
 from petct_uad.models.interface import Batch, GradientModel, images_of
 from petct_uad.models.taught import CnnModel
-from petct_uad.params import AutoencoderParams, Modality
+from petct_uad.params.base import Modality
 from petct_uad.teachers.cnn import CnnTeacher
 
 _STAGES = 4  # strides 2, 4, 8 and 16
@@ -24,6 +25,8 @@ _STRIDE = 2**_STAGES
 
 class Autoencoder(CnnModel[AutoencoderParams], GradientModel):
     """Encoder, code and decoder of one modality's slices."""
+
+    section = AutoencoderParams
 
     def __init__(
         self, params: AutoencoderParams, teacher: CnnTeacher, modality: Modality, image_size_px: int

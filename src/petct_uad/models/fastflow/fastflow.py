@@ -13,14 +13,17 @@ from anomalib.models.image.fastflow.loss import FastflowLoss
 from anomalib.models.image.fastflow.torch_model import create_fast_flow_block
 from torch import Tensor, nn
 
+from petct_uad.models.fastflow.params import FastflowParams
 from petct_uad.models.interface import Batch, GradientModel
 from petct_uad.models.taught import FeatureModel
-from petct_uad.params import FastflowParams, Modality
+from petct_uad.params.base import Modality
 from petct_uad.teachers.cnn import CnnTeacher
 
 
 class Fastflow(FeatureModel[FastflowParams], GradientModel):
     """A flow for each scale of the teacher, one modality."""
+
+    section = FastflowParams
 
     def __init__(
         self, params: FastflowParams, teacher: CnnTeacher, modality: Modality, image_size_px: int

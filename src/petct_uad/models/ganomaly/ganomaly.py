@@ -14,14 +14,17 @@ from torch import Tensor
 from torch.func import functional_call
 from torch.nn import functional as F
 
+from petct_uad.models.ganomaly.params import GanomalyParams
 from petct_uad.models.interface import Batch, GradientModel, images_of
 from petct_uad.models.taught import CnnModel
-from petct_uad.params import GanomalyParams, Modality
+from petct_uad.params.base import Modality
 from petct_uad.teachers.cnn import CnnTeacher
 
 
 class Ganomaly(CnnModel[GanomalyParams], GradientModel):
     """Generator and discriminator of one modality's slices."""
+
+    section = GanomalyParams
 
     def __init__(
         self, params: GanomalyParams, teacher: CnnTeacher, modality: Modality, image_size_px: int

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from petct_uad.models.hdhkd.params import HdhkdParams
 from petct_uad.ops.selective_scan.ss2d import SS2D
-from petct_uad.params import HdhkdParams
 
 _HEAD_WIDTH = 32
 _MLP_RATIO = 4

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from petct_uad.files import write_json, write_table
+from petct_uad.models.hdhkd.params import DistilParams
 from petct_uad.models.hdhkd.patches import PatchFeatures
 from petct_uad.models.hdhkd.pdn import Pdn
 from petct_uad.models.hdhkd.teacher import (
@@ -27,7 +28,9 @@ from petct_uad.models.hdhkd.teacher import (
 )
 from petct_uad.models.interface import Batch, GradientModel
 from petct_uad.models.maps import score_maps, smooth_maps
-from petct_uad.params import DistilParams, Modality, TeacherParams, TrainParams
+from petct_uad.params.base import Modality
+from petct_uad.params.teacher import TeacherParams
+from petct_uad.params.train import TrainParams
 from petct_uad.slices.store import SliceStore, files_of
 from petct_uad.teachers.cnn import CnnTeacher
 from petct_uad.teachers.weights import save_state

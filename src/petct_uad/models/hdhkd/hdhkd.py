@@ -17,17 +17,21 @@ from torch.nn import functional as F
 
 from petct_uad.models.hdhkd.decoder import Decoder, conv_block
 from petct_uad.models.hdhkd.encoder import Encoder
+from petct_uad.models.hdhkd.params import HdhkdParams
 from petct_uad.models.hdhkd.pdn import PDN_STRIDE
 from petct_uad.models.hdhkd.teacher import PatchTeacher
 from petct_uad.models.interface import Batch, GradientModel
 from petct_uad.models.taught import TaughtModel
-from petct_uad.params import HdhkdParams, Modality, TeacherParams
+from petct_uad.params.base import Modality
+from petct_uad.params.teacher import TeacherParams
 
 _STRIDES = (4, 8, 16)
 
 
 class Hdhkd(TaughtModel[HdhkdParams, PatchTeacher], GradientModel):
     """A teacher of patches and a student that shares nothing with it, one modality."""
+
+    section = HdhkdParams
 
     def __init__(
         self, params: HdhkdParams, teacher: PatchTeacher, modality: Modality, image_size_px: int

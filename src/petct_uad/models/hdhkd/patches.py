@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from petct_uad.errors import ParamsError
+from petct_uad.models.hdhkd.params import DistilParams
 from petct_uad.models.hdhkd.pdn import PDN_STRIDE
-from petct_uad.params import DistilParams
 from petct_uad.teachers.cnn import CACHED_IMAGES, CnnTeacher
 
 

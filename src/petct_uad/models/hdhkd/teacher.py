@@ -11,11 +11,13 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from petct_uad.errors import TrainingError
+from petct_uad.models.hdhkd.params import DistilParams
 from petct_uad.models.hdhkd.patches import PatchFeatures
 from petct_uad.models.hdhkd.pdn import Pdn
 from petct_uad.models.interface import Batch
 from petct_uad.models.maps import mean_and_spread
-from petct_uad.params import DistilParams, Section, TeacherParams
+from petct_uad.params.base import Section
+from petct_uad.params.teacher import TeacherParams
 from petct_uad.teachers.cnn import CnnTeacher
 from petct_uad.teachers.weights import state_sha256
 

@@ -15,9 +15,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from petct_uad.models.hetero_ae.networks import Decoder, PixelHead, build_encoder, stage_sizes
+from petct_uad.models.hetero_ae.params import HeteroAeParams
 from petct_uad.models.interface import Batch, GradientModel, images_of
 from petct_uad.models.maps import score_maps, smooth_maps
-from petct_uad.params import HeteroAeParams, Modality, TeacherParams
+from petct_uad.params.base import Modality
+from petct_uad.params.teacher import TeacherParams
 from petct_uad.teachers.cnn import CnnTeacher
 
 _EPS = 1e-6
@@ -25,6 +27,8 @@ _EPS = 1e-6
 
 class HeteroAe(GradientModel):
     """Reconstruction of an encoder's features from its deepest ones, one modality."""
+
+    section = HeteroAeParams
 
     def __init__(
         self, params: HeteroAeParams, teacher: CnnTeacher, modality: Modality, image_size_px: int

@@ -18,10 +18,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from petct_uad.errors import ParamsError
+from petct_uad.models.inp_former.params import InpFormerParams
 from petct_uad.models.interface import Batch, GradientModel
 from petct_uad.models.maps import score_maps
 from petct_uad.models.taught import TokenModel
-from petct_uad.params import InpFormerParams, Modality
+from petct_uad.params.base import Modality
 from petct_uad.teachers.tokens import TokenTeacher
 
 with warnings.catch_warnings():
@@ -39,6 +40,7 @@ _INITIAL_SPREAD = 0.01  # of the linear layers' weights, cut off at three of it,
 class InpFormer(TokenModel[InpFormerParams], GradientModel):
     """Extractor of prototypes, bottleneck and guided decoder, one modality."""
 
+    section = InpFormerParams
     bfloat16_pays_on_cpu = True
 
     def __init__(

@@ -12,13 +12,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from petct_uad.models.interface import Batch, GradientModel
+from petct_uad.models.mkd.params import MkdParams
 from petct_uad.models.taught import FeatureModel
-from petct_uad.params import MkdParams, Modality
+from petct_uad.params.base import Modality
 from petct_uad.teachers.cnn import CnnTeacher
 
 
 class Mkd(FeatureModel[MkdParams], GradientModel):
     """Teacher and cloner of one modality's slices."""
+
+    section = MkdParams
 
     def __init__(
         self, params: MkdParams, teacher: CnnTeacher, modality: Modality, image_size_px: int

@@ -17,13 +17,16 @@ from torch.nn import functional as F
 
 from petct_uad.errors import ParamsError, TrainingError
 from petct_uad.models.interface import Batch, FitPoint, FittedModel
+from petct_uad.models.padim.params import PadimParams
 from petct_uad.models.taught import FeatureModel
-from petct_uad.params import Modality, PadimParams
+from petct_uad.params.base import Modality
 from petct_uad.teachers.cnn import CnnTeacher
 
 
 class Padim(FeatureModel[PadimParams], FittedModel):
     """A Gaussian of C random channels of the teacher at each of h x h places, one modality."""
+
+    section = PadimParams
 
     def __init__(
         self, params: PadimParams, teacher: CnnTeacher, modality: Modality, image_size_px: int

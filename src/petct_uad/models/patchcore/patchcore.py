@@ -15,8 +15,9 @@ from torch.nn import functional as F
 
 from petct_uad.errors import TrainingError
 from petct_uad.models.interface import Batch, FitPoint, FittedModel
+from petct_uad.models.patchcore.params import PatchcoreParams
 from petct_uad.models.taught import FeatureModel
-from petct_uad.params import Modality, PatchcoreParams
+from petct_uad.params.base import Modality
 from petct_uad.teachers.cnn import CACHED_IMAGES, CnnTeacher
 
 _CHUNK_DISTANCES = 4_000_000  # between patches and bank held at once: 16 MB
@@ -26,6 +27,8 @@ _CURVE_PATCHES = 4000
 
 class Patchcore(FeatureModel[PatchcoreParams], FittedModel):
     """Nearest-neighbour search in a coreset of normal patch features, one modality."""
+
+    section = PatchcoreParams
 
     def __init__(
         self, params: PatchcoreParams, teacher: CnnTeacher, modality: Modality, image_size_px: int

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from petct_uad.errors import ParamsError
 from petct_uad.models.qfae.resize import resize
-from petct_uad.params import TeacherParams
+from petct_uad.params.teacher import TeacherParams
 from petct_uad.teachers.cnn import CnnTeacher
 from petct_uad.teachers.tokens import CnnTokens
 from petct_uad.teachers.vit import VitTeacher

@@ -23,10 +23,12 @@ from petct_uad.models.interface import Batch, GradientModel
 from petct_uad.models.maps import score_maps
 from petct_uad.models.qfae.augment import augment
 from petct_uad.models.qfae.encoder import CnnEncoder, Encoder, load_encoder, sincos_grid
+from petct_uad.models.qfae.params import QfaeParams
 from petct_uad.models.qfae.perceptual import Perceptual, PerceptualCnn, PerceptualVit
 from petct_uad.models.qfae.resize import resize
 from petct_uad.models.taught import TaughtModel
-from petct_uad.params import Modality, QfaeParams, TeacherParams
+from petct_uad.params.base import Modality
+from petct_uad.params.teacher import TeacherParams
 from petct_uad.teachers.weights import load_named, state_sha256
 
 _MLP_RATIO = 4
@@ -53,6 +55,8 @@ class Frozen(nn.Module):
 
 class Qfae(TaughtModel[QfaeParams, Frozen], GradientModel):
     """Reconstruction through a Q-Former, judged by a perceptual network."""
+
+    section = QfaeParams
 
     def __init__(
         self, params: QfaeParams, teacher: Frozen, modality: Modality, image_size_px: int

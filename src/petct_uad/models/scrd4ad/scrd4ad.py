@@ -19,9 +19,10 @@ from torch.nn import functional as F
 from petct_uad.models.interface import Batch, GradientModel
 from petct_uad.models.maps import score_maps, smooth_maps
 from petct_uad.models.scrd4ad.noise import add_noise
+from petct_uad.models.scrd4ad.params import Scrd4adParams
 from petct_uad.models.scrd4ad.student import STRIDES, Bottleneck, Decoder, Layout, initialise
 from petct_uad.models.taught import CnnModel
-from petct_uad.params import Modality, Scrd4adParams
+from petct_uad.params.base import Modality
 from petct_uad.teachers.cnn import CnnTeacher
 
 Variant = Literal["equation", "released"]
@@ -33,6 +34,8 @@ _VALIDATION_SEED = 0
 
 class Scrd4ad(CnnModel[Scrd4adParams], GradientModel):
     """Reverse distillation; RD4AD (Deng & Li 2022) when both switches are off."""
+
+    section = Scrd4adParams
 
     def __init__(
         self, params: Scrd4adParams, teacher: CnnTeacher, modality: Modality, image_size_px: int

@@ -16,13 +16,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from petct_uad.models.interface import Batch, GradientModel
+from petct_uad.models.stfpm.params import StfpmParams
 from petct_uad.models.taught import FeatureModel
-from petct_uad.params import Modality, StfpmParams
+from petct_uad.params.base import Modality
 from petct_uad.teachers.cnn import CnnTeacher
 
 
 class Stfpm(FeatureModel[StfpmParams], GradientModel):
     """Student and teacher of one architecture, one modality."""
+
+    section = StfpmParams
 
     def __init__(
         self, params: StfpmParams, teacher: CnnTeacher, modality: Modality, image_size_px: int

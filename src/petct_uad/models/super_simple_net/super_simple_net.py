@@ -20,8 +20,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from petct_uad.models.interface import Batch, GradientModel
+from petct_uad.models.super_simple_net.params import SuperSimpleNetParams
 from petct_uad.models.taught import FeatureModel
-from petct_uad.params import Modality, SuperSimpleNetParams
+from petct_uad.params.base import Modality
 from petct_uad.teachers.cnn import CnnTeacher
 
 _FINEST_PERLIN = 32  # cells along a side of anomalib's finest noise, which needs as many pixels
@@ -31,6 +32,8 @@ _FIXED_SEED = 0
 
 class SuperSimpleNet(FeatureModel[SuperSimpleNetParams], GradientModel):
     """Feature adapter, segmentation head and classification head, one modality."""
+
+    section = SuperSimpleNetParams
 
     def __init__(
         self,

@@ -14,7 +14,7 @@ from petct_uad.ops.selective_scan.blocks import (
 )
 from petct_uad.ops.selective_scan.directions import DIRECTIONS, cross_scan_order
 from petct_uad.ops.selective_scan.scan import resolve_backend, selective_scan, widened
-from petct_uad.params import ScanBackend
+from petct_uad.params.model_sections import ScanBackend
 
 
 class SS2D(nn.Module):

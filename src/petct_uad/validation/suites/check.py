@@ -8,7 +8,10 @@ from typing import Any, Literal, Self
 
 from great_expectations import expectations as gxe
 
-from petct_uad.params import Protocol, RegisterParams, SplitParams, ValidateParams
+from petct_uad.params.base import Protocol
+from petct_uad.params.register import RegisterParams
+from petct_uad.params.split import SplitParams
+from petct_uad.params.validate import ValidateParams
 
 Severity = Literal["critical", "warning"]  # critical stops the pipeline, a warning is reported
 

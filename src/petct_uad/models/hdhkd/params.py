@@ -1,0 +1,65 @@
+"""``models.hdhkd`` and ``distil`` of params.yaml."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from petct_uad.params.base import Section
+from petct_uad.params.model_sections import GradientParams, ScanBackend, ScheduleParams, Strides
+
+
+class HdhkdParams(GradientParams):
+    """HDHKD: hybrid dual-heterogeneous knowledge distillation."""
+
+    encoder: Literal[
+        "efficientnet_lite0",
+        "resnet18",
+        "resnet34",
+        "resnet50",
+        "resnext50_32x4d",
+        "wide_resnet50_2",
+    ] = Field(description="the student's encoder (Table VI)")
+    encoder_weights: str = Field(
+        min_length=1, description="initial: bundled, timm, random, or a safetensors file"
+    )
+    lateral_width: int = Field(ge=8, le=1024, description="channels of a lateral")
+    width: int = Field(ge=32, le=2048, multiple_of=32, description="of the conv branch")
+    conv_branch: bool = Field(description="Conv Upsample branch (Eq. 3, Table V)")
+    mamba_branch: bool = Field(description="Mamba UpNet branch (Algorithm 1, Table V)")
+    multi_feature: bool = Field(description="Multi-Feature Model (Eq. 4, Table V)")
+    ss2d: bool = Field(description="SS2D inside Mamba UpNet (Table V)")
+    decoder: Literal["mamba", "fcn", "transformer", "conv"] = Field(
+        description="what mixes tokens in Mamba UpNet's place (Table VII)"
+    )
+    blocks: int = Field(ge=1, le=16, description="Mamba UpNet blocks")
+    ssm_state: int = Field(ge=1, le=64)
+    dropout: float = Field(ge=0, lt=1)
+    error: Literal["squared", "relative"] = Field(
+        description="on the map: the squared difference (paper), or that over the teacher's energy"
+    )
+    scan: ScanBackend
+
+    @model_validator(mode="after")
+    def _some_branch_decodes(self) -> Self:
+        if not (self.conv_branch or self.mamba_branch):
+            raise ValueError("conv_branch and mamba_branch: at least one must be true")
+        return self
+
+    @model_validator(mode="after")
+    def _only_mamba_has_ss2d(self) -> Self:
+        if not self.ss2d and self.decoder != "mamba":
+            raise ValueError(f"ss2d = false: says nothing with decoder = {self.decoder!r}")
+        return self
+
+
+class DistilParams(Section):
+    """HDHKD's teacher of patches, made from ``params.teacher`` (section III-B, Table II)."""
+
+    schedule: ScheduleParams
+    network: Literal["cnn", "pdn"] = Field(description="what describes a patch")
+    width: float = Field(gt=0, le=2, description="of the PDN; 1 is the paper's 256, 512 and 384")
+    channels: int = Field(ge=8, le=1024, description="of its output")
+    strides: Strides
+    enlarge: int = Field(ge=1, le=4, description="of the images that the CNN sees")

@@ -1,0 +1,23 @@
+"""``models.scrd4ad`` and ``models.rd4ad`` of params.yaml."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from petct_uad.params.model_sections import GradientParams
+
+
+class Scrd4adParams(GradientParams):
+    """SCRD4AD (Li et al. 2025): scale-aware contrastive reverse distillation."""
+
+    contrastive: bool = Field(description="noisy path and Eq. 2's denominator (Table 2)")
+    scale_aware: bool = Field(description="learnt weights of the scales, Eq. 3 (Table 2)")
+    variant: Literal["equation", "released"] = Field(description="Eq. 4, or the published code")
+    noise: Literal["simplex", "gaussian"] = Field(description="of the noisy path (Table 3)")
+    noise_intensity: float = Field(gt=0, le=10, description="lambda (Fig. 3)")
+    reconstruction_weight: float = Field(ge=0, le=100, description="of Eq. 1 beside Eq. 4; paper 0")
+    width: int = Field(ge=4, le=512, description="planes of the student at stride 4; RD4AD: 64")
+    score: Literal["mean", "top", "max"]
+    score_top_fraction: float = Field(gt=0, le=1)

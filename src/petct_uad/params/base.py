@@ -1,0 +1,45 @@
+"""What every section of params.yaml is made of."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+DatasetName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=64)]
+Device = Literal["auto", "cpu", "cuda"]
+Modality = Literal["pet", "ct", "petct"]
+Protocol = Literal["patient", "cmad"]
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+Positive = Annotated[float, Field(gt=0)]
+Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
+
+
+class Section(BaseModel):
+    """A group of keys: immutable, strictly typed, no unknown keys."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
+
+
+class Part(Section):
+    """Some keys of a group, for a stage to which the others are nothing."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+class DatasetPart(Part):
+    """The one key outside any section."""
+
+    dataset: DatasetName
+
+
+class ProtocolPart(Part):
+    """Of ``split``, what the results are marked with."""
+
+    protocol: Protocol
+
+
+class DevicePart(Part):
+    """Of ``train``, where to compute."""
+
+    device: Device
