@@ -130,12 +130,12 @@ def _processor_s() -> float:
 def _ours(workers: int) -> Convert:
     asked = {"labels": "auto", "label_roi": ".*", "suv": "bw", "pseudonyms": "public"}
     asked |= {"on_reject": "stop", "max_gap_mm": 0.1}
-    params = IngestParams.model_validate(asked | {"workers": workers})
+    params = IngestParams.model_validate(asked)
 
     def convert(raw: Path, out: Path) -> None:
         console.quiet = True
         try:
-            ingest_dataset(raw, out, params)
+            ingest_dataset(raw, out, params, workers)
         finally:
             console.quiet = False
 

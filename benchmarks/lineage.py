@@ -280,8 +280,7 @@ def _workspace(home: Path, patients: int) -> Path:
         shutil.copytree(name, home / name)
     params = YAML().load(Path("params.yaml").read_text(encoding="utf-8"))
     params["phantom"]["patients"] = patients
-    for stage in ("ingest", "register", "preprocess", "validate"):
-        params[stage]["workers"] = 1
+    params["workers"] = 1
     YAML().dump(params, home / "params.yaml")
     return home
 

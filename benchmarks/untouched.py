@@ -35,7 +35,7 @@ from petct_uad.presets import preset_content
 ROOT = Path(__file__).resolve().parents[1]
 SMALL: Mapping[str, Any] = {
     "phantom.ct_matrix": 64, "phantom.extent_mm": 80.0, "register.iterations": 20,
-    "ingest.workers": 1, "register.workers": 1, "preprocess.workers": 1, "validate.workers": 1,
+    "workers": 1,
     "model.scan": "reference", "models.hdhkd.scan": "reference",  # needs no compiling
     "split.train_fraction": 0.34, "split.val_fraction": 0.17, "register.refine": "none",
     "validate.max_label_imbalance": 1.0, "validate.min_train_slices": 1,

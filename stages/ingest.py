@@ -24,12 +24,12 @@ def main() -> None:
     home = Path("data/interim") / params.dataset / "ingest"
     activity = Activity(
         stage="ingest",
-        params={"dataset": params.dataset, "ingest": ingest.model_dump(exclude={"workers"})},
+        params={"dataset": params.dataset, "ingest": ingest.model_dump()},
         entry=Path("stages/ingest.py"),
         packages=_PACKAGES,
     )
     with stage("ingest"), atomic_folder(home) as folder:
-        derivations = ingest_data(raw, folder, home, ingest)
+        derivations = ingest_data(raw, folder, home, ingest, params.workers)
         write_lineage(folder / "lineage", activity, derivations)
 
 

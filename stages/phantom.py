@@ -20,8 +20,9 @@ PACKAGES = ("SimpleITK", "highdicom", "numpy", "pydicom", "scipy")
 def main() -> None:
     """Make the digital cohort that params.yaml describes."""
     with fail_cleanly(), stage("phantom"):
-        phantom = ParamsFile.read().section(PhantomParams, "phantom")
-        files = make_cohort(phantom, RAW, TRUTH, workers=0)
+        params = ParamsFile.read()
+        phantom = params.section(PhantomParams, "phantom")
+        files = make_cohort(phantom, RAW, TRUTH, params.workers)
         asked = {"phantom": phantom.model_dump(mode="json")}
         activity = Activity("phantom", asked, Path("stages/phantom.py"), PACKAGES)
         derivations = [Derivation(Entity.of_file(file), ()) for file in files]

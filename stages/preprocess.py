@@ -27,13 +27,13 @@ def main() -> None:
         slices_file = interim / "split/slices.csv"
         slices = read_table(slices_file, SliceRow)
         with atomic_folder(processed) as out:
-            rows = write_shards(slices, volumes, out, preprocess)
+            rows = write_shards(slices, volumes, out, preprocess, params.workers)
             write_table(out / "index.csv", ImageRow, rows)
         activity = Activity(
             stage="preprocess",
             params={
                 "dataset": params.dataset,
-                "preprocess": preprocess.model_dump(mode="json", exclude={"workers"}),
+                "preprocess": preprocess.model_dump(mode="json"),
             },
             entry=Path("stages/preprocess.py"),
             packages=("numpy", "safetensors", "SimpleITK"),

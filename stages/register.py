@@ -25,12 +25,12 @@ def main() -> None:
             pictures=Path("reports/registration"),
             metrics=Path("metrics/registration.json"),
         )
-        derivations = register_studies(paths, register)
+        derivations = register_studies(paths, register, params.workers)
         activity = Activity(
             stage="register",
             params={
                 "dataset": params.dataset,
-                "register": register.model_dump(mode="json", exclude={"workers"}),
+                "register": register.model_dump(mode="json"),
             },
             entry=Path("stages/register.py"),
             packages=("imagecodecs", "numpy", "pillow", "scipy", "SimpleITK"),

@@ -31,7 +31,7 @@ def main() -> None:
         bounds = params.section(ValidateParams, "validate")
         folders = Folders(Path("data"), params.dataset)
         promises = Promises.of(split, register, bounds)
-        tables = measure.measure_tables(folders, bounds)
+        tables = measure.measure_tables(folders, bounds, params.workers)
         outcomes = validate.run_checks(frames_of(tables, promises), checks(promises))
         tables.measured.write(folders.validated)
         write_table(folders.failing_rows, FailingRow, validate.failing_rows(outcomes))
@@ -43,7 +43,7 @@ def main() -> None:
             "split.min_lesion_area_mm2": split.min_lesion_area_mm2,
             "split.guard_mm": split.guard_mm,
             "register.max_displacement_mm": register.max_displacement_mm,
-            "validate": bounds.model_dump(mode="json", exclude={"workers"}),
+            "validate": bounds.model_dump(mode="json"),
         }
         activity = Activity("validate", asked, Path("stages/validate.py"), PACKAGES)
         derivations = measure.derivations(folders, tables, RESULT)

@@ -75,7 +75,6 @@ def register_section(**changes: Any) -> RegisterParams:
         "sampling_fraction": 0.25,
         "iterations": 100,
         "seed": 0,
-        "workers": 1,
     }
     return RegisterParams.model_validate(values | changes)
 

@@ -60,7 +60,7 @@ def validate(
     with fail_cleanly():
         params = load_params()
         promises = Promises.of(params.split, params.register_, params.validate_)
-        verdict = validate_folder(path, params.ingest, promises)
+        verdict = validate_folder(path, params.ingest, promises, params.workers)
     typer.echo("\n".join(verdict.lines))
     raise typer.Exit(verdict.exit_code)
 

@@ -34,7 +34,7 @@ _IDENTITY = "identity.json"
 
 
 def ingest_dataset(
-    raw: Path, out: Path, params: IngestParams, last: Path | None = None
+    raw: Path, out: Path, params: IngestParams, workers: int = 1, last: Path | None = None
 ) -> Ingested:
     """Read every DICOM file below ``raw``; write volumes and the tables of ``dicom.tables``.
 
@@ -42,6 +42,8 @@ def ingest_dataset(
         raw: any folder tree; the names of folders and files mean nothing.
         out: an empty folder that receives ``volumes/``, the four tables under pseudonyms, and
             ``identity.json``, which says whose key made them.
+        params: of the stage.
+        workers: number of processes; 0 means one per core. The bytes are the same.
         last: where an earlier run may have left its output; a change of key since is told.
 
     Returns:
@@ -55,7 +57,7 @@ def ingest_dataset(
         PseudonymError: the key that ``pseudonyms`` asks for is missing, unsafe or not ``key``.
     """
     _check_there(raw)
-    index = index_files(raw, params.workers)
+    index = index_files(raw, workers)
     pseudonyms = _pseudonyms(index.headers, params)
     index = leave_out(index, pseudonyms, partial(_refused_identity, raw))
     grouped, mixed_series = group_studies(index.headers)
@@ -76,7 +78,7 @@ def ingest_dataset(
         for study in studies
         if study.of("CT", "PT")
     ]
-    results = map_in_processes(ingest_study, tasks, "reading studies", params.workers)
+    results = map_in_processes(ingest_study, tasks, "reading studies", workers)
     results, twins = refuse_twins(results, out / "volumes")
     refused += [*twins, *(row for result in results for row in result.rejected)]
     refused += [_label_alone(study) for study in studies if not study.of("CT", "PT")]

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 DatasetName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=64)]
+Workers = Annotated[int, Field(ge=0, le=256, description="processes; 0: one per core")]
 Device = Literal["auto", "cpu", "cuda"]
 Modality = Literal["pet", "ct", "petct"]
 Protocol = Literal["patient", "cmad"]
@@ -27,10 +28,11 @@ class Part(Section):
     model_config = ConfigDict(extra="ignore")
 
 
-class DatasetPart(Part):
-    """The one key outside any section."""
+class GeneralPart(Part):
+    """The keys outside any section."""
 
     dataset: DatasetName
+    workers: Workers
 
 
 class ProtocolPart(Part):

@@ -21,4 +21,3 @@ class IngestParams(Section):
     )
     on_reject: Literal["report", "stop"]
     max_gap_mm: float = Field(ge=0, le=5, description="tolerance on even slice spacing")
-    workers: int = Field(ge=0, le=256)

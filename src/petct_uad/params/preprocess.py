@@ -21,7 +21,6 @@ class PreprocessParams(Section):
     bilateral_pet: bool
     bilateral_sigma_mm: float = Field(gt=0, le=20)
     bilateral_range_fraction: float = Field(gt=0, le=1, description="of the intensity window")
-    workers: int = Field(ge=0, le=256)
 
     @model_validator(mode="after")
     def _window_is_open(self) -> Self:

@@ -15,7 +15,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from petct_uad.errors import ParamsError
-from petct_uad.params.base import DatasetPart
+from petct_uad.params.base import GeneralPart
 
 PARAMS_FILE = Path("params.yaml")
 
@@ -66,7 +66,16 @@ class ParamsFile:
         Raises:
             ParamsError: it is missing or none.
         """
-        return self.section(DatasetPart).dataset
+        return self.section(GeneralPart).dataset
+
+    @property
+    def workers(self) -> int:
+        """How many processes read and write data. It changes no byte, so no stage depends on it.
+
+        Raises:
+            ParamsError: it is missing or no such number.
+        """
+        return self.section(GeneralPart).workers
 
     def section(self, kind: type[T], key: str = "") -> T:
         """What lies under a dotted key, or the whole file, as a checked ``kind``.

@@ -20,4 +20,3 @@ class RegisterParams(Section):
     sampling_fraction: float = Field(gt=0, le=1)
     iterations: int = Field(ge=1, le=1000)
     seed: Seed
-    workers: int = Field(ge=0, le=256)

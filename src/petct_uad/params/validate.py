@@ -17,4 +17,3 @@ class ValidateParams(Section):
     max_label_imbalance: float = Field(ge=0, le=1, description="of shares, between scanners")
     near_duplicate_correlation: float = Field(ge=0.9, le=1, description="of 16 x 16 block means")
     drift_alpha: float = Field(gt=0, lt=1, description="after Holm's correction")
-    workers: int = Field(ge=0, le=256)

@@ -24,7 +24,7 @@ from petct_uad.models.qfae.params import QfaeParams
 from petct_uad.models.scrd4ad.params import Scrd4adParams
 from petct_uad.models.stfpm.params import StfpmParams
 from petct_uad.models.super_simple_net.params import SuperSimpleNetParams
-from petct_uad.params.base import DatasetName, Section
+from petct_uad.params.base import DatasetName, Section, Workers
 from petct_uad.params.benchmark import FamilyParams, rows_of
 from petct_uad.params.evaluate import EvaluateParams
 from petct_uad.params.ingest import IngestParams
@@ -69,6 +69,7 @@ class Params(Section):
     """The whole of params.yaml."""
 
     dataset: DatasetName
+    workers: Workers
     phantom: PhantomParams
     ingest: IngestParams
     register_: RegisterParams = Field(alias="register")

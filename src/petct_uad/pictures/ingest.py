@@ -38,7 +38,9 @@ _SHOWN = 5
 _TABLES = ("series.csv", "studies.csv", "rejected.csv", "identity.json", "volumes/pictures.csv")
 
 
-def ingest_data(raw: Path, folder: Path, home: Path, params: IngestParams) -> list[Derivation]:
+def ingest_data(
+    raw: Path, folder: Path, home: Path, params: IngestParams, workers: int = 1
+) -> list[Derivation]:
     """Read a data set of DICOM, or of pictures where :func:`find_layout` knows it.
 
     Args:
@@ -46,6 +48,7 @@ def ingest_data(raw: Path, folder: Path, home: Path, params: IngestParams) -> li
         folder: empty; receives what docs/contracts.md lists.
         home: where ``folder`` will lie, relative to the repository's root.
         params: of the stage.
+        workers: number of processes; 0 means one per core.
 
     Returns:
         What each written file was made from.
@@ -56,9 +59,9 @@ def ingest_data(raw: Path, folder: Path, home: Path, params: IngestParams) -> li
     """
     layout = find_layout(raw) if raw.is_dir() else None
     if layout is None:
-        ingest_dataset(raw, folder, params, last=home)
+        ingest_dataset(raw, folder, params, workers, last=home)
         return dicom_derivations(folder, home, raw)
-    return ingest_pictures(raw, layout, folder, home, params)
+    return ingest_pictures(raw, layout, folder, home, params, workers)
 
 
 @dataclass(frozen=True)
@@ -80,8 +83,8 @@ class _Read:
     rejected: RejectedRow | None = None
 
 
-def ingest_pictures(
-    raw: Path, layout: Layout, folder: Path, home: Path, params: IngestParams
+def ingest_pictures(  # noqa: PLR0917
+    raw: Path, layout: Layout, folder: Path, home: Path, params: IngestParams, workers: int = 1
 ) -> list[Derivation]:
     """Write ``volumes/<study_id>/{image,mask}.png``, ``volumes/pictures.csv`` and the tables.
 
@@ -97,7 +100,7 @@ def ingest_pictures(
     check_key(pseudonyms, params.key)
     tasks = _tasks(layout, pseudonyms)
     work = partial(_ingest_picture, raw=raw, volumes=folder / "volumes")
-    read = map_in_processes(work, tasks, "reading pictures", params.workers)
+    read = map_in_processes(work, tasks, "reading pictures", workers)
     refused = [item.rejected for item in read if item.rejected] + list(
         map(_unlisted, layout.others)
     )

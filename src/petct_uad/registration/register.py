@@ -54,11 +54,14 @@ class _Task:
     params: RegisterParams
 
 
-def register_studies(paths: RegisterPaths, params: RegisterParams) -> tuple[Derivation, ...]:
+def register_studies(
+    paths: RegisterPaths, params: RegisterParams, workers: int = 1
+) -> tuple[Derivation, ...]:
     """Find every ingested study's transform and body; old outputs are replaced whole.
 
     A picture has nothing to be registered with: of such studies the tables have no row.
     No image is written: preprocess resamples the native ones, once, through the transform.
+    The bytes are the same for any number of ``workers`` (processes; 0 means one per core).
 
     Returns:
         One derivation per file written, from the files of ingest that it was made of.
@@ -83,7 +86,7 @@ def register_studies(paths: RegisterPaths, params: RegisterParams) -> tuple[Deri
             )
             for study in studies
         ]
-        rows = map_in_processes(_register_study, tasks, "register", params.workers)
+        rows = map_in_processes(_register_study, tasks, "register", workers)
     write_table(paths.register / "registration.csv", RegistrationRow, sorted(rows))
     write_json(paths.metrics, summarise(studies, rows))
     return _derivations(paths, studies)

@@ -47,7 +47,11 @@ class Planes:
 
 
 def write_shards(
-    slices: Sequence[SliceRow], volumes: VolumeFolders, processed: Path, params: PreprocessParams
+    slices: Sequence[SliceRow],
+    volumes: VolumeFolders,
+    processed: Path,
+    params: PreprocessParams,
+    workers: int = 1,
 ) -> list[ImageRow]:
     """Write one shard per study with a kept slice; return index rows sorted by slice_id.
 
@@ -56,6 +60,7 @@ def write_shards(
         volumes: of the studies.
         processed: receives ``shards/<study_id>.safetensors``.
         params: of the stage.
+        workers: number of processes; 0 means one per core. The bytes are the same.
 
     Raises:
         DatasetError: a volume cannot be read, or holds no body.
@@ -67,7 +72,7 @@ def write_shards(
             kept.setdefault(row.study_id, []).append(row)
     tasks = [_Task(study_id, tuple(rows)) for study_id, rows in sorted(kept.items())]
     work = partial(_write_study, volumes=volumes, processed=processed, params=params)
-    tables = map_in_processes(work, tasks, "resampling and filtering", params.workers)
+    tables = map_in_processes(work, tasks, "resampling and filtering", workers)
     return sorted((row for table in tables for row in table), key=lambda row: row.slice_id)
 
 

@@ -55,7 +55,9 @@ class Verdict:
         return tuple(_lines(self))
 
 
-def validate_folder(folder: Path, params: IngestParams, promises: Promises) -> Verdict:
+def validate_folder(
+    folder: Path, params: IngestParams, promises: Promises, workers: int = 1
+) -> Verdict:
     """Read a tree of DICOM, or an image benchmark, as ingest does, and hold it to the suites of
     what ingest writes.
 
@@ -76,19 +78,24 @@ def validate_folder(folder: Path, params: IngestParams, promises: Promises) -> V
     layout = find_layout(folder)
     with _temporary_folder() as read:
         if layout is not None:
-            return _judge_pictures(folder, layout, read, asked, promises)
-        ingested = ingest_dataset(folder, read, asked)
+            return _judge_pictures(folder, layout, read, asked, promises, workers)
+        ingested = ingest_dataset(folder, read, asked, workers)
         studies = [study.study_id for study in ingested.studies]
-        volumes = measure_volumes(read / "volumes", studies, params.workers)
+        volumes = measure_volumes(read / "volumes", studies, workers)
     return Verdict(folder, ingested, _judge(folder, ingested, Measured(tuple(volumes)), promises))
 
 
-def _judge_pictures(
-    folder: Path, layout: Layout, read: Path, params: IngestParams, promises: Promises
+def _judge_pictures(  # noqa: PLR0917
+    folder: Path,
+    layout: Layout,
+    read: Path,
+    params: IngestParams,
+    promises: Promises,
+    workers: int,
 ) -> Verdict:
     """Pictures go to ``read``, with the tables, in which a public key leaves names as they are."""
     unlisted = replace(layout, listing="")  # no lineage, which only files of a repository can have
-    ingest_pictures(folder, unlisted, read, read, params)
+    ingest_pictures(folder, unlisted, read, read, params, workers)
     ingested = Ingested(
         instances=tuple(read_table(read / "instances.csv", InstanceRow)),
         series=tuple(read_table(read / "series.csv", SeriesRow)),

@@ -16,7 +16,7 @@ from petct_uad.validation.tables import Folders, Measured, Tables, read_tables
 from petct_uad.validation.volumes import measure_volumes, volume_files
 
 
-def measure_tables(folders: Folders, params: ValidateParams) -> Tables:
+def measure_tables(folders: Folders, params: ValidateParams, workers: int = 1) -> Tables:
     """Read the tables of the stages before, and measure their volumes and shards.
 
     Raises:
@@ -24,10 +24,10 @@ def measure_tables(folders: Folders, params: ValidateParams) -> Tables:
     """
     tables = read_tables(folders)
     studies = [row.study_id for row in tables.studies]
-    shards = measure_shards(tables.images, folders.processed, params.workers)
+    shards = measure_shards(tables.images, folders.processed, workers)
     volumes = folders.interim / "ingest/volumes"
     measured = Measured(
-        volumes=tuple(measure_volumes(volumes, studies, params.workers)),
+        volumes=tuple(measure_volumes(volumes, studies, workers)),
         livers=tuple(measure_livers(folders, tables.studies)),
         shards=shards.rows,
         duplicates=tuple(find_duplicates(tables.images, shards, params.near_duplicate_correlation)),

@@ -34,9 +34,9 @@ def lay_out(home: Path, dataset: str = "phantom", refine: str = "none") -> None:
     params = YAML().load((ROOT / "params.yaml").read_text())
     params["dataset"] = dataset
     params["phantom"] |= {"patients": PATIENTS, "extent_mm": 80.0, "ct_matrix": 64}
-    params["ingest"] |= {"workers": 1}
-    params["register"] |= {"refine": refine, "workers": 1}
-    params["preprocess"] |= {"image_size_px": 64, "workers": 1}
+    params["workers"] = 1
+    params["register"] |= {"refine": refine}
+    params["preprocess"] |= {"image_size_px": 64}
     YAML().dump(params, home / "params.yaml")
 
 

@@ -226,7 +226,7 @@ class Run:
 
 def ingest_params(**changes: object) -> IngestParams:
     values = {"labels": "auto", "label_roi": ".*", "suv": "bw", "pseudonyms": "public"}
-    values |= {"on_reject": "report", "max_gap_mm": 0.1, "workers": 1}
+    values |= {"on_reject": "report", "max_gap_mm": 0.1}
     return IngestParams.model_validate(values | changes)
 
 
@@ -245,10 +245,10 @@ def patient(raw: Path) -> Callable[..., Patient]:
 def run(raw: Path, tmp_path: Path) -> Callable[..., Run]:
     """Ingest the data set into a fresh folder."""
 
-    def ingest(source: Path = raw, **changes: object) -> Run:
+    def ingest(source: Path = raw, workers: int = 1, **changes: object) -> Run:
         out = tmp_path / f"out{len(list(tmp_path.iterdir()))}"
         out.mkdir()
-        return Run(out, ingest_dataset(source, out, ingest_params(**changes)))
+        return Run(out, ingest_dataset(source, out, ingest_params(**changes), workers))
 
     return ingest
 

@@ -106,11 +106,9 @@ def ingest(raw: Path, out: Path, **changes: object) -> Outcome:
 
 
 def params(**changes: object) -> IngestParams:
-    """What params.yaml says, in one process; pydicom's files need no key."""
+    """What params.yaml says; pydicom's files need no key."""
     section = load_params(ROOT / "params.yaml").ingest
-    known = {"workers": 1, "pseudonyms": "public"}
-    mine = {name: value for name, value in known.items() if name in IngestParams.model_fields}
-    return section.model_copy(update={**mine, **changes})
+    return section.model_copy(update={"pseudonyms": "public", **changes})
 
 
 @cache

@@ -87,7 +87,7 @@ def make_repository(root: Path) -> Repository:
         (root / name).symlink_to(ROOT / name)
     yaml = YAML()
     params = yaml.load(ROOT / "params.yaml")
-    params["dataset"], params["ingest"]["workers"] = "x", 1
+    params["dataset"], params["workers"] = "x", 1
     yaml.dump(params, root / "params.yaml")
     made = Repository(root)
     write_good(made.raw)

@@ -120,7 +120,7 @@ def test_no_output_byte_holds_a_planted_identifier(planted, run, key, kind, monk
     )
     root = Path(__file__).parents[3]
     register = load_params(root / "params.yaml").register_
-    register_studies(paths, register.model_copy(update={"refine": "none", "workers": 1}))
+    register_studies(paths, register.model_copy(update={"refine": "none"}))
     # A file that cannot be read has no identifiers of its own: only the secret key hides its name.
     told = tuple(word for word in TOLD if kind == "secret" or word != "Weissmueller")
     for folder in (done.out, Path("register"), Path("pictures")):

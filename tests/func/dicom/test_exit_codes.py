@@ -29,7 +29,8 @@ def stage(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     def run(raw: Path, **changes: object) -> subprocess.CompletedProcess[str]:
         params = YAML().load((ROOT / "params.yaml").read_text())
         params["dataset"] = "cases"
-        params["ingest"] |= {"workers": 1, "pseudonyms": "public", **changes}
+        params["workers"] = 1
+        params["ingest"] |= {"pseudonyms": "public", **changes}
         YAML().dump(params, home / "params.yaml")
         (home / "data" / "raw").mkdir()
         if raw.is_dir():

@@ -81,9 +81,9 @@ def lay_out(home: Path, make: Callable[[Path], Path], **split: object) -> Path:
         (home / name).symlink_to(ROOT / name)
     params = YAML().load((ROOT / "params.yaml").read_text())
     params["dataset"] = "pictures"
-    params["ingest"] |= {"workers": 1}
+    params["workers"] = 1
     params["split"] |= {"val_fraction": 0.2, **split}
-    params["preprocess"] |= {"image_size_px": SIDE, "workers": 1}
+    params["preprocess"] |= {"image_size_px": SIDE}
     params["validate"] |= {"min_train_slices": 8}
     params["evaluate"] |= {"bootstrap_samples": 100}
     params["benchmark"] = {MODEL: params["benchmark"][MODEL] | {"modalities": ["pet"]}}

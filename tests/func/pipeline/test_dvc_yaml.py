@@ -122,6 +122,11 @@ def test_data_stages_wait_for_the_check_of_params_but_not_for_what_the_schema_sa
     assert not stages_on(Path("data/params.schema.json"))
 
 
+def test_more_processes_rerun_no_stage() -> None:
+    """They change no byte, as the tests of each data stage show."""
+    assert {name for name, stage in STAGES.items() if "workers" in params_keys(stage)} == set()
+
+
 def stages_on(path: Path) -> set[str]:
     return {name for name, stage in STAGES.items() if covered(path, file_deps(stage))}
 
@@ -145,6 +150,7 @@ def test_params_keys_are_those_that_the_stage_reads(name: str) -> None:
     read = set(keys_read(entry(stage)))
     if family := stage.addressing.partition("@")[2]:
         read = {key.replace("*", family) for key in read if belongs_to_family(key, family)}
+    read.discard("workers")
     declared = params_keys(stage)
     undeclared = [key for key in read if not any(related(key, other) for other in declared)]
     unread = [key for key in declared if not any(related(key, other) for other in read)]

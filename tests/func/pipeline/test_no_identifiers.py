@@ -30,9 +30,10 @@ def project(home: Path) -> None:
     for name in ("src", "stages"):
         (home / name).symlink_to(ROOT / name)
     params = YAML().load((ROOT / "params.yaml").read_text())
+    params["workers"] = 1
     params["phantom"] |= SMALL
-    params["ingest"] |= {"pseudonyms": "secret", "workers": 1}
-    params["register"] |= {"refine": "none", "workers": 1}
+    params["ingest"] |= {"pseudonyms": "secret"}
+    params["register"] |= {"refine": "none"}
     params["preprocess"] |= {"image_size_px": 64}
     params["validate"] |= {"min_train_slices": 1}
     YAML().dump(params, home / "params.yaml")

@@ -23,7 +23,6 @@ INGEST = IngestParams(
     suv="bw",
     on_reject="report",
     max_gap_mm=0.1,
-    workers=1,
 )
 
 

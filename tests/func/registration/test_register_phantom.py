@@ -37,7 +37,7 @@ PHANTOM = PhantomParams(
 )
 INGEST = IngestParams(
     labels="auto", label_roi=".*", suv="bw", pseudonyms="auto", on_reject="report",
-    max_gap_mm=0.1, workers=1,
+    max_gap_mm=0.1,
 )  # fmt: skip
 REGISTER = register_section()
 PREPROCESS = load_params(Path(__file__).parents[3] / "params.yaml").preprocess
@@ -180,7 +180,7 @@ def test_two_workers_write_the_bytes_that_one_writes(cohort: Registered) -> None
 
 def _hashes(workers: int) -> dict[str, str]:
     paths = RegisterPaths(INGESTED, Path("two"), Path("two-pictures"), Path("two.json"))
-    register_studies(paths, REGISTER.model_copy(update={"workers": workers, "iterations": 5}))
+    register_studies(paths, REGISTER.model_copy(update={"iterations": 5}), workers)
     written = [*Path("two").rglob("*"), *Path("two-pictures").rglob("*"), Path("two.json")]
     return {path.as_posix(): sha256_file(path) for path in written if path.is_file()}
 

@@ -35,7 +35,6 @@ def preprocess_params(**changes: object) -> PreprocessParams:
         "bilateral_pet": False,
         "bilateral_sigma_mm": 2.0,
         "bilateral_range_fraction": 0.1,
-        "workers": 1,
     }
     return PreprocessParams.model_validate(values | changes)
 

@@ -31,7 +31,6 @@ BOUNDS = ValidateParams(
     max_label_imbalance=0.3,
     near_duplicate_correlation=0.995,
     drift_alpha=0.05,
-    workers=1,
 )
 
 
