@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -47,9 +48,11 @@ def leak_table(patient: Runs, cmad: Runs, params: EvaluateParams) -> tuple[LeakR
     """
     _check(patient, cmad)
     names = _common(patient, cmad)
-    whole = tuple({x: side[x].scores_by_seed for x in names} for side in (patient, cmad))
-    honest, leaking = _measured(whole, params, streams=(0, 1))
-    leaks = _differences(honest, leaking, params)
+    honest, leaking = (
+        PairedAurocs.of({x: side[x].scores_by_seed for x in names}, params, stream)
+        for stream, side in enumerate((patient, cmad))
+    )
+    leaks = _unpaired(honest, leaking)
     same = _on_the_same_slices(patient, cmad, names, params)
     rows = [
         _row(patient[name], honest.auroc(name), leaking.auroc(name), leak, paired)
@@ -95,22 +98,21 @@ def _check(patient: Runs, cmad: Runs) -> None:
         raise EvaluationError(f"data sets {ours!r} and {theirs!r}: a leak is within one data set")
 
 
-def _measured(
-    sides: Sequence[Mapping[str, Sequence[Scores]]], params: EvaluateParams, streams: Sequence[int]
-) -> tuple[PairedAurocs, PairedAurocs]:
-    honest, leaking = map(PairedAurocs.of, sides, (params, params), streams)
-    return honest, leaking
+def _unpaired(honest: PairedAurocs, leaking: PairedAurocs) -> tuple[Difference, ...]:
+    """Leaking minus honest of every run, each side with patients of its own."""
+    errors = [
+        math.hypot(honest.error(honest.drawn[name]), leaking.error(leaking.drawn[name]))
+        for name in honest.values
+    ]
+    return _family(honest, leaking, errors)
 
 
-def _differences(
-    honest: PairedAurocs, leaking: PairedAurocs, params: EvaluateParams
+def _family(
+    honest: PairedAurocs, leaking: PairedAurocs, errors: Sequence[float]
 ) -> tuple[Difference, ...]:
-    """Leaking minus honest of every run, corrected over all of them."""
-    return family_of(
-        [leaking.values[name] - honest.values[name] for name in honest.values],
-        [leaking.drawn[name] - honest.drawn[name] for name in honest.values],
-        params.confidence,
-    )
+    values = [leaking.values[name] - value for name, value in honest.values.items()]
+    degrees = min(honest.degrees, leaking.degrees)
+    return family_of(values, errors, degrees, honest.confidence)
 
 
 def _on_the_same_slices(
@@ -124,8 +126,10 @@ def _on_the_same_slices(
     first = shared[0][SUVMAX.name][0]
     if not first.has_both_classes:
         return [None] * len(names)
-    # One stream: both sides draw the same patients, which pairs the differences.
-    return _differences(*_measured(shared, params, streams=(2, 2)), params)
+    # Alike in seed and stream, both sides draw the same patients, which pairs the differences.
+    honest, leaking = (PairedAurocs.of(side, params) for side in shared)
+    errors = [honest.error(leaking.drawn[name] - honest.drawn[name]) for name in names]
+    return _family(honest, leaking, errors)
 
 
 def _only(run: RunResults, slice_ids: frozenset[str]) -> tuple[Scores, ...]:

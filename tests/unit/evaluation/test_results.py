@@ -41,7 +41,7 @@ from petct_uad.slices.tables import ImageRow
 from tests.small_results import BOTH, HALF, NONE
 
 PARAMS = EvaluateParams(false_positive_rate=0.05, bootstrap_samples=100, confidence=0.95, seed=0)
-LABELS = np.tile([0, 0, 1, 0], 10)
+LABELS = np.tile([0, 0, 1, 0], 20)
 
 
 def image_rows(labels=LABELS, prefix="s") -> list[ImageRow]:
@@ -214,17 +214,17 @@ def test_a_model_must_beat_suvmax_beyond_doubt(value, p, p_holm, words):
 
 
 def test_a_verdict_follows_the_p_value_of_the_whole_table(tmp_path):
-    # SUVmax fails for three of six patients and the model for none: alone p is 2 x (1/2)^6, which
-    # would beat SUVmax. Two baselines that equal SUVmax make it three times that.
+    # SUVmax fails for four of six patients and the model for none: alone Student's p is 0.025,
+    # which would beat SUVmax. Two baselines that equal SUVmax make it three times that.
     rows = image_rows(np.tile([1, 0, 0, 0], 6))
     right, wrong = np.tile([3.0, 1, 2, 1], 6), np.tile([0.0, 1, 2, 1], 6)
-    half = np.append(wrong[:12], right[12:])
+    half = np.append(wrong[:16], right[16:])
     for name, scores in (("suvmax", half), ("body_area", half), ("position", half)):
         write_results(at(tmp_path, name), results(name, scores, trivial=True, rows=rows))
     write_results(at(tmp_path, "good"), results("good", right, rows=rows))
     summary = summarise(read(tmp_path, "good"), PARAMS)
     good = next(row for row in summary.rows if row.run == "good")
-    assert good.auroc_minus_suvmax_p == pytest.approx(2 / 64, rel=0.25)
+    assert good.auroc_minus_suvmax_p == pytest.approx(0.025, rel=0.25)
     assert good.auroc_minus_suvmax_low > 0
     assert good.auroc_minus_suvmax_p_holm == pytest.approx(3 * good.auroc_minus_suvmax_p)
     assert good.verdict == LEVEL
