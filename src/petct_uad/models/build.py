@@ -19,7 +19,6 @@ from petct_uad.params.teacher import TeacherParams
 WEIGHTS_FILE = "weights.safetensors"
 CONFIG_FILE = "config.json"
 
-
 M = TypeVar("M", bound=AnyModelParams)
 
 
@@ -119,7 +118,7 @@ def teacher_sha256(model: AnomalyModel) -> str:
 
 
 def section_class(name: ModelName) -> type[AnyModelParams]:
-    """Of the section of params.yaml that a model is built from."""
+    """The class of the section of params.yaml that a model is built from."""
     return _class_of(name).section
 
 
