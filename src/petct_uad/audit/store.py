@@ -8,14 +8,33 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
+from ruamel.yaml.resolver import implicit_resolvers
 
 from petct_uad.errors import LineageError
 
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # C's is twenty times as fast
+_SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # C's is twenty times as fast
 LOCK = Path("dvc.lock")
+
+
+class _Loader(_SafeLoader):  # type: ignore[misc, valid-type]
+    """PyYAML knows YAML 1.1 only; this one takes scalars for what ruamel and DVC do, by 1.2."""
+
+    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
+
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        """An integer: ``010`` is ten, ``0o10`` eight."""
+        digits = node.value.replace("_", "").lstrip("+-")
+        size = int(digits, 0 if digits[:2] in ("0x", "0o", "0b") else 10)
+        return -size if node.value.startswith("-") else size
+
+
+for _versions, _tag, _pattern, _starts in implicit_resolvers:
+    if (1, 2) in _versions:
+        _Loader.add_implicit_resolver(_tag, _pattern, _starts)
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
 
 
 @dataclass(frozen=True, order=True)
@@ -159,7 +178,7 @@ def parse_yaml(text: str, name: str) -> dict[str, Any]:
         LineageError: it is none; names the file.
     """
     try:
-        content = yaml.load(text, Loader=_LOADER)
+        content = yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
         raise LineageError(f"{name}: is not valid YAML: {error}") from error
     if not isinstance(content, dict):

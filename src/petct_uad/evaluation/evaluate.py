@@ -207,7 +207,7 @@ def _cost(run: str, trial: _Trial, data: _Data, gflops: float) -> Cost:
         gflops_per_pair=gflops,
         pairs=len(trial.scores.test),
         seconds_per_pair=sum(member.test.seconds_per_pair for member in members),
-        peak_memory_mib=peak_memory_mib(device),
+        process_peak_memory_mib=peak_memory_mib(device),
     )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -26,7 +27,7 @@ class Scored:
     Attributes:
         scores: (n,) higher is more abnormal.
         maps: (n, S, S) higher is more abnormal.
-        seconds_per_pair: of map and score, data already in memory.
+        seconds_per_pair: of map and score, data already in memory; nothing warms the model up.
     """
 
     scores: NDArray[np.float64]
@@ -45,8 +46,8 @@ class Cost:
     parameters: int
     gflops_per_pair: float  # matrix products and convolutions, two per multiply-accumulate
     pairs: int
-    seconds_per_pair: float
-    peak_memory_mib: float
+    seconds_per_pair: float  # of the test split; the validation normals came before it
+    process_peak_memory_mib: float  # so far, so of the rows before it too
 
 
 def score_slices(
@@ -81,11 +82,21 @@ def gflops_of_one_pair(model: AnomalyModel, store: SliceStore, device: torch.dev
 
     Custom kernels and element-wise steps are not counted, so a selective scan is not either.
     """
-    # torch's counter asks every module argument that wants a gradient for its graph.
-    model.requires_grad_(False)
-    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+    with _frozen(model), FlopCounterMode(display=False) as counter, torch.inference_mode():
         model.anomaly_map(store.batch([0]).to(device))
     return float(counter.get_total_flops()) / 1e9
+
+
+@contextmanager
+def _frozen(model: AnomalyModel) -> Iterator[None]:
+    """torch's counter asks every module argument that wants a gradient for its graph."""
+    learnt = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    model.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in learnt:
+            parameter.requires_grad_(True)
 
 
 def _chunks(indices: list[int]) -> list[list[int]]:

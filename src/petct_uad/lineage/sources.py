@@ -18,7 +18,8 @@ _SOURCE_ROOT = Path("src")
 def library_modules(entry: Path, without: Collection[Path] = ()) -> list[Path]:
     """Library files that ``entry`` imports, directly or not, as sorted paths below ``src``.
 
-    Imports inside functions count too: a stage that may load a module depends on it.
+    Imports inside functions count too: a stage that may load a module depends on it. So do modules
+    whose whole name stands in a string, as ``importlib`` takes it.
 
     Args:
         entry: the file to start from.
@@ -51,6 +52,8 @@ def _imported_files(path: Path) -> set[Path]:
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             names.add(node.module)
             names.update(f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            names.add(node.value)
     return {file for name in names if name.split(".")[0] == _PACKAGE for file in _files_of(name)}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -18,6 +19,26 @@ from petct_uad.params.teacher import TeacherParams
 
 WEIGHTS_FILE = "weights.safetensors"
 CONFIG_FILE = "config.json"
+
+# Module and class; lineage/sources.py takes the modules for imports.
+_CLASSES: dict[ModelName, tuple[str, str]] = {
+    "cmad": ("petct_uad.models.cmad.cmad", "Cmad"),
+    "hdhkd": ("petct_uad.models.hdhkd.hdhkd", "Hdhkd"),
+    "scrd4ad": ("petct_uad.models.scrd4ad.scrd4ad", "Scrd4ad"),
+    "hetero_ae": ("petct_uad.models.hetero_ae.hetero_ae", "HeteroAe"),
+    "qfae": ("petct_uad.models.qfae.qfae", "Qfae"),
+    "patchcore": ("petct_uad.models.patchcore.patchcore", "Patchcore"),
+    "padim": ("petct_uad.models.padim.padim", "Padim"),
+    "stfpm": ("petct_uad.models.stfpm.stfpm", "Stfpm"),
+    "efficient_ad": ("petct_uad.models.efficient_ad.efficient_ad", "EfficientAd"),
+    "autoencoder": ("petct_uad.models.autoencoder.autoencoder", "Autoencoder"),
+    "mkd": ("petct_uad.models.mkd.mkd", "Mkd"),
+    "cflow": ("petct_uad.models.cflow.cflow", "Cflow"),
+    "fastflow": ("petct_uad.models.fastflow.fastflow", "Fastflow"),
+    "ganomaly": ("petct_uad.models.ganomaly.ganomaly", "Ganomaly"),
+    "inp_former": ("petct_uad.models.inp_former.inp_former", "InpFormer"),
+    "super_simple_net": ("petct_uad.models.super_simple_net.super_simple_net", "SuperSimpleNet"),
+}
 
 M = TypeVar("M", bound=AnyModelParams)
 
@@ -133,68 +154,8 @@ def _read_config(path: Path) -> ModelConfig[AnyModelParams]:
         raise TrainingError(f"{path}: is no model configuration: {error}") from error
 
 
-def _class_of(name: ModelName) -> type[TrainableModel]:  # noqa: PLR0911, PLR0912 - one per model
+def _class_of(name: ModelName) -> type[TrainableModel]:
     """The class of a model; imported here, so that a run loads no other model's code."""
-    if name == "cmad":
-        from petct_uad.models.cmad.cmad import Cmad
-
-        return Cmad
-    if name == "hdhkd":
-        from petct_uad.models.hdhkd.hdhkd import Hdhkd
-
-        return Hdhkd
-    if name == "scrd4ad":
-        from petct_uad.models.scrd4ad.scrd4ad import Scrd4ad
-
-        return Scrd4ad
-    if name == "hetero_ae":
-        from petct_uad.models.hetero_ae.hetero_ae import HeteroAe
-
-        return HeteroAe
-    if name == "qfae":
-        from petct_uad.models.qfae.qfae import Qfae
-
-        return Qfae
-    if name == "padim":
-        from petct_uad.models.padim.padim import Padim
-
-        return Padim
-    if name == "stfpm":
-        from petct_uad.models.stfpm.stfpm import Stfpm
-
-        return Stfpm
-    if name == "efficient_ad":
-        from petct_uad.models.efficient_ad.efficient_ad import EfficientAd
-
-        return EfficientAd
-    if name == "autoencoder":
-        from petct_uad.models.autoencoder.autoencoder import Autoencoder
-
-        return Autoencoder
-    if name == "mkd":
-        from petct_uad.models.mkd.mkd import Mkd
-
-        return Mkd
-    if name == "cflow":
-        from petct_uad.models.cflow.cflow import Cflow
-
-        return Cflow
-    if name == "fastflow":
-        from petct_uad.models.fastflow.fastflow import Fastflow
-
-        return Fastflow
-    if name == "ganomaly":
-        from petct_uad.models.ganomaly.ganomaly import Ganomaly
-
-        return Ganomaly
-    if name == "inp_former":
-        from petct_uad.models.inp_former.inp_former import InpFormer
-
-        return InpFormer
-    if name == "super_simple_net":
-        from petct_uad.models.super_simple_net.super_simple_net import SuperSimpleNet
-
-        return SuperSimpleNet
-    from petct_uad.models.patchcore.patchcore import Patchcore
-
-    return Patchcore
+    module, class_name = _CLASSES[name]
+    found: type[TrainableModel] = getattr(import_module(module), class_name)
+    return found

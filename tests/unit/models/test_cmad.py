@@ -10,7 +10,7 @@ from petct_uad.params.teacher import TeacherParams
 from petct_uad.slices.batch import Batch
 from petct_uad.teachers.cnn import CnnTeacher
 from petct_uad.teachers.tokens import CnnTokens, VitTokens
-from tests.unit.models.batches import learnt, only
+from tests.unit.models.batches import descend, first, learnt, noise, only
 
 SIDE = 64
 
@@ -20,24 +20,12 @@ def build(
     teacher: CnnTeacher,
     modality: Modality = "petct",
     seed: int = 0,
+    side: int = SIDE,
     **keys: object,
 ) -> Cmad:
+    params = params.model_copy(update=keys)
     torch.manual_seed(seed)
-    tokens = CnnTokens(teacher, params.width, SIDE)
-    return Cmad(params.model_copy(update=keys), tokens, modality, SIDE)
-
-
-def trained(model: Cmad, normals: Batch, steps: int) -> list[float]:
-    optimiser = torch.optim.AdamW(model.decoder.parameters(), lr=3e-3)
-    (prepared,) = model.prepare(normals)
-    losses = []
-    for _ in range(steps):
-        optimiser.zero_grad()
-        loss = model.loss(prepared)
-        loss.backward()
-        optimiser.step()
-        losses.append(float(loss.detach()))
-    return losses
+    return Cmad(params, CnnTokens(teacher, params.width, side), modality, side)
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +61,7 @@ def test_loss_falls_and_a_pasted_blob_stands_out(
     cmad_params: CmadParams, teacher: CnnTeacher, normals: Batch, unseen: Batch, abnormal: Batch
 ) -> None:
     model = build(cmad_params, teacher)
-    losses = trained(model, normals, steps=60)
+    losses = descend(model, normals, steps=60)
     assert losses[-1] < 0.5 * losses[0]
     model.calibrate([normals])
     with torch.no_grad():
@@ -81,6 +69,46 @@ def test_loss_falls_and_a_pasted_blob_stands_out(
     rise = (changed - clean).mean(0)
     assert rise[28:40, 36:48].mean() > 1.3 * rise.mean() > 0
     assert (model.score(changed) > model.score(clean)).all()
+
+
+@pytest.mark.parametrize("modality", ["petct", "pet"])
+def test_loss_falls_by_90_percent_on_one_slice(
+    cmad_params: CmadParams, teacher: CnnTeacher, normals: Batch, modality: Modality
+) -> None:
+    model = build(cmad_params, teacher, modality, width=64)
+    losses = descend(model, first(normals), steps=120, rate=5e-3)
+    assert losses[-1] < 0.1 * losses[0]
+
+
+@pytest.mark.parametrize("modality", ["petct", "pet"])
+def test_hottest_pixel_lies_inside_a_planted_square(
+    cmad_params: CmadParams,
+    teacher: CnnTeacher,
+    normals: Batch,
+    abnormal: Batch,
+    modality: Modality,
+) -> None:
+    """With the paper's nine levels: the deepest few see the whole of so small a slice at once."""
+    model = build(cmad_params, teacher, modality, levels=9)
+    descend(model, normals, steps=50)
+    model.calibrate([normals])
+    maps, _ = model.detect(abnormal)
+    for hottest in maps.flatten(1).argmax(1).tolist():
+        row, column = divmod(hottest, SIDE)
+        assert 28 <= row < 40
+        assert 36 <= column < 48
+
+
+@pytest.mark.parametrize("modality", ["petct", "pet"])
+@pytest.mark.parametrize("side", [32, 80, 100, 112])
+def test_maps_are_finite_and_as_large_as_the_slice(
+    cmad_params: CmadParams, teacher: CnnTeacher, modality: Modality, side: int
+) -> None:
+    maps, scores = build(cmad_params, teacher, modality, side=side).eval().detect(noise(1, side))
+    assert maps.shape == (1, side, side)
+    assert scores.shape == (1,)
+    assert maps.isfinite().all()
+    assert scores.isfinite().all()
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,13 @@ from typing import get_args
 import pytest
 
 from petct_uad.errors import TrainingError
-from petct_uad.models.build import CONFIG_FILE, ModelConfig, load_model, section_class
+from petct_uad.models.build import (
+    _CLASSES,
+    CONFIG_FILE,
+    ModelConfig,
+    load_model,
+    section_class,
+)
 from petct_uad.models.cmad.params import CmadParams
 from petct_uad.params.benchmark import ModelName, RunParams
 from petct_uad.params.whole import Params, load_params
@@ -20,6 +26,10 @@ ROOT = Path(__file__).resolve().parents[3]
 @pytest.fixture(scope="module")
 def params() -> Params:
     return load_params(ROOT / "params.yaml")
+
+
+def test_every_name_of_a_model_and_no_other_has_a_class() -> None:
+    assert tuple(_CLASSES) == get_args(ModelName)
 
 
 @pytest.mark.parametrize("model", get_args(ModelName))

@@ -14,6 +14,7 @@ from __future__ import annotations
 import ctypes
 import platform
 from collections.abc import Callable
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -519,8 +520,9 @@ def kernel(function: Callable[..., None]) -> Any:
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
 
+@cache
 def _keep_freed_memory() -> None:
-    """Let glibc keep up to 256 MiB of freed memory for the next step.
+    """Let glibc keep up to 256 MiB of freed memory for the next step, from the first kernel on.
 
     Left alone it may hand a step's tensors back to the system, depending on what lies above them,
     and takes them page by page, cleared, at the next step: up to a quarter of the scan's time.
@@ -531,11 +533,9 @@ def _keep_freed_memory() -> None:
         libc.mallopt(_M_TRIM_THRESHOLD, 2**28)
 
 
-_keep_freed_memory()
-
-
 def run_kernel(entry: Callable[..., None], tasks: int, *arguments: Any) -> None:
     """Call a kernel with the memory of tensors, on as many threads as torch may use."""
+    _keep_freed_memory()
     set_num_threads(min(torch.get_num_threads(), _MOST_THREADS))
     entry(tasks, *(_memory(argument) for argument in arguments))
 
