@@ -140,8 +140,8 @@ def models(
 
 @app.command()
 def leak(
-    patient: Annotated[str, typer.Argument(help="revision under split.protocol: patient")],
-    cmad: Annotated[str, typer.Argument(help="revision under split.protocol: cmad")],
+    honest: Annotated[str, typer.Argument(help="revision under split.protocol: patient")],
+    leaking: Annotated[str, typer.Argument(help="revision under split.protocol: cmad")],
 ) -> None:
     """AUROC of every run under the leaking protocol minus under the honest one.
 
@@ -153,9 +153,9 @@ def leak(
     from petct_uad.evaluation.leak import leak_markdown, leak_table, left_out, write_leak
 
     with fail_cleanly():
-        honest, leaking = (read_revision(find_revision(name)) for name in (patient, cmad))
-        rows = leak_table(honest, leaking, load_params().evaluate)
-        lacking = left_out(honest, leaking)
+        patient, cmad = (read_revision(find_revision(name)) for name in (honest, leaking))
+        rows = leak_table(patient, cmad, load_params().evaluate)
+        lacking = left_out(patient, cmad)
         write_leak(METRICS, rows, lacking)
     typer.echo(leak_markdown(rows, lacking), nl=False)
 

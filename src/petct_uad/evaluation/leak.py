@@ -21,12 +21,11 @@ _HEADER = ("run", "patient", "cmad (leaking)", "cmad minus patient", "p (Holm)",
            "the same slices", "p (Holm)")  # fmt: skip
 _NOTE = (
     "AUROC of each run under both protocols of one data set. **The cmad column leaks**: patients "
-    "of its test split were also trained on. The two test splits hold other slices of other "
-    "patients, so the bootstraps behind *cmad minus patient* are independent, and trivial "
-    "baselines, which learn nothing, show what the other slices alone do. *The same slices* is "
-    "that difference on the slices that both protocols test, on the same drawn patients: all that "
-    "differs is what was trained on. p is two-sided and corrected by Holm over the rows of its "
-    "column."
+    "of its test split were also trained on. The two test splits are of other patients, so far as "
+    "the protocols let them: *cmad minus patient* draws each side's own, and trivial baselines, "
+    "which learn nothing, show what other slices alone do. *The same slices* is that difference on "
+    "the slices that both protocols test, on the same drawn patients: all that differs is what was "
+    "trained on. p is two-sided and corrected by Holm over the rows of its column."
 )
 
 Runs = Mapping[str, RunResults]
