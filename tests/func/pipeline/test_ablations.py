@@ -235,6 +235,30 @@ def test_experiment_trains_and_evaluates(
         assert len(teacher_sha256(model)) == 64
 
 
+def table_2() -> tuple[str, ...]:
+    """CMAD's Table 2 on the page: its commands and its rows."""
+    page = (ROOT / "docs/ablations.md").read_text(encoding="utf-8")
+    return tuple(page.split("### Table 2", 1)[1].split("###", 1)[0].splitlines())
+
+
+def test_lines_of_cmads_table_2_run_its_methods_on_every_modality(tmp_path: Path) -> None:
+    """That each of them trains is told by the models' own tests."""
+    methods = {x.split("|")[2].split(",")[0].strip() for x in table_2() if x.startswith("| ")}
+    lines = [x.partition(" && ") for x in table_2() if x.startswith("petct preset")]
+    protocols = []
+    for preset, _, command in lines:
+        path = tmp_path / "params.yaml"
+        path.write_text(preset_content(preset.removeprefix("petct preset "), ROOT / "params"))
+        arguments = parse_args(shlex.split(command)[1:])
+        apply_overrides(path, arguments.set_param or [])
+        params = parse_params(path.read_text(), path)
+        assert set(params.benchmark) == methods - {"row", "---"}
+        assert len(params.rows) == 3 * len(params.benchmark) == 21
+        assert arguments.targets == ["compare"]
+        protocols.append(params.split.protocol)
+    assert protocols == ["patient", "cmad"]
+
+
 def _value(content: dict[str, Any], key: str) -> Any:
     for part in key.split("."):
         content = content[part]

@@ -7,8 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from petct_uad.files import read_table
+from petct_uad.models.hdhkd.distil import distil_teacher
 from petct_uad.params.benchmark import ModelName
-from tests.func.training.tiny import label_slices, train, write_store
+from petct_uad.slices.store import shard_path
+from petct_uad.slices.tables import ImageRow
+from tests.func.training.test_distil import PARAMS as DISTIL
+from tests.func.training.tiny import TEACHER, TRAIN, label_slices, train, write_store
 
 # Looks often and stops early, so that the validation loss chooses when a training ends.
 SETTINGS = {"validate_every": 1, "patience": 1}
@@ -52,6 +57,17 @@ def relabelled(labelled: Path, folder: Path, split: str, labels: tuple[int, ...]
     return processed
 
 
+def without_test_slices(labelled: Path, folder: Path) -> Path:
+    """The index stays, and the shard that it names is gone."""
+    processed = folder / "processed"
+    shutil.copytree(labelled, processed)
+    (study,) = {
+        x.study_id for x in read_table(processed / "index.csv", ImageRow) if x.split == "test"
+    }
+    shard_path(processed, study).unlink()
+    return processed
+
+
 @pytest.mark.parametrize("labels", [(1, 0), (1, 1), (0, 0)])
 def test_shuffled_test_labels_change_no_byte_of_what_is_trained(
     labelled: Path,
@@ -66,6 +82,34 @@ def test_shuffled_test_labels_change_no_byte_of_what_is_trained(
     """
     train(relabelled(labelled, tmp_path, "test", labels), tmp_path / "out", model, **SETTINGS)
     assert outputs(tmp_path / "out") == trained
+
+
+def test_trains_the_same_where_the_test_slices_are_gone(
+    labelled: Path, model: ModelName, trained: dict[str, bytes], tmp_path: Path
+) -> None:
+    train(without_test_slices(labelled, tmp_path), tmp_path / "out", model, **SETTINGS)
+    assert outputs(tmp_path / "out") == trained
+
+
+@pytest.mark.parametrize("network", ["cnn", "pdn"])
+def test_hdhkds_teacher_is_made_the_same_with_other_test_labels_and_without_test_slices(
+    labelled: Path, tmp_path: Path, network: str
+) -> None:
+    def made(processed: Path, name: str) -> dict[str, bytes]:
+        distil_teacher(
+            params=DISTIL.model_copy(update={"network": network}),
+            teacher=TEACHER,
+            train=TRAIN,
+            processed=processed,
+            folder=tmp_path / name / "distil",
+            curve_file=tmp_path / name / "distil.csv",
+        )
+        return outputs(tmp_path / name)
+
+    true = made(labelled, "true")
+    shuffled = relabelled(labelled, tmp_path / "shuffled", "test", (1, 0))
+    assert made(shuffled, "false") == true
+    assert made(without_test_slices(labelled, tmp_path / "gone"), "none") == true
 
 
 @pytest.mark.parametrize(("split", "labels"), [("train", (1, 0, 0, 0, 0, 0)), ("val", (1, 0, 0))])
