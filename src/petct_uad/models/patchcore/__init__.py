@@ -1,1 +1,1 @@
-"""PatchCore through anomalib, on the shared teacher."""
+"""PatchCore on the shared teacher, with our own search."""

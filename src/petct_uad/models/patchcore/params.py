@@ -8,7 +8,7 @@ from petct_uad.params.model_sections import FeatureParams, FittedParams
 
 
 class PatchcoreParams(FeatureParams, FittedParams):
-    """PatchCore (Roth et al. 2022) through anomalib."""
+    """PatchCore (Roth et al. 2022)."""
 
     max_patches: int = Field(ge=100, description="patches kept before the coreset search")
     coreset_fraction: float = Field(gt=0, le=1)
