@@ -94,9 +94,9 @@ def _notes(rows: Sequence[SummaryRow]) -> str:
         f"{first.n_test_abnormal} abnormal and {first.n_test_normal} normal slices of "
         f"{first.n_patients} test patients. Intervals: bootstrap over patients; the difference to "
         "SUVmax is paired, its interval and p by Student's t over patients, p two-sided and "
-        "corrected by Holm over the rows of this table, and verdicts follow it. F1, sensitivity and specificity stand at the threshold from "
-        "validation normals; oracle F1 at the best threshold on the test split, as papers report "
-        "it. Every two models: pairs.csv."
+        "corrected by Holm over the rows of this table, and verdicts follow it. F1, sensitivity "
+        "and specificity stand at the threshold from validation normals; oracle F1 at the best "
+        "threshold on the test split, as papers report it. Every two models: pairs.csv."
     )
     if (seeds := max(row.seeds for row in rows)) > 1:
         notes += f" Figures of models are means over {seeds} seeds, ± their standard deviation."
