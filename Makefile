@@ -13,7 +13,7 @@ help:
 	@echo "make repro   rebuild the whole pipeline with dvc repro (about 20 minutes on two cores)"
 	@echo "make test    run the tests                             (about 25 minutes on two cores)"
 	@echo "make lint    ruff and mypy                             (under a minute)"
-	@echo "make bench   speed of the kernels beside their peers   (about 10 minutes)"
+	@echo "make bench   speed of the kernels beside their peers   (about 3 minutes)"
 	@echo "make lock    pin what is installed in $(VENV) again"
 
 setup: $(READY)
@@ -46,7 +46,7 @@ BENCHMARKS := "selective_scan.py --runs 10" ss2d.py precision.py reverse_distill
               "ingest.py --runs 2" "lineage.py speed" "told_apart.py --cohorts 100"
 
 bench: $(READY)
-	@echo "==> benchmarks (about 10 minutes)"
+	@echo "==> benchmarks (about 3 minutes)"
 	@for line in $(BENCHMARKS); do echo "--> benchmarks/$$line"; $(BIN)/python benchmarks/$$line || exit 1; done
 
 # CUDA libraries exist for Linux only, so their pins carry a marker.
