@@ -72,6 +72,7 @@ class Task:
     params: PatchcoreParams
     bank: int
     threads: int
+    seed: int
 
 
 Fit = Callable[[Iterable[Batch]], int]
@@ -83,6 +84,7 @@ def main(
     threads: Annotated[int, typer.Option(help="CPU threads.")] = 1,
     image_size_px: Annotated[int, typer.Option(help="Side of the square images.")] = 128,
     max_patches: Annotated[int, typer.Option(help="That ours draws before its search.")] = 100_000,
+    seed: Annotated[int, typer.Option(help="Of what both draw.")] = 0,
 ) -> None:
     """Print both, and their ratio beside the bar."""
     folder = Path(os.environ.get("PETCT_DATA", "../shared/data")) / "brain_mri"
@@ -94,7 +96,7 @@ def main(
         processed = Path(temporary) / "processed"
         _preprocess(folder.resolve(), Path(temporary), processed, image_size_px)
         patches = _normal_count(processed) * (image_size_px // min(params.strides)) ** 2
-        task = Task(processed, params, int(patches * fraction), threads)
+        task = Task(processed, params, int(patches * fraction), threads, seed)
         ours, theirs = (_alone(measure, task) for measure in (measure_ours, measure_anomalib))
     _report(ours, theirs)
 
@@ -171,7 +173,7 @@ def _measure(task: Task, fit: Fit, score: Score) -> Measured:
     labels = [row.label for row in SliceStore.open(task.processed, "test").rows]
     before = peak_memory_mib(_CPU)
     began = process_time()
-    torch.manual_seed(0)
+    torch.manual_seed(task.seed)
     bank = fit(normals)
     fitted = process_time()
     with torch.inference_mode():
