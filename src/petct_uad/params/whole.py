@@ -40,7 +40,7 @@ from petct_uad.params.validate import ValidateParams
 
 _NEED_STRIDES = ("patchcore", "scrd4ad", "hetero_ae", "padim", "stfpm", "efficient_ad", "mkd",
                  "cflow", "fastflow", "autoencoder", "ganomaly",
-                 "super_simple_net")  # fmt: skip  # fmt: skip
+                 "super_simple_net")  # fmt: skip
 
 
 class ModelsParams(Section):

@@ -8,6 +8,8 @@ from petct_uad.models.interface import GradientModel
 from petct_uad.params.base import Modality
 from petct_uad.slices.batch import Batch
 
+SQUARE = slice(28, 40), slice(36, 48)  # rows and columns of what ``abnormal`` has planted
+
 
 def descend(
     model: GradientModel,
@@ -47,6 +49,16 @@ def noise(count: int, side: int, seed: int = 0) -> Batch:
     """Slices of any size."""
     images = torch.rand(2, count, 1, side, side, generator=torch.Generator().manual_seed(seed))
     return Batch(images[0], images[1], tuple(f"s{i}" for i in range(count)))
+
+
+def hottest_in_the_square(maps: torch.Tensor, reach_px: int = 0) -> bool:
+    """Is each map (B, S, S) hottest in the square of the abnormal slices, or so near to it?"""
+    hottest = maps.flatten(1).argmax(1)
+    places = zip((hottest // maps.shape[2], hottest % maps.shape[2]), SQUARE, strict=True)
+    return all(
+        bool(((x >= side.start - reach_px) & (x < side.stop + reach_px)).all())
+        for x, side in places
+    )
 
 
 def learnt(model: torch.nn.Module) -> int:

@@ -6,6 +6,7 @@ from petct_uad.params.teacher import TeacherParams
 from petct_uad.slices.batch import Batch
 from petct_uad.teachers.cnn import CnnTeacher
 from tests.samples import cmad_section, schedule
+from tests.unit.models.batches import SQUARE
 
 SIDE = 64
 
@@ -24,7 +25,7 @@ def body_slices(count: int, seed: int) -> Batch:
 def with_blob(batch: Batch) -> Batch:
     """The same slices with a hot square where normal ones have none."""
     pet = batch.pet.clone()
-    pet[..., 28:40, 36:48] = 1.0
+    pet[..., *SQUARE] = 1.0
     return Batch(pet=pet, ct=batch.ct, slice_ids=batch.slice_ids)
 
 

@@ -10,7 +10,15 @@ from petct_uad.params.teacher import TeacherParams
 from petct_uad.slices.batch import Batch
 from petct_uad.teachers.cnn import CnnTeacher
 from petct_uad.teachers.tokens import CnnTokens, VitTokens
-from tests.unit.models.batches import descend, first, learnt, noise, only
+from tests.unit.models.batches import (
+    SQUARE,
+    descend,
+    first,
+    hottest_in_the_square,
+    learnt,
+    noise,
+    only,
+)
 
 SIDE = 64
 
@@ -67,7 +75,7 @@ def test_loss_falls_and_a_pasted_blob_stands_out(
     with torch.no_grad():
         clean, changed = model.anomaly_map(unseen), model.anomaly_map(abnormal)
     rise = (changed - clean).mean(0)
-    assert rise[28:40, 36:48].mean() > 1.3 * rise.mean() > 0
+    assert rise[SQUARE].mean() > 1.3 * rise.mean() > 0
     assert (model.score(changed) > model.score(clean)).all()
 
 
@@ -93,10 +101,7 @@ def test_hottest_pixel_lies_inside_a_planted_square(
     descend(model, normals, steps=80)
     model.calibrate([normals])
     maps, _ = model.detect(abnormal)
-    for hottest in maps.flatten(1).argmax(1).tolist():
-        row, column = divmod(hottest, SIDE)
-        assert 28 <= row < 40
-        assert 36 <= column < 48
+    assert hottest_in_the_square(maps)
 
 
 @pytest.mark.parametrize("modality", ["petct", "pet"])
