@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from numba import njit, prange
 from torch import Tensor
 
+from petct_uad.ops.selective_scan.memory import empty
 from petct_uad.ops.selective_scan.simd import (
     COMPILE,
     LANES,
@@ -516,9 +517,9 @@ class _Scan(torch.autograd.Function):
         inputs = Inputs(*(tensor.detach().contiguous() for tensor in tensors))
         directions, states = inputs.a.shape[1:3]
         chunks, tasks = -(-inputs.u.shape[2] // CHUNK), _tasks(inputs)
-        y = torch.empty_like(inputs.u)
+        y = empty(*inputs.u.shape)
         kept = tasks, directions, chunks + 1, states + states % 2, TASK_CHANNELS
-        checkpoints = y.new_empty(kept)
+        checkpoints = empty(*kept)
         run_kernel(_forward, tasks, inputs, y, checkpoints)
         ctx.save_for_backward(*inputs, checkpoints)
         return y
@@ -529,12 +530,12 @@ class _Scan(torch.autograd.Function):
         inputs = Inputs(*saved)
         blocks, batch = -(-inputs.u.shape[3] // TASK_CHANNELS), inputs.u.shape[1]
         grads = Gradients(
-            u=torch.empty_like(inputs.u),
-            delta=torch.empty_like(inputs.delta),
-            delta_bias=inputs.a.new_empty(batch, *inputs.delta_bias.shape),
-            a=inputs.a.new_empty(batch, *inputs.a.shape),
-            bc=inputs.bc.new_empty(blocks, *inputs.bc.shape),
-            d=inputs.d.new_empty(batch, *inputs.d.shape),
+            u=empty(*inputs.u.shape),
+            delta=empty(*inputs.delta.shape),
+            delta_bias=empty(batch, *inputs.delta_bias.shape),
+            a=empty(batch, *inputs.a.shape),
+            bc=empty(blocks, *inputs.bc.shape),
+            d=empty(batch, *inputs.d.shape),
         )
         run_kernel(_backward, _tasks(inputs), inputs, checkpoints, grad_y.contiguous(), grads)
         return grads.u, grads.delta, *(partial.sum(0) for partial in grads[2:]), None

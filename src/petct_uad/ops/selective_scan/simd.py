@@ -11,10 +11,7 @@ the order of every sum is the one written.
 
 from __future__ import annotations
 
-import ctypes
-import platform
 from collections.abc import Callable
-from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -29,6 +26,7 @@ from numba.extending import intrinsic, models, register_model
 from numba.misc.appdirs import user_cache_dir
 
 from petct_uad.console import console
+from petct_uad.ops.selective_scan.memory import keep_freed_memory
 
 LANES = 16
 WIDE = 4 * LANES
@@ -517,25 +515,9 @@ def kernel(function: Callable[..., None]) -> Any:
     return compiled
 
 
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
-
-
-@cache
-def _keep_freed_memory() -> None:
-    """Let glibc keep up to 256 MiB of freed memory for the next step, from the first kernel on.
-
-    Left alone it may hand a step's tensors back to the system, depending on what lies above them,
-    and takes them page by page, cleared, at the next step: up to a quarter of the scan's time.
-    """
-    if platform.libc_ver()[0] == "glibc":
-        libc = ctypes.CDLL(None)
-        libc.mallopt(_M_MMAP_THRESHOLD, 2**25)  # where it would arrive by itself
-        libc.mallopt(_M_TRIM_THRESHOLD, 2**28)
-
-
 def run_kernel(entry: Callable[..., None], tasks: int, *arguments: Any) -> None:
     """Call a kernel with the memory of tensors, on as many threads as torch may use."""
-    _keep_freed_memory()
+    keep_freed_memory()
     set_num_threads(min(torch.get_num_threads(), _MOST_THREADS))
     entry(tasks, *(_memory(argument) for argument in arguments))
 
