@@ -37,6 +37,7 @@ from numba import njit, prange, set_num_threads
 from torch import Tensor
 
 from petct_uad.console import console
+from petct_uad.ops.selective_scan.cuda import selective_scan_cuda
 from petct_uad.ops.selective_scan.scan import selective_scan
 from petct_uad.ops.selective_scan.simd import COMPILE, LANES, add, constant, fma, load, store
 
@@ -118,6 +119,23 @@ def _report_mamba_ssm(sdist: Path | None, numba_ms: float, clock: Callable[[], f
         f"({(forward + backward) / numba_ms:.0f}x), forward alone {forward:.0f} ms",
         soft_wrap=True,
     )
+    worst = _cuda_layout_error((2, 4, 2, 37, 48, 16), sdist)
+    console.print(f"our CUDA backend around it: relative error at most {worst:.1e}")
+
+
+def _cuda_layout_error(size: tuple[int, ...], sdist: Path) -> float:
+    """Of output and gradients, where mamba-ssm's reference stands in for its CUDA kernel."""
+    name = "mamba_ssm.ops.selective_scan_interface"
+    interface = ModuleType(name)
+    interface.__dict__["selective_scan_fn"] = _mamba_ssm_reference(sdist)
+    modules = {parent: ModuleType(parent) for parent in ("mamba_ssm", "mamba_ssm.ops")}
+    inputs, order, upstream = _inputs(size)
+    leaves = [tensor.requires_grad_() for tensor in inputs]
+    with patch.dict(sys.modules, modules | {name: interface}):
+        output = selective_scan_cuda(*leaves, order)
+    found = [output.detach(), *torch.autograd.grad(output, leaves, upstream)]
+    exact = _gradients(inputs, order, upstream, "reference", torch.float64)
+    return max(float((f - e).norm() / e.norm()) for f, e in zip(found, exact, strict=True))
 
 
 def _sentence(size: tuple[int, ...], best: dict[str, float]) -> str:

@@ -1,0 +1,71 @@
+"""What the CUDA backend hands to mamba-ssm's kernel, on a machine that has neither.
+
+``benchmarks/selective_scan.py --mamba-ssm SDIST`` does the same with mamba-ssm's own reference.
+"""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from petct_uad.ops.selective_scan.cuda import selective_scan_cuda
+from petct_uad.ops.selective_scan.reference import selective_scan_reference
+from tests.unit.ops.test_selective_scan import _errors, _inputs, _with_gradients
+
+
+def _kernel(  # noqa: PLR0917
+    u: Tensor,
+    delta: Tensor,
+    a: Tensor,
+    b: Tensor,
+    c: Tensor,
+    d: Tensor,
+    *,
+    delta_bias: Tensor,
+    delta_softplus: bool,
+) -> Tensor:
+    """mamba-ssm's contract, with the checks of its csrc/selective_scan.cpp, and its recurrence."""
+    batch, channels, length = u.shape
+    groups, states = b.shape[1:3]
+    assert delta.shape == u.shape
+    assert a.shape == (channels, states)
+    assert b.shape == c.shape == (batch, groups, states, length)
+    assert d.shape == delta_bias.shape == (channels,)
+    assert all(x.dtype == torch.float32 for x in (u, delta, a, b, c, d, delta_bias))
+    assert all(x.stride(-1) == 1 for x in (u, delta, b, c, d, delta_bias))
+    assert delta_softplus
+    assert channels % groups == 0
+    dt = F.softplus(delta + delta_bias[:, None])
+    b, c = (x.repeat_interleave(channels // groups, dim=1) for x in (b, c))  # (B, E, N, L)
+    state, outputs = u.new_zeros(batch, channels, states), []
+    for t in range(length):
+        write = (dt * u)[..., t, None] * b[..., t]
+        state = torch.exp(dt[..., t, None] * a) * state + write
+        outputs.append((state * c[..., t]).sum(-1))
+    return torch.stack(outputs, dim=-1) + d[:, None] * u
+
+
+@pytest.fixture
+def mamba_ssm(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "mamba_ssm.ops.selective_scan_interface"
+    interface = ModuleType(name)
+    interface.__dict__["selective_scan_fn"] = _kernel
+    for parent in ("mamba_ssm", "mamba_ssm.ops"):
+        monkeypatch.setitem(sys.modules, parent, ModuleType(parent))
+    monkeypatch.setitem(sys.modules, name, interface)
+
+
+@pytest.mark.usefixtures("mamba_ssm")
+@pytest.mark.parametrize(
+    "shape", [(2, 4, 2, 12, 48, 16), (1, 2, 1, 29, 20, 5), (1, 1, 3, 2, 16, 4)], ids=str
+)
+def test_branches_and_directions_become_the_kernels_groups(shape: tuple[int, ...]) -> None:
+    inputs, order = _inputs(shape)
+    found = _with_gradients(lambda *x: selective_scan_cuda(*x, order), inputs)
+    oracle = _with_gradients(lambda *x: selective_scan_reference(*x, order), inputs, torch.float64)
+    assert max(_errors(found, oracle)) <= 1e-6
