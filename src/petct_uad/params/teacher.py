@@ -8,18 +8,22 @@ from pydantic import Field
 
 from petct_uad.params.base import Section
 
+CnnName = Literal[
+    "efficientnet_lite0",
+    "resnet18",
+    "resnet34",
+    "resnet50",
+    "resnext50_32x4d",
+    "wide_resnet50_2",
+    "wide_resnet101_2",
+]
+
 
 class TeacherParams(Section):
     """The frozen network."""
 
     name: Literal[
-        "efficientnet_lite0",
-        "resnet18",
-        "resnet34",
-        "resnet50",
-        "resnext50_32x4d",
-        "wide_resnet50_2",
-        "wide_resnet101_2",
+        CnnName,
         "vit_base_patch14_reg4_dinov2.lvd142m",
         "vit_large_patch14_reg4_dinov2.lvd142m",
     ]

@@ -121,7 +121,8 @@ def test_a_neuron_of_the_pdn_sees_33_by_33_pixels() -> None:
 
 
 @pytest.mark.parametrize(
-    ("encoder", "weights"), [("resnet18", "random"), ("efficientnet_lite0", "bundled")]
+    ("encoder", "weights"),
+    [("resnet18", "random"), ("wide_resnet101_2", "random"), ("efficientnet_lite0", "bundled")],
 )
 def test_encoder_of_table_6_is_cut_after_stride_16(
     pdn: PatchTeacher, encoder: str, weights: str

@@ -8,19 +8,13 @@ from pydantic import Field, model_validator
 
 from petct_uad.params.base import Section
 from petct_uad.params.model_sections import GradientParams, ScanBackend, ScheduleParams, Strides
+from petct_uad.params.teacher import CnnName
 
 
 class HdhkdParams(GradientParams):
     """HDHKD: hybrid dual-heterogeneous knowledge distillation."""
 
-    encoder: Literal[
-        "efficientnet_lite0",
-        "resnet18",
-        "resnet34",
-        "resnet50",
-        "resnext50_32x4d",
-        "wide_resnet50_2",
-    ] = Field(description="the student's encoder (Table VI)")
+    encoder: CnnName = Field(description="the student's encoder (Table VI)")
     encoder_weights: str = Field(
         min_length=1, description="initial: bundled, timm, random, or a safetensors file"
     )
