@@ -1,0 +1,107 @@
+"""What the README and the docs say is so: figures, links, commands, tests, keys."""
+
+from __future__ import annotations
+
+import csv
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+
+from petct_uad.cli import app
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [
+    ROOT / name
+    for name in subprocess.run(
+        ["git", "ls-files", "*.md"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.split()
+]
+each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+LINK = re.compile(r"\]\((?!https?:|mailto:)([^)#\s]*)(?:#([^)\s]*))?\)")
+ROWS = {
+    "Hetero-AE": "hetero_ae",
+    "PatchCore": "patchcore",
+    "SCRD4AD": "scrd4ad",
+    "HDHKD": "hdhkd",
+    "CMAD": "cmad",
+    "QFAE": "qfae",
+}
+TRIVIAL = {"SUVmax": "suvmax", "body area": "body_area", "position": "position"}
+
+
+def anchors(page: Path) -> set[str]:
+    """The names that a browser gives to headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    plain = (re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", heading).lower() for heading in headings)
+    return {re.sub(r"[^\w\- ]", "", heading).strip().replace(" ", "-") for heading in plain}
+
+
+@each_page
+def test_every_link_leads_somewhere(page: Path) -> None:
+    for path, anchor in LINK.findall(page.read_text(encoding="utf-8")):
+        target = page.parent / path if path else page
+        if path.endswith("reports/index.html"):  # made by dvc repro
+            continue
+        assert target.exists(), f"{path}: no such file"
+        assert not anchor or anchor in anchors(target), f"{path}#{anchor}: no such heading"
+
+
+@each_page
+def test_every_petct_command_exists(page: Path) -> None:
+    known = set(get_command(app).commands)  # type: ignore[attr-defined]
+    named = set(
+        re.findall(r"(?:`|^|&& )petct ([a-z][a-z-]*)", page.read_text(encoding="utf-8"), re.M)
+    )
+    assert named <= known
+
+
+@pytest.fixture
+def figures() -> dict[str, dict[str, str]]:
+    """The rows of the last run, unless it is one of your own that nobody committed."""
+    changed = ["git", "diff", "--quiet", "HEAD", "--", "metrics/summary.csv"]
+    if subprocess.run(changed, cwd=ROOT, check=False).returncode:
+        pytest.skip("metrics/summary.csv differs from HEAD's: the README shows the committed run")
+    with (ROOT / "metrics/summary.csv").open(encoding="utf-8", newline="") as file:
+        return {row["run"]: row for row in csv.DictReader(file)}
+
+
+def auroc(row: dict[str, str]) -> str:
+    value, low, high = (float(row[name]) for name in ("auroc", "auroc_low", "auroc_high"))
+    return f"{value:.3f} ({low:.3f} to {high:.3f})"
+
+
+def difference(row: dict[str, str]) -> str:
+    name = "auroc_minus_suvmax"
+    value, low, high = (float(row[key]) for key in (name, f"{name}_low", f"{name}_high"))
+    return f"{value:+.3f} ({low:+.3f} to {high:+.3f})"
+
+
+def readme_rows() -> list[list[str]]:
+    """The cells of the results table, the heading left out."""
+    lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    start = lines.index(next(line for line in lines if line.startswith("| model | PET | CT |")))
+    table = lines[start + 2 : lines.index("", start)]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in table]
+
+
+def test_readme_shows_the_models_of_the_last_run(figures: dict[str, dict[str, str]]) -> None:
+    rows = readme_rows()
+    models = [row for row in rows if row[0] in ROWS]
+    assert {row[0] for row in models} == set(ROWS)
+    for name, *cells in models:
+        runs = [figures[f"{ROWS[name]}-{modality}"] for modality in ("pet", "ct", "petct")]
+        both = runs[-1]
+        assert cells == [*map(auroc, runs), difference(both), both["verdict"]], name
+    assert [row[3] for row in models] == sorted((row[3] for row in models), reverse=True)
+
+
+def test_readme_shows_the_trivial_baselines_of_the_last_run(
+    figures: dict[str, dict[str, str]],
+) -> None:
+    shown = {row[0].split("*")[1]: row[1:4] for row in readme_rows()[len(ROWS) :]}
+    assert set(shown) == set(TRIVIAL)
+    for name, run in TRIVIAL.items():
+        assert [cell for cell in shown[name] if cell] == [auroc(figures[run])]
