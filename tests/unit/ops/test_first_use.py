@@ -21,7 +21,7 @@ for _ in range(2):
 KERNEL = """
 import numpy as np
 from numba import prange
-from petct_uad.ops.selective_scan.simd import kernel
+from petct_uad.ops.selective_scan.kernels import kernel
 
 @kernel
 def fill(tasks, out):

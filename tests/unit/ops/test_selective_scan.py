@@ -103,9 +103,9 @@ def test_large_steps_neither_overflow_nor_lose_accuracy() -> None:
 
 @pytest.mark.parametrize("name", ["exp2", "_exp2_by_polynomial"])
 def test_powers_of_two_are_exact_to_rounding_and_slow_decays_stay_slow(name: str) -> None:
-    from petct_uad.ops.selective_scan import simd
+    from petct_uad.ops.selective_scan import exponentials, simd
 
-    function, load, store, step = getattr(simd, name), simd.load, simd.store, simd.LANES
+    function, load, store, step = getattr(exponentials, name), simd.load, simd.store, simd.LANES
 
     @njit(**simd.COMPILE)
     def compute(x, y):  # type: ignore[no-untyped-def]

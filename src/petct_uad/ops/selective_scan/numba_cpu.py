@@ -22,6 +22,8 @@ import torch.nn.functional as F
 from numba import njit, prange
 from torch import Tensor
 
+from petct_uad.ops.selective_scan.exponentials import exp2, softplus, softplus_and_slope
+from petct_uad.ops.selective_scan.kernels import kernel, run_kernel
 from petct_uad.ops.selective_scan.memory import empty
 from petct_uad.ops.selective_scan.simd import (
     COMPILE,
@@ -30,17 +32,12 @@ from petct_uad.ops.selective_scan.simd import (
     aligned,
     broadcast,
     constant,
-    exp2,
     fma,
     join,
-    kernel,
     lane_sums,
     load,
     mul,
     prefetch,
-    run_kernel,
-    softplus,
-    softplus_and_slope,
     split,
     store,
     transpose,
