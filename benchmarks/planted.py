@@ -1,6 +1,6 @@
 """Is a planted mark told from a change of acquisition? A development set from validation normals.
 
-    cd CLONE && PYTHONPATH=src python BENCHKINDS/planted.py models/hdhkd/hdhkd-pet
+    PYTHONPATH=src python benchmarks/planted.py models/hdhkd/hdhkd-pet
 
 scores a trained row of one modality in the repository of the working directory. Each validation
 normal is copied eight times; half of the copies have a mark, of four kinds, and every copy its own
