@@ -32,7 +32,6 @@ from petct_uad.ops.selective_scan.simd import (
     aligned,
     broadcast,
     constant,
-    fence,
     fma,
     join,
     lane_sums,
@@ -41,7 +40,6 @@ from petct_uad.ops.selective_scan.simd import (
     prefetch,
     split,
     store,
-    stream,
     transpose,
 )
 
@@ -458,7 +456,7 @@ def _write_grad_tokens(place, span, inputs, grads, scratch):
             store(grads.u, token, grad_u if place.k == 0 else add(grad_u, load(grads.u, token)))
             grad_dt = fma(grad_dx, x, mul(load(scratch, at + _GRAD_DT), constant(_LN_2)))
             grad_raw = mul(grad_dt, load(scratch, at + _SLOPE))
-            stream(grads.delta, _step(place, i, v, inputs), grad_raw)
+            store(grads.delta, _step(place, i, v, inputs), grad_raw)
             grad_d, grad_bias = fma(gy, x, grad_d), add(grad_bias, grad_raw)
         store(scratch, _GRAD_D + v * LANES, grad_d)
         store(scratch, _GRAD_BIAS + v * LANES, grad_bias)
@@ -489,8 +487,10 @@ def _backward_direction(task, k, inputs, checkpoints, grad_y, grads, scratch):
         _prepare_backward(place, span, inputs, grad_y, scratch)
         for n in range(0, states, 2):
             if chunk > 0:
-                by_token = (inputs.u, grad_y, grads.u)
-                _fetch(place, chunk - 1, n, inputs, by_token, (inputs.delta,))
+                _fetch(
+                    place, chunk - 1, n, inputs, (inputs.u, grad_y, grads.u),
+                    (inputs.delta, grads.delta),
+                )  # fmt: skip
             _fetch_states(checkpoints, 2 * span.before - span.after, n)
             _backward_pair(n, place.vectors, span, checkpoints, scratch)
         _write_grad_bc(place, span, inputs, grads, scratch)
@@ -504,7 +504,6 @@ def _backward(tasks, inputs, checkpoints, grad_y, grads):
         scratch = _scratch(inputs)
         for k in range(inputs.a.shape[1]):
             _backward_direction(task, k, inputs, checkpoints, grad_y, grads, scratch)
-        fence()
 
 
 class _Scan(torch.autograd.Function):

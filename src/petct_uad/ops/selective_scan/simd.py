@@ -187,34 +187,6 @@ def store(typing: Any, array: Any, offset: Any, value: Any) -> Any:
 
 
 @intrinsic
-def stream(typing: Any, array: Any, offset: Any, value: Any) -> Any:
-    """The same past the caches, to an offset on a multiple of 64 bytes; :func:`fence` comes after.
-
-    A store fetches its cache line first, in vain where all of it is written.
-    """
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        where = _address(context, builder, signature.args[0], *args[:2])
-        written = builder.store(args[2], where, align=4 * LANES)
-        mark = builder.module.add_metadata([ir.Constant(ir.IntType(32), 1)])
-        written.set_metadata("nontemporal", mark)
-        return context.get_dummy_value()
-
-    return types.void(array, types.intp, vector), generate
-
-
-@intrinsic
-def fence(typing: Any) -> Any:
-    """Let other threads see all that was written before, streamed or not."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        builder.fence("seq_cst")
-        return context.get_dummy_value()
-
-    return types.void(), generate
-
-
-@intrinsic
 def prefetch(typing: Any, array: Any, offset: Any) -> Any:
     """Ask for the cache line at ``offset`` elements into an array, which will be used soon."""
 
