@@ -79,3 +79,11 @@ def test_compiling_is_announced_once_and_kept_apart_by_cpu(tmp_path: Path) -> No
     other_cpu = _compile(script, tmp_path / "moved", NUMBA_CPU_NAME="generic")
     printed = "[0.0, 1.0, 2.0, 3.0]\n"
     assert (first, again, other_cpu) == ((printed, True), (printed, False), (printed, True))
+
+
+def test_scanning_leaves_torch_its_number_of_threads() -> None:
+    """Numba's threads and torch's may share OpenMP."""
+    result = _run(
+        "-c", f"import torch; torch.set_num_threads(1){USE_SCAN}print(torch.get_num_threads())"
+    )
+    assert result.stdout == "1\n"

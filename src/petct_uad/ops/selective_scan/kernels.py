@@ -20,7 +20,6 @@ from petct_uad.console import console
 from petct_uad.ops.selective_scan.memory import keep_freed_memory
 from petct_uad.ops.selective_scan.simd import COMPILE
 
-_MOST_THREADS = get_num_threads()
 _kernels: list[Any] = []
 
 
@@ -60,6 +59,17 @@ def kernel(function: Callable[..., None]) -> Any:
         numba.config.CACHE_DIR = given
     _kernels.append(compiled)
     return compiled
+
+
+def _start_threads() -> int:
+    """How many threads numba may use."""
+    given = torch.get_num_threads()
+    most: int = get_num_threads()
+    torch.set_num_threads(given)  # where both use OpenMP, numba has just set its own
+    return most
+
+
+_MOST_THREADS = _start_threads()
 
 
 def run_kernel(entry: Callable[..., None], tasks: int, *arguments: Any) -> None:
