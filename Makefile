@@ -33,7 +33,7 @@ repro: $(READY)
 
 test: $(READY)
 	@echo "==> tests (about 25 minutes on two cores)"
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 lint: $(READY)
 	@echo "==> ruff and mypy"
