@@ -31,9 +31,10 @@ repro: $(READY)
 	@echo "==> dvc repro (about 20 minutes on two cores the first time, seconds afterwards)"
 	$(BIN)/dvc repro
 
+# A file of tests stays in one process, and the longest, whole pipelines, comes first.
 test: $(READY)
 	@echo "==> tests (about 25 minutes on two cores)"
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(READY)
 	@echo "==> ruff and mypy"
