@@ -11,7 +11,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 help:
 	@echo "make setup   create $(VENV) from requirements.lock     (about 4 minutes, 7 GB, once)"
 	@echo "make repro   rebuild the whole pipeline with dvc repro (about 20 minutes on two cores)"
-	@echo "make test    run the tests                             (about 15 minutes on two cores)"
+	@echo "make test    run the tests                             (about 10 minutes on two cores)"
 	@echo "make lint    ruff and mypy                             (under a minute)"
 	@echo "make bench   speed of the kernels beside their peers   (about 3 minutes)"
 	@echo "make lock    pin what is installed in $(VENV) again"
@@ -33,7 +33,7 @@ repro: $(READY)
 
 # A file of tests stays in one process, and the longest, whole pipelines, comes first.
 test: $(READY)
-	@echo "==> tests (about 15 minutes on two cores)"
+	@echo "==> tests (about 10 minutes on two cores)"
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(READY)
