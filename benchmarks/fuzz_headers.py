@@ -31,11 +31,11 @@ from tempfile import TemporaryDirectory
 import pydicom
 import typer
 
-from petct_uad.console import console, progress_bar
-from petct_uad.dicom.index import read_header
-from petct_uad.errors import RejectedInputError
-from petct_uad.params.whole import load_params
+from petct_uad.core.console import console, progress_bar
+from petct_uad.core.errors import RejectedInputError
+from petct_uad.ingest.dicom.index import read_header
 from petct_uad.phantom.cohort import make_cohort
+from petct_uad.schema import load_params
 
 LONGEST_S = 5.0
 MEMORY_BYTES = 1 << 30

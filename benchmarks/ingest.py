@@ -29,15 +29,15 @@ from time import perf_counter
 import SimpleITK as sitk
 import typer
 
-from petct_uad.console import console
-from petct_uad.dicom.geometry import stack_slices
-from petct_uad.dicom.index import index_files
-from petct_uad.dicom.ingest import ingest_dataset
-from petct_uad.dicom.volumes import read_ct, read_pet
-from petct_uad.files import sha256_file
-from petct_uad.params.ingest import IngestParams
-from petct_uad.params.phantom import PhantomParams
+from petct_uad.core.console import console
+from petct_uad.core.files import sha256_file
+from petct_uad.ingest.dicom.geometry import stack_slices
+from petct_uad.ingest.dicom.index import index_files
+from petct_uad.ingest.dicom.run import ingest_dataset
+from petct_uad.ingest.dicom.volumes import read_ct, read_pet
+from petct_uad.ingest.params import IngestParams
 from petct_uad.phantom.cohort import make_cohort
+from petct_uad.phantom.params import PhantomParams
 
 PHANTOM = {"patients": 4, "seed": 7, "extent_mm": 140.0, "ct_matrix": 256}
 REAL = Path(os.environ.get("PETCT_DATA", "../shared/data")) / "sts/dicom/STS_013"
@@ -79,9 +79,9 @@ def _start_workers(workers: int) -> float:
     """Seconds until every worker process has imported what it needs, as in ``map_in_processes``."""
     started = perf_counter()
     context = get_context("forkserver")
-    context.set_forkserver_preload(["petct_uad.dicom.study"])
+    context.set_forkserver_preload(["petct_uad.ingest.dicom.study"])
     with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        list(pool.map(_import, ["petct_uad.dicom.study"] * workers))
+        list(pool.map(_import, ["petct_uad.ingest.dicom.study"] * workers))
     return perf_counter() - started
 
 

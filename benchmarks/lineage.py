@@ -34,10 +34,10 @@ from ruamel.yaml import YAML
 
 from petct_uad.audit.hashing import Expected, hash_files
 from petct_uad.audit.names import family_of
-from petct_uad.files import write_json, write_text
-from petct_uad.lineage import record
-from petct_uad.lineage.record import ACTIVITY
-from petct_uad.lineage.table import TABLE, write_derivations
+from petct_uad.core.files import write_json, write_text
+from petct_uad.core.provenance import record
+from petct_uad.core.provenance.record import ACTIVITY
+from petct_uad.core.provenance.table import TABLE, write_derivations
 
 Entity = tuple[str, str]
 Edges = dict[Entity, list[Entity]]
@@ -155,7 +155,7 @@ def write(folder: Path, stage: str, edges: Edges) -> None:
     write_derivations(folder / "lineage" / TABLE, edges)
     record = {
         "stage": stage, "params": {"model": {"cmpt": 8}}, "params_sha256": "", "source_sha256": "",
-        "sources": {"src/petct_uad/files.py": "0" * 64}, "packages": {},
+        "sources": {"src/petct_uad/core/files.py": "0" * 64}, "packages": {},
     }  # fmt: skip
     write_json(folder / "lineage" / ACTIVITY, record)
 
@@ -188,7 +188,7 @@ def scale(studies: Annotated[int, typer.Option()] = 1000) -> None:
         "impact of a patient": ("impact", cohort[2].split("_")[0]),
         "impact of an instance": ("impact", instances(cohort[3])[7][0].removeprefix("instance:")),
         "impact of a param": ("impact", "model.cmpt"),
-        "impact of a module": ("impact", "src/petct_uad/files.py"),
+        "impact of a module": ("impact", "src/petct_uad/core/files.py"),
     }
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
@@ -197,7 +197,7 @@ def scale(studies: Annotated[int, typer.Option()] = 1000) -> None:
         print(f"{studies} studies, {studies * SLICES} slices, {studies * INSTANCES} instances: "
               f"{size / 1e6:.1f} MB of tables")  # fmt: skip
         for name, words in questions.items():
-            command = [sys.executable, "-m", "petct_uad.cli", "lineage", *words]
+            command = [sys.executable, "-m", "petct_uad.cli.app", "lineage", *words]
             wall, busy = seconds(command, root)
             print(f"{name:24} {wall:6.2f} s on the wall, {busy:6.2f} s of processor")
 

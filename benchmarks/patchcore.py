@@ -26,21 +26,21 @@ import typer
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
-from petct_uad.console import console
-from petct_uad.dicom.tables import StudyRow
-from petct_uad.files import read_table, write_table
-from petct_uad.memory import peak_memory_mib
+from petct_uad.core.console import console
+from petct_uad.core.files import read_table, write_table
+from petct_uad.ingest.images.run import ingest_data
+from petct_uad.ingest.tables import StudyRow
+from petct_uad.models.common.batch import Batch
+from petct_uad.models.common.device import peak_memory_mib
 from petct_uad.models.patchcore.params import PatchcoreParams
 from petct_uad.models.patchcore.patchcore import Patchcore
-from petct_uad.params.whole import load_params
-from petct_uad.pictures.ingest import ingest_data
-from petct_uad.slices.batch import Batch
-from petct_uad.slices.images import write_shards
-from petct_uad.slices.labels import split_slices
+from petct_uad.preprocess.shards import write_shards
+from petct_uad.schema import load_params
 from petct_uad.slices.store import SliceStore
 from petct_uad.slices.tables import ImageRow
-from petct_uad.slices.volumes import VolumeFolders
+from petct_uad.split.labels import split_slices
 from petct_uad.teachers.cnn import CnnTeacher
+from petct_uad.volumes.study import VolumeFolders
 
 BAR = 10.0
 _BATCH = 32

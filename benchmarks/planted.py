@@ -24,11 +24,11 @@ from rich.progress import track
 from scipy import ndimage
 from sklearn.metrics import roc_auc_score
 
-from petct_uad.console import console
-from petct_uad.evaluation.trained import load_trained, seeds_of
-from petct_uad.models.interface import AnomalyModel
-from petct_uad.params.reading import ParamsFile
-from petct_uad.slices.batch import Batch
+from petct_uad.core.console import console
+from petct_uad.core.params.reading import ParamsFile
+from petct_uad.models.common.batch import Batch
+from petct_uad.models.common.interface import AnomalyModel
+from petct_uad.scoring.trained import load_trained, seeds_of
 from petct_uad.slices.store import SliceStore
 
 Image: TypeAlias = NDArray[np.floating]

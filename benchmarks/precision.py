@@ -15,11 +15,11 @@ import torch
 import typer
 from torch import Tensor
 
-from petct_uad.console import console
+from petct_uad.core.console import console
 from petct_uad.models.cmad.cmad import Cmad
-from petct_uad.params.whole import load_params
-from petct_uad.slices.batch import Batch
-from petct_uad.training.device import autocast, choose_device, choose_precision
+from petct_uad.models.common.batch import Batch
+from petct_uad.models.common.device import autocast, choose_device, choose_precision
+from petct_uad.schema import load_params
 
 PRECISIONS = (torch.float32, torch.bfloat16)
 

@@ -18,22 +18,23 @@ import SimpleITK as sitk
 import typer
 from numpy.typing import NDArray
 
-from petct_uad.console import console, map_in_processes
-from petct_uad.params.phantom import PhantomParams
-from petct_uad.params.register import RegisterParams
-from petct_uad.params.whole import load_params
+from petct_uad.core.console import console
+from petct_uad.core.parallel import map_in_processes
 from petct_uad.phantom.design import plan_cohort
+from petct_uad.phantom.params import PhantomParams
 from petct_uad.phantom.patient import Patient, PatientPlan, draw_patient
 from petct_uad.phantom.physics import Volume, make_ct, make_pet
+from petct_uad.registration.acceptance import PROBE_MM
 from petct_uad.registration.align import align
 from petct_uad.registration.body import body_mask
-from petct_uad.registration.comparable import make_comparable
-from petct_uad.registration.decision import PROBE_MM
 from petct_uad.registration.grid import covered_slices, cut, target_grid
 from petct_uad.registration.masks import ct_body, points_mm
+from petct_uad.registration.metric_images import make_comparable
+from petct_uad.registration.params import RegisterParams
 from petct_uad.registration.quality import look, sharpness
-from petct_uad.registration.resample import resample_ct
-from petct_uad.registration.rigid import RigidTransform, Vector
+from petct_uad.schema import load_params
+from petct_uad.volumes.resample import resample_ct
+from petct_uad.volumes.rigid import RigidTransform, Vector
 
 POINTS = 4000  # per study, evenly from the body
 

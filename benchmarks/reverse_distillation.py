@@ -20,13 +20,13 @@ from anomalib.models.image.reverse_distillation.loss import ReverseDistillationL
 from anomalib.models.image.reverse_distillation.torch_model import ReverseDistillationModel
 from torch import Tensor, nn
 
-from petct_uad.console import console
+from petct_uad.core.console import console
+from petct_uad.models.common.batch import Batch
 from petct_uad.models.scrd4ad.params import Scrd4adParams
 from petct_uad.models.scrd4ad.scrd4ad import Scrd4ad
-from petct_uad.params.teacher import TeacherParams
-from petct_uad.params.whole import load_params
-from petct_uad.slices.batch import Batch
-from petct_uad.training.rates import make_optimiser
+from petct_uad.schema import load_params
+from petct_uad.teachers.params import TeacherParams
+from petct_uad.training.loop.optimisers import make_optimiser
 
 TEACHER = TeacherParams(name="resnet18", weights="random")
 BAR = 0.8

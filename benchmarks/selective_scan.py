@@ -36,7 +36,7 @@ import typer
 from numba import njit, prange, set_num_threads
 from torch import Tensor
 
-from petct_uad.console import console
+from petct_uad.core.console import console
 from petct_uad.ops.selective_scan.cuda import selective_scan_cuda
 from petct_uad.ops.selective_scan.scan import selective_scan
 from petct_uad.ops.selective_scan.simd import COMPILE, LANES, add, constant, fma, load, store

@@ -12,7 +12,7 @@ from time import perf_counter, process_time
 import torch
 import typer
 
-from petct_uad.console import console
+from petct_uad.core.console import console
 from petct_uad.ops.selective_scan.ss2d import SS2D
 
 DIM, STATE, EXPAND, BRANCHES, BATCH, SIDE = 192, 16, 2, 2, 8, 8

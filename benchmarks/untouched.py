@@ -29,8 +29,8 @@ from PIL import Image
 from ruamel.yaml import YAML
 
 from petct_uad.audit.verify import verify
-from petct_uad.errors import PetctError
-from petct_uad.presets import preset_content
+from petct_uad.cli.presets import preset_content
+from petct_uad.core.errors import PetctError
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL: Mapping[str, Any] = {
@@ -109,7 +109,7 @@ class Clone:
 
     def petct(self, *words: str) -> str:
         """Run this clone's own commands."""
-        return self.run(sys.executable, "-m", "petct_uad.cli", *words)
+        return self.run(sys.executable, "-m", "petct_uad.cli.app", *words)
 
     def commit(self, message: str) -> None:
         """All that is there."""

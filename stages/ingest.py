@@ -6,12 +6,12 @@ from pathlib import Path
 
 import typer
 
-from petct_uad.console import fail_cleanly, stage
-from petct_uad.files import atomic_folder
-from petct_uad.lineage.record import Activity, write_lineage
-from petct_uad.params.ingest import IngestParams
-from petct_uad.params.reading import ParamsFile
-from petct_uad.pictures.ingest import ingest_data
+from petct_uad.core.console import fail_cleanly, stage
+from petct_uad.core.files import atomic_folder
+from petct_uad.core.params.reading import ParamsFile
+from petct_uad.core.provenance.record import Activity, write_lineage
+from petct_uad.ingest.images.run import ingest_data
+from petct_uad.ingest.params import IngestParams
 
 _PACKAGES = ("SimpleITK", "pydicom", "highdicom", "numpy", "imagecodecs", "pillow", "pylibjpeg")
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import typer
 
-from petct_uad.console import fail_cleanly
-from petct_uad.files import write_json, write_text
-from petct_uad.params.whole import load_params, schema
+from petct_uad.core.console import fail_cleanly
+from petct_uad.core.files import write_json, write_text
+from petct_uad.schema import load_params, schema
 
 SCHEMA = Path("data/params.schema.json")
 CHECKED = Path("data/params.checked")

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import typer
 
-from petct_uad.console import fail_cleanly, stage
-from petct_uad.lineage.record import Activity, Derivation, Entity, write_lineage
-from petct_uad.params.phantom import PhantomParams
-from petct_uad.params.reading import ParamsFile
+from petct_uad.core.console import fail_cleanly, stage
+from petct_uad.core.params.reading import ParamsFile
+from petct_uad.core.provenance.record import Activity, Derivation, Entity, write_lineage
 from petct_uad.phantom.cohort import make_cohort
+from petct_uad.phantom.params import PhantomParams
 
 RAW = Path("data/raw/phantom")
 TRUTH = Path("data/truth/phantom")

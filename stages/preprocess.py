@@ -6,14 +6,14 @@ from pathlib import Path
 
 import typer
 
-from petct_uad.console import fail_cleanly, stage
-from petct_uad.files import atomic_folder, read_table, write_table
-from petct_uad.lineage.record import Activity, write_lineage
-from petct_uad.params.preprocess import PreprocessParams
-from petct_uad.params.reading import ParamsFile
-from petct_uad.slices.images import shard_derivations, write_shards
+from petct_uad.core.console import fail_cleanly, stage
+from petct_uad.core.files import atomic_folder, read_table, write_table
+from petct_uad.core.params.reading import ParamsFile
+from petct_uad.core.provenance.record import Activity, write_lineage
+from petct_uad.preprocess.params import PreprocessParams
+from petct_uad.preprocess.shards import shard_derivations, write_shards
 from petct_uad.slices.tables import ImageRow, SliceRow
-from petct_uad.slices.volumes import VolumeFolders
+from petct_uad.volumes.study import VolumeFolders
 
 
 def main() -> None:

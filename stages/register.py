@@ -6,10 +6,10 @@ from pathlib import Path
 
 import typer
 
-from petct_uad.console import fail_cleanly, stage
-from petct_uad.lineage.record import Activity, write_lineage
-from petct_uad.params.reading import ParamsFile
-from petct_uad.params.register import RegisterParams
+from petct_uad.core.console import fail_cleanly, stage
+from petct_uad.core.params.reading import ParamsFile
+from petct_uad.core.provenance.record import Activity, write_lineage
+from petct_uad.registration.params import RegisterParams
 from petct_uad.registration.register import RegisterPaths, register_studies
 
 

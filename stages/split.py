@@ -6,15 +6,15 @@ from pathlib import Path
 
 import typer
 
-from petct_uad.console import fail_cleanly, stage
-from petct_uad.dicom.tables import StudyRow
-from petct_uad.files import atomic_folder, read_table, write_table
-from petct_uad.lineage.record import Activity, Derivation, Entity, write_lineage
-from petct_uad.params.reading import ParamsFile
-from petct_uad.params.split import SplitParams
-from petct_uad.slices.labels import split_slices
+from petct_uad.core.console import fail_cleanly, stage
+from petct_uad.core.files import atomic_folder, read_table, write_table
+from petct_uad.core.params.reading import ParamsFile
+from petct_uad.core.provenance.record import Activity, Derivation, Entity, write_lineage
+from petct_uad.ingest.tables import StudyRow
 from petct_uad.slices.tables import SliceRow
-from petct_uad.slices.volumes import VolumeFolders
+from petct_uad.split.labels import split_slices
+from petct_uad.split.params import SplitParams
+from petct_uad.volumes.study import VolumeFolders
 
 
 def main() -> None:

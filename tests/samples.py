@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from petct_uad.models.cmad.params import CmadParams
-from petct_uad.params.model_sections import ScheduleParams
-from petct_uad.params.register import RegisterParams
-from petct_uad.params.train import TrainParams
+from petct_uad.models.common.params import ScheduleParams
+from petct_uad.registration.params import RegisterParams
 from petct_uad.slices.tables import ImageRow
+from petct_uad.training.params import TrainParams
 
 
 def schedule(**changes: Any) -> ScheduleParams:

@@ -8,9 +8,9 @@ from typing import Literal
 
 import numpy as np
 
+from petct_uad.evaluation.params import EvaluateParams
 from petct_uad.evaluation.results import ResultPaths, RunResults, SeedScores, measure, write_results
 from petct_uad.evaluation.tables import RunIdentity
-from petct_uad.params.evaluate import EvaluateParams
 from tests.samples import image_row
 
 PARAMS = EvaluateParams(false_positive_rate=0.05, bootstrap_samples=100, confidence=0.95, seed=0)

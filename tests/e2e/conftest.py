@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from petct_uad.presets import preset_content
+from petct_uad.cli.presets import preset_content
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from petct_uad.dicom.pseudonyms import PUBLIC
+from petct_uad.ingest.pseudonyms import PUBLIC
 from tests.e2e.conftest import ROOT, make_clone
 
 pytestmark = pytest.mark.e2e

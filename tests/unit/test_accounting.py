@@ -11,14 +11,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typer.testing import CliRunner
 
-from petct_uad import accounting
-from petct_uad.accounting import ENTRIES, Entry, count, measure
-from petct_uad.cli import app
-from petct_uad.models.interface import AnomalyModel, Batch
+from petct_uad.cli.accounting import ENTRIES, Entry, count, measure
+from petct_uad.cli.app import accounting, app
+from petct_uad.core.params.base import Modality
+from petct_uad.models.common.interface import AnomalyModel, Batch
 from petct_uad.models.patchcore.params import PatchcoreParams
 from petct_uad.ops.selective_scan.ss2d import SS2D
-from petct_uad.params.base import Modality
-from petct_uad.params.teacher import TeacherParams
+from petct_uad.teachers.params import TeacherParams
 
 ROOT = Path(__file__).parents[2]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from typer.main import get_command
 
-from petct_uad.cli import app
+from petct_uad.cli.app import app
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from petct_uad.errors import ParamsError
-from petct_uad.evaluation.hypotheses import PROPOSED, STATEMENTS
+from petct_uad.cli.presets import preset_content, preset_names
+from petct_uad.comparison.hypotheses import PROPOSED, STATEMENTS
+from petct_uad.core.errors import ParamsError
+from petct_uad.core.params.reading import ParamsFile
+from petct_uad.models.benchmark import BenchmarkEntry
 from petct_uad.models.cmad.params import CmadParams
-from petct_uad.params.benchmark import FamilyParams
-from petct_uad.params.reading import ParamsFile
-from petct_uad.params.whole import load_params, parse_params
-from petct_uad.presets import preset_content, preset_names
+from petct_uad.schema import load_params, parse_params
 
 ROOT = Path(__file__).resolve().parents[2]
 PRESETS = preset_names(ROOT / "params")
@@ -215,7 +215,7 @@ def test_a_section_is_read_whatever_stands_in_the_others(tmp_path: Path) -> None
 def test_a_section_that_is_not_there_is_named_with_those_that_are() -> None:
     params = ParamsFile.read(ROOT / "params.yaml")
     with pytest.raises(ParamsError, match=r"benchmark.cmat: not in .*; expected one of cmad, "):
-        params.section(FamilyParams, "benchmark.cmat")
+        params.section(BenchmarkEntry, "benchmark.cmat")
 
 
 def test_a_data_set_outside_its_folder_is_refused(tmp_path: Path) -> None:
@@ -225,7 +225,7 @@ def test_a_data_set_outside_its_folder_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_whole_file_is_known_without_loading_torch() -> None:
-    code = "import sys, petct_uad.params.whole; sys.exit('torch' in sys.modules)"
+    code = "import sys, petct_uad.schema; sys.exit('torch' in sys.modules)"
     environment = {"PYTHONPATH": str(ROOT / "src")}
     subprocess.run([sys.executable, "-c", code], env=environment, check=True)
 

@@ -11,10 +11,10 @@ from typing import Any, get_type_hints
 import mlcroissant as mlc
 
 from petct_uad.audit.export import DESCRIPTION, NAME
-from petct_uad.dicom.tables import InstanceRow, StudyRow
-from petct_uad.errors import LineageError
-from petct_uad.files import sha256_file
-from petct_uad.params.whole import load_params
+from petct_uad.core.errors import LineageError
+from petct_uad.core.files import sha256_file
+from petct_uad.ingest.tables import InstanceRow, StudyRow
+from petct_uad.schema import load_params
 from petct_uad.slices.tables import ImageRow, SliceRow
 
 _LICENSE = "https://spdx.org/licenses/Apache-2.0"

@@ -16,7 +16,7 @@ from petct_uad.audit.graph import Graph
 from petct_uad.audit.names import Subject, find_traced
 from petct_uad.audit.sets import union
 from petct_uad.audit.trace import Trace, step_of, trace
-from petct_uad.errors import LineageError
+from petct_uad.core.errors import LineageError
 
 Format = Literal["prov", "rocrate", "croissant"]
 

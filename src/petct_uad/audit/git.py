@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from petct_uad.errors import LineageError
+from petct_uad.core.errors import LineageError
 
 
 def git(*words: str, folder: Path = Path()) -> str:

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from petct_uad.audit.sets import NO_KEYS, Keys, Positions, distinct, union, within, without
 from petct_uad.audit.table import LineageTable, keys_of
-from petct_uad.errors import LineageError
-from petct_uad.lineage.record import ACTIVITY, Entity
-from petct_uad.lineage.table import TABLE
+from petct_uad.core.errors import LineageError
+from petct_uad.core.provenance.record import ACTIVITY, Entity
+from petct_uad.core.provenance.table import TABLE
 
 _PLACES = ("data", "models", "metrics")
 # Folders that hold a file or a folder for every patient, and no lineage.

@@ -12,7 +12,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Literal
 
-from petct_uad.console import progress_bar
+from petct_uad.core.console import progress_bar
 
 Algorithm = Literal["sha256", "md5"]
 _IGNORE_FILE = Path(".dvcignore")

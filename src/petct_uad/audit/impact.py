@@ -10,7 +10,7 @@ from typing import Any
 from petct_uad.audit.graph import Graph, StageLineage, made_by
 from petct_uad.audit.names import RUNS, Subject, metrics_file
 from petct_uad.audit.sets import Keys, union, without
-from petct_uad.lineage.record import Entity
+from petct_uad.core.provenance.record import Entity
 
 # Their keys are outputs that depend on them, or raw instances that no stage made.
 _BEHIND_ALL_OF_THEIRS = {"patient", "series", "param", "source"}

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from petct_uad.audit.hashing import Expected, files_below, hash_files
-from petct_uad.errors import LineageError
+from petct_uad.core.errors import LineageError
 
 _INTERIM = Path("data/interim")
 _COLUMNS = ("file", "sha256", "sop_instance_uid", "series_instance_uid", "study_id")

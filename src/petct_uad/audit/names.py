@@ -12,10 +12,10 @@ from petct_uad.audit.graph import Graph
 from petct_uad.audit.instances import ingest_folders, instance_rows, series_of
 from petct_uad.audit.sets import NO_KEYS, Keys, union, within
 from petct_uad.audit.table import keys_of
-from petct_uad.dicom.pseudonyms import PUBLIC, Pseudonyms, key_file, read_key
-from petct_uad.dicom.withdrawn import read_withdrawn
-from petct_uad.errors import LineageError, PseudonymError
-from petct_uad.files import sha256_file
+from petct_uad.core.errors import LineageError, PseudonymError
+from petct_uad.core.files import sha256_file
+from petct_uad.ingest.pseudonyms import PUBLIC, Pseudonyms, key_file, read_key
+from petct_uad.ingest.withdrawn import read_withdrawn
 
 RUNS = Path("metrics/runs")
 _TRIVIAL = "trivial"  # evaluation.trivial.TRIVIAL, whose module takes a second to import

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from petct_uad.audit.graph import StageLineage
-from petct_uad.files import sha256_file
-from petct_uad.params.reading import PARAMS_FILE
-from petct_uad.params.whole import load_params
+from petct_uad.core.files import sha256_file
+from petct_uad.core.params.reading import PARAMS_FILE
+from petct_uad.schema import load_params
 
 _ABSENT = "nothing"
 

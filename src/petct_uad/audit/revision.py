@@ -10,7 +10,7 @@ from typing import Any
 
 from petct_uad.audit.git import git
 from petct_uad.audit.store import parse_yaml, stage_names
-from petct_uad.errors import LineageError
+from petct_uad.core.errors import LineageError
 
 WORKSPACE = "workspace"
 

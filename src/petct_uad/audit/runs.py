@@ -10,8 +10,8 @@ from typing import Any
 from petct_uad.audit.names import RUNS, family_of, metrics_file
 from petct_uad.audit.revision import Revision
 from petct_uad.audit.store import parse_yaml
-from petct_uad.console import console
-from petct_uad.errors import EvaluationError, LineageError
+from petct_uad.core.console import console
+from petct_uad.core.errors import EvaluationError, LineageError
 from petct_uad.evaluation.results import ResultPaths, RunResults, read_results
 from petct_uad.evaluation.trivial import TRIVIAL
 

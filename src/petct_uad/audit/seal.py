@@ -11,8 +11,8 @@ from typing import Any
 
 from petct_uad.audit.hashing import Expected, files_below, hash_files
 from petct_uad.audit.verify import Finding
-from petct_uad.errors import LineageError
-from petct_uad.files import write_json
+from petct_uad.core.errors import LineageError
+from petct_uad.core.files import write_json
 
 SEAL = Path("seal.json")
 _PLACES = ("data/processed", "metrics", "models", "src", "stages")

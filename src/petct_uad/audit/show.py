@@ -11,7 +11,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from petct_uad.audit.trace import Step, Trace, count_of, inputs_by_kind
-from petct_uad.lineage.record import Entity
+from petct_uad.core.provenance.record import Entity
 
 if TYPE_CHECKING:
     from petct_uad.audit.diff import Cause, Difference, FigureChange, OutputChange

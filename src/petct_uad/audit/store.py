@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import yaml
 from ruamel.yaml.resolver import implicit_resolvers
 
-from petct_uad.errors import LineageError
+from petct_uad.core.errors import LineageError
 
 _SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # C's is twenty times as fast
 LOCK = Path("dvc.lock")

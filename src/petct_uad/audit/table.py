@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from petct_uad.audit.sets import Keys, Positions, distinct, marked, ranges, within
-from petct_uad.errors import LineageError
-from petct_uad.lineage.table import key_of
+from petct_uad.core.errors import LineageError
+from petct_uad.core.provenance.table import key_of
 
 
 def keys_of(ids: Iterable[str]) -> Keys:

@@ -12,7 +12,7 @@ from petct_uad.audit.instances import InstanceFile, instance_rows
 from petct_uad.audit.names import Subject
 from petct_uad.audit.sets import Keys, within
 from petct_uad.audit.table import keys_of
-from petct_uad.lineage.record import Entity
+from petct_uad.core.provenance.record import Entity
 
 KINDS = ("slice", "file", "instance", "teacher")
 _LISTED = "volumes/pictures.csv"  # ingest writes it for an image benchmark

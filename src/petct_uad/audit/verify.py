@@ -26,8 +26,8 @@ from petct_uad.audit.hashing import Expected, files_below, hash_files, md5_of_fo
 from petct_uad.audit.records import Change
 from petct_uad.audit.store import Store, Tracked, cache_store, tracked
 from petct_uad.audit.table import LineageTable
-from petct_uad.errors import LineageError, ParamsError
-from petct_uad.lineage.table import TABLE
+from petct_uad.core.errors import LineageError, ParamsError
+from petct_uad.core.provenance.table import TABLE
 
 _SHOWN = 3  # stages named in one line
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from petct_uad.audit.git import try_git
 from petct_uad.audit.instances import instance_rows
 from petct_uad.audit.store import Store, cache_store, remotes, tracked
-from petct_uad.files import sha256_file
+from petct_uad.core.files import sha256_file
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,1 @@
-"""Scores, statistics and trivial baselines: what a trained run is worth on unseen patients."""
+"""The evaluate stage: figures of merit from scores and maps."""

@@ -11,15 +11,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from petct_uad.evaluation.inference import (
-    Cost,
-    Scored,
-    gflops_of_one_pair,
-    join,
-    score_slices,
-)
+from petct_uad.core.files import atomic_folder, write_json
+from petct_uad.core.provenance.record import Derivation, Entity
 from petct_uad.evaluation.metrics import PixelFigures, choose_panels
 from petct_uad.evaluation.panels import panel_of, write_panel
+from petct_uad.evaluation.params import EvaluateParams
 from petct_uad.evaluation.results import (
     ResultPaths,
     RunResults,
@@ -28,15 +24,18 @@ from petct_uad.evaluation.results import (
     write_results,
 )
 from petct_uad.evaluation.tables import RunIdentity
-from petct_uad.evaluation.trained import TrainedModel, load_trained, model_files, seeds_of
-from petct_uad.files import atomic_folder, write_json
-from petct_uad.lineage.record import Derivation, Entity
-from petct_uad.memory import peak_memory_mib
-from petct_uad.models.fusion import LateFusion
-from petct_uad.params.benchmark import FamilyParams
-from petct_uad.params.evaluate import EvaluateParams
+from petct_uad.models.benchmark import BenchmarkEntry
+from petct_uad.models.common.device import deterministic, peak_memory_mib
+from petct_uad.scoring.fusion import LateFusion
+from petct_uad.scoring.inference import (
+    Cost,
+    Scored,
+    gflops_of_one_pair,
+    join,
+    score_slices,
+)
+from petct_uad.scoring.trained import TrainedModel, load_trained, model_files, seeds_of
 from petct_uad.slices.store import SliceStore, shard_path
-from petct_uad.training.device import deterministic
 
 
 @dataclass(frozen=True)
@@ -90,7 +89,7 @@ class _Trial:
 
 
 def evaluate_family(
-    family: FamilyParams,
+    family: BenchmarkEntry,
     paths: EvaluationPaths,
     params: EvaluateParams,
     *,
@@ -132,7 +131,7 @@ def evaluate_family(
     return derived
 
 
-def _try_seed(family: FamilyParams, seed: int, data: _Data) -> dict[str, _Trial]:
+def _try_seed(family: BenchmarkEntry, seed: int, data: _Data) -> dict[str, _Trial]:
     members = {row: _score_member(row, seed, data) for row in family.trained}
     lesions = data.test.lesions(range(len(data.test)))
     return {
@@ -168,7 +167,7 @@ def _fused(members: Sequence[_Member]) -> tuple[Scored, Scored]:
 
 def _identity(
     run: str,
-    family: FamilyParams,
+    family: BenchmarkEntry,
     trial: _Trial,
     dataset: str,
     protocol: Literal["patient", "cmad"],

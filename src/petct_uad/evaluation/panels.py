@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from petct_uad.core.files import atomic_path
 from petct_uad.evaluation.tables import PANEL_LAYERS
-from petct_uad.files import atomic_path
 from petct_uad.slices.store import SliceStore
 
 _MOST_UPTAKE = 0.7  # how far the PET's colour covers the CT

@@ -12,7 +12,8 @@ from typing import Any, get_type_hints
 import numpy as np
 from numpy.typing import NDArray
 
-from petct_uad.errors import EvaluationError
+from petct_uad.core.errors import EvaluationError
+from petct_uad.core.files import DECIMALS, read_table, rounded, write_json, write_table
 from petct_uad.evaluation.bootstrap import ap_of, auroc_of, deviation, draw_patients, estimate_mean
 from petct_uad.evaluation.metrics import (
     NOT_LOCALISED,
@@ -29,6 +30,7 @@ from petct_uad.evaluation.metrics import (
     roc_points,
     threshold_from_normals,
 )
+from petct_uad.evaluation.params import EvaluateParams
 from petct_uad.evaluation.tables import (
     Estimate,
     HistogramRow,
@@ -38,8 +40,6 @@ from petct_uad.evaluation.tables import (
     RunMetrics,
     ScoreRow,
 )
-from petct_uad.files import DECIMALS, read_table, rounded, write_json, write_table
-from petct_uad.params.evaluate import EvaluateParams
 from petct_uad.slices.tables import ImageRow
 
 _ESTIMATES = tuple(

@@ -14,6 +14,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from petct_uad.core.files import read_table
+from petct_uad.core.provenance.record import Derivation, Entity
+from petct_uad.evaluation.params import EvaluateParams
 from petct_uad.evaluation.results import (
     ResultPaths,
     RunResults,
@@ -22,9 +25,6 @@ from petct_uad.evaluation.results import (
     write_results,
 )
 from petct_uad.evaluation.tables import RunIdentity
-from petct_uad.files import read_table
-from petct_uad.lineage.record import Derivation, Entity
-from petct_uad.params.evaluate import EvaluateParams
 from petct_uad.slices.tables import ImageRow
 
 

@@ -10,12 +10,12 @@ import torch
 from pydantic import SerializeAsAny
 from safetensors.torch import load_file
 
-from petct_uad.errors import TeacherError, TrainingError
-from petct_uad.models.interface import AnomalyModel, TrainableModel
-from petct_uad.params.base import Part, Section
-from petct_uad.params.benchmark import ModelName, RunParams
-from petct_uad.params.model_sections import AnyModelParams
-from petct_uad.params.teacher import TeacherParams
+from petct_uad.core.errors import TeacherError, TrainingError
+from petct_uad.core.params.base import Part, Section
+from petct_uad.models.benchmark import ModelName, RunParams
+from petct_uad.models.common.interface import AnomalyModel, TrainableModel
+from petct_uad.models.common.params import AnyModelParams
+from petct_uad.teachers.params import TeacherParams
 
 WEIGHTS_FILE = "weights.safetensors"
 CONFIG_FILE = "config.json"

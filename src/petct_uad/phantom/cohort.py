@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from petct_uad.console import map_in_processes
-from petct_uad.files import atomic_folder
-from petct_uad.params.phantom import PhantomParams
+from petct_uad.core.files import atomic_folder
+from petct_uad.core.parallel import map_in_processes
 from petct_uad.phantom.design import plan_cohort
 from petct_uad.phantom.dicom_writer import Study, write_ct, write_pet
 from petct_uad.phantom.grids import Vector
 from petct_uad.phantom.identity import draw_identity
+from petct_uad.phantom.params import PhantomParams
 from petct_uad.phantom.patient import Patient, PatientPlan, draw_patient, stream
 from petct_uad.phantom.physics import PetImage, deep_in_liver, make_ct, make_pet
 from petct_uad.phantom.segmentation import write_segmentation

@@ -11,8 +11,8 @@ from typing import get_args
 import numpy as np
 import numpy.typing as npt
 
-from petct_uad.params.phantom import PhantomParams
 from petct_uad.phantom.lesions import LesionPlan
+from petct_uad.phantom.params import PhantomParams
 from petct_uad.phantom.patient import PatientPlan
 from petct_uad.phantom.scanners import SCANNERS
 from petct_uad.phantom.truth import LesionKind, Visibility

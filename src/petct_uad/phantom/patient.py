@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from petct_uad.params.phantom import PhantomParams
 from petct_uad.phantom.anatomy import Anatomy, draw_anatomy
 from petct_uad.phantom.grids import Grid, Vector, axis
 from petct_uad.phantom.lesions import Lesion, LesionPlan, draw_lesion
+from petct_uad.phantom.params import PhantomParams
 from petct_uad.phantom.render import Labels, render
 from petct_uad.phantom.scanners import Scanner
 from petct_uad.phantom.truth import RigidTruth

@@ -9,7 +9,6 @@ import numpy.typing as npt
 import SimpleITK as sitk
 from scipy import ndimage
 
-from petct_uad.params.phantom import PhantomParams
 from petct_uad.phantom.grids import Floats, Grid, Mask, Vector, axis, smooth_noise
 from petct_uad.phantom.lesions import (
     Lesion,
@@ -19,6 +18,7 @@ from petct_uad.phantom.lesions import (
     host_mask,
     lesion_box,
 )
+from petct_uad.phantom.params import PhantomParams
 from petct_uad.phantom.patient import CT_FIELD_MM, CT_SLICE_MM, Patient, stream
 from petct_uad.phantom.render import Labels, render
 from petct_uad.phantom.tissue import Tissue

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from petct_uad.files import write_text
+from petct_uad.core.files import write_text
 
 LesionKind = Literal[
     "small-cell carcinoma", "adenocarcinoma", "fibrous hyperplasia", "granuloma"

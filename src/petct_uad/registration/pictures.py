@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
-from petct_uad.registration.decision import Decision
+from petct_uad.registration.acceptance import Decision
 
 Plane = NDArray[np.float32]
 

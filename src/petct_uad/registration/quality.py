@@ -10,10 +10,10 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 from scipy.special import rel_entr
 
-from petct_uad.registration.comparable import ComparablePair
 from petct_uad.registration.masks import dice
-from petct_uad.registration.rigid import Vector
-from petct_uad.registration.transforms import BsplineTransform, Transform
+from petct_uad.registration.metric_images import ComparablePair
+from petct_uad.volumes.rigid import Vector
+from petct_uad.volumes.transforms import BsplineTransform, Transform
 
 Mask = NDArray[np.bool_]
 

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 import SimpleITK as sitk
 
-from petct_uad.errors import RegistrationError
-from petct_uad.params.register import RegisterParams
-from petct_uad.registration.comparable import ComparablePair
+from petct_uad.core.errors import RegistrationError
 from petct_uad.registration.masks import centroid_mm
+from petct_uad.registration.metric_images import ComparablePair
+from petct_uad.registration.params import RegisterParams
 from petct_uad.registration.quality import look
-from petct_uad.registration.rigid import RigidTransform
-from petct_uad.registration.transforms import AffineTransform, BsplineTransform
+from petct_uad.volumes.rigid import RigidTransform
+from petct_uad.volumes.transforms import AffineTransform, BsplineTransform
 
 
 @dataclass(frozen=True)

@@ -7,22 +7,23 @@ from pathlib import Path
 
 import SimpleITK as sitk
 
-from petct_uad.console import map_in_processes
-from petct_uad.dicom.tables import StudyRow
-from petct_uad.errors import RegistrationError
-from petct_uad.files import atomic_folder, read_table, write_json, write_table, write_volume
-from petct_uad.lineage.record import Derivation, Entity
-from petct_uad.params.register import RegisterParams
+from petct_uad.core.errors import RegistrationError
+from petct_uad.core.files import atomic_folder, read_table, write_json, write_table
+from petct_uad.core.parallel import map_in_processes
+from petct_uad.core.provenance.record import Derivation, Entity
+from petct_uad.core.volumes import write_volume
+from petct_uad.ingest.tables import StudyRow
+from petct_uad.registration.acceptance import Decision
 from petct_uad.registration.align import align
 from petct_uad.registration.body import body_mask
-from petct_uad.registration.decision import Decision
 from petct_uad.registration.grid import SliceRange, covered_slices, cut, target_grid
+from petct_uad.registration.params import RegisterParams
 from petct_uad.registration.pictures import RegisteredStudy, draw_registration
-from petct_uad.registration.resample import resample_ct, resample_pet
-from petct_uad.registration.rigid import RigidTransform
 from petct_uad.registration.summary import summarise
 from petct_uad.registration.tables import RegistrationRow
-from petct_uad.registration.transforms import write_transform
+from petct_uad.volumes.resample import resample_ct, resample_pet
+from petct_uad.volumes.rigid import RigidTransform
+from petct_uad.volumes.transforms import write_transform
 
 _WRITTEN = ("body.nii.gz", "transform.json")
 

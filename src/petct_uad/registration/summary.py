@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from petct_uad.dicom.tables import StudyRow
-from petct_uad.files import rounded
+from petct_uad.core.files import rounded
+from petct_uad.ingest.tables import StudyRow
 from petct_uad.registration.tables import RegistrationRow
 
 # Iglewicz and Hoaglin, "How to detect and handle outliers" (1993): modified z-score above 3.5.

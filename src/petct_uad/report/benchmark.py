@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from petct_uad.evaluation.compare import Summary
+from petct_uad.comparison.compare import Summary
+from petct_uad.core.files import read_table
+from petct_uad.core.provenance.record import ACTIVITY
+from petct_uad.core.provenance.table import TABLE
 from petct_uad.evaluation.results import ResultPaths, RunResults
-from petct_uad.files import read_table
-from petct_uad.lineage.record import ACTIVITY
-from petct_uad.lineage.table import TABLE
 from petct_uad.registration.tables import RegistrationRow
 from petct_uad.report.figures import Stroke, strokes
 from petct_uad.report.flow import FlowTables, table_files

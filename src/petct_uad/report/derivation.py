@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
-from petct_uad.errors import EvaluationError
-from petct_uad.lineage.record import ACTIVITY
-from petct_uad.lineage.table import TABLE, key_of
+from petct_uad.core.errors import EvaluationError
+from petct_uad.core.provenance.record import ACTIVITY
+from petct_uad.core.provenance.table import TABLE, key_of
 
 Keys = NDArray[np.uint64]  # of entities, sorted, each once
 _KINDS = {b"f": "file", b"i": "raw file", b"s": "slice", b"t": "teacher's weights"}

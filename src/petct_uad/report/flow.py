@@ -7,9 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from petct_uad.dicom.tables import InstanceRow, RejectedRow, SeriesRow, StudyRow
-from petct_uad.files import read_table
-from petct_uad.pictures.tables import PICTURE
+from petct_uad.core.files import read_table
+from petct_uad.ingest.tables import PICTURE, InstanceRow, RejectedRow, SeriesRow, StudyRow
 from petct_uad.slices.tables import ImageRow, SliceRow
 
 _INGEST = ("instances", "series", "studies", "rejected")

@@ -9,10 +9,10 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from petct_uad.evaluation.compare import SUMMARY_FILES, Summary
-from petct_uad.evaluation.markdown import PATIENTS_UNKNOWN
+from petct_uad.comparison.compare import SUMMARY_FILES, Summary
+from petct_uad.comparison.markdown import PATIENTS_UNKNOWN
+from petct_uad.core.provenance.record import Derivation, Entity
 from petct_uad.evaluation.results import RunResults
-from petct_uad.lineage.record import Derivation, Entity
 from petct_uad.report import sections
 from petct_uad.report.benchmark import Benchmark, ReportPaths
 
@@ -33,7 +33,7 @@ def render_report(summary: Summary, runs: Sequence[RunResults], paths: ReportPat
     """The page; the same inputs give the same bytes.
 
     Args:
-        summary: what :func:`petct_uad.evaluation.compare.summarise` made of the runs.
+        summary: what :func:`petct_uad.comparison.compare.summarise` made of the runs.
         runs: the results of the same runs, in any order.
 
     Raises:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from skimage.measure import find_contours
 
-from petct_uad.errors import EvaluationError
+from petct_uad.core.errors import EvaluationError
 from petct_uad.evaluation.metrics import choose_panels
 from petct_uad.evaluation.results import RunResults
 from petct_uad.evaluation.tables import PANEL_LAYERS

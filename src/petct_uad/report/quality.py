@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from petct_uad.errors import EvaluationError
+from petct_uad.core.errors import EvaluationError
 
 
 @dataclass(frozen=True)

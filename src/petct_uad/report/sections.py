@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from petct_uad.dicom.tables import RejectedRow
-from petct_uad.evaluation.hypotheses import Hypothesis
+from petct_uad.comparison.hypotheses import Hypothesis
+from petct_uad.core.provenance.record import ACTIVITY
 from petct_uad.evaluation.results import RunResults
 from petct_uad.evaluation.tables import BEATS, LOSES, PairRow, RunMetrics, SummaryRow
 from petct_uad.evaluation.trivial import SUVMAX
-from petct_uad.lineage.record import ACTIVITY
+from petct_uad.ingest.tables import RejectedRow
 from petct_uad.report.bands import curve_bands
 from petct_uad.report.benchmark import MOST_PICTURES, Benchmark
 from petct_uad.report.derivation import Origin, trace_origin

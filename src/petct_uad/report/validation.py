@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from petct_uad.errors import EvaluationError
-from petct_uad.files import read_table
+from petct_uad.core.errors import EvaluationError
+from petct_uad.core.files import read_table
 from petct_uad.validation.tables import DriftRow, DuplicateRow, LiverRow
 
 Row = TypeVar("Row")

@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
-from petct_uad.errors import DatasetError
-from petct_uad.files import atomic_path, read_table, sha256_bytes
-from petct_uad.slices.batch import Batch
+from petct_uad.core.errors import DatasetError
+from petct_uad.core.files import atomic_path, read_table, sha256_bytes
+from petct_uad.models.common.batch import Batch
 from petct_uad.slices.tables import ImageRow
 
 Split = Literal["train", "val", "test"]

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from petct_uad.errors import TeacherError
-from petct_uad.params.teacher import TeacherParams
+from petct_uad.core.errors import TeacherError
+from petct_uad.teachers.params import TeacherParams
 from petct_uad.teachers.weights import load_network, normalisation, state_sha256
 
 # The maps of so few images stay in a CPU's cache: two thirds of the time per image of 64.

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from petct_uad.params.teacher import TeacherParams
 from petct_uad.teachers.cnn import CnnTeacher
+from petct_uad.teachers.params import TeacherParams
 from petct_uad.teachers.vit import VitTeacher
 
 LEVELS = 9

@@ -8,7 +8,7 @@ from typing import Self, cast
 import torch
 from torch import Tensor, nn
 
-from petct_uad.params.teacher import TeacherParams
+from petct_uad.teachers.params import TeacherParams
 from petct_uad.teachers.weights import load_network, normalisation, state_sha256
 
 

@@ -12,9 +12,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torchvision.transforms.v2 import Normalize
 
-from petct_uad.errors import TeacherError
-from petct_uad.files import atomic_path
-from petct_uad.params.teacher import TeacherParams
+from petct_uad.core.errors import TeacherError
+from petct_uad.core.files import atomic_path
+from petct_uad.teachers.params import TeacherParams
 
 _TIMM_NAMES = {"efficientnet_lite0": "tf_efficientnet_lite0"}
 _RANDOM_SEED = 0

@@ -1,1 +1,1 @@
-"""One training loop for every model."""
+"""The train stage: the rows of one model, from shards to weights."""

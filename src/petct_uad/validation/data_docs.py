@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from petct_uad.errors import DatasetError
-from petct_uad.files import atomic_folder
+from petct_uad.core.errors import DatasetError
+from petct_uad.core.files import atomic_folder
 from petct_uad.validation.frames import frames_of
 from petct_uad.validation.suites import Check, Promises, checks
 from petct_uad.validation.tables import Folders, Measured, read_tables

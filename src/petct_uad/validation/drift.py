@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 from scipy.stats import ks_2samp
 
-from petct_uad.holm import holm
+from petct_uad.core.holm import holm
 from petct_uad.slices.tables import ImageRow
 from petct_uad.validation.tables import DriftRow, ShardRow
 

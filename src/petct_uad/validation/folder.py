@@ -14,14 +14,22 @@ from shutil import rmtree
 from tempfile import TemporaryDirectory
 from typing import NoReturn
 
-from petct_uad.dicom.ingest import ingest_dataset
-from petct_uad.dicom.tables import Ingested, InstanceRow, RejectedRow, SeriesRow, StudyRow
-from petct_uad.errors import InputsRefusedError, NothingUsableError, ValidationFailedError
-from petct_uad.files import read_table
-from petct_uad.params.ingest import IngestParams
-from petct_uad.pictures.ingest import ingest_pictures
-from petct_uad.pictures.layout import Layout, find_layout
-from petct_uad.pictures.tables import MASK, PICTURE, PictureRow
+from petct_uad.core.errors import InputsRefusedError, NothingUsableError, ValidationFailedError
+from petct_uad.core.files import read_table
+from petct_uad.ingest.dicom.run import ingest_dataset
+from petct_uad.ingest.images.layout import Layout, find_layout
+from petct_uad.ingest.images.run import ingest_pictures
+from petct_uad.ingest.params import IngestParams
+from petct_uad.ingest.tables import (
+    MASK,
+    PICTURE,
+    Ingested,
+    InstanceRow,
+    PictureRow,
+    RejectedRow,
+    SeriesRow,
+    StudyRow,
+)
 from petct_uad.validation.frames import frames_of_ingest
 from petct_uad.validation.suites import OF_INGEST, Promises, checks
 from petct_uad.validation.tables import Measured, Tables
@@ -44,7 +52,7 @@ class Verdict:
 
     @property
     def exit_code(self) -> int:
-        """0, or as in :mod:`petct_uad.errors`: 1 a critical check, 3 refused inputs."""
+        """0, or as in :mod:`petct_uad.core.errors`: 1 a critical check, 3 refused inputs."""
         if of_severity(self.outcomes, "critical"):
             return ValidationFailedError.exit_code
         return InputsRefusedError.exit_code if self.ingested.rejected else 0

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from petct_uad.dicom.tables import InstanceRow, SeriesRow, StudyRow
-from petct_uad.pictures.tables import MASK, PICTURE
+from petct_uad.ingest.tables import MASK, PICTURE, InstanceRow, SeriesRow, StudyRow
 from petct_uad.registration.tables import RegistrationRow
 from petct_uad.slices.tables import ImageRow, SliceRow
 from petct_uad.validation.suites.check import Promises

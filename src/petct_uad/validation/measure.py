@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from petct_uad.lineage.record import Derivation, Entity
-from petct_uad.params.validate import ValidateParams
+from petct_uad.core.provenance.record import Derivation, Entity
 from petct_uad.validation.drift import measure_drift
 from petct_uad.validation.duplicates import find_duplicates
 from petct_uad.validation.livers import liver_files, measure_livers
+from petct_uad.validation.params import ValidateParams
 from petct_uad.validation.shards import measure_shards
 from petct_uad.validation.tables import Folders, Measured, Tables, read_tables
 from petct_uad.validation.volumes import measure_volumes, volume_files

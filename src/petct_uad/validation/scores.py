@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from petct_uad.files import read_table
-from petct_uad.lineage.record import Derivation, Entity
+from petct_uad.core.files import read_table
+from petct_uad.core.provenance.record import Derivation, Entity
 from petct_uad.slices.tables import ImageRow
 from petct_uad.validation.frames import with_finiteness
 from petct_uad.validation.suites.scores import checks

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
-from petct_uad.console import map_in_processes
-from petct_uad.files import sha256_bytes
+from petct_uad.core.files import sha256_bytes
+from petct_uad.core.parallel import map_in_processes
 from petct_uad.slices.tables import ImageRow
 from petct_uad.validation.tables import ShardRow
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self
 
-from petct_uad.dicom.tables import InstanceRow, SeriesRow, StudyRow
-from petct_uad.files import read_table, write_table
+from petct_uad.core.files import read_table, write_table
+from petct_uad.ingest.tables import InstanceRow, SeriesRow, StudyRow
 from petct_uad.registration.tables import RegistrationRow
 from petct_uad.slices.tables import ImageRow, SliceRow
 

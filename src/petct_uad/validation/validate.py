@@ -16,8 +16,8 @@ os.environ["GX_ANALYTICS_ENABLED"] = "false"
 import great_expectations as gx
 import pandas as pd
 
-from petct_uad.errors import ValidationFailedError
-from petct_uad.files import write_json
+from petct_uad.core.errors import ValidationFailedError
+from petct_uad.core.files import write_json
 from petct_uad.validation.suites import IDENTITY, Check
 from petct_uad.validation.suites.check import Severity
 from petct_uad.validation.tables import FailingRow

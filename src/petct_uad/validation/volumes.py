@@ -11,7 +11,7 @@ import SimpleITK as sitk
 from imagecodecs import gzip_decode
 from numpy.typing import NDArray
 
-from petct_uad.console import map_in_processes
+from petct_uad.core.parallel import map_in_processes
 from petct_uad.validation.tables import VolumeRow
 
 _KINDS = ("ct", "label", "pet")

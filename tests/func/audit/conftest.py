@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from petct_uad.lineage.record import Activity, Derivation, Entity, write_lineage
-from petct_uad.params.whole import load_params
+from petct_uad.core.provenance.record import Activity, Derivation, Entity, write_lineage
+from petct_uad.schema import load_params
 
 ROOT = Path(__file__).resolve().parents[3]
 DATA_STAGES = ("params", "phantom", "ingest", "register", "split", "preprocess", "evaluate_trivial")

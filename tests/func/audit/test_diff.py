@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from petct_uad.cli import app
+from petct_uad.cli.app import app
 
 from .conftest import run_stage
 

@@ -16,8 +16,8 @@ from rocrate.rocrate import ROCrate
 from typer.testing import CliRunner
 
 from petct_uad.audit.graph import Graph
-from petct_uad.cli import app
-from petct_uad.files import read_table, sha256_file
+from petct_uad.cli.app import app
+from petct_uad.core.files import read_table, sha256_file
 from petct_uad.slices.tables import ImageRow
 
 from .conftest import RUN
@@ -50,7 +50,7 @@ def test_prov_reads_back_and_holds_every_entity_and_derivation_of_a_slice(at_tra
         for entity in document.get_records(ProvEntity)
     }
     assert hashes[f"slice/{row.slice_id}"] == {row.sha256}
-    assert "source/src/petct_uad/slices/images.py" in hashes
+    assert "source/src/petct_uad/preprocess/shards.py" in hashes
     raw = {sha256_file(path) for path in Path("data/raw").rglob("*.dcm")}
     instances = [next(iter(hashes[name])) for name in hashes if name.startswith("instance/")]
     assert instances
@@ -127,7 +127,7 @@ def test_another_process_with_another_hash_seed_writes_the_same(
     out = tmp_path / OUT
     words = ["lineage", "export", "--format", form, "-o", str(out)]
     subprocess.run(
-        [sys.executable, "-m", "petct_uad.cli", *words],
+        [sys.executable, "-m", "petct_uad.cli.app", *words],
         env=os.environ | {"PYTHONHASHSEED": "1", "PYTHONPATH": "src"},
         check=True,
         capture_output=True,

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from petct_uad.cli import app
-from petct_uad.dicom.pseudonyms import PUBLIC
-from petct_uad.files import read_table
+from petct_uad.cli.app import app
+from petct_uad.core.files import read_table
+from petct_uad.ingest.pseudonyms import PUBLIC
 from petct_uad.slices.tables import ImageRow
 
 from .conftest import PATIENTS, RUN, run_stage
@@ -85,7 +85,7 @@ def test_raw_file_is_known_by_its_bytes(at_filled: Path) -> None:
         ("preprocess.image_size_px", "preprocess", "register"),
         ("preprocess", "preprocess", "register"),
         ("models.patchcore.coreset_fraction", f"train {RUN}", "preprocess"),
-        ("src/petct_uad/slices/images.py", "preprocess", "register"),
+        ("src/petct_uad/preprocess/shards.py", "preprocess", "register"),
         ("stages/ingest.py", "ingest", "phantom"),
     ],
 )

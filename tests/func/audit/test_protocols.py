@@ -10,7 +10,7 @@ import pytest
 from ruamel.yaml import YAML
 from typer.testing import CliRunner, Result
 
-from petct_uad.cli import app
+from petct_uad.cli.app import app
 from tests.small_results import BOTH, HALF, NONE, small_results, write_small
 
 ROOT = Path(__file__).resolve().parents[3]

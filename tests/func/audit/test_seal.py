@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 
 from benchmarks.corruption import Journal
 from petct_uad.audit.seal import compare_with_seal, make_seal, read_seal, write_seal
-from petct_uad.cli import app
-from petct_uad.errors import LineageError
+from petct_uad.cli.app import app
+from petct_uad.core.errors import LineageError
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from benchmarks.corruption import KINDS, Journal, chances, flips_object, run_one
 from petct_uad.audit.store import cache_store
 from petct_uad.audit.verify import verify
-from petct_uad.cli import app
+from petct_uad.cli.app import app
 
 TIMES = 3  # each kind of corruption; the long run is benchmarks/corruption.py
 

@@ -10,27 +10,27 @@ import numpy as np
 import pytest
 import torch
 
-from petct_uad.errors import EvaluationError, TrainingError
+from petct_uad.core.errors import EvaluationError, TrainingError
+from petct_uad.core.files import sha256_file, write_table
+from petct_uad.core.provenance.record import Derivation
 from petct_uad.evaluation.evaluate import EvaluationPaths, evaluate_family
+from petct_uad.evaluation.params import EvaluateParams
 from petct_uad.evaluation.results import RunResults, read_results
-from petct_uad.files import sha256_file, write_table
-from petct_uad.lineage.record import Derivation
+from petct_uad.models.benchmark import BenchmarkEntry
 from petct_uad.models.build import load_model
 from petct_uad.models.patchcore.params import PatchcoreParams
-from petct_uad.params.benchmark import FamilyParams
-from petct_uad.params.evaluate import EvaluateParams
-from petct_uad.params.teacher import TeacherParams
-from petct_uad.params.train import TrainParams
 from petct_uad.slices.store import Shard, SliceStore, shard_path, write_shard
 from petct_uad.slices.tables import ImageRow
-from petct_uad.training.train import TrainingPaths, train_family
+from petct_uad.teachers.params import TeacherParams
+from petct_uad.training.params import TrainParams
+from petct_uad.training.run import TrainingPaths, train_family
 
 PARAMS = EvaluateParams(false_positive_rate=0.1, bootstrap_samples=50, confidence=0.9, seed=0)
 SPLITS = {"A_1": "train", "B_1": "train", "C_1": "val", "D_1": "test", "E_1": "test"}
 SIDE, SLICES = 64, 6
 SEEDS = (3, 11)
 PANELS = ("best.png", "median.png", "worst.png")
-FAMILY = FamilyParams(
+FAMILY = BenchmarkEntry(
     model="patchcore",
     modalities=("pet", "ct", "petct"),
     params="models.patchcore",

@@ -12,8 +12,8 @@ import pytest
 from scipy import ndimage
 from sklearn.metrics import roc_auc_score
 
-from petct_uad.params.phantom import PhantomParams
 from petct_uad.phantom.cohort import make_cohort
+from petct_uad.phantom.params import PhantomParams
 from petct_uad.phantom.physics import to_sitk
 from petct_uad.phantom.truth import PhantomTruth, read_truth
 

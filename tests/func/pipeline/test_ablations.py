@@ -18,20 +18,20 @@ from dvc.utils.hydra import apply_overrides, get_hydra_sweeps
 from ruamel.yaml import YAML
 from safetensors.torch import save_file
 
+from petct_uad.cli.presets import preset_content
 from petct_uad.models.build import build_model, teacher_sha256
-from petct_uad.models.hdhkd.teacher import (
+from petct_uad.models.common.params import GradientParams
+from petct_uad.models.hdhkd.teacher.teacher import (
     TEACHER_CONFIG,
     TEACHER_WEIGHTS,
     PatchTeacher,
     PatchTeacherConfig,
 )
-from petct_uad.params.model_sections import GradientParams
-from petct_uad.params.whole import Params, parse_params
-from petct_uad.presets import preset_content
+from petct_uad.schema import Params, parse_params
 from petct_uad.slices.store import SliceStore
-from petct_uad.training.data import Normals
-from petct_uad.training.gradient import TrainingSetup
-from petct_uad.training.train import learn
+from petct_uad.training.loop.data import Normals
+from petct_uad.training.loop.gradient import TrainingSetup
+from petct_uad.training.run import learn
 from tests.func.training.tiny import SIDE, write_store
 
 ROOT = Path(__file__).resolve().parents[3]

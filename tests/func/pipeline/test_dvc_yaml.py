@@ -13,9 +13,9 @@ import pytest
 from dvc.repo import Repo
 from dvc.stage import PipelineStage
 
-from petct_uad.lineage.sources import library_modules, other_models
-from petct_uad.params.benchmark import ModelName
-from petct_uad.params.whole import load_params, schema
+from petct_uad.core.provenance.sources import library_modules, other_models
+from petct_uad.models.benchmark import ModelName
+from petct_uad.schema import load_params, schema
 
 ROOT = Path(__file__).resolve().parents[3]
 LIBRARY = Path("src/petct_uad")

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 import yaml
 
+from petct_uad.core.files import write_table
 from petct_uad.evaluation.tables import RocRow
-from petct_uad.files import write_table
-from petct_uad.training.tables import TrainingRow
+from petct_uad.training.loop.tables import TrainingRow
 
 ROOT = Path(__file__).resolve().parents[3]
 

@@ -10,8 +10,8 @@ from dvc.cli import parse_args
 from dvc.utils.cli_parse import to_path_overrides
 from dvc.utils.hydra import apply_overrides, get_hydra_sweeps
 
-from petct_uad.params.split import SplitParams
-from petct_uad.params.whole import load_params
+from petct_uad.schema import load_params
+from petct_uad.split.params import SplitParams
 
 ROOT = Path(__file__).resolve().parents[3]
 PAGE = (ROOT / "docs/protocol.md").read_text(encoding="utf-8")

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.registration import Job, register_patient
-from petct_uad.params.phantom import PhantomParams
-from petct_uad.params.whole import load_params
 from petct_uad.phantom.design import plan_cohort
+from petct_uad.phantom.params import PhantomParams
+from petct_uad.schema import load_params
 
 ROOT = Path(__file__).parents[3]
 PHANTOM = PhantomParams(

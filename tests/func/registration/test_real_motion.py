@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import SimpleITK as sitk
 
-from petct_uad.dicom.ingest import ingest_dataset
-from petct_uad.params.ingest import IngestParams
-from petct_uad.params.whole import load_params
+from petct_uad.ingest.dicom.run import ingest_dataset
+from petct_uad.ingest.params import IngestParams
 from petct_uad.registration.align import align
-from petct_uad.registration.rigid import RigidTransform
+from petct_uad.schema import load_params
+from petct_uad.volumes.rigid import RigidTransform
 
 ROOT = Path(__file__).parents[3]
 STUDY = Path(os.environ.get("PETCT_DATA", "/nowhere")) / "sts/dicom/STS_019"

@@ -10,26 +10,26 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from petct_uad.dicom.ingest import ingest_dataset
-from petct_uad.dicom.pseudonyms import PUBLIC
-from petct_uad.dicom.tables import StudyRow
-from petct_uad.errors import RegistrationError
-from petct_uad.files import read_table, sha256_file, write_table
-from petct_uad.lineage.record import Derivation
-from petct_uad.params.ingest import IngestParams
-from petct_uad.params.phantom import PhantomParams
-from petct_uad.params.whole import load_params
+from petct_uad.core.errors import RegistrationError
+from petct_uad.core.files import read_table, sha256_file, write_table
+from petct_uad.core.provenance.record import Derivation
+from petct_uad.ingest.dicom.run import ingest_dataset
+from petct_uad.ingest.params import IngestParams
+from petct_uad.ingest.pseudonyms import PUBLIC
+from petct_uad.ingest.tables import StudyRow
 from petct_uad.phantom.cohort import make_cohort
+from petct_uad.phantom.params import PhantomParams
 from petct_uad.phantom.truth import read_truth
+from petct_uad.preprocess.measures import suv_total_ratio
+from petct_uad.preprocess.shards import resample_study
 from petct_uad.registration.masks import points_mm
 from petct_uad.registration.register import RegisterPaths, register_studies
-from petct_uad.registration.resample import native_slices
-from petct_uad.registration.rigid import RigidTransform
 from petct_uad.registration.tables import RegistrationRow
-from petct_uad.registration.transforms import displacement_mm, read_transform
-from petct_uad.slices.images import resample_study
-from petct_uad.slices.measures import suv_total_ratio
-from petct_uad.slices.volumes import VolumeFolders, read_study
+from petct_uad.schema import load_params
+from petct_uad.volumes.resample import native_slices
+from petct_uad.volumes.rigid import RigidTransform
+from petct_uad.volumes.study import VolumeFolders, read_study
+from petct_uad.volumes.transforms import displacement_mm, read_transform
 from tests.samples import register_section
 
 PHANTOM = PhantomParams(

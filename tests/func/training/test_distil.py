@@ -4,17 +4,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from petct_uad.errors import ParamsError, TeacherError
-from petct_uad.files import read_table, sha256_bytes
-from petct_uad.models.hdhkd.distil import Distillation, Distilled, distil_teacher
-from petct_uad.models.hdhkd.params import DistilParams
-from petct_uad.models.hdhkd.patches import PatchFeatures, share_channels
-from petct_uad.models.hdhkd.teacher import PatchTeacher
-from petct_uad.params.teacher import TeacherParams
-from petct_uad.slices.batch import Batch
+from petct_uad.core.errors import ParamsError, TeacherError
+from petct_uad.core.files import read_table, sha256_bytes
+from petct_uad.distil.run import Distillation, Distilled, distil_teacher
+from petct_uad.models.common.batch import Batch
+from petct_uad.models.hdhkd.teacher.params import DistilParams
+from petct_uad.models.hdhkd.teacher.patches import PatchFeatures, share_channels
+from petct_uad.models.hdhkd.teacher.teacher import PatchTeacher
 from petct_uad.slices.store import SliceStore, shard_path
 from petct_uad.teachers.cnn import CnnTeacher
-from petct_uad.training.tables import TrainingRow
+from petct_uad.teachers.params import TeacherParams
+from petct_uad.training.loop.tables import TrainingRow
 from tests.func.training.tiny import SIDE, TEACHER, write_store
 from tests.samples import schedule, train_section
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from petct_uad.files import read_table
-from petct_uad.models.hdhkd.distil import distil_teacher
-from petct_uad.params.benchmark import ModelName
+from petct_uad.core.files import read_table
+from petct_uad.distil.run import distil_teacher
+from petct_uad.models.benchmark import ModelName
 from petct_uad.slices.store import shard_path
 from petct_uad.slices.tables import ImageRow
 from tests.func.training.test_distil import PARAMS as DISTIL

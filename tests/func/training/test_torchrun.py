@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from petct_uad.files import read_table
-from petct_uad.training.tables import TrainingRow
+from petct_uad.core.files import read_table
+from petct_uad.training.loop.tables import TrainingRow
 from tests.func.training import tiny
 
 # Batches of 3 and 3 validation slices: shares of unequal size.

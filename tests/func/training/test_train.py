@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 import torch
 
-from petct_uad.errors import DatasetError, TeacherError, TrainingError
-from petct_uad.files import read_table
+from petct_uad.core.errors import DatasetError, TeacherError, TrainingError
+from petct_uad.core.files import read_table
+from petct_uad.models.benchmark import ModelName
 from petct_uad.models.build import load_model
 from petct_uad.ops.selective_scan.scan import resolve_backend
-from petct_uad.params.benchmark import ModelName
 from petct_uad.slices.store import Shard, SliceStore, shard_path, write_shard
-from petct_uad.training.tables import TrainingRow
+from petct_uad.training.loop.tables import TrainingRow
 from tests.func.training.tiny import SIDE, train, write_store
 
 ROWS = {"cmad": "cmad-petct", "patchcore": "patchcore-pet"}  # that tiny trains by default

@@ -11,17 +11,17 @@ from typing import Any
 
 import numpy as np
 
-from petct_uad.console import fail_cleanly
-from petct_uad.files import read_table, write_table
+from petct_uad.core.console import fail_cleanly
+from petct_uad.core.files import read_table, write_table
+from petct_uad.core.params.base import Modality
+from petct_uad.models.benchmark import BenchmarkEntry, ModelName
 from petct_uad.models.cmad.params import CmadParams
 from petct_uad.models.patchcore.params import PatchcoreParams
-from petct_uad.params.base import Modality
-from petct_uad.params.benchmark import FamilyParams, ModelName
-from petct_uad.params.teacher import TeacherParams
 from petct_uad.slices.store import Shard, read_shard, shard_path, write_shard
 from petct_uad.slices.tables import ImageRow
-from petct_uad.training.ranks import join_ranks
-from petct_uad.training.train import TrainedRun, TrainingPaths, train_family
+from petct_uad.teachers.params import TeacherParams
+from petct_uad.training.loop.ranks import join_ranks
+from petct_uad.training.run import TrainedRun, TrainingPaths, train_family
 from tests import samples
 
 SIDE = 64
@@ -110,7 +110,7 @@ def train(
     if model == "cmad":
         changed = SCHEDULE.model_copy(update=schedule or {})
         section = CMAD.model_copy(update={"schedule": changed, "gfr": gfr})
-    family = FamilyParams(
+    family = BenchmarkEntry(
         model=model,
         modalities=modalities or ("petct" if model == "cmad" else "pet",),
         params=PARAMS[model],

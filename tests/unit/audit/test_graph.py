@@ -9,9 +9,9 @@ import pytest
 
 from petct_uad.audit.graph import Graph, StageLineage, lineage_folders
 from petct_uad.audit.table import LineageTable, keys_of
-from petct_uad.errors import LineageError
-from petct_uad.files import sha256_bytes
-from petct_uad.lineage.table import TABLE, write_derivations
+from petct_uad.core.errors import LineageError
+from petct_uad.core.files import sha256_bytes
+from petct_uad.core.provenance.table import TABLE, write_derivations
 
 Edges = dict[str, list[str]]
 

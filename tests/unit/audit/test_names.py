@@ -9,7 +9,7 @@ import pytest
 from petct_uad.audit.names import family_of, metrics_file
 from petct_uad.evaluation.results import ResultPaths
 from petct_uad.evaluation.trivial import TRIVIAL, TRIVIAL_BASELINES
-from petct_uad.params.whole import load_params
+from petct_uad.schema import load_params
 
 ROWS = {
     **load_params(Path(__file__).parents[3] / "params/cpu.yaml").rows,

@@ -7,15 +7,17 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from petct_uad.errors import EvaluationError
-from petct_uad.evaluation.compare import (
+from petct_uad.comparison.compare import (
     read_runs,
     result_paths,
     summarise,
     verdict,
     write_summary,
 )
+from petct_uad.core.errors import EvaluationError
+from petct_uad.core.files import read_table
 from petct_uad.evaluation.metrics import PixelFigures, choose_panels
+from petct_uad.evaluation.params import EvaluateParams
 from petct_uad.evaluation.results import (
     ResultPaths,
     RunResults,
@@ -34,9 +36,7 @@ from petct_uad.evaluation.tables import (
     RunIdentity,
 )
 from petct_uad.evaluation.trivial import TRIVIAL, TRIVIAL_BASELINES
-from petct_uad.files import read_table
-from petct_uad.params.evaluate import EvaluateParams
-from petct_uad.params.whole import load_params
+from petct_uad.schema import load_params
 from petct_uad.slices.tables import ImageRow
 from tests.small_results import BOTH, HALF, NONE
 

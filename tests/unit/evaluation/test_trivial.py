@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from petct_uad.core.files import write_table
+from petct_uad.evaluation.params import EvaluateParams
 from petct_uad.evaluation.results import ResultPaths
 from petct_uad.evaluation.trivial import (
     SUVMAX,
@@ -12,8 +14,6 @@ from petct_uad.evaluation.trivial import (
     evaluate_trivial,
     score_trivial,
 )
-from petct_uad.files import write_table
-from petct_uad.params.evaluate import EvaluateParams
 from petct_uad.slices.tables import ImageRow
 
 PARAMS = EvaluateParams(false_positive_rate=0.25, bootstrap_samples=20, confidence=0.95, seed=0)

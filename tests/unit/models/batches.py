@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from petct_uad.models.interface import GradientModel
-from petct_uad.params.base import Modality
-from petct_uad.slices.batch import Batch
+from petct_uad.core.params.base import Modality
+from petct_uad.models.common.batch import Batch
+from petct_uad.models.common.interface import GradientModel
 
 SQUARE = slice(28, 40), slice(36, 48)  # rows and columns of what ``abnormal`` has planted
 

@@ -2,9 +2,9 @@ import pytest
 import torch
 
 from petct_uad.models.cmad.params import CmadParams
-from petct_uad.params.teacher import TeacherParams
-from petct_uad.slices.batch import Batch
+from petct_uad.models.common.batch import Batch
 from petct_uad.teachers.cnn import CnnTeacher
+from petct_uad.teachers.params import TeacherParams
 from tests.samples import cmad_section, schedule
 from tests.unit.models.batches import SQUARE
 

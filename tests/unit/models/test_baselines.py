@@ -12,10 +12,15 @@ from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from petct_uad.errors import ParamsError
+from petct_uad.core.errors import ParamsError
+from petct_uad.core.params.base import Modality
 from petct_uad.models.autoencoder.params import AutoencoderParams
+from petct_uad.models.benchmark import ModelName, RunParams
 from petct_uad.models.build import build_model, teacher_sha256
 from petct_uad.models.cflow.params import CflowParams
+from petct_uad.models.common.batch import Batch
+from petct_uad.models.common.interface import FittedModel, GradientModel, TrainableModel
+from petct_uad.models.common.params import AnyModelParams
 from petct_uad.models.efficient_ad.params import EfficientAdParams
 from petct_uad.models.efficient_ad.photographs import photograph_crops
 from petct_uad.models.fastflow.params import FastflowParams
@@ -23,7 +28,6 @@ from petct_uad.models.ganomaly.ganomaly import Ganomaly
 from petct_uad.models.ganomaly.params import GanomalyParams
 from petct_uad.models.inp_former.inp_former import InpFormer, incoherence
 from petct_uad.models.inp_former.params import InpFormerParams
-from petct_uad.models.interface import FittedModel, GradientModel, TrainableModel
 from petct_uad.models.mkd.params import MkdParams
 from petct_uad.models.padim.padim import Padim
 from petct_uad.models.padim.params import PadimParams
@@ -31,12 +35,8 @@ from petct_uad.models.stfpm.params import StfpmParams
 from petct_uad.models.stfpm.stfpm import Stfpm
 from petct_uad.models.super_simple_net.params import SuperSimpleNetParams
 from petct_uad.models.super_simple_net.super_simple_net import FeatureNoise, SuperSimpleNet
-from petct_uad.params.base import Modality
-from petct_uad.params.benchmark import ModelName, RunParams
-from petct_uad.params.model_sections import AnyModelParams
-from petct_uad.params.teacher import TeacherParams
-from petct_uad.slices.batch import Batch
 from petct_uad.teachers.cnn import CnnTeacher
+from petct_uad.teachers.params import TeacherParams
 from petct_uad.teachers.tokens import CnnTokens
 from tests.samples import schedule
 from tests.unit.models.batches import descend, first, hottest_in_the_square, noise, only

@@ -1,14 +1,14 @@
 import pytest
 import torch
 
-from petct_uad.accounting import count
-from petct_uad.errors import ParamsError, TrainingError
+from petct_uad.cli.accounting import count
+from petct_uad.core.errors import ParamsError, TrainingError
+from petct_uad.core.params.base import Modality
 from petct_uad.models.cmad.cmad import Cmad
 from petct_uad.models.cmad.params import CmadParams
-from petct_uad.params.base import Modality
-from petct_uad.params.teacher import TeacherParams
-from petct_uad.slices.batch import Batch
+from petct_uad.models.common.batch import Batch
 from petct_uad.teachers.cnn import CnnTeacher
+from petct_uad.teachers.params import TeacherParams
 from petct_uad.teachers.tokens import CnnTokens, VitTokens
 from tests.unit.models.batches import (
     SQUARE,

@@ -6,23 +6,24 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from petct_uad.errors import TeacherError, TrainingError
-from petct_uad.files import write_json
+from petct_uad.cli.presets import preset_content
+from petct_uad.core.errors import TeacherError, TrainingError
+from petct_uad.core.files import write_json
+from petct_uad.core.params.base import Modality
+from petct_uad.models.common.batch import Batch
 from petct_uad.models.hdhkd.decoder import MambaUpNet
 from petct_uad.models.hdhkd.hdhkd import Hdhkd, Student
-from petct_uad.models.hdhkd.params import DistilParams, HdhkdParams
-from petct_uad.models.hdhkd.pdn import Pdn
-from petct_uad.models.hdhkd.teacher import (
+from petct_uad.models.hdhkd.params import HdhkdParams
+from petct_uad.models.hdhkd.teacher.params import DistilParams
+from petct_uad.models.hdhkd.teacher.pdn import Pdn
+from petct_uad.models.hdhkd.teacher.teacher import (
     TEACHER_CONFIG,
     TEACHER_WEIGHTS,
     PatchTeacher,
     PatchTeacherConfig,
 )
-from petct_uad.params.base import Modality
-from petct_uad.params.teacher import TeacherParams
-from petct_uad.params.whole import parse_params
-from petct_uad.presets import preset_content
-from petct_uad.slices.batch import Batch
+from petct_uad.schema import parse_params
+from petct_uad.teachers.params import TeacherParams
 from tests.samples import schedule
 from tests.unit.models.batches import descend, first, hottest_in_the_square, learnt, noise, only
 

@@ -2,14 +2,14 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from petct_uad.errors import ParamsError
+from petct_uad.core.errors import ParamsError
+from petct_uad.core.params.base import Modality
+from petct_uad.models.common.batch import Batch
 from petct_uad.models.hetero_ae.blocks import Mstb, StageSize
 from petct_uad.models.hetero_ae.hetero_ae import HeteroAe
 from petct_uad.models.hetero_ae.params import HeteroAeParams
-from petct_uad.params.base import Modality
-from petct_uad.params.teacher import TeacherParams
-from petct_uad.slices.batch import Batch
 from petct_uad.teachers.cnn import CnnTeacher
+from petct_uad.teachers.params import TeacherParams
 from tests.samples import schedule
 from tests.unit.models.batches import descend, first, hottest_in_the_square, noise, only
 

@@ -1,6 +1,6 @@
 import torch
 
-from petct_uad.models.maps import mean_and_spread, score_maps, smooth_maps
+from petct_uad.models.common.maps import mean_and_spread, score_maps, smooth_maps
 
 
 def test_smoothing_keeps_the_mean_and_lowers_the_peak() -> None:

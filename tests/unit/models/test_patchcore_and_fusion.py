@@ -5,14 +5,14 @@ import torch
 from anomalib.models.components import KCenterGreedy
 from torch import Tensor
 
-from petct_uad.models.fusion import LateFusion
-from petct_uad.models.interface import FitPoint
-from petct_uad.models.maps import smooth_maps
+from petct_uad.core.params.base import Modality
+from petct_uad.models.common.batch import Batch
+from petct_uad.models.common.interface import FitPoint
+from petct_uad.models.common.maps import smooth_maps
 from petct_uad.models.patchcore import patchcore
 from petct_uad.models.patchcore.params import PatchcoreParams
 from petct_uad.models.patchcore.patchcore import Patchcore, k_center_greedy
-from petct_uad.params.base import Modality
-from petct_uad.slices.batch import Batch
+from petct_uad.scoring.fusion import LateFusion
 from petct_uad.teachers.cnn import CnnTeacher
 from tests.unit.models.batches import noise
 

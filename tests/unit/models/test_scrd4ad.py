@@ -5,14 +5,14 @@ import torch
 from anomalib.models.image.reverse_distillation.torch_model import ReverseDistillationModel
 from torch import Tensor
 
-from petct_uad.errors import ParamsError, TrainingError
+from petct_uad.core.errors import ParamsError, TrainingError
+from petct_uad.core.params.base import Modality
+from petct_uad.models.common.batch import Batch
 from petct_uad.models.scrd4ad.noise import add_noise, simplex_field
 from petct_uad.models.scrd4ad.params import Scrd4adParams
 from petct_uad.models.scrd4ad.scrd4ad import Scrd4ad, distance_map, distillation_loss
-from petct_uad.params.base import Modality
-from petct_uad.params.teacher import TeacherParams
-from petct_uad.slices.batch import Batch
 from petct_uad.teachers.cnn import CnnTeacher
+from petct_uad.teachers.params import TeacherParams
 from tests.samples import schedule
 from tests.unit.models.batches import descend, first, hottest_in_the_square, learnt, only
 

@@ -8,7 +8,8 @@ from typing import get_args
 
 import pytest
 
-from petct_uad.errors import TrainingError
+from petct_uad.core.errors import TrainingError
+from petct_uad.models.benchmark import ModelName, RunParams
 from petct_uad.models.build import (
     _CLASSES,
     CONFIG_FILE,
@@ -17,8 +18,7 @@ from petct_uad.models.build import (
     section_class,
 )
 from petct_uad.models.cmad.params import CmadParams
-from petct_uad.params.benchmark import ModelName, RunParams
-from petct_uad.params.whole import Params, load_params
+from petct_uad.schema import Params, load_params
 
 ROOT = Path(__file__).resolve().parents[3]
 

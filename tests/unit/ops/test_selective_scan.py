@@ -10,7 +10,7 @@ import torch
 from numba import njit
 from torch import Tensor
 
-from petct_uad.errors import ParamsError
+from petct_uad.core.errors import ParamsError
 from petct_uad.ops.selective_scan.blocks import (
     depthwise_conv_silu_reference,
     gated_norm_reference,

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from petct_uad.models.common.params import ScanBackend
 from petct_uad.ops.selective_scan.ss2d import SS2D
-from petct_uad.params.model_sections import ScanBackend
 
 
 def _block(**options: int) -> SS2D:

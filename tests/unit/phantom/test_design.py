@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from petct_uad.params.phantom import PhantomParams
 from petct_uad.phantom.design import plan_cohort
+from petct_uad.phantom.params import PhantomParams
 from petct_uad.phantom.patient import PatientPlan
 
 _RADIUS = 0.08  # of a typical lesion, as a fraction of the stack

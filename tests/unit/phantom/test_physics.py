@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from petct_uad.params.phantom import PhantomParams
 from petct_uad.phantom.design import plan_cohort
+from petct_uad.phantom.params import PhantomParams
 from petct_uad.phantom.patient import Patient, draw_patient
 from petct_uad.phantom.physics import make_ct, to_sitk
 from petct_uad.phantom.tissue import Tissue

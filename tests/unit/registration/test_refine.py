@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from petct_uad.errors import RegistrationError
+from petct_uad.core.errors import RegistrationError
+from petct_uad.registration.acceptance import decide, go_on
 from petct_uad.registration.align import align
-from petct_uad.registration.comparable import ComparablePair, make_comparable
-from petct_uad.registration.decision import decide, go_on
 from petct_uad.registration.masks import ct_body, points_mm
+from petct_uad.registration.metric_images import ComparablePair, make_comparable
 from petct_uad.registration.quality import mutual_information, smallest_jacobian
 from petct_uad.registration.refine import refine_affine, refine_bspline, refine_rigid
-from petct_uad.registration.rigid import RigidTransform
-from petct_uad.registration.transforms import BsplineTransform
+from petct_uad.volumes.rigid import RigidTransform
+from petct_uad.volumes.transforms import BsplineTransform
 from tests.samples import register_section
 
 Pair = tuple[sitk.Image, sitk.Image]

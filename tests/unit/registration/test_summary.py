@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from petct_uad.dicom.tables import StudyRow
+from petct_uad.ingest.tables import StudyRow
 from petct_uad.registration.summary import summarise
 from petct_uad.registration.tables import RegistrationRow
 

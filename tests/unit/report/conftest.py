@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from petct_uad.dicom.tables import InstanceRow, RejectedRow, SeriesRow, StudyRow
-from petct_uad.evaluation.compare import result_paths
+from petct_uad.comparison.compare import result_paths
+from petct_uad.core.files import write_json, write_table
+from petct_uad.core.provenance.record import ACTIVITY
+from petct_uad.core.provenance.table import TABLE, write_derivations
 from petct_uad.evaluation.metrics import PixelFigures
 from petct_uad.evaluation.panels import Panel, write_panel
+from petct_uad.evaluation.params import EvaluateParams
 from petct_uad.evaluation.results import ResultPaths, SeedScores, measure, write_results
 from petct_uad.evaluation.tables import RunIdentity
 from petct_uad.evaluation.trivial import evaluate_trivial
-from petct_uad.files import write_json, write_table
-from petct_uad.lineage.record import ACTIVITY
-from petct_uad.lineage.table import TABLE, write_derivations
-from petct_uad.params.evaluate import EvaluateParams
+from petct_uad.ingest.tables import InstanceRow, RejectedRow, SeriesRow, StudyRow
 from petct_uad.registration.tables import RegistrationRow
 from petct_uad.report.benchmark import ReportPaths
 from petct_uad.slices.tables import ImageRow, SliceRow

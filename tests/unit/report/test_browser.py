@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from petct_uad.evaluation.compare import read_runs, summarise
+from petct_uad.comparison.compare import read_runs, summarise
 from petct_uad.report.page import render_report
 
 PHONE, DESK = 390, 1280

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from petct_uad.errors import EvaluationError
-from petct_uad.evaluation.compare import read_runs, summarise, write_summary
-from petct_uad.files import write_table, write_text
+from petct_uad.comparison.compare import read_runs, summarise, write_summary
+from petct_uad.core.errors import EvaluationError
+from petct_uad.core.files import write_table, write_text
 from petct_uad.registration.tables import RegistrationRow
 from petct_uad.report.page import render_report, report_derivations
 

@@ -6,9 +6,9 @@ from safetensors.torch import save_file
 from skimage.data import chelsea
 from torch.nn import functional as F
 
-from petct_uad.errors import TeacherError
-from petct_uad.params.teacher import TeacherParams
+from petct_uad.core.errors import TeacherError
 from petct_uad.teachers.cnn import CnnTeacher
+from petct_uad.teachers.params import TeacherParams
 from petct_uad.teachers.tokens import CnnTokens, load_tokens
 from petct_uad.teachers.weights import load_network
 

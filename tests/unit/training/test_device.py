@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from petct_uad.errors import ParamsError
-from petct_uad.training import device
-from petct_uad.training.device import autocast, choose_device, choose_precision, deterministic
+from petct_uad.core.errors import ParamsError
+from petct_uad.models.common import device
+from petct_uad.models.common.device import autocast, choose_device, choose_precision, deterministic
 
 CPU = torch.device("cpu")
 

@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from petct_uad.models.interface import Batch, GradientModel
+from petct_uad.models.common.interface import Batch, GradientModel
 from petct_uad.slices.store import SliceStore
-from petct_uad.training.checkpoints import CheckpointFile, Progress
-from petct_uad.training.data import Normals, PreparedNormals, batch_order
-from petct_uad.training.gradient import GradientTraining, TrainingSetup
+from petct_uad.training.loop.checkpoints import CheckpointFile, Progress
+from petct_uad.training.loop.data import Normals, PreparedNormals, batch_order
+from petct_uad.training.loop.gradient import GradientTraining, TrainingSetup
 from tests.samples import image_row, schedule, train_section
 
 CPU = torch.device("cpu")

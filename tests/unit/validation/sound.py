@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from petct_uad.dicom.tables import InstanceRow, SeriesRow, StudyRow
-from petct_uad.params.base import Protocol
-from petct_uad.params.validate import ValidateParams
+from petct_uad.core.params.base import Protocol
+from petct_uad.ingest.tables import InstanceRow, SeriesRow, StudyRow
 from petct_uad.registration.tables import RegistrationRow
 from petct_uad.slices.tables import ImageRow, SliceRow
+from petct_uad.validation.params import ValidateParams
 from petct_uad.validation.suites import Promises
 from petct_uad.validation.tables import (
     DriftRow,

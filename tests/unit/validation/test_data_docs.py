@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from petct_uad.dicom.tables import InstanceRow, SeriesRow, StudyRow
-from petct_uad.errors import DatasetError
-from petct_uad.files import write_table
+from petct_uad.core.errors import DatasetError
+from petct_uad.core.files import write_table
+from petct_uad.ingest.tables import InstanceRow, SeriesRow, StudyRow
 from petct_uad.registration.tables import RegistrationRow
 from petct_uad.slices.tables import ImageRow, SliceRow
 from petct_uad.validation.data_docs import write_data_docs

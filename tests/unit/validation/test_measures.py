@@ -8,15 +8,16 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from petct_uad.dicom.pseudonyms import PUBLIC
-from petct_uad.dicom.tables import StudyRow
-from petct_uad.files import write_json, write_volume
+from petct_uad.core.files import write_json
+from petct_uad.core.volumes import write_volume
+from petct_uad.ingest.pseudonyms import PUBLIC
+from petct_uad.ingest.tables import StudyRow
 from petct_uad.phantom.truth import PhantomTruth, RigidTruth, write_truth
-from petct_uad.registration.rigid import RigidTransform
-from petct_uad.registration.transforms import write_transform
 from petct_uad.validation.livers import measure_livers
 from petct_uad.validation.tables import Folders, VolumeRow
 from petct_uad.validation.volumes import measure_volumes
+from petct_uad.volumes.rigid import RigidTransform
+from petct_uad.volumes.transforms import write_transform
 
 SPACING_MM = (4.0, 4.0, 5.0)
 ORIGIN_MM = (-80.0, -80.0, -300.0)

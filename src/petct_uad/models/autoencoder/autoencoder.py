@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from petct_uad.core.params.base import Modality
 from petct_uad.models.autoencoder.params import AutoencoderParams
-from petct_uad.models.interface import Batch, GradientModel, images_of
-from petct_uad.models.taught import CnnModel
-from petct_uad.params.base import Modality
+from petct_uad.models.common.interface import Batch, GradientModel, images_of
+from petct_uad.models.with_teacher import CnnModel
 from petct_uad.teachers.cnn import CnnTeacher
 
 _STAGES = 4  # strides 2, 4, 8 and 16

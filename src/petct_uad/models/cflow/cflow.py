@@ -14,10 +14,10 @@ from anomalib.models.image.cflow.utils import cflow_head, get_logp, positional_e
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from petct_uad.core.params.base import Modality
 from petct_uad.models.cflow.params import CflowParams
-from petct_uad.models.interface import Batch, GradientModel
-from petct_uad.models.taught import FeatureModel
-from petct_uad.params.base import Modality
+from petct_uad.models.common.interface import Batch, GradientModel
+from petct_uad.models.with_teacher import FeatureModel
 from petct_uad.teachers.cnn import CnnTeacher
 
 _CLAMP = 1.9  # of the coupling blocks' exponents, as in the published code

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from petct_uad.params.model_sections import FeatureParams, GradientParams
+from petct_uad.models.common.params import FeatureParams, GradientParams
 
 
 class CflowParams(FeatureParams, GradientParams):

@@ -16,14 +16,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from petct_uad.errors import ParamsError
+from petct_uad.core.errors import ParamsError
+from petct_uad.core.params.base import Modality
 from petct_uad.models.cmad.params import CmadParams
 from petct_uad.models.cmad.stacked import StackedLayerNorm, StackedLinear
-from petct_uad.models.interface import Batch, GradientModel, images_of
-from petct_uad.models.maps import mean_and_spread, score_maps
-from petct_uad.models.taught import TokenModel
+from petct_uad.models.common.interface import Batch, GradientModel, images_of
+from petct_uad.models.common.maps import mean_and_spread, score_maps
+from petct_uad.models.with_teacher import TokenModel
 from petct_uad.ops.selective_scan.ss2d import SS2D
-from petct_uad.params.base import Modality
 from petct_uad.teachers.tokens import TokenTeacher
 
 _MLP_RATIO = 4

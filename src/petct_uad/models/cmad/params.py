@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from petct_uad.params.model_sections import ScanBackend, TokenParams
+from petct_uad.models.common.params import ScanBackend, TokenParams
 
 
 class CmadParams(TokenParams):

@@ -16,11 +16,11 @@ from anomalib.models.image.efficient_ad.torch_model import AutoEncoder, Efficien
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from petct_uad.core.params.base import Modality
+from petct_uad.models.common.interface import Batch, GradientModel, images_of
 from petct_uad.models.efficient_ad.params import EfficientAdParams
 from petct_uad.models.efficient_ad.photographs import photograph_crops
-from petct_uad.models.interface import Batch, GradientModel, images_of
-from petct_uad.models.taught import CnnModel
-from petct_uad.params.base import Modality
+from petct_uad.models.with_teacher import CnnModel
 from petct_uad.teachers.cnn import CnnTeacher
 
 _STRIDE = 4  # of all maps

@@ -13,10 +13,10 @@ from anomalib.models.image.fastflow.loss import FastflowLoss
 from anomalib.models.image.fastflow.torch_model import create_fast_flow_block
 from torch import Tensor, nn
 
+from petct_uad.core.params.base import Modality
+from petct_uad.models.common.interface import Batch, GradientModel
 from petct_uad.models.fastflow.params import FastflowParams
-from petct_uad.models.interface import Batch, GradientModel
-from petct_uad.models.taught import FeatureModel
-from petct_uad.params.base import Modality
+from petct_uad.models.with_teacher import FeatureModel
 from petct_uad.teachers.cnn import CnnTeacher
 
 

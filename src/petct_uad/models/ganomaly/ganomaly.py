@@ -14,10 +14,10 @@ from torch import Tensor
 from torch.func import functional_call
 from torch.nn import functional as F
 
+from petct_uad.core.params.base import Modality
+from petct_uad.models.common.interface import Batch, GradientModel, images_of
 from petct_uad.models.ganomaly.params import GanomalyParams
-from petct_uad.models.interface import Batch, GradientModel, images_of
-from petct_uad.models.taught import CnnModel
-from petct_uad.params.base import Modality
+from petct_uad.models.with_teacher import CnnModel
 from petct_uad.teachers.cnn import CnnTeacher
 
 

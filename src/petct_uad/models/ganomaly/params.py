@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from petct_uad.params.model_sections import GradientParams
+from petct_uad.models.common.params import GradientParams
 
 
 class GanomalyParams(GradientParams):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from petct_uad.models.hdhkd.params import HdhkdParams
-from petct_uad.params.teacher import TeacherParams
+from petct_uad.teachers.params import TeacherParams
 from petct_uad.teachers.weights import load_network, normalisation, timm_name
 
 _STAGES = [1, 2, 3]  # timm counts the stem as stage 0; these have strides 4, 8 and 16

@@ -15,20 +15,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from petct_uad.core.params.base import Modality
+from petct_uad.models.common.interface import Batch, GradientModel
 from petct_uad.models.hdhkd.decoder import Decoder, conv_block
 from petct_uad.models.hdhkd.encoder import Encoder
 from petct_uad.models.hdhkd.params import HdhkdParams
-from petct_uad.models.hdhkd.pdn import PDN_STRIDE
-from petct_uad.models.hdhkd.teacher import PatchTeacher
-from petct_uad.models.interface import Batch, GradientModel
-from petct_uad.models.taught import TaughtModel
-from petct_uad.params.base import Modality
-from petct_uad.params.teacher import TeacherParams
+from petct_uad.models.hdhkd.teacher.pdn import PDN_STRIDE
+from petct_uad.models.hdhkd.teacher.teacher import PatchTeacher
+from petct_uad.models.with_teacher import ModelWithTeacher
+from petct_uad.teachers.params import TeacherParams
 
 _STRIDES = (4, 8, 16)
 
 
-class Hdhkd(TaughtModel[HdhkdParams, PatchTeacher], GradientModel):
+class Hdhkd(ModelWithTeacher[HdhkdParams, PatchTeacher], GradientModel):
     """A teacher of patches and a student that shares nothing with it, one modality."""
 
     section = HdhkdParams

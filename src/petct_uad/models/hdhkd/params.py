@@ -1,4 +1,4 @@
-"""``models.hdhkd`` and ``distil`` of params.yaml."""
+"""``models.hdhkd`` of params.yaml."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from petct_uad.params.base import Section
-from petct_uad.params.model_sections import GradientParams, ScanBackend, ScheduleParams, Strides
-from petct_uad.params.teacher import CnnName
+from petct_uad.models.common.params import GradientParams, ScanBackend
+from petct_uad.teachers.params import CnnName
 
 
 class HdhkdParams(GradientParams):
@@ -46,14 +45,3 @@ class HdhkdParams(GradientParams):
         if not self.ss2d and self.decoder != "mamba":
             raise ValueError(f"ss2d = false: says nothing with decoder = {self.decoder!r}")
         return self
-
-
-class DistilParams(Section):
-    """HDHKD's teacher of patches, made from ``params.teacher`` (section III-B, Table II)."""
-
-    schedule: ScheduleParams
-    network: Literal["cnn", "pdn"] = Field(description="what describes a patch")
-    width: float = Field(gt=0, le=2, description="of the PDN; 1 is the paper's 256, 512 and 384")
-    channels: int = Field(ge=8, le=1024, description="of its output")
-    strides: Strides
-    enlarge: int = Field(ge=1, le=4, description="of the images that the CNN sees")

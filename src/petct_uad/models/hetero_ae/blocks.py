@@ -17,7 +17,7 @@ from timm.models.swin_transformer import SwinTransformerBlock
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from petct_uad.errors import ParamsError
+from petct_uad.core.errors import ParamsError
 
 _MLP_RATIO = 4
 _POSITION_STD = 0.02

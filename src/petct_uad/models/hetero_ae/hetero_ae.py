@@ -14,13 +14,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from petct_uad.core.params.base import Modality
+from petct_uad.models.common.interface import Batch, GradientModel, images_of
+from petct_uad.models.common.maps import score_maps, smooth_maps
 from petct_uad.models.hetero_ae.networks import Decoder, PixelHead, build_encoder, stage_sizes
 from petct_uad.models.hetero_ae.params import HeteroAeParams
-from petct_uad.models.interface import Batch, GradientModel, images_of
-from petct_uad.models.maps import score_maps, smooth_maps
-from petct_uad.params.base import Modality
-from petct_uad.params.teacher import TeacherParams
 from petct_uad.teachers.cnn import CnnTeacher
+from petct_uad.teachers.params import TeacherParams
 
 _EPS = 1e-6
 

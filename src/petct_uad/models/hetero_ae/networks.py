@@ -9,7 +9,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from petct_uad.errors import ParamsError
+from petct_uad.core.errors import ParamsError
 from petct_uad.models.hetero_ae.blocks import StageSize, stage
 from petct_uad.teachers.cnn import CnnTeacher
 

@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from petct_uad.params.model_sections import GradientParams
+from petct_uad.models.common.params import GradientParams
 
 
 class HeteroAeParams(GradientParams):

@@ -17,12 +17,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from petct_uad.errors import ParamsError
+from petct_uad.core.errors import ParamsError
+from petct_uad.core.params.base import Modality
+from petct_uad.models.common.interface import Batch, GradientModel
+from petct_uad.models.common.maps import score_maps
 from petct_uad.models.inp_former.params import InpFormerParams
-from petct_uad.models.interface import Batch, GradientModel
-from petct_uad.models.maps import score_maps
-from petct_uad.models.taught import TokenModel
-from petct_uad.params.base import Modality
+from petct_uad.models.with_teacher import TokenModel
 from petct_uad.teachers.tokens import TokenTeacher
 
 with warnings.catch_warnings():

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from petct_uad.models.interface import Batch, GradientModel
+from petct_uad.core.params.base import Modality
+from petct_uad.models.common.interface import Batch, GradientModel
 from petct_uad.models.mkd.params import MkdParams
-from petct_uad.models.taught import FeatureModel
-from petct_uad.params.base import Modality
+from petct_uad.models.with_teacher import FeatureModel
 from petct_uad.teachers.cnn import CnnTeacher
 
 

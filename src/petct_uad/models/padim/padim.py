@@ -15,11 +15,11 @@ from anomalib.models.image.padim.anomaly_map import AnomalyMapGenerator
 from torch import Tensor
 from torch.nn import functional as F
 
-from petct_uad.errors import ParamsError, TrainingError
-from petct_uad.models.interface import Batch, FitPoint, FittedModel
+from petct_uad.core.errors import ParamsError, TrainingError
+from petct_uad.core.params.base import Modality
+from petct_uad.models.common.interface import Batch, FitPoint, FittedModel
 from petct_uad.models.padim.params import PadimParams
-from petct_uad.models.taught import FeatureModel
-from petct_uad.params.base import Modality
+from petct_uad.models.with_teacher import FeatureModel
 from petct_uad.teachers.cnn import CnnTeacher
 
 

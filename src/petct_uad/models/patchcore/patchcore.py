@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from petct_uad.errors import TrainingError
-from petct_uad.models.interface import Batch, FitPoint, FittedModel
+from petct_uad.core.errors import TrainingError
+from petct_uad.core.params.base import Modality
+from petct_uad.models.common.interface import Batch, FitPoint, FittedModel
 from petct_uad.models.patchcore.params import PatchcoreParams
-from petct_uad.models.taught import FeatureModel
-from petct_uad.params.base import Modality
+from petct_uad.models.with_teacher import FeatureModel
 from petct_uad.teachers.cnn import CACHED_IMAGES, CnnTeacher
 
 _CHUNK_DISTANCES = 4_000_000  # between patches and bank held at once: 16 MB

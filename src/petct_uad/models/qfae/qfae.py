@@ -19,16 +19,16 @@ from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from petct_uad.models.interface import Batch, GradientModel
-from petct_uad.models.maps import score_maps
+from petct_uad.core.params.base import Modality
+from petct_uad.models.common.interface import Batch, GradientModel
+from petct_uad.models.common.maps import score_maps
 from petct_uad.models.qfae.augment import augment
 from petct_uad.models.qfae.encoder import CnnEncoder, Encoder, load_encoder, sincos_grid
 from petct_uad.models.qfae.params import QfaeParams
 from petct_uad.models.qfae.perceptual import Perceptual, PerceptualCnn, PerceptualVit
 from petct_uad.models.qfae.resize import resize
-from petct_uad.models.taught import TaughtModel
-from petct_uad.params.base import Modality
-from petct_uad.params.teacher import TeacherParams
+from petct_uad.models.with_teacher import ModelWithTeacher
+from petct_uad.teachers.params import TeacherParams
 from petct_uad.teachers.weights import load_named, state_sha256
 
 _MLP_RATIO = 4
@@ -53,7 +53,7 @@ class Frozen(nn.Module):
         return hashlib.sha256(both.encode()).hexdigest()
 
 
-class Qfae(TaughtModel[QfaeParams, Frozen], GradientModel):
+class Qfae(ModelWithTeacher[QfaeParams, Frozen], GradientModel):
     """Reconstruction through a Q-Former, judged by a perceptual network."""
 
     section = QfaeParams

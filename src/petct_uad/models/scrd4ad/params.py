@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from petct_uad.params.model_sections import GradientParams
+from petct_uad.models.common.params import GradientParams
 
 
 class Scrd4adParams(GradientParams):

@@ -16,13 +16,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from petct_uad.models.interface import Batch, GradientModel
-from petct_uad.models.maps import score_maps, smooth_maps
+from petct_uad.core.params.base import Modality
+from petct_uad.models.common.interface import Batch, GradientModel
+from petct_uad.models.common.maps import score_maps, smooth_maps
 from petct_uad.models.scrd4ad.noise import add_noise
 from petct_uad.models.scrd4ad.params import Scrd4adParams
 from petct_uad.models.scrd4ad.student import STRIDES, Bottleneck, Decoder, Layout, initialise
-from petct_uad.models.taught import CnnModel
-from petct_uad.params.base import Modality
+from petct_uad.models.with_teacher import CnnModel
 from petct_uad.teachers.cnn import CnnTeacher
 
 Variant = Literal["equation", "released"]

@@ -13,7 +13,7 @@ from typing import Literal, cast
 import torch
 from torch import Tensor, nn
 
-from petct_uad.errors import ParamsError
+from petct_uad.core.errors import ParamsError
 from petct_uad.teachers.cnn import CnnTeacher
 
 Convolution = nn.Conv2d | nn.ConvTranspose2d

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from petct_uad.params.model_sections import FeatureParams, GradientParams
+from petct_uad.models.common.params import FeatureParams, GradientParams
 
 
 class StfpmParams(FeatureParams, GradientParams):

@@ -19,10 +19,10 @@ from anomalib.models.image.supersimplenet.torch_model import (
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from petct_uad.models.interface import Batch, GradientModel
+from petct_uad.core.params.base import Modality
+from petct_uad.models.common.interface import Batch, GradientModel
 from petct_uad.models.super_simple_net.params import SuperSimpleNetParams
-from petct_uad.models.taught import FeatureModel
-from petct_uad.params.base import Modality
+from petct_uad.models.with_teacher import FeatureModel
 from petct_uad.teachers.cnn import CnnTeacher
 
 _FINEST_PERLIN = 32  # cells along a side of anomalib's finest noise, which needs as many pixels

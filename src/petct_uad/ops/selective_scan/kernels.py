@@ -16,7 +16,7 @@ from numba import get_num_threads, njit, set_num_threads
 from numba.core import event
 from numba.misc.appdirs import user_cache_dir
 
-from petct_uad.console import console
+from petct_uad.core.console import console
 from petct_uad.ops.selective_scan.memory import keep_freed_memory
 from petct_uad.ops.selective_scan.simd import COMPILE
 

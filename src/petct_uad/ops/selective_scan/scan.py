@@ -15,10 +15,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from petct_uad.console import console
-from petct_uad.errors import ParamsError
+from petct_uad.core.console import console
+from petct_uad.core.errors import ParamsError
+from petct_uad.models.common.params import ScanBackend
 from petct_uad.ops.selective_scan.reference import selective_scan_reference
-from petct_uad.params.model_sections import ScanBackend
 
 ResolvedBackend = Literal["reference", "numba", "cuda"]
 

@@ -8,13 +8,13 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from petct_uad.models.common.params import ScanBackend
 from petct_uad.ops.selective_scan.blocks import (
     depthwise_conv_silu_reference,
     gated_norm_reference,
 )
 from petct_uad.ops.selective_scan.directions import DIRECTIONS, cross_scan_order
 from petct_uad.ops.selective_scan.scan import resolve_backend, selective_scan, widened
-from petct_uad.params.model_sections import ScanBackend
 
 
 class SS2D(nn.Module):

@@ -8,10 +8,10 @@ from typing import Any, Literal, Self
 
 from great_expectations import expectations as gxe
 
-from petct_uad.params.base import Protocol
-from petct_uad.params.register import RegisterParams
-from petct_uad.params.split import SplitParams
-from petct_uad.params.validate import ValidateParams
+from petct_uad.core.params.base import Protocol
+from petct_uad.registration.params import RegisterParams
+from petct_uad.split.params import SplitParams
+from petct_uad.validation.params import ValidateParams
 
 Severity = Literal["critical", "warning"]  # critical stops the pipeline, a warning is reported
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from great_expectations.expectations.row_conditions import Column
 
-from petct_uad.pictures.tables import MASK, PICTURE
+from petct_uad.ingest.tables import MASK, PICTURE
 from petct_uad.validation.suites.check import Check, Promises, holds, in_set, matches, unique
 
 TABLE = "instances"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from great_expectations.expectations.row_conditions import Column
 
-from petct_uad.pictures.tables import PICTURE
+from petct_uad.ingest.tables import PICTURE
 from petct_uad.validation.suites.check import (
     Check,
     Promises,

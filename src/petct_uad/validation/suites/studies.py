@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from petct_uad.pictures.tables import MASK, PICTURE
+from petct_uad.ingest.tables import MASK, PICTURE
 from petct_uad.validation.suites.check import Check, Promises, holds, in_set, matches, unique
 
 TABLE = "studies"

@@ -1,0 +1,1 @@
+"""``petct``: what a person runs besides ``dvc``."""

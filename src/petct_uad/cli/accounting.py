@@ -1,0 +1,265 @@
+"""How large the models are at the papers' sizes: parameters, multiply-accumulates, FLOPs.
+
+Models are built on the meta device, where tensors have shapes and no values, so that any machine
+can count a ViT-L. No paper says what it counts; the first rule reproduces CMAD's Table 4, and is
+what a tool sees that hooks into the linear, convolution and LayerNorm layers of VMamba's code:
+
+- MACs: products with weights in linear layers and convolutions, and one per element of a LayerNorm.
+  Not in it: attention's two products of activations, the selective scan, and the two projections
+  that make its step sizes and input weights, which in VMamba's code are no layers.
+- FLOPs: two for every multiply-accumulate of a matrix product or convolution, attention's products
+  and those projections included. Not in it: norms, activations, the scan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+from petct_uad.cli.presets import preset_content
+from petct_uad.core.params.base import Modality
+from petct_uad.models.benchmark import ModelName, RunParams
+from petct_uad.models.build import build_model
+from petct_uad.models.common.batch import Batch
+from petct_uad.models.common.interface import AnomalyModel
+from petct_uad.models.hdhkd.hdhkd import Hdhkd
+from petct_uad.models.hdhkd.params import HdhkdParams
+from petct_uad.models.hdhkd.teacher.teacher import PatchTeacher
+from petct_uad.ops.selective_scan.ss2d import SS2D
+from petct_uad.schema import Params, parse_params
+
+_aten = torch.ops.aten
+_CONVOLUTIONS = {_aten.convolution, _aten._convolution}
+
+
+@dataclass(frozen=True)
+class Printed:
+    """What a paper prints of a model; None where it prints nothing.
+
+    Attributes:
+        where: the table.
+        parameters_m: its parameters, in millions.
+        operations_g: its column called FLOPs, in 10^9.
+    """
+
+    where: str
+    parameters_m: float | None = None
+    operations_g: float | None = None
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One model of the table.
+
+    Attributes:
+        title: how the table calls it.
+        model: whose section of params.yaml it is built from.
+        modality: what it sees.
+        printed: the paper's own figures.
+        changes: keys of the section that differ from the paper's preset.
+    """
+
+    title: str
+    model: ModelName
+    modality: Modality
+    printed: Printed
+    changes: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def preset(self) -> str:
+        """The preset that gives the paper's size."""
+        return f"paper-{self.model.replace('_', '-')}"
+
+
+@dataclass(frozen=True)
+class Size:
+    """Of one model, for one slice at inference.
+
+    Attributes:
+        trainable: parameters that training changes.
+        parameters: all of them, frozen networks included.
+        macs: multiply-accumulates by the rule of this module.
+        flops: likewise.
+    """
+
+    trainable: int
+    parameters: int
+    macs: int
+    flops: int
+
+
+def _cmad(modality: Modality, cmh: bool, gfr: bool, operations_g: float) -> Entry:
+    parts = " + ".join(name for name, on in (("CMH", cmh), ("GFR", gfr)) if on) or "baseline"
+    seen = "PET/CT" if modality == "petct" else "PET or CT"
+    printed = Printed("Table 4", operations_g=operations_g)
+    return Entry(f"CMAD, {seen}, {parts}", "cmad", modality, printed, {"cmh": cmh, "gfr": gfr})
+
+
+def _hdhkd(decoder: str, parameters_m: float, operations_g: float) -> Entry:
+    printed = Printed("Table VII", parameters_m, operations_g)
+    return Entry(f"HDHKD, {decoder}", "hdhkd", "ct", printed, {"decoder": decoder})
+
+
+def _hetero_ae(decoder: str, printed: Printed) -> Entry:
+    return Entry(f"Hetero-AE, {decoder}", "hetero_ae", "ct", printed, {"decoder": decoder})
+
+
+ENTRIES = (
+    _cmad("pet", cmh=False, gfr=False, operations_g=132.03),
+    _cmad("pet", cmh=False, gfr=True, operations_g=157.17),
+    _cmad("petct", cmh=False, gfr=False, operations_g=140.40),
+    _cmad("petct", cmh=True, gfr=False, operations_g=142.28),
+    _cmad("petct", cmh=False, gfr=True, operations_g=190.67),
+    _cmad("petct", cmh=True, gfr=True, operations_g=192.55),
+    _hdhkd("mamba", 30.9, 285.0),
+    _hdhkd("conv", 26.2, 265.0),
+    _hdhkd("fcn", 46.6, 594.0),
+    _hdhkd("transformer", 69.7, 775.0),
+    _hetero_ae("hybrid", Printed("Tables II, III", 17.32, 33.0)),
+    _hetero_ae("cnn", Printed("Table III", 17.90)),
+    _hetero_ae("transformer", Printed("Table III", 16.74)),
+    _hetero_ae("resnet", Printed("Table II", 13.0, 39.0)),
+    _hetero_ae("swin", Printed("Table II", 30.0, 48.0)),
+    _hetero_ae("pvt", Printed("Table II", 23.0, 45.0)),
+    _hetero_ae("cmt", Printed("Table II", 24.0, 39.0)),
+    # Megabytes, at four bytes per parameter: PatchCore's WideResNet-50 stands there with 275.6.
+    Entry("SCRD4AD", "scrd4ad", "ct", Printed("Table 5", 264.4 / 4)),
+    Entry(
+        "RD4AD",
+        "scrd4ad",
+        "ct",
+        Printed("Table 5", 263.5 / 4),
+        {"contrastive": False, "scale_aware": False},
+    ),
+    Entry("QFAE", "qfae", "ct", Printed("none")),
+)
+
+
+def measure(entry: Entry) -> Size:
+    """Build a model at its paper's size, run one slice through it on the meta device and count.
+
+    Raises:
+        ParamsError: its preset does not fit params.yaml's keys.
+    """
+    params = _paper_params(entry)
+    with torch.device("meta"):
+        return count(_build(entry, params), params.preprocess.image_size_px)
+
+
+def count(model: AnomalyModel, image_size_px: int) -> Size:
+    """Run one slice through a model on the meta device, as evaluation does, and count."""
+    images = torch.empty(1, 1, image_size_px, image_size_px, device="meta")
+    counter = _Counter(model)
+    # Not inference mode: layers then reach the counter as products and convolutions.
+    with torch.device("meta"), torch.no_grad(), counter:
+        model.eval().detect(Batch(pet=images, ct=images, slice_ids=("0",)))
+    learnt = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    total = sum(p.numel() for p in model.parameters())
+    return Size(learnt, total, counter.macs, counter.flops)
+
+
+def _paper_params(entry: Entry) -> Params:
+    params = parse_params(preset_content(entry.preset), Path(f"params/{entry.preset}.yaml"))
+    # Sizes need no weights; nothing is downloaded.
+    return params.model_copy(
+        update={"teacher": params.teacher.model_copy(update={"weights": "random"})}
+    )
+
+
+def _build(entry: Entry, params: Params) -> AnomalyModel:
+    offline = {
+        name: "random"
+        for name in ("encoder_weights", "perceptual_weights")
+        if name in type(params.model_section(entry.model)).model_fields
+    }
+    section = params.model_section(entry.model).model_copy(update=offline | dict(entry.changes))
+    side = params.preprocess.image_size_px
+    if isinstance(section, HdhkdParams):  # its build() wants what the distil stage made
+        teacher = PatchTeacher.build(params.distil, params.teacher)
+        return Hdhkd(section, teacher, entry.modality, side)
+    run = RunParams(
+        model=entry.model,
+        modality=entry.modality,
+        params=cast("Any", "model" if entry.model == "cmad" else f"models.{entry.model}"),
+        after="metrics/validation.json",
+    )
+    return build_model(run, section, params.teacher, side)
+
+
+class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts what runs inside its context; the model tells weights from activations."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.macs = 0
+        self.flops = 0
+        blocks = [module for module in model.modules() if isinstance(module, SS2D)]
+        unseen = {_storage(p) for block in blocks for p in (block.x_proj, block.dt_proj)}
+        self._weights = {_storage(p) for p in model.parameters()} - unseen
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        operation = func._overloadpacket
+        if operation not in flop_registry and operation is not _aten.native_layer_norm:
+            with self:
+                parts = func.decompose(*args, **kwargs)
+            if parts is not NotImplemented:
+                return parts
+        out = func(*args, **kwargs)
+        self._count(operation, args, kwargs, out)
+        return out
+
+    def _count(
+        self, operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any
+    ) -> None:
+        if operation is _aten.native_layer_norm:
+            self.macs += args[0].numel()
+        if operation not in flop_registry:
+            return
+        by_weights = any(isinstance(x, Tensor) and _storage(x) in self._weights for x in args)
+        if operation in _CONVOLUTIONS and not by_weights:  # a Gaussian on the map
+            return
+        flops = flop_registry[operation](*args, **kwargs, out_val=out)
+        self.flops += flops
+        self.macs += flops // 2 if by_weights else 0
+
+
+def _storage(tensor: Tensor) -> int:
+    """What a view shares with its parameter; addresses are all zero on the meta device."""
+    return cast("int", tensor.untyped_storage()._cdata)
+
+
+_Column = Callable[[Entry, Size], str]
+_COLUMNS: tuple[tuple[str, _Column], ...] = (
+    ("model", lambda entry, size: entry.title),
+    ("learnt (M)", lambda entry, size: f"{size.trainable / 1e6:.1f}"),
+    ("all (M)", lambda entry, size: f"{size.parameters / 1e6:.1f}"),
+    ("paper (M)", lambda entry, size: _or_nothing(entry.printed.parameters_m)),
+    ("GMACs", lambda entry, size: f"{size.macs / 1e9:.1f}"),
+    ("GFLOPs", lambda entry, size: f"{size.flops / 1e9:.1f}"),
+    ("paper (G)", lambda entry, size: _or_nothing(entry.printed.operations_g)),
+    ("its table", lambda entry, size: entry.printed.where),
+)
+HEADER = tuple(name for name, _ in _COLUMNS)
+
+
+def row(entry: Entry, size: Size) -> tuple[str, ...]:
+    """One line of the table, under :data:`HEADER`."""
+    return tuple(show(entry, size) for _, show in _COLUMNS)
+
+
+def _or_nothing(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}".rstrip("0").rstrip(".")

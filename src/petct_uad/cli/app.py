@@ -1,0 +1,184 @@
+"""``petct``: what a person runs besides ``dvc``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from petct_uad.cli.lineage import lineage
+from petct_uad.cli.presets import preset_content, preset_names
+from petct_uad.core.console import console, fail_cleanly
+from petct_uad.core.files import write_text
+from petct_uad.core.params.reading import PARAMS_FILE
+from petct_uad.schema import load_params, parse_params
+
+METRICS = Path("metrics")
+
+app = typer.Typer(no_args_is_help=True, help="A data-versioned benchmark on paired PET/CT.")
+key = typer.Typer(no_args_is_help=True, help="The secret key of the patients' pseudonyms.")
+app.add_typer(key, name="key")
+app.add_typer(lineage, name="lineage")
+
+
+@app.callback()
+def main() -> None:
+    """Run from the repository's root."""
+
+
+@app.command()
+def add(
+    name: Annotated[str, typer.Argument(help="how params.yaml will call the data set")],
+    folder: Annotated[Path, typer.Argument(help="DICOM files, or pictures; only read")],
+) -> None:
+    """Copy a folder of DICOM or pictures to data/raw/NAME and put it under DVC."""
+    # pydicom and SimpleITK take a second that `petct --help` need not wait for.
+    from petct_uad.ingest.dataset import add_dataset
+
+    with fail_cleanly():
+        target = add_dataset(name, folder)
+    console.print(f"{target} is under DVC. Next:", markup=False)
+    console.print(f"  git add {target}.dvc {target.parent}/.gitignore", markup=False)
+    console.print(f"  dvc exp run -S dataset={name}", markup=False)
+
+
+@app.command()
+def validate(
+    path: Annotated[Path, typer.Argument(help="DICOM files, or pictures; only read")],
+) -> None:
+    """Say whether a folder of DICOM or of pictures can be added, and what to mend before.
+
+    Reads it as `ingest:` in params.yaml asks and holds what was read to the suites that apply.
+    Exit codes: 0 all is well, 1 a critical check failed, 3 some inputs were refused and the rest is
+    sound, 4 nothing can be used.
+    """
+    from petct_uad.validation.folder import validate_folder
+    from petct_uad.validation.suites import Promises
+
+    with fail_cleanly():
+        params = load_params()
+        promises = Promises.of(params.split, params.register_, params.validate_)
+        verdict = validate_folder(path, params.ingest, promises, params.workers)
+    typer.echo("\n".join(verdict.lines))
+    raise typer.Exit(verdict.exit_code)
+
+
+@app.command(name="data-docs")
+def data_docs(
+    folder: Annotated[Path, typer.Argument(help="is replaced")] = Path("reports/data_docs"),
+) -> None:
+    """Write Great Expectations' own pages on what the stage `validate` has measured.
+
+    A side output: nothing reads it, git and DVC leave it out. The pages load styles, scripts and a
+    logo from other hosts when they are opened; reports/index.html shows the same without.
+    """
+    from petct_uad.validation.data_docs import write_data_docs
+    from petct_uad.validation.suites import Promises
+    from petct_uad.validation.tables import Folders
+
+    with fail_cleanly():
+        params = load_params()
+        promises = Promises.of(params.split, params.register_, params.validate_)
+        write_data_docs(Folders(Path("data"), params.dataset), promises, folder)
+    console.print(f"{folder / 'index.html'} is there; it needs a network.", markup=False)
+
+
+@key.command()
+def create() -> None:
+    """Make a key outside the repository, in PETCT_KEY_FILE or ~/.config/petct/pseudonym.key."""
+    from petct_uad.ingest.pseudonyms import create_key, key_file
+
+    path = key_file()
+    with fail_cleanly():
+        create_key(path)
+    console.print(f"{path} is the key. Keep a copy in a safe, never in a repository.", markup=False)
+
+
+@key.command()
+def show() -> None:
+    """Where the key lies, and the fingerprint that ingest.key may ask for."""
+    from petct_uad.ingest.pseudonyms import Pseudonyms, key_file, read_key
+
+    with fail_cleanly():
+        fingerprint = Pseudonyms("secret", read_key(key_file())).fingerprint()
+    console.print(f"{key_file()}: {fingerprint}", markup=False, soft_wrap=True)
+
+
+@app.command()
+def preset(
+    name: Annotated[str, typer.Argument(help=f"one of {', '.join(preset_names())}")],
+) -> None:
+    """Write a preset over params.yaml, once it is known to be valid."""
+    with fail_cleanly():
+        content = preset_content(name)
+        parse_params(content, Path(f"params/{name}.yaml"))
+        write_text(PARAMS_FILE, content)
+    console.print(f"{PARAMS_FILE} is now the {name} preset. Next: dvc repro", markup=False)
+
+
+@app.command()
+def models(
+    markdown: Annotated[bool, typer.Option(help="as the table of docs/models.md")] = False,
+) -> None:
+    """Parameters, multiply-accumulates and FLOPs of every model at its paper's size."""
+    # torch and timm take seconds that `petct --help` need not wait for.
+    from petct_uad.cli.accounting import ENTRIES, HEADER, measure, row
+    from petct_uad.comparison.markdown import markdown_table
+
+    with fail_cleanly():
+        rows = [row(entry, measure(entry)) for entry in ENTRIES]
+    if markdown:
+        typer.echo(markdown_table(HEADER, rows))
+        return
+    table = Table(*HEADER)
+    for line in rows:
+        table.add_row(*line)
+    console.print(table)
+
+
+@app.command()
+def leak(
+    honest: Annotated[str, typer.Argument(help="revision under split.protocol: patient")],
+    leaking: Annotated[str, typer.Argument(help="revision under split.protocol: cmad")],
+) -> None:
+    """AUROC of every run under the leaking protocol minus under the honest one.
+
+    A revision is a commit, branch, tag, DVC experiment or `workspace`. Writes
+    metrics/leak.{csv,md}.
+    """
+    from petct_uad.audit.revision import find_revision
+    from petct_uad.audit.runs import read_revision
+    from petct_uad.comparison.leak import leak_markdown, leak_table, left_out, write_leak
+
+    with fail_cleanly():
+        patient, cmad = (read_revision(find_revision(name)) for name in (honest, leaking))
+        rows = leak_table(patient, cmad, load_params().evaluate)
+        lacking = left_out(patient, cmad)
+        write_leak(METRICS, rows, lacking)
+    typer.echo(leak_markdown(rows, lacking), nl=False)
+
+
+@app.command()
+def folds(
+    revisions: Annotated[list[str], typer.Argument(help="one per fold, in any order")],
+) -> None:
+    """Every run over all folds of split.folds: mean, deviation and the AUROC of all scores.
+
+    A revision is a commit, branch, tag, DVC experiment or `workspace`. Writes
+    metrics/folds.{csv,md}.
+    """
+    from petct_uad.audit.revision import find_revision
+    from petct_uad.audit.runs import read_folds
+    from petct_uad.comparison.folds import folds_markdown, folds_table, write_folds
+
+    with fail_cleanly():
+        results = read_folds([find_revision(name) for name in revisions])
+        rows = folds_table(results, load_params().evaluate)
+        write_folds(METRICS, rows)
+    typer.echo(folds_markdown(rows), nl=False)
+
+
+if __name__ == "__main__":
+    app()

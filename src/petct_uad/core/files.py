@@ -1,0 +1,152 @@
+"""Atomic, byte-stable files: hashes, JSON and CSV tables of dataclasses."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import astuple, fields
+from pathlib import Path
+from types import UnionType
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+
+Row = TypeVar("Row")
+
+DECIMALS = 6  # of every float that is written
+
+
+def rounded(value: float) -> float:
+    """A float as files hold it: six decimals, no negative zero."""
+    return round(float(value), DECIMALS) + 0.0
+
+
+def sha256_file(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def sha256_bytes(content: bytes) -> str:
+    """SHA-256 of bytes, in hexadecimal."""
+    return hashlib.sha256(content).hexdigest()
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path`` that replaces it on success and vanishes on failure.
+
+    The temporary name keeps ``path``'s suffixes, because SimpleITK chooses the format by them.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    suffixes = "".join(path.suffixes)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".tmp-", suffix=suffixes)
+    os.close(descriptor)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Yield a temporary folder that replaces ``path`` whole on success and vanishes on failure.
+
+    Killed at any point, it leaves the old folder, the new one or none under the name ``path``, and
+    never a part of one. Of two runs at once the one that ends last is kept.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=".tmp-"))
+    try:
+        yield temporary
+        temporary.chmod(0o755)
+        while not _take_the_place(temporary, path):
+            pass
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _take_the_place(temporary: Path, path: Path) -> bool:
+    """Move what stands at ``path`` aside, ``temporary`` there; False if another run was faster."""
+    aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=".tmp-"))
+    try:
+        with suppress(FileNotFoundError):
+            path.replace(aside)
+        temporary.replace(path)
+    except OSError as error:
+        if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
+            raise
+        return False
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return True
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text with Unix line ends, atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+
+
+def write_json(path: Path, value: Mapping[str, Any] | Sequence[Any]) -> None:
+    """Write JSON in a stable form: keys as given, two-space indent, no NaN."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_table(path: Path, row_type: type[Row], rows: Sequence[Row]) -> None:
+    """Write frozen dataclass rows as CSV, one column per field, floats to six decimals.
+
+    The order of the rows is the caller's: sort them by their identity first.
+    """
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as out:
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerow([field.name for field in fields(row_type)])  # type: ignore[arg-type]
+        for row in rows:
+            writer.writerow([_to_text(value) for value in astuple(row)])  # type: ignore[call-overload]
+
+
+def read_table(path: Path, row_type: type[Row]) -> list[Row]:
+    """Read what ``write_table`` wrote; columns must be exactly the fields of ``row_type``.
+
+    Raises:
+        ValueError: a column is missing or extra, or a value does not fit its field's type.
+    """
+    names = [field.name for field in fields(row_type)]  # type: ignore[arg-type]
+    hints = get_type_hints(row_type)
+    with path.open(encoding="utf-8", newline="") as stream:
+        reader = csv.reader(stream)
+        header = next(reader, [])
+        if header != names:
+            raise ValueError(f"{path}: columns {header}, expected {names}")
+        return [
+            row_type(*(_from_text(text, hints[n]) for n, text in zip(names, line, strict=True)))
+            for line in reader
+        ]
+
+
+def _to_text(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        return repr(rounded(value))
+    return str(value)
+
+
+def _from_text(text: str, hint: Any) -> Any:
+    if get_origin(hint) is UnionType:
+        if text == "":
+            return None
+        hint = next(option for option in get_args(hint) if option is not type(None))
+    if hint is bool:
+        return {"true": True, "false": False}[text]
+    return hint(text) if hint in (int, float) else text

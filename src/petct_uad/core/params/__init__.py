@@ -1,0 +1,1 @@
+"""params.yaml as frozen, strict types: what every section is made of, and how the file is read."""

@@ -1,0 +1,157 @@
+"""Read params.yaml; say which key is wrong, how, and what is allowed there."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from petct_uad.core.errors import ParamsError
+from petct_uad.core.params.base import GeneralPart
+
+PARAMS_FILE = Path("params.yaml")
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class ParamsFile:
+    """A params.yaml whose sections are checked when they are asked for."""
+
+    path: Path
+    content: Any
+
+    @classmethod
+    def read(cls, path: Path = PARAMS_FILE) -> Self:
+        """The file as it lies there.
+
+        Raises:
+            ParamsError: it is missing or no YAML.
+        """
+        try:
+            text = path.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            raise ParamsError(
+                f"{path}: not found. Run stages from the repository's root."
+            ) from None
+        except UnicodeDecodeError as error:
+            raise ParamsError(f"{path}: is not valid YAML: {error}") from error
+        return cls.parse(text, path)
+
+    @classmethod
+    def parse(cls, text: str, path: Path) -> Self:
+        """The text of a params.yaml; ``path`` is named in messages.
+
+        Raises:
+            ParamsError: it is no YAML.
+        """
+        try:
+            # As DVC reads it: YAML 1.2, in which 1e-9 is a number. PyYAML would see a string.
+            return cls(path, YAML(typ="safe", pure=True).load(text))
+        except YAMLError as error:
+            raise ParamsError(f"{path}: is not valid YAML: {error}") from error
+
+    @property
+    def dataset(self) -> str:
+        """The name of the data set.
+
+        Raises:
+            ParamsError: it is missing or none.
+        """
+        return self.section(GeneralPart).dataset
+
+    @property
+    def workers(self) -> int:
+        """How many processes read and write data. It changes no byte, so no stage depends on it.
+
+        Raises:
+            ParamsError: it is missing or no such number.
+        """
+        return self.section(GeneralPart).workers
+
+    def section(self, kind: type[T], key: str = "") -> T:
+        """What lies under a dotted key, or the whole file, as a checked ``kind``.
+
+        Raises:
+            ParamsError: naming each wrong key, its value and what is allowed there.
+        """
+        place = tuple(filter(None, key.split(".")))
+        try:
+            # Through JSON, since strict mode then still lets a list become a tuple.
+            return TypeAdapter(kind).validate_json(json.dumps(self._under(place)))
+        except ValidationError as error:
+            lines = explained(error, kind, place)
+            raise ParamsError("\n".join(f"{self.path}: {line}" for line in lines)) from error
+
+    def _under(self, place: tuple[str, ...]) -> Any:
+        content = self.content
+        for depth, part in enumerate(place, start=1):
+            known = content if isinstance(content, dict) else {}
+            if part not in known:
+                raise ParamsError(
+                    f"{'.'.join(place[:depth])}: not in {self.path}; "
+                    f"expected one of {', '.join(map(str, known)) or 'its keys'}"
+                )
+            content = known[part]
+        return content
+
+
+def explained(error: ValidationError, kind: type, place: tuple[str, ...] = ()) -> Iterator[str]:
+    """A line for every wrong key of a ``kind`` that lies at ``place`` in params.yaml."""
+    schema = TypeAdapter(kind).json_schema()
+    return (_explain(detail, schema, place) for detail in error.errors())
+
+
+def _explain(detail: ErrorDetails, schema: dict[str, Any], place: tuple[str, ...]) -> str:
+    location = detail["loc"]
+    key = ".".join(map(str, (*place, *location))) or "params"
+    if detail["type"] == "extra_forbidden":
+        siblings = sorted(_node(schema, location[:-1]).get("properties", {}))
+        close = difflib.get_close_matches(str(location[-1]), siblings, n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        allowed = ", ".join(siblings)
+        return f"{key} = {detail['input']!r}: unknown key.{hint} Allowed here: {allowed}"
+    if detail["type"] == "missing":
+        return f"{key}: missing; expected {_allowed(_node(schema, location))}"
+    if detail["type"] == "value_error":
+        return f"{key}: {detail['ctx']['error']}"
+    shown = "null" if detail["input"] is None else repr(detail["input"])
+    return f"{key} = {shown}: expected {_allowed(_node(schema, location))}"
+
+
+def _node(schema: dict[str, Any], location: tuple[int | str, ...]) -> dict[str, Any]:
+    """The JSON-schema node at a key's location, references followed."""
+    node = schema
+    for part in location:
+        inner = (
+            node.get("items", {})
+            if isinstance(part, int)
+            else node.get("properties", {}).get(part, node.get("additionalProperties", {}))
+        )
+        node = inner if isinstance(inner, dict) else {}
+        if "$ref" in node:
+            node = schema["$defs"][node["$ref"].rsplit("/", 1)[-1]]
+    return node
+
+
+def _allowed(node: dict[str, Any]) -> str:
+    """What a key accepts, in words: ``an integer, at least 1, at most 64``."""
+    if "enum" in node or "const" in node:
+        return "one of " + ", ".join(map(repr, node.get("enum", [node.get("const")])))
+    kinds = {"integer": "an integer", "number": "a number", "boolean": "true or false",
+             "string": "a string", "object": "a group of keys", "array": "a list"}  # fmt: skip
+    words = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most",
+             "exclusiveMaximum": "below", "multipleOf": "a multiple of", "pattern": "matching",
+             "minLength": "of length at least", "maxLength": "of length at most",
+             "minItems": "of at least (items)"}  # fmt: skip
+    parts = [kinds.get(node.get("type", ""), "another value")]
+    parts += [f"{word} {node[name]}" for name, word in words.items() if name in node]
+    return ", ".join(parts)

@@ -1,1 +1,0 @@
-"""Reads DICOM: series, geometry, SUV and labels."""

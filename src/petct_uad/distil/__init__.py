@@ -1,0 +1,1 @@
+"""The distil stage: the teacher that a model waits for."""

@@ -1,0 +1,444 @@
+"""Which DICOM files lie in a folder: one frozen header per file, read without pixels."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import re
+import stat
+import warnings
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import BinaryIO
+
+from pydicom import uid
+from pydicom.dataset import Dataset
+
+from petct_uad.core.errors import (
+    IdentityError,
+    PixelError,
+    RejectedInputError,
+    UnreadableFileError,
+    UnsupportedObjectError,
+)
+from petct_uad.core.parallel import map_in_processes
+from petct_uad.ingest.dicom.identity import IDENTITY_TAGS, NOBODY, Identity, read_identity
+from petct_uad.ingest.dicom.multiframe import (
+    FUNCTIONAL_GROUPS,
+    MULTIFRAME_MODALITIES,
+    frame_attributes,
+    frame_count,
+)
+from petct_uad.ingest.dicom.native import IMAGE_KEYWORDS, NativePixels, find_native
+from petct_uad.ingest.dicom.reader import opened, read_meta, read_tags, tag_of, values
+from petct_uad.ingest.dicom.suv import PET_KEYWORDS, PET_PRIVATE_TAGS, PetHeader, read_pet_header
+from petct_uad.ingest.tables import RejectedRow
+
+MODALITIES = {
+    uid.CTImageStorage: "CT",
+    uid.PositronEmissionTomographyImageStorage: "PT",
+    uid.SegmentationStorage: "SEG",
+    uid.RTStructureSetStorage: "RTSTRUCT",
+    **MULTIFRAME_MODALITIES,
+}
+MAX_MATRIX = 4096
+
+_KEYWORDS = [
+    "SpecificCharacterSet", "SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID",
+    "StudyInstanceUID", "Modality", "PatientID", "PatientBirthDate", "PatientSex", "Manufacturer",
+    "ManufacturerModelName", "SeriesDescription", "ImageType", "CorrectedImage",
+    "FrameOfReferenceUID", "NumberOfSlices", "NumberOfFrames", "Rows", "Columns", "PixelSpacing",
+    "ImagePositionPatient", "ImageOrientationPatient", "ReferencedSeriesSequence",
+    "ReferencedFrameOfReferenceSequence", "SliceThickness", "AcquisitionNumber", "AcquisitionDate",
+    "AcquisitionTime", *FUNCTIONAL_GROUPS, *IDENTITY_TAGS, *IMAGE_KEYWORDS, *PET_KEYWORDS,
+]  # fmt: skip
+_TAGS = [*map(tag_of, dict.fromkeys(_KEYWORDS)), *PET_PRIVATE_TAGS]
+_FILES_PER_BATCH = 64
+_WORTH_A_PROCESS = 1000
+_META_START = 144  # preamble, DICM, and the element that tells the length of the rest
+_MOST_INFLATED = 1 << 28
+_PIECE = 1 << 16
+_LONGEST_TEXT = 200
+_FORMULA = ("=", "+", "-", "@")  # what a spreadsheet takes for the start of a formula
+# DVC with cache.type symlink turns every file of the workspace into such a link.
+_DVC_CACHE_OBJECT = re.compile(r".*/files/md5/[0-9a-f]{2}/[0-9a-f]{30}")
+
+
+@dataclass(frozen=True, order=True)
+class Header:
+    """What one CT, PET, SEG or RTSTRUCT file says about itself; "" or None where it is silent."""
+
+    file: str  # POSIX path below the data set
+    sha256: str
+    modality: str  # CT, PT, SEG or RTSTRUCT, after the SOP class
+    sop_instance_uid: str
+    series_instance_uid: str
+    study_instance_uid: str
+    frame_of_reference_uid: str
+    patient: str
+    birth_date: str  # compared between files, never written
+    sex: str
+    manufacturer: str
+    model_name: str
+    description: str
+    image_type: tuple[str, ...]
+    corrected_image: tuple[str, ...]
+    number_of_slices: int | None  # (0054,0081)
+    rows: int
+    columns: int
+    pixel_spacing_mm: tuple[float, ...] | None  # row spacing (y), column spacing (x)
+    position_mm: tuple[float, ...] | None  # (0020,0032), LPS
+    orientation: tuple[float, ...] | None  # (0020,0037)
+    referenced_series: tuple[str, ...]  # of a label object
+    identity: Identity = NOBODY  # what no output may hold
+    slice_thickness_mm: float | None = None
+    acquisition_number: str = ""
+    acquisition_time: str = ""  # date and time
+    stack: int = 1  # which stack of its series a slice belongs to; series.split_into_stacks
+    frame: int | None = None  # index in an enhanced multi-frame file, from 0
+    frames: tuple[Header, ...] = ()  # of an enhanced multi-frame file, one header each
+    # What its volume needs; None where the file must be parsed again, with its pixels.
+    native: NativePixels | None = field(default=None, compare=False)
+    pet: PetHeader | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True)
+class Index:
+    """Every usable header, sorted by file, and every refused file."""
+
+    headers: tuple[Header, ...]
+    rejected: tuple[RejectedRow, ...]
+
+
+@dataclass(frozen=True)
+class _Batch:
+    raw: Path
+    files: tuple[str, ...]
+
+
+def index_files(raw: Path, workers: int) -> Index:
+    """Read the header of every file below ``raw`` and hash it; keep one of identical duplicates."""
+    files, rejected = find_files(raw)
+    batches = [
+        _Batch(raw, tuple(files[start : start + _FILES_PER_BATCH]))
+        for start in range(0, len(files), _FILES_PER_BATCH)
+    ]
+    # Starting a process takes as long as reading a thousand headers.
+    workers = workers if len(files) > _WORTH_A_PROCESS else 1
+    results = map_in_processes(_read_batch, batches, "reading headers", workers)
+    found = [item for batch in results for item in batch]
+    headers = [item for item in found if isinstance(item, Header)]
+    rejected += [item for item in found if isinstance(item, RejectedRow)]
+    unique, shared = _without_shared_uids(headers)
+    return Index(tuple(sorted(unique)), tuple(sorted([*rejected, *shared])))
+
+
+def find_files(raw: Path) -> tuple[list[str], list[RejectedRow]]:
+    """Regular files below ``raw`` as sorted POSIX paths, and what is refused by its kind or name.
+
+    Folders behind symbolic links are never entered; a link to a file counts only when it points
+    into a DVC cache.
+    """
+    files: list[str] = []
+    rejected: list[RejectedRow] = []
+    for folder, path in _walk(raw, rejected):
+        name = path.relative_to(raw).as_posix()
+        try:
+            check_kind(path, name, folder)
+        except RejectedInputError as error:
+            rejected.append(rejected_row(error))
+        else:
+            files.append(name)
+    return sorted(files), rejected
+
+
+def check_kind(path: Path, name: str, folder: bool) -> None:
+    """Refuse what is not a plain file with a UTF-8 name.
+
+    Raises:
+        UnreadableFileError: a symbolic link, FIFO, socket or device, or an undecodable name.
+    """
+    refuse = UnreadableFileError
+    if not name.isprintable() or name[0] in _FORMULA:
+        raise refuse(printable(name), found="a name that is not UTF-8, holds control characters or "
+                     "would be a formula in a spreadsheet",
+                     expected="a plain UTF-8 name", advice="Rename the file.")  # fmt: skip
+    if folder or path.is_symlink():
+        target = path.readlink()
+        if folder or not _DVC_CACHE_OBJECT.fullmatch(os.path.realpath(path)):
+            raise refuse(printable(name), found=f"a symbolic link to {printable(str(target))}",
+                         expected="a regular file or folder",
+                         advice="Replace the link by what it points to.")  # fmt: skip
+    elif not stat.S_ISREG(path.lstat().st_mode):
+        raise refuse(printable(name), found="a FIFO, socket or device",
+                     expected="a regular file", advice="Remove it from the data set.")  # fmt: skip
+
+
+def read_header(raw: Path, file: str) -> Header:
+    """Hash one file and read its header.
+
+    Raises:
+        UnreadableFileError: not DICOM, cut short, or without a transfer syntax.
+        UnsupportedObjectError: DICOM, but not a CT, a PET, a SEG or an RTSTRUCT.
+        IdentityError: a UID or the PatientID is missing or not valid.
+    """
+    # pydicom answers broken files with a dozen exception types, RecursionError among them.
+    try:
+        with opened(raw / file) as stream, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            meta = read_meta(stream)
+            syntax = str(meta.get("TransferSyntaxUID", ""))
+            if syntax == uid.DeflatedExplicitVRLittleEndian:
+                _check_inflates(stream, file, meta)
+            dataset = read_tags(stream, meta, _TAGS)
+            native = find_native(dataset, stream, syntax)
+            header = _with_frames(_header(dataset, file, _sha256(stream)), dataset)
+            header = _with_pixels(header, dataset, native)
+    except RejectedInputError:
+        raise
+    except Exception as error:
+        raise UnreadableFileError(
+            file,
+            found=_one_line(error),
+            expected="a DICOM file with its 128-byte preamble",
+            advice="Export it again, or remove it if it is no DICOM file.",
+        ) from error
+    if not syntax:
+        raise UnreadableFileError(
+            file,
+            found="no Transfer Syntax UID (0002,0010)",
+            expected="one that says how the file is encoded",
+            advice="Repair the file meta information or export it again.",
+        )
+    return header
+
+
+def rejected_row(error: RejectedInputError) -> RejectedRow:
+    """The row of rejected.csv for an error."""
+    return RejectedRow(
+        printable(error.subject), error.code, printable(error.found),
+        printable(error.expected), printable(error.advice),
+    )  # fmt: skip
+
+
+@lru_cache(4096)
+def printable(text: str) -> str:
+    """Text that is safe in a CSV and on a terminal.
+
+    Control characters go, undecodable bytes are spelled out, and a spreadsheet will not take a
+    leading ``=``, ``+``, ``-`` or ``@`` for a formula.
+    """
+    text = os.fsencode(text).decode("utf-8", "backslashreplace")
+    text = "".join(letter if letter.isprintable() else " " for letter in text)
+    text = " ".join(text.split())[:_LONGEST_TEXT]
+    return f"'{text}" if text[:1] in _FORMULA else text
+
+
+def _walk(raw: Path, rejected: list[RejectedRow]) -> Iterator[tuple[bool, Path]]:
+    """Each file (False) and each symbolic link to a folder (True)."""
+
+    def refuse(error: OSError) -> None:
+        name = os.path.relpath(error.filename, raw)
+        found = error.strerror or "an unreadable folder"
+        advice = "Check the permissions."
+        rejected.append(
+            RejectedRow(printable(name), "unreadable", found, "a readable folder", advice)
+        )
+
+    for folder, names, files in os.walk(raw, onerror=refuse):
+        yield from ((False, Path(folder, file)) for file in files)
+        yield from ((True, Path(folder, n)) for n in names if Path(folder, n).is_symlink())
+
+
+def _read_batch(batch: _Batch) -> list[Header | RejectedRow]:
+    return [_header_or_row(batch.raw, file) for file in batch.files]
+
+
+def _header_or_row(raw: Path, file: str) -> Header | RejectedRow:
+    try:
+        return read_header(raw, file)
+    except RejectedInputError as error:
+        return rejected_row(error)
+
+
+def _header(dataset: Dataset, file: str, sha256: str) -> Header:
+    modality = _modality(dataset, file)
+    rows, columns = _whole(dataset, "Rows") or 0, _whole(dataset, "Columns") or 0
+    if max(rows, columns) > MAX_MATRIX:
+        raise PixelError(
+            file,
+            found=f"Rows (0028,0010) {rows}, Columns (0028,0011) {columns}",
+            expected=f"at most {MAX_MATRIX}",
+            advice="Export the file again.",
+        )
+    return Header(
+        file=file,
+        sha256=sha256,
+        modality=modality,
+        sop_instance_uid=_identity(dataset, "SOPInstanceUID", "(0008,0018)", file),
+        series_instance_uid=_identity(dataset, "SeriesInstanceUID", "(0020,000E)", file),
+        study_instance_uid=_identity(dataset, "StudyInstanceUID", "(0020,000D)", file),
+        frame_of_reference_uid=_text(dataset, "FrameOfReferenceUID"),
+        patient=_patient(dataset, file),
+        birth_date=_text(dataset, "PatientBirthDate"),
+        sex=_text(dataset, "PatientSex"),
+        manufacturer=_text(dataset, "Manufacturer"),
+        model_name=_text(dataset, "ManufacturerModelName"),
+        description=_text(dataset, "SeriesDescription"),
+        image_type=tuple(str(item).upper() for item in values(dataset, "ImageType")),
+        corrected_image=tuple(str(item).upper() for item in values(dataset, "CorrectedImage")),
+        number_of_slices=_whole(dataset, "NumberOfSlices"),
+        rows=rows,
+        columns=columns,
+        pixel_spacing_mm=_numbers(dataset, "PixelSpacing", 2),
+        position_mm=_numbers(dataset, "ImagePositionPatient", 3),
+        orientation=_numbers(dataset, "ImageOrientationPatient", 6),
+        referenced_series=tuple(sorted(_referenced_series(dataset))),
+        slice_thickness_mm=(_numbers(dataset, "SliceThickness", 1) or (None,))[0],
+        acquisition_number=_text(dataset, "AcquisitionNumber"),
+        acquisition_time=_text(dataset, "AcquisitionDate") + _text(dataset, "AcquisitionTime"),
+        identity=read_identity(dataset),
+    )
+
+
+def _with_frames(header: Header, dataset: Dataset) -> Header:
+    if dataset.SOPClassUID not in MULTIFRAME_MODALITIES:
+        return header
+    flat = [frame_attributes(dataset, index) for index in range(frame_count(dataset, header.file))]
+    frames = (_header(item, header.file, header.sha256) for item in flat)
+    return replace(
+        header, frames=tuple(replace(item, frame=index) for index, item in enumerate(frames))
+    )
+
+
+def _with_pixels(header: Header, dataset: Dataset, native: NativePixels | None) -> Header:
+    if native is None or header.frames or header.modality not in {"CT", "PT"}:
+        return header
+    try:
+        pet = read_pet_header(dataset, header.file) if header.modality == "PT" else None
+    except Exception:  # named where the pixels are read
+        return header
+    return replace(header, native=native, pet=pet)
+
+
+def _modality(dataset: Dataset, file: str) -> str:
+    sop_class = uid.UID(_text(dataset, "SOPClassUID"))
+    modality = MODALITIES.get(sop_class)
+    if modality is None:
+        raise _unsupported(file, f"SOP Class UID (0008,0016) {sop_class.name or 'missing'}")
+    said = _text(dataset, "Modality")
+    if said != modality:
+        raise _unsupported(file, f"Modality (0008,0060) {said or 'missing'} in a {sop_class.name}")
+    return modality
+
+
+def _sha256(stream: BinaryIO) -> str:
+    stream.seek(0)
+    return hashlib.file_digest(stream, "sha256").hexdigest()  # type: ignore[arg-type]
+
+
+def _check_inflates(stream: BinaryIO, file: str, meta: Dataset) -> None:
+    """Inflate piece by piece and keep nothing: pydicom would inflate a bomb whole."""
+    inflate = zlib.decompressobj(-zlib.MAX_WBITS)
+    inflated = 0
+    stream.seek(_META_START + int(meta.FileMetaInformationGroupLength))
+    while not inflate.eof and (piece := inflate.unconsumed_tail or stream.read(_PIECE)):
+        inflated += len(inflate.decompress(piece, _PIECE))
+        if inflated > _MOST_INFLATED:
+            raise _unsupported(file, f"a deflated data set of over {_MOST_INFLATED} bytes")
+
+
+def _unsupported(file: str, found: str) -> UnsupportedObjectError:
+    return UnsupportedObjectError(
+        file,
+        found=found,
+        expected="CT or PET Image Storage (enhanced or not), Segmentation or RT Structure Set",
+        advice="Nothing is lost if this is no CT, PET or label; else convert it.",
+    )
+
+
+def _identity(dataset: Dataset, keyword: str, tag: str, file: str) -> str:
+    value = _text(dataset, keyword)
+    if re.fullmatch(r"[0-9.]{1,64}", value):
+        return value
+    raise IdentityError(
+        file,
+        found=f"{keyword} {tag} {value!r}",
+        expected="a UID of digits and dots, at most 64 characters",
+        advice="Export the file again; without its UIDs it belongs to no series.",
+    )
+
+
+def _patient(dataset: Dataset, file: str) -> str:
+    patient = _text(dataset, "PatientID")
+    if 0 < len(patient) <= 64:
+        return patient
+    raise IdentityError(
+        file,
+        found=f"PatientID (0010,0020) {patient or 'missing'!r}",
+        expected="1 to 64 characters",
+        advice="Give every patient a pseudonym: without one, splits could leak patients.",
+    )
+
+
+def _text(dataset: Dataset, keyword: str) -> str:
+    return printable("\\".join(str(item) for item in values(dataset, keyword)))
+
+
+def _whole(dataset: Dataset, keyword: str) -> int | None:
+    found = values(dataset, keyword)
+    return int(found[0]) if found else None
+
+
+def _numbers(dataset: Dataset, keyword: str, count: int) -> tuple[float, ...] | None:
+    """``count`` finite numbers, or None where missing or malformed; geometry.py names the tag."""
+    try:
+        found = tuple(float(item) for item in values(dataset, keyword))
+    except (TypeError, ValueError):
+        return None
+    return found if len(found) == count and all(map(math.isfinite, found)) else None
+
+
+def _referenced_series(dataset: Dataset) -> Iterator[str]:
+    """Series that a SEG (C.8.20) or an RTSTRUCT (C.8.8.5) says it was drawn on."""
+    for series in dataset.get("ReferencedSeriesSequence") or ():
+        yield str(series.SeriesInstanceUID)
+    for frame in dataset.get("ReferencedFrameOfReferenceSequence") or ():
+        for study in frame.get("RTReferencedStudySequence") or ():
+            for series in study.get("RTReferencedSeriesSequence") or ():
+                yield str(series.SeriesInstanceUID)
+
+
+def _without_shared_uids(headers: Sequence[Header]) -> tuple[list[Header], list[RejectedRow]]:
+    """Keep one file per SOPInstanceUID, and none where two files with it differ."""
+    by_uid: dict[str, list[Header]] = {}
+    for header in sorted(headers):
+        by_uid.setdefault(header.sop_instance_uid, []).append(header)
+    kept: list[Header] = []
+    rejected: list[RejectedRow] = []
+    for group in by_uid.values():
+        same = len({header.sha256 for header in group}) == 1
+        kept += group[:1] if same else []
+        refused = group[1:] if same else group
+        rejected += [rejected_row(_shared(header, group, same)) for header in refused]
+    return kept, rejected
+
+
+def _shared(header: Header, group: Sequence[Header], same: bool) -> IdentityError:
+    other = next(item.file for item in group if item is not header)
+    content = "the same bytes" if same else "different bytes"
+    advice = f"Nothing is lost: {other} is used." if same else "Keep the right one of the files."
+    return IdentityError(
+        header.file,
+        found=f"SOPInstanceUID (0008,0018) {header.sop_instance_uid} with {content} in {other}",
+        expected="one file per SOPInstanceUID",
+        advice=advice,
+    )
+
+
+def _one_line(error: Exception) -> str:
+    return printable(f"{type(error).__name__}: {error}")

@@ -1,0 +1,1 @@
+"""Image benchmarks: folders of pictures that are already labelled and split."""

@@ -1,0 +1,146 @@
+"""Which files of an image benchmark are pictures, and what their publisher says of each.
+
+Two layouts are known. That of the medical anomaly detection papers (MedIAnomaly, Cai et al. 2025):
+``images/`` beside a ``data.json`` with ``{"train": {"0": [names]}, "test": {"0": [names], "1":
+[names]}}``. And that of BMAD (Bao et al. 2024): ``train/good``, ``valid/{good,Ungood}/{img,label}``
+and ``test/{good,Ungood}/{img,label}``, where ``label`` holds masks; sets without masks have the
+pictures directly in ``good`` and ``Ungood``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from petct_uad.core.errors import DatasetError
+
+Split = Literal["train", "val", "test"]
+
+LISTING = "data.json"
+IMAGES = "images"
+_GOOD = "train/good"
+_FOLDERS: tuple[tuple[str, Split, int], ...] = (
+    (_GOOD, "train", 0),
+    ("valid/good", "val", 0),
+    ("valid/Ungood", "val", 1),
+    ("test/good", "test", 0),
+    ("test/Ungood", "test", 1),
+)
+
+
+@dataclass(frozen=True, order=True)
+class ListedPicture:
+    """A picture that the layout names; it may be missing."""
+
+    file: str  # POSIX path below the data set
+    split: Split
+    label: int
+    mask: str = ""  # POSIX path of its mask; "" where there is none
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a data set of pictures holds.
+
+    Attributes:
+        pictures: sorted by file.
+        others: files that are neither a picture nor the mask of one, sorted.
+        listing: the file that says so; "" where the folders do.
+        masks: do abnormal pictures have masks?
+    """
+
+    pictures: tuple[ListedPicture, ...]
+    others: tuple[str, ...]
+    listing: str
+    masks: bool
+
+
+def find_layout(raw: Path) -> Layout | None:
+    """The layout of a data set; None where it is none of the two, so that it may be DICOM.
+
+    Raises:
+        DatasetError: ``data.json`` is not as expected, names a file twice or one outside
+            ``images``; or two masks have one picture's name.
+    """
+    if (raw / LISTING).is_file() and (raw / IMAGES).is_dir():
+        pictures = sorted(_listed(raw / LISTING))
+        return _layout(raw, pictures, LISTING)
+    if (raw / _GOOD).is_dir():
+        pictures = sorted(x for folder in _FOLDERS for x in _in_folder(raw, *folder))
+        return _layout(raw, pictures, "")
+    return None
+
+
+def _layout(raw: Path, pictures: list[ListedPicture], listing: str) -> Layout:
+    known = {listing, *(x.file for x in pictures), *(x.mask for x in pictures)}
+    others = {path.relative_to(raw).as_posix() for path in raw.rglob("*") if path.is_file()}
+    masks = any(picture.mask for picture in pictures if picture.label)
+    return Layout(tuple(pictures), tuple(sorted(others - known)), listing, masks)
+
+
+class _Train(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    normal: list[str] = Field(alias="0", min_length=1)
+
+
+class _Test(_Train):
+    abnormal: list[str] = Field(alias="1", min_length=1)
+
+
+class _Listing(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    train: _Train
+    test: _Test
+
+
+def _listed(path: Path) -> Iterator[ListedPicture]:
+    try:
+        listing = _Listing.model_validate_json(path.read_bytes())
+    except (ValidationError, OSError) as error:
+        raise DatasetError(
+            f'{path}: expected {{"train": {{"0": [...]}}, "test": {{"0": [...], "1": [...]}}}}'
+            f": {error}"
+        ) from error
+    train, test = listing.train, listing.test
+    groups: tuple[tuple[list[str], Split, int], ...] = (
+        (train.normal, "train", 0), (test.normal, "test", 0), (test.abnormal, "test", 1),
+    )  # fmt: skip
+    seen: set[str] = set()
+    for names, split, label in groups:
+        for name in names:
+            if PurePath(name).name != name or "\0" in name:
+                raise DatasetError(f"{path}: {name!r} is no plain file name in {IMAGES}/")
+            if name in seen:
+                raise DatasetError(f"{path}: {name!r} is listed twice; a picture has one split")
+            seen.add(name)
+            yield ListedPicture(f"{IMAGES}/{name}", split, label)
+
+
+def _in_folder(raw: Path, folder: str, split: Split, label: int) -> Iterator[ListedPicture]:
+    place = raw / folder
+    pictures = place / "img" if (place / "img").is_dir() else place
+    masks = _masks(place / "label")
+    for path in sorted(pictures.iterdir()) if pictures.is_dir() else ():
+        if path.is_file():
+            mask = masks.get(path.stem)
+            yield ListedPicture(
+                path.relative_to(raw).as_posix(),
+                split,
+                label,
+                mask.relative_to(raw).as_posix() if mask else "",
+            )
+
+
+def _masks(folder: Path) -> dict[str, Path]:
+    """Masks by the name that they share with their picture, whatever the suffix of each."""
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if (other := found.setdefault(path.stem, path)) is not path:
+            raise DatasetError(f"{path}: {other} is a mask too; keep one mask of each picture")
+    return found

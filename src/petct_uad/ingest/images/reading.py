@@ -1,0 +1,127 @@
+"""One picture as grey levels, and its mask, from files that may be anything."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from petct_uad.core.errors import LabelError, PixelError, UnreadableFileError
+from petct_uad.core.files import sha256_bytes
+
+_MAX_SIDE_PX = 4096
+# Eight bits a channel; Pillow would clip deeper ones at 255.
+_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """What one file holds.
+
+    Attributes:
+        grey: (h, w) uint8 grey levels, upright.
+        sha256: of the file's bytes.
+    """
+
+    grey: NDArray[np.uint8]
+    sha256: str
+
+    @property
+    def pixels_sha256(self) -> str:
+        """Of size and grey levels."""
+        return sha256_bytes(f"{self.grey.shape}".encode() + self.grey.tobytes())
+
+
+def read_picture(raw: Path, file: str) -> Picture:
+    """Read a picture as luma (ITU-R 601-2).
+
+    Raises:
+        UnreadableFileError: missing, or no format that Pillow knows.
+        PixelError: cannot be decoded, is deeper than 8 bits, too large, several frames, or blank.
+    """
+    picture = _read(raw, file)
+    if picture.grey.min() == picture.grey.max():
+        raise PixelError(
+            file,
+            found=f"the grey level {picture.grey.min()} everywhere",
+            expected="a picture of something",
+            advice="Restore the file from its publisher, or take it out of the set.",
+        )
+    return picture
+
+
+def read_mask(raw: Path, file: str, picture: Picture, label: int) -> Picture:
+    """Read the mask of a picture: 255 where it is brighter than half its maximum, else 0.
+
+    Raises:
+        UnreadableFileError: as of a picture.
+        PixelError: as of a picture.
+        LabelError: not of the picture's size, empty for an abnormal one, or not for a normal one.
+    """
+    mask = _read(raw, file)
+    if mask.grey.shape != picture.grey.shape:
+        raise LabelError(
+            file,
+            found=f"a mask of {mask.grey.shape[1]} x {mask.grey.shape[0]} pixels",
+            expected=f"the picture's {picture.grey.shape[1]} x {picture.grey.shape[0]}",
+            advice="Restore both files from their publisher.",
+        )
+    lesion = mask.grey > int(mask.grey.max()) // 2
+    if bool(lesion.any()) != bool(label):
+        raise LabelError(
+            file,
+            found=f"{int(lesion.sum())} lesion pixels",
+            expected="at least one in an abnormal picture and none in a normal one",
+            advice="Move the picture where it belongs, or restore the mask from its publisher.",
+        )
+    return Picture(lesion.astype(np.uint8) * 255, mask.sha256)
+
+
+def _read(raw: Path, file: str) -> Picture:
+    try:
+        content = (raw / file).read_bytes()
+    except OSError as error:
+        raise UnreadableFileError(
+            file,
+            found=error.strerror or "nothing",
+            expected="a picture",
+            advice="Restore the file from its publisher, or take it out of the list.",
+        ) from error
+    try:
+        with warnings.catch_warnings(), Image.open(io.BytesIO(content)) as opened:
+            warnings.simplefilter("ignore")
+            _check(opened, file)
+            grey = ImageOps.exif_transpose(opened).convert("L")
+    except UnidentifiedImageError as error:
+        raise UnreadableFileError(
+            file,
+            found="no format that Pillow knows",
+            expected="PNG, JPEG, TIFF or another picture",
+            advice="Convert it, or take it out of the set.",
+        ) from error
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise PixelError(
+            file,
+            found=f"pixels that cannot be decoded ({error})",
+            expected="a whole picture",
+            advice="Restore the file from its publisher.",
+        ) from error
+    return Picture(np.asarray(grey, dtype=np.uint8), sha256_bytes(content))
+
+
+def _check(opened: Image.Image, file: str) -> None:
+    frames = getattr(opened, "n_frames", 1)
+    small = max(opened.size) <= _MAX_SIDE_PX
+    if opened.mode in _MODES and frames == 1 and small:
+        return
+    raise PixelError(
+        file,
+        found=f"{frames} frame(s) of {opened.size[0]} x {opened.size[1]} pixels, {opened.mode}",
+        expected=f"one, 8 bits a channel, at most {_MAX_SIDE_PX} pixels wide and high",
+        advice="Convert it to an 8-bit PNG; Pillow would clip deeper grey levels.",
+    )

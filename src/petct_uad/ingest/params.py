@@ -1,0 +1,23 @@
+"""``ingest`` of params.yaml."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from petct_uad.core.params.base import Section
+
+
+class IngestParams(Section):
+    """Reading DICOM."""
+
+    labels: Literal["auto", "seg", "rtstruct", "csv"]
+    label_roi: str = Field(min_length=1, description="regular expression on ROI or segment names")
+    suv: Literal["bw", "lbm", "bsa"] = Field(description="what concentrations are normalised to")
+    pseudonyms: Literal["auto", "public", "secret"]
+    key: str = Field(
+        default="any", pattern="^(any|k-[0-9a-f]{16})$", description="fingerprint, petct key show"
+    )
+    on_reject: Literal["report", "stop"]
+    max_gap_mm: float = Field(ge=0, le=5, description="tolerance on even slice spacing")

@@ -1,1 +1,0 @@
-"""Tables that say which inputs made which outputs."""

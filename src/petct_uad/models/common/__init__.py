@@ -1,0 +1,1 @@
+"""What all models share: their interface, their params, maps, batches, and where they compute."""

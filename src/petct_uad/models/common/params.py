@@ -1,0 +1,70 @@
+"""What the sections of several models share."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from petct_uad.core.params.base import Positive, Section
+
+ScanBackend = Literal["auto", "reference", "numba", "cuda"]
+Strides = Annotated[tuple[Literal[4, 8, 16, 32], ...], Field(min_length=1)]
+
+
+class ScheduleParams(Section):
+    """One gradient run: optimiser, learning rate over time, clipping."""
+
+    iterations: int = Field(ge=1, le=10_000_000)
+    batch_size: int = Field(ge=1, le=4096)
+    optimiser: Literal["stable_adamw", "adam"]
+    beta1: float = Field(ge=0, lt=1)
+    beta2: float = Field(ge=0, lt=1)
+    weight_decay: float = Field(ge=0)
+    adam_eps: Positive
+    learning_rate: Positive
+    decay: Literal["cosine", "step", "one_cycle", "constant"]
+    final_learning_rate: Positive
+    warmup_iterations: int = Field(ge=0)
+    gradient_clip: float = Field(ge=0, description="largest gradient norm; 0: no clipping")
+
+
+class ModelSection(Section):
+    """What the sections of all models share."""
+
+    map_sigma_px: float = Field(ge=0, le=32, description="Gaussian on the map, at 256 px")
+
+
+class GradientParams(ModelSection):
+    """A model that learns by gradient descent."""
+
+    schedule: ScheduleParams
+
+
+class FittedParams(ModelSection):
+    """A model that is fitted in one pass."""
+
+    batch_size: int = Field(ge=1, le=4096)
+
+
+class FeatureParams(ModelSection):
+    """A model that reads the CNN's deepest map of each of some strides."""
+
+    strides: Strides
+
+
+class TokenParams(GradientParams):
+    """A model that reads the teacher's tokens."""
+
+    width: int = Field(ge=16, le=2048, description="token width d of a projected CNN teacher")
+    heads: int = Field(ge=1, le=32)
+
+    @model_validator(mode="after")
+    def _heads_divide_width(self) -> Self:
+        if self.width % self.heads:
+            raise ValueError(f"heads must divide width, got {self.heads} and {self.width}")
+        return self
+
+
+# The section of any model: it learns in one of two ways.
+AnyModelParams = GradientParams | FittedParams

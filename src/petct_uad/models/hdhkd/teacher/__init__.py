@@ -1,0 +1,1 @@
+"""HDHKD's teacher, which the stage ``distil`` makes."""

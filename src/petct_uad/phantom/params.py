@@ -1,0 +1,18 @@
+"""``phantom`` of params.yaml."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from petct_uad.core.params.base import Section, Seed
+
+
+class PhantomParams(Section):
+    """The digital thorax cohort."""
+
+    patients: int = Field(ge=4, le=500, description="number of digital patients")
+    seed: Seed
+    extent_mm: float = Field(ge=80, le=300, description="axial field of view")
+    ct_matrix: int = Field(ge=64, le=512, description="CT rows and columns over 500 mm")
+    max_shift_mm: float = Field(ge=0, le=30, description="largest PET shift along each axis")
+    max_rotation_deg: float = Field(ge=0, le=10, description="largest PET rotation per axis")

@@ -1,0 +1,1 @@
+"""Native volumes to model input: one resampling, one shard per study."""

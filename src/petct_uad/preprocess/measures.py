@@ -1,0 +1,140 @@
+"""What ``index.csv`` says of each slice: measured at full resolution, not on the model's input."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+
+from petct_uad.core.volumes import AIR_HU
+from petct_uad.slices.store import Shard
+from petct_uad.slices.tables import ImageRow, SliceRow
+from petct_uad.volumes.resample import interpolate
+from petct_uad.volumes.study import Study
+from petct_uad.volumes.transforms import Transform
+
+Floats = NDArray[np.float64]
+
+_PARTS = 8  # of a PET slice, each of which counts as inside the body or outside
+
+
+@dataclass(frozen=True)
+class Measures:
+    """One number per slice of the body's grid, (n,) each; of a picture see ``picture_shards``.
+
+    Attributes:
+        suv_max: SUVbw over the body; the native PET interpolated at the body's voxels, unblurred.
+        suv_mean: likewise.
+        body_area_mm2: of the body.
+        ct_mean_hu: over the body.
+        lesion_kept_fraction: of the native lesion's area, inside the body; 1 without a lesion.
+    """
+
+    suv_max: Floats
+    suv_mean: Floats
+    body_area_mm2: Floats
+    ct_mean_hu: Floats
+    lesion_kept_fraction: Floats
+
+
+def measure_slices(study: Study) -> Measures:
+    """Measure every slice of a study."""
+    inside = sitk.GetArrayViewFromImage(study.body) > 0
+    suv = _array(interpolate(study.pet, study.body, study.transform))
+    hu = _array(interpolate(study.ct, study.body, outside=AIR_HU))
+    x_mm, y_mm, _ = study.body.GetSpacing()
+    return Measures(
+        suv_max=suv.max(axis=(1, 2), where=inside, initial=0.0).astype(np.float64),
+        suv_mean=_mean(suv, inside, 0.0),
+        body_area_mm2=_count(inside) * x_mm * y_mm,
+        ct_mean_hu=_mean(hu, inside, AIR_HU),
+        lesion_kept_fraction=_lesion_kept(study),
+    )
+
+
+def suv_total_ratio(
+    pet: sitk.Image, resampled: sitk.Image, body: sitk.Image, transform: Transform
+) -> float:
+    """SUV x volume of ``resampled`` over that of the native PET inside ``body``; 1 if empty.
+
+    A native slice of which the body takes a part counts with that part. An affine map or a spline
+    that changes volumes changes the ratio likewise.
+
+    Args:
+        pet: SUVbw on its native grid.
+        resampled: SUVbw on any grid of the CT frame, 0 outside the body.
+        body: mask on a grid of the CT frame, over the slices of ``resampled``.
+        transform: from the CT frame to the PET frame.
+    """
+    native = _inside(body, pet, transform) * _array(pet)
+    total = native.sum(dtype=np.float64) * _volume_mm3(pet)
+    kept = _array(resampled).sum(dtype=np.float64) * _volume_mm3(resampled)
+    return float(kept / total) if total > 0 else 1.0
+
+
+def index_row(
+    row: SliceRow, i: int, measures: Measures, suv_ratio: float, shard: Shard
+) -> ImageRow:
+    """Row ``i`` of a study's shard, for ``index.csv``."""
+    z = row.slice_index
+    return ImageRow(
+        slice_id=row.slice_id,
+        study_id=row.study_id,
+        patient=row.patient,
+        scanner=row.scanner,
+        split=row.split,
+        label=row.label,
+        position=row.position,
+        shard_row=i,
+        lesion_area_mm2=row.lesion_area_mm2,
+        lesion_kept_fraction=float(measures.lesion_kept_fraction[z]),
+        suv_max=float(measures.suv_max[z]),
+        suv_mean=float(measures.suv_mean[z]),
+        suv_total_ratio=suv_ratio,
+        body_area_mm2=float(measures.body_area_mm2[z]),
+        ct_mean_hu=float(measures.ct_mean_hu[z]),
+        ct_std=float(shard.ct[i].std(dtype=np.float64)),
+        pet_std=float(shard.pet[i].std(dtype=np.float64)),
+        sha256=shard.sha256_of(i),
+    )
+
+
+def _inside(body: sitk.Image, pet: sitk.Image, transform: Transform) -> NDArray[np.float32]:
+    """Which part of each PET voxel's depth the body takes: 0 to 1, (z, y, x)."""
+    grid = sitk.Image(pet.GetSize(), sitk.sitkUInt8)
+    grid.CopyInformation(pet)
+    part = np.zeros(pet.GetSize()[::-1], np.float32)
+    for depth in (np.arange(_PARTS) + 0.5) / _PARTS - 0.5:
+        grid.SetOrigin(pet.TransformContinuousIndexToPhysicalPoint((0.0, 0.0, float(depth))))
+        inverse = transform.inverse_sitk()
+        part += _array(sitk.Resample(body, grid, inverse, sitk.sitkNearestNeighbor, 0.0))
+    return np.asarray(part / _PARTS, dtype=np.float32)
+
+
+def _lesion_kept(study: Study) -> Floats:
+    nearest = sitk.sitkNearestNeighbor
+    body = sitk.Resample(study.body, study.lesion, sitk.Transform(), nearest, 0.0)
+    lesion = _array(study.lesion) > 0
+    whole = _count(lesion)
+    kept = _count(lesion & (_array(body) > 0))
+    return np.asarray(np.divide(kept, whole, out=np.ones_like(whole), where=whole > 0))
+
+
+def _mean(values: NDArray[np.float32], inside: NDArray[np.bool_], empty: float) -> Floats:
+    total = values.sum(axis=(1, 2), where=inside, dtype=np.float64)
+    count = _count(inside)
+    return np.asarray(np.divide(total, count, out=np.full_like(total, empty), where=count > 0))
+
+
+def _count(mask: NDArray[np.bool_]) -> Floats:
+    return np.asarray(mask.sum(axis=(1, 2)), dtype=np.float64)
+
+
+def _array(image: sitk.Image) -> NDArray[np.float32]:
+    return np.asarray(sitk.GetArrayFromImage(image))
+
+
+def _volume_mm3(image: sitk.Image) -> float:
+    return float(np.prod(image.GetSpacing()))

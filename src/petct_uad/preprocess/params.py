@@ -1,0 +1,29 @@
+"""``preprocess`` of params.yaml."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from petct_uad.core.params.base import Section
+
+
+class PreprocessParams(Section):
+    """From registered volumes to model input."""
+
+    image_size_px: int = Field(ge=32, le=1024, multiple_of=2)
+    roi_margin_mm: float = Field(ge=0, le=100)
+    ct_low_hu: float = Field(ge=-1100, le=3000)
+    ct_high_hu: float = Field(ge=-1000, le=3100)
+    suv_high: float = Field(gt=0, le=100, description="SUVbw that maps to 1")
+    bilateral_ct: bool
+    bilateral_pet: bool
+    bilateral_sigma_mm: float = Field(gt=0, le=20)
+    bilateral_range_fraction: float = Field(gt=0, le=1, description="of the intensity window")
+
+    @model_validator(mode="after")
+    def _window_is_open(self) -> Self:
+        if self.ct_low_hu >= self.ct_high_hu:
+            raise ValueError("ct_low_hu must be below ct_high_hu")
+        return self

@@ -1,0 +1,181 @@
+"""From native volumes to model input: one resampling, body mask, windows, bilateral filter."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+
+from petct_uad.core.parallel import map_in_processes
+from petct_uad.core.provenance.record import Derivation, Entity
+from petct_uad.core.volumes import AIR_HU
+from petct_uad.preprocess.images import write_picture_shard
+from petct_uad.preprocess.measures import index_row, measure_slices, suv_total_ratio
+from petct_uad.preprocess.params import PreprocessParams
+from petct_uad.slices.store import Shard, shard_path, write_shard
+from petct_uad.slices.tables import ImageRow, SliceRow
+from petct_uad.volumes.resample import resample_ct, resample_mask, resample_pet
+from petct_uad.volumes.study import Study, VolumeFolders, read_study
+
+
+@dataclass(frozen=True)
+class _Task:
+    study_id: str
+    rows: tuple[SliceRow, ...]
+
+
+@dataclass(frozen=True)
+class Planes:
+    """A study on the model's grid, as SimpleITK images (x, y, z).
+
+    Attributes:
+        ct: float32 HU, air outside the body.
+        pet: float32 SUVbw, 0 outside the body.
+        lesion: uint8, 1 inside a lesion.
+        body: uint8, 1 inside the body.
+    """
+
+    ct: sitk.Image
+    pet: sitk.Image
+    lesion: sitk.Image
+    body: sitk.Image
+
+
+def write_shards(
+    slices: Sequence[SliceRow],
+    volumes: VolumeFolders,
+    processed: Path,
+    params: PreprocessParams,
+    workers: int = 1,
+) -> list[ImageRow]:
+    """Write one shard per study with a kept slice; return index rows sorted by slice_id.
+
+    Args:
+        slices: rows of ``slices.csv``; excluded ones are left out.
+        volumes: of the studies.
+        processed: receives ``shards/<study_id>.safetensors``.
+        params: of the stage.
+        workers: number of processes; 0 means one per core. The bytes are the same.
+
+    Raises:
+        DatasetError: a volume cannot be read, or holds no body.
+        RegistrationError: register ran on other volumes than those of ingest.
+    """
+    kept: dict[str, list[SliceRow]] = {}
+    for row in slices:
+        if row.split != "excluded":
+            kept.setdefault(row.study_id, []).append(row)
+    tasks = [_Task(study_id, tuple(rows)) for study_id, rows in sorted(kept.items())]
+    work = partial(_write_study, volumes=volumes, processed=processed, params=params)
+    tables = map_in_processes(work, tasks, "resampling and filtering", workers)
+    return sorted((row for table in tables for row in table), key=lambda row: row.slice_id)
+
+
+def shard_derivations(
+    rows: Sequence[ImageRow], volumes: VolumeFolders, processed: Path, slices_file: Path
+) -> list[Derivation]:
+    """Every slice from the volumes of its study, every shard and the index from those slices."""
+    table = Entity.of_file(slices_file)
+    sources = {
+        study_id: tuple(map(Entity.of_file, volumes.sources(study_id)))
+        for study_id in sorted({row.study_id for row in rows})
+    }
+    slices = {row.slice_id: Entity(f"slice:{row.slice_id}", row.sha256) for row in rows}
+    derivations = [Derivation(slices[row.slice_id], sources[row.study_id]) for row in rows]
+    members_of: dict[str, list[Entity]] = {}
+    for row in rows:
+        members_of.setdefault(row.study_id, []).append(slices[row.slice_id])
+    for study_id in sources:
+        members = tuple(members_of[study_id])
+        shard = Entity.of_file(shard_path(processed, study_id))
+        derivations.append(Derivation(shard, members))
+    index = Entity.of_file(processed / "index.csv")
+    return [*derivations, Derivation(index, (table, *slices.values()))]
+
+
+def _write_study(
+    task: _Task, *, volumes: VolumeFolders, processed: Path, params: PreprocessParams
+) -> list[ImageRow]:
+    if picture := volumes.picture(task.study_id):
+        return write_picture_shard(
+            task.rows, picture, volumes.mask(task.study_id), processed, params.image_size_px
+        )
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+    study = read_study(volumes, task.study_id)
+    planes = resample_study(study, params)
+    picked = [row.slice_index for row in task.rows]
+    whole = model_input(planes, params)
+    shard = Shard(whole.ct[picked], whole.pet[picked], whole.lesion[picked], whole.body[picked])
+    write_shard(shard_path(processed, task.study_id), shard)
+    measures = measure_slices(study)
+    ratio = suv_total_ratio(study.pet, planes.pet, study.body, study.transform)
+    return [index_row(row, i, measures, ratio, shard) for i, row in enumerate(task.rows)]
+
+
+def resample_study(study: Study, params: PreprocessParams) -> Planes:
+    """CT, PET and lesions from their native grids to the model's, each in one interpolation.
+
+    The model's grid is the square around the body's bounding box over the whole study, so that the
+    aspect and the scale are one for all its slices, which are those of the CT.
+    """
+    grid = _square_around(study.body, params)
+    body = resample_mask(study.body, grid)
+    ct = resample_ct(study.ct, grid)
+    pet = resample_pet(study.pet, grid, study.transform)
+    return Planes(
+        ct=sitk.Mask(ct, body, AIR_HU),
+        pet=sitk.Mask(pet, body, 0.0),
+        lesion=resample_mask(study.lesion, grid),
+        body=body,
+    )
+
+
+def model_input(planes: Planes, params: PreprocessParams) -> Shard:
+    """All slices of a study as the model sees them: windowed, and filtered where asked for."""
+    ct = sitk.IntensityWindowing(planes.ct, params.ct_low_hu, params.ct_high_hu, 0.0, 1.0)
+    pet = sitk.IntensityWindowing(planes.pet, 0.0, params.suv_high, 0.0, 1.0)
+    return Shard(
+        ct=_array(_bilateral(ct, params) if params.bilateral_ct else ct).astype(np.float16),
+        pet=_array(_bilateral(pet, params) if params.bilateral_pet else pet).astype(np.float16),
+        lesion=_array(planes.lesion).astype(np.uint8),
+        body=_array(planes.body).astype(np.uint8),
+    )
+
+
+def _square_around(body: sitk.Image, params: PreprocessParams) -> sitk.Image:
+    """An empty image: the square around ``body``, its bounding box, with ``roi_margin_mm``."""
+    width, height, slices = body.GetSize()
+    x_mm, _, z_mm = body.GetSpacing()
+    side_px = max(width, height) + 2 * params.roi_margin_mm / x_mm
+    step_px = side_px / params.image_size_px
+    grid = sitk.Image(params.image_size_px, params.image_size_px, slices, sitk.sitkUInt8)
+    # Both squares share their middle, and a pixel's centre lies half a pixel inside its edge.
+    first = [(count - side_px + step_px - 1) / 2 for count in (width, height)]
+    grid.SetOrigin(body.TransformContinuousIndexToPhysicalPoint([*first, 0.0]))
+    grid.SetSpacing((step_px * x_mm, step_px * x_mm, z_mm))
+    grid.SetDirection(body.GetDirection())
+    return grid
+
+
+def _bilateral(image: sitk.Image, params: PreprocessParams) -> sitk.Image:
+    """Edge-preserving smoothing of each slice on its own (Tomasi and Manduchi, 1998)."""
+    filtered = [
+        sitk.Bilateral(
+            image[:, :, z],
+            domainSigma=params.bilateral_sigma_mm,
+            rangeSigma=params.bilateral_range_fraction,
+        )
+        for z in range(image.GetSize()[2])
+    ]
+    joined = sitk.JoinSeries(filtered)
+    joined.CopyInformation(image)
+    return joined
+
+
+def _array(image: sitk.Image) -> NDArray[np.float32]:
+    return np.asarray(sitk.GetArrayFromImage(image))

@@ -1,0 +1,1 @@
+"""The score stage: a trained model over studies, to maps and scores."""

@@ -1,0 +1,103 @@
+"""Maps and scores of a whole split, and what they cost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from time import perf_counter
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.flop_counter import FlopCounterMode
+
+from petct_uad.core.console import track
+from petct_uad.models.common.interface import AnomalyModel
+from petct_uad.scoring.fusion import LateFusion
+from petct_uad.slices.store import SliceStore
+
+_BATCH = 16
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One split through a model.
+
+    Attributes:
+        scores: (n,) higher is more abnormal.
+        maps: (n, S, S) higher is more abnormal.
+        seconds_per_pair: of map and score, data already in memory; nothing warms the model up.
+    """
+
+    scores: NDArray[np.float64]
+    maps: NDArray[np.float32]
+    seconds_per_pair: float
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a run costs on this machine: ``metrics/cost/<run>.json``, which no stage reads."""
+
+    run: str
+    device: str
+    threads: int
+    scan: str
+    parameters: int
+    gflops_per_pair: float  # matrix products and convolutions, two per multiply-accumulate
+    pairs: int
+    seconds_per_pair: float  # of the test split; the validation normals came before it
+    process_peak_memory_mib: float  # so far, so of the rows before it too
+
+
+def score_slices(
+    model: AnomalyModel, store: SliceStore, indices: list[int], device: torch.device, what: str
+) -> Scored:
+    """Map and score the slices at ``indices``, in their order."""
+    scores: list[NDArray[np.float64]] = []
+    maps: list[NDArray[np.float32]] = []
+    seconds = 0.0
+    with torch.inference_mode():
+        for chunk in track(_chunks(indices), what):
+            batch = store.batch(chunk).to(device)
+            began = perf_counter()
+            anomaly, score = model.detect(batch)
+            score = score.cpu()
+            seconds += perf_counter() - began
+            scores.append(score.double().numpy())
+            maps.append(anomaly.float().cpu().numpy())
+    return Scored(np.concatenate(scores), np.concatenate(maps), seconds / max(len(indices), 1))
+
+
+def join(model: AnomalyModel, fusion: LateFusion, members: Sequence[Scored]) -> Scored:
+    """What two models say of the same slices as one; ``model`` scores the joined maps."""
+    maps = fusion.fuse([torch.from_numpy(member.maps) for member in members])
+    scores = torch.cat([model.score(chunk) for chunk in torch.split(maps, _BATCH)])
+    seconds = sum(member.seconds_per_pair for member in members)
+    return Scored(scores.double().numpy(), maps.numpy(), seconds)
+
+
+def gflops_of_one_pair(model: AnomalyModel, store: SliceStore, device: torch.device) -> float:
+    """Billions of floating-point operations for the map of one pair, as torch counts them.
+
+    Custom kernels and element-wise steps are not counted, so a selective scan is not either.
+    """
+    with _frozen(model), FlopCounterMode(display=False) as counter, torch.inference_mode():
+        model.anomaly_map(store.batch([0]).to(device))
+    return float(counter.get_total_flops()) / 1e9
+
+
+@contextmanager
+def _frozen(model: AnomalyModel) -> Iterator[None]:
+    """torch's counter asks every module argument that wants a gradient for its graph."""
+    learnt = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    model.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in learnt:
+            parameter.requires_grad_(True)
+
+
+def _chunks(indices: list[int]) -> list[list[int]]:
+    return [indices[start : start + _BATCH] for start in range(0, len(indices), _BATCH)]

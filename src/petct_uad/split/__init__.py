@@ -1,0 +1,1 @@
+"""Which slice is normal, and which patient trains, validates or tests."""

@@ -1,0 +1,218 @@
+"""From lesion masks to one row per slice, and from rows to splits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import SimpleITK as sitk
+
+from petct_uad.core.errors import SplitError
+from petct_uad.core.files import read_table
+from petct_uad.ingest.tables import PictureRow, StudyRow
+from petct_uad.slices.tables import SliceRow
+from petct_uad.split.images import split_pictures
+from petct_uad.split.params import SplitParams
+from petct_uad.volumes.study import VolumeFolders, read_lesion, read_mask
+
+Part = Literal["train", "val", "test"]
+
+_TOLERANCE_MM = 1e-3  # slice positions come from decimal strings
+_MIN_BODY_MM2 = 1000.0  # a disc of 36 mm: beyond the head, a foot or a hand there is only air
+
+
+def split_slices(
+    studies: Sequence[StudyRow], volumes: VolumeFolders, params: SplitParams
+) -> list[SliceRow]:
+    """Every slice with its label and split; of pictures, those of their publisher.
+
+    Raises:
+        DatasetError: a mask cannot be read.
+        RegistrationError: register ran on other volumes than those of ingest.
+        SplitError: a split would have no patient or no normal slice.
+    """
+    if volumes.pictures.is_file():
+        return split_pictures(read_table(volumes.pictures, PictureRow), studies, params)
+    return assign_splits(label_slices(studies, volumes, params), studies, params)
+
+
+def label_slices(
+    studies: Sequence[StudyRow], volumes: VolumeFolders, params: SplitParams
+) -> list[SliceRow]:
+    """One row per slice of every registered study, not yet split, sorted by slice_id.
+
+    Lesion areas are those of the native label, which no resampling has touched.
+
+    Raises:
+        DatasetError: a mask cannot be read.
+        RegistrationError: register ran on other volumes than those of ingest.
+    """
+    rows: list[SliceRow] = []
+    for study in studies:
+        rows += _rows_of(study, _measure(volumes, study.study_id), params)
+    return sorted(rows, key=lambda row: row.slice_id)
+
+
+def assign_splits(
+    rows: Sequence[SliceRow], studies: Sequence[StudyRow], params: SplitParams
+) -> list[SliceRow]:
+    """Give every slice its split and the reason for it.
+
+    ``patient``: a patient is wholly train, val or test; train and val keep normal slices only.
+    ``cmad``: the protocol of Xu et al. (2026), section 3: slices, not patients, are divided, so
+    training normals and abnormal test slices come from the same people. It leaks.
+
+    Raises:
+        SplitError: a split would have no patient or no normal slice.
+    """
+    by_patient = assign_patients(studies, params) if params.protocol == "patient" else {}
+    order = np.random.default_rng(params.seed).permutation(len(rows))
+    usable = [i for i in order if rows[i].split != "excluded"]
+    normals = [i for i in usable if rows[i].label == 0]
+    by_slice = dict(zip(normals, _apportion(len(normals), params), strict=True))
+    result = [
+        row
+        if row.split == "excluded"
+        else _place(row, by_patient[row.patient])
+        if params.protocol == "patient"
+        else _place(row, by_slice.get(i, "test"))
+        for i, row in enumerate(rows)
+    ]
+    _check_every_split_has_normals(result)
+    return result
+
+
+def assign_patients(studies: Sequence[StudyRow], params: SplitParams) -> dict[str, Part]:
+    """Divide patients, seeded, stratified by scanner and lesion kind.
+
+    Patients are shuffled, then dealt stratum by stratum, each to the split that is furthest below
+    its share, so every stratum is spread over the splits as evenly as its size allows. With
+    ``folds`` they are first dealt round to the folds, one of which is the test split; the others
+    are divided between train and val.
+
+    Raises:
+        SplitError: there are fewer than three patients, or fewer than folds.
+    """
+    dealt = _deal(studies, params)
+    if params.folds < 2:
+        return dict(zip(dealt, _apportion(len(dealt), params), strict=True))
+    if len(dealt) < params.folds:
+        raise SplitError(
+            f"{len(dealt)} patients cannot be dealt into split.folds = {params.folds}; "
+            "add patients, or lower split.folds"
+        )
+    parts: dict[str, Part] = dict.fromkeys(dealt[params.fold :: params.folds], "test")
+    rest = [patient for patient in dealt if patient not in parts]
+    return parts | dict(zip(rest, _apportion(len(rest), params, test=False), strict=True))
+
+
+def _deal(studies: Sequence[StudyRow], params: SplitParams) -> list[str]:
+    """Patients in a seeded order, stratum by stratum."""
+    strata = {study.patient: (study.scanner, study.lesion_kind) for study in reversed(studies)}
+    patients = sorted(strata)
+    if len(patients) < 3:
+        raise SplitError(
+            f"{len(patients)} patient(s) cannot be divided into train, val and test; "
+            "add patients, or use split.protocol: cmad knowing that it leaks"
+        )
+    shuffled = np.random.default_rng(params.seed).permutation(len(patients))
+    return sorted((patients[i] for i in shuffled), key=lambda patient: strata[patient])
+
+
+def _apportion(count: int, params: SplitParams, *, test: bool = True) -> list[Part]:
+    """A sequence of splits whose every prefix is as close to the fractions as integers allow."""
+    parts: tuple[Part, Part, Part] = ("train", "test", "val")
+    test_fraction = 1 - params.train_fraction - params.val_fraction if test else 0.0
+    shares = np.array([params.train_fraction, test_fraction, params.val_fraction])
+    if not test:
+        shares /= shares.sum()
+    given = np.zeros(3)
+    sequence: list[Part] = []
+    for dealt in range(1, count + 1):
+        most_owed = int(np.argmax(shares * dealt - given))
+        given[most_owed] += 1
+        sequence.append(parts[most_owed])
+    return sequence
+
+
+def _place(row: SliceRow, part: Part) -> SliceRow:
+    if row.label == 1 and part != "test":
+        return replace(row, split="excluded", reason=f"abnormal slice of a {part} patient")
+    return replace(row, split=part, reason="abnormal" if row.label else "normal")
+
+
+def _check_every_split_has_normals(rows: Sequence[SliceRow]) -> None:
+    for part in ("train", "val", "test"):
+        if not any(row.split == part and row.label == 0 for row in rows):
+            raise SplitError(
+                f"split {part!r} would hold no normal slice: check the labels, "
+                "split.train_fraction, split.val_fraction and split.guard_mm"
+            )
+
+
+@dataclass(frozen=True)
+class _Stack:
+    """Slice positions (mm), lesion and body areas (mm2) of one study, each (n,)."""
+
+    z_mm: np.ndarray
+    area_mm2: np.ndarray
+    body_mm2: np.ndarray
+
+
+def _rows_of(study: StudyRow, stack: _Stack, params: SplitParams) -> list[SliceRow]:
+    abnormal = stack.area_mm2 >= max(params.min_lesion_area_mm2, _TOLERANCE_MM)
+    count = len(stack.z_mm)
+    rows = [
+        SliceRow(
+            slice_id=f"{study.study_id}_{i:04d}",
+            study_id=study.study_id,
+            patient=study.patient,
+            scanner=study.scanner,
+            slice_index=i,
+            z_mm=float(stack.z_mm[i]),
+            position=i / max(count - 1, 1),
+            lesion_area_mm2=float(stack.area_mm2[i]),
+            label=int(abnormal[i]),
+            split="",
+            reason="",
+        )
+        for i in range(count)
+    ]
+    return [
+        replace(row, split="excluded", reason="hardly any body on the slice")
+        if body_mm2 < _MIN_BODY_MM2
+        else _exclude_doubtful(row, study, stack.z_mm[abnormal], params)
+        for row, body_mm2 in zip(rows, stack.body_mm2, strict=True)
+    ]
+
+
+def _exclude_doubtful(
+    row: SliceRow, study: StudyRow, abnormal_z_mm: np.ndarray, params: SplitParams
+) -> SliceRow:
+    if row.label == 1:
+        return row
+    if row.lesion_area_mm2 > 0:
+        return replace(row, split="excluded", reason="lesion smaller than min_lesion_area_mm2")
+    nearest = np.min(np.abs(abnormal_z_mm - row.z_mm), initial=np.inf)
+    if nearest <= params.guard_mm + _TOLERANCE_MM:
+        return replace(row, split="excluded", reason="within guard_mm of an abnormal slice")
+    if study.label_kind == "none" and params.unlabelled == "exclude":
+        return replace(row, split="excluded", reason="study without a label object")
+    return row
+
+
+def _measure(volumes: VolumeFolders, study_id: str) -> _Stack:
+    body = read_mask(volumes.body(study_id))
+    count = body.GetSize()[2]
+    z_mm = np.array([body.TransformIndexToPhysicalPoint((0, 0, i))[2] for i in range(count)])
+    lesion = read_lesion(volumes, study_id, body)
+    area_mm2 = np.zeros(count) if lesion is None else _areas_mm2(lesion)
+    return _Stack(z_mm, area_mm2, _areas_mm2(body))
+
+
+def _areas_mm2(mask: sitk.Image) -> np.ndarray:
+    x_mm, y_mm, _ = mask.GetSpacing()
+    pixels = sitk.GetArrayViewFromImage(mask).sum(axis=(1, 2), dtype=np.int64)
+    return np.asarray(pixels * x_mm * y_mm)

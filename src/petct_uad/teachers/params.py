@@ -1,0 +1,30 @@
+"""``teacher`` of params.yaml."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from petct_uad.core.params.base import Section
+
+CnnName = Literal[
+    "efficientnet_lite0",
+    "resnet18",
+    "resnet34",
+    "resnet50",
+    "resnext50_32x4d",
+    "wide_resnet50_2",
+    "wide_resnet101_2",
+]
+
+
+class TeacherParams(Section):
+    """The frozen network."""
+
+    name: Literal[
+        CnnName,
+        "vit_base_patch14_reg4_dinov2.lvd142m",
+        "vit_large_patch14_reg4_dinov2.lvd142m",
+    ]
+    weights: str = Field(min_length=1, description="bundled, timm, random, or a safetensors file")

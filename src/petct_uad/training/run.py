@@ -1,0 +1,328 @@
+"""The train stage: the rows of one model, from shards to weights."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic
+from typing import Self
+
+import torch
+
+from petct_uad.core.console import console
+from petct_uad.core.errors import TrainingError
+from petct_uad.core.files import sha256_file, write_json, write_table
+from petct_uad.models.benchmark import BenchmarkEntry, RunParams
+from petct_uad.models.build import (
+    CONFIG_FILE,
+    WEIGHTS_FILE,
+    ModelConfig,
+    build_model,
+    seed_folder,
+    teacher_sha256,
+)
+from petct_uad.models.common.device import choose_device, deterministic, peak_memory_mib
+from petct_uad.models.common.interface import (
+    AnomalyModel,
+    FitPoint,
+    FittedModel,
+    GradientModel,
+)
+from petct_uad.models.common.params import AnyModelParams, FittedParams, GradientParams
+from petct_uad.slices.store import SliceStore, files_of
+from petct_uad.teachers.params import TeacherParams
+from petct_uad.teachers.weights import save_state
+from petct_uad.training.loop.checkpoints import CheckpointFile, checkpoint_key
+from petct_uad.training.loop.data import Normals
+from petct_uad.training.loop.gradient import GradientTraining, TrainingSetup
+from petct_uad.training.loop.ranks import ALONE, Ranks
+from petct_uad.training.loop.tables import LoggedRow, TrainingRow
+from petct_uad.training.params import TrainParams
+
+LOGGED_FILE = "logged.csv"
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """What a training run read and wrote, for its lineage."""
+
+    inputs: tuple[Path, ...]  # index and shards of training and validation studies, a PDN teacher
+    outputs: tuple[Path, ...]  # of every seed, and the curve
+    teacher_sha256: str
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """The curve of one training, and further figures where the model has any."""
+
+    rows: list[TrainingRow]
+    logged: list[LoggedRow]
+    precision: torch.dtype = torch.float32  # of matrix products; a fitted model knows no other
+
+
+@dataclass(frozen=True)
+class TrainingPaths:
+    """Where the rows of a family are trained from and to."""
+
+    processed: Path  # data/processed/<dataset>
+    models: Path  # models/<family>, a folder per row
+    curves: Path  # metrics/training/<family>, a file per row
+    checkpoints: Path  # .checkpoints/<family>, a folder per row until all are trained
+
+    @classmethod
+    def of(cls, dataset: str, family: str) -> Self:
+        """Those of a data set and a family, below the repository's root."""
+        return cls(
+            processed=Path("data/processed") / dataset,
+            models=Path("models") / family,
+            curves=Path("metrics/training") / family,
+            checkpoints=Path(".checkpoints") / family,
+        )
+
+
+def train_family(
+    *,
+    family: BenchmarkEntry,
+    params: AnyModelParams,
+    teacher: TeacherParams,
+    train: TrainParams,
+    paths: TrainingPaths,
+    ranks: Ranks = ALONE,
+) -> dict[str, TrainedRun]:
+    """Train or fit the rows of one model, each as :func:`train_run` does.
+
+    When killed it goes on at the next call; rows that were done by then come from their
+    checkpoints, since DVC deletes the outputs of a stage before it starts it again.
+
+    Raises:
+        PetctError: as :func:`train_run`.
+    """
+    trained = {
+        row: train_run(
+            run=run,
+            params=params,
+            teacher=teacher,
+            train=train,
+            processed=paths.processed,
+            model_folder=paths.models / row,
+            curve_file=paths.curves / f"{row}.csv",
+            checkpoint_folder=paths.checkpoints / row,
+            ranks=ranks,
+        )
+        for row, run in family.trained.items()
+    }
+    if ranks.first:
+        shutil.rmtree(paths.checkpoints, ignore_errors=True)
+    return trained
+
+
+def train_run(
+    *,
+    run: RunParams,
+    params: AnyModelParams,
+    teacher: TeacherParams,
+    train: TrainParams,
+    processed: Path,
+    model_folder: Path,
+    curve_file: Path,
+    checkpoint_folder: Path | None = None,
+    ranks: Ranks = ALONE,
+) -> TrainedRun:
+    """Train or fit one model per seed on training normals; validation normals choose, calibrate.
+
+    The test split is never opened, and nothing of a slice but its PET and CT pixels is used.
+
+    Args:
+        run: which model, on which modalities.
+        params: that model's own section.
+        teacher: the frozen network.
+        train: seeds, device, precision, iterations between validations.
+        processed: ``data/processed/<dataset>``.
+        model_folder: takes ``seed-<n>/weights.safetensors`` and ``config.json`` of each seed, and
+            ``logged.csv`` where a model has more to say than its loss.
+        curve_file: takes the training curves, as CSV.
+        checkpoint_folder: keeps the state of the run, also when it has ended, if
+            ``train.checkpoint_every``.
+        ranks: the processes that train together; only the first writes.
+
+    Raises:
+        DatasetError: a split is empty or a shard is missing.
+        ParamsError: the device is absent or lacks the precision, or the model's params do not fit.
+        TeacherError: the teacher's weights are missing or do not fit.
+        TrainingError: no normal slice, or training diverged.
+    """
+    after = _files_below(Path(run.after))
+    job = _Job(
+        run=run,
+        params=params,
+        teacher=teacher,
+        train=train,
+        data_sha256=tuple(map(sha256_file, (processed / "index.csv", *after))),
+        stores=tuple(SliceStore.open(processed, split) for split in ("train", "val")),
+        device=choose_device(train.device),
+        model_folder=model_folder,
+        checkpoint_folder=checkpoint_folder,
+        ranks=ranks,
+    )
+    trained = [_train_seed(job, seed) for seed in sorted(train.seeds)]
+    if ranks.first:
+        write_table(curve_file, TrainingRow, [row for one in trained for row in one.rows])
+    inputs = files_of(processed, job.stores)
+    outputs = [path for one in trained for path in one.files]
+    return TrainedRun((*inputs, *after), (*outputs, curve_file), trained[0].teacher_sha256)
+
+
+def learn(
+    model: AnomalyModel,
+    params: AnyModelParams,
+    setup: TrainingSetup,
+    normals: Normals,
+    held_out: Normals,
+) -> Learnt:
+    """Train or fit ``model`` in place, then calibrate it on ``held_out``.
+
+    Raises:
+        ParamsError: the device lacks the precision, or a batch is too small for the processes.
+        TrainingError: training diverged, or the params have no schedule for this model.
+    """
+    if isinstance(model, GradientModel) and isinstance(params, GradientParams):
+        training = GradientTraining(model, params.schedule, setup, normals, held_out)
+        progress = training.run()
+        learnt = Learnt(progress.rows, progress.logged, training.precision)
+    elif isinstance(model, FittedModel):
+        points = model.fit(normals, held_out)
+        learnt = Learnt([_fit_row(setup.seed, point) for point in points], [])
+    else:
+        raise TrainingError(f"{type(model).__name__}: its params hold no schedule")
+    model.eval().calibrate(held_out)
+    return learnt
+
+
+def save_model(model: AnomalyModel, config: ModelConfig[AnyModelParams], folder: Path) -> None:
+    """Write weights and configuration atomically; the same state gives the same bytes."""
+    save_state(folder / WEIGHTS_FILE, model.student_state())
+    write_json(folder / CONFIG_FILE, config.model_dump(mode="json"))
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What the trainings of one run share: see :func:`train_run`."""
+
+    run: RunParams
+    params: AnyModelParams
+    teacher: TeacherParams
+    train: TrainParams
+    data_sha256: tuple[str, ...]  # index.csv, which hashes every slice; a distilled teacher
+    stores: tuple[SliceStore, ...]  # training, validation
+    device: torch.device
+    model_folder: Path
+    checkpoint_folder: Path | None
+    ranks: Ranks
+
+    @property
+    def image_size_px(self) -> int:
+        return self.stores[0].image_size_px
+
+    @property
+    def batch_size(self) -> int:
+        params = self.params
+        return params.batch_size if isinstance(params, FittedParams) else params.schedule.batch_size
+
+
+@dataclass(frozen=True)
+class _TrainedSeed:
+    rows: list[TrainingRow]
+    files: tuple[Path, ...]
+    teacher_sha256: str
+
+
+def _train_seed(job: _Job, seed: int) -> _TrainedSeed:
+    started = monotonic()
+    with deterministic(seed):
+        model = build_model(job.run, job.params, job.teacher, job.image_size_px).to(job.device)
+        normals, held_out = (Normals(store, job.batch_size, job.device) for store in job.stores)
+        checkpoints = _checkpoints(job, seed, teacher_sha256(model))
+        setup = TrainingSetup(job.train, seed, checkpoints, job.ranks)
+        learnt = learn(model, job.params, setup, normals, held_out)
+    _report_cost(model, seed, monotonic() - started, learnt.rows[-1], job.device)
+    config = _describe(model, job, seed, learnt.precision)
+    return _TrainedSeed(learnt.rows, _write_seed(job, model, config, learnt), config.teacher_sha256)
+
+
+def _fit_row(seed: int, point: FitPoint) -> TrainingRow:
+    return TrainingRow(seed, point.size, point.train, point.held_out, None)
+
+
+def _checkpoints(job: _Job, seed: int, teacher_hash: str) -> CheckpointFile | None:
+    if job.checkpoint_folder is None or not job.train.checkpoint_every:
+        return None
+    sections = (job.run, job.params, job.teacher, job.train)
+    key = checkpoint_key(
+        *(section.model_dump_json() for section in sections),
+        *job.data_sha256,
+        teacher_hash,
+        f"{job.image_size_px} px, {job.device.type}, {job.ranks.count} processes, seed {seed}",
+        f"torch {torch.__version__}",
+    )
+    path = seed_folder(job.checkpoint_folder, seed) / "checkpoint.safetensors"
+    return CheckpointFile(path, key, job.train.checkpoint_every)
+
+
+def _write_seed(
+    job: _Job, model: AnomalyModel, config: ModelConfig[AnyModelParams], learnt: Learnt
+) -> tuple[Path, ...]:
+    """The files of one seed; written by the first rank only."""
+    folder = seed_folder(job.model_folder, config.seed)
+    logged = (folder / LOGGED_FILE,) if learnt.logged else ()
+    if job.ranks.first:
+        save_model(model, config, folder)
+        for path in logged:
+            write_table(path, LoggedRow, learnt.logged)
+    return (folder / WEIGHTS_FILE, folder / CONFIG_FILE, *logged)
+
+
+def _describe(
+    model: AnomalyModel, job: _Job, seed: int, precision: torch.dtype
+) -> ModelConfig[AnyModelParams]:
+    learnt = model.student_state()
+    frozen = [x for name, x in model.state_dict(keep_vars=True).items() if name not in learnt]
+    return ModelConfig(
+        run=job.run,
+        params=job.params,
+        teacher=job.teacher,
+        seed=seed,
+        teacher_sha256=teacher_sha256(model),
+        image_size_px=job.image_size_px,
+        precision=str(precision).removeprefix("torch."),
+        scan_backend=_scan_backend(model, job.params, job.device),
+        teacher_parameters=sum({id(x): x.numel() for x in frozen}.values()),
+        learnt_values=sum(x.numel() for x in learnt.values()),
+    )
+
+
+def _scan_backend(model: AnomalyModel, params: AnyModelParams, device: torch.device) -> str:
+    if not hasattr(params, "scan"):
+        return "none"
+    # Here, since only models with a scan need its compiler.
+    from petct_uad.ops.selective_scan.scan import resolve_backend
+    from petct_uad.ops.selective_scan.ss2d import SS2D
+
+    used = any(isinstance(module, SS2D) for module in model.modules())
+    return resolve_backend(params.scan, device) if used else "none"
+
+
+def _files_below(folder: Path) -> list[Path]:
+    """Every file of a folder, such as a distilled teacher's; none of what is no folder."""
+    return sorted(path for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else []
+
+
+def _report_cost(
+    model: AnomalyModel, seed: int, seconds: float, last: TrainingRow, device: torch.device
+) -> None:
+    """Say what it took; not part of any output, since it differs from run to run."""
+    unit = "iterations" if isinstance(model, GradientModel) else "bank patches"
+    console.print(
+        f"{type(model).__name__}, seed {seed}, on {device}: {last.iteration} {unit} in "
+        f"{seconds:.1f} s, validation {last.val_loss:.4f}, peak {peak_memory_mib(device):.0f} MiB"
+    )

@@ -1,0 +1,272 @@
+"""Pictures go through the same stages as PET/CT, and their results say what they are."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from petct_uad.audit import trace
+from petct_uad.audit.graph import Graph
+from petct_uad.audit.names import find_cause, find_traced
+from petct_uad.audit.verify import verify
+from petct_uad.cli.app import app
+from petct_uad.core.errors import DatasetError, InputsRefusedError, NothingUsableError, SplitError
+from petct_uad.core.files import read_table, sha256_file
+from petct_uad.ingest.images.run import ingest_data
+from petct_uad.ingest.tables import InstanceRow, RejectedRow
+from petct_uad.ingest.withdrawn import WITHDRAWN
+from petct_uad.schema import load_params
+from petct_uad.slices.store import SliceStore
+from petct_uad.slices.tables import ImageRow, SliceRow
+from tests.func.images.conftest import (
+    MODEL,
+    RUN,
+    SIDE,
+    bmad_set,
+    draw,
+    draw_mask,
+    lay_out,
+    listed_set,
+    run_stage,
+)
+
+RAW = Path("data/raw/pictures")
+INGEST = Path("data/interim/pictures/ingest")
+PROCESSED = Path("data/processed/pictures")
+
+
+@pytest.fixture
+def finished(whole_run: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(whole_run)
+    return whole_run
+
+
+def file_of(study_id: str) -> str:
+    rows = read_table(INGEST / "instances.csv", InstanceRow)
+    return next(row.file for row in rows if (row.study_id, row.role) == (study_id, "picture"))
+
+
+def placed() -> dict[str, tuple[str, int, str]]:
+    """Split, label and reason of every picture, by file."""
+    rows = read_table(Path("data/interim/pictures/split/slices.csv"), SliceRow)
+    return {file_of(row.study_id): (row.split, row.label, row.reason) for row in rows}
+
+
+def test_each_picture_stands_in_both_planes_as_its_file_has_it(finished: Path) -> None:
+    store = SliceStore.open(PROCESSED, "test")
+    np.testing.assert_array_equal(store.pet, store.ct)
+    for row, plane in zip(store.rows, store.ct, strict=True):
+        grey = Image.open(RAW / file_of(row.study_id)).convert("L")
+        expected = np.asarray(grey.resize((SIDE, SIDE), Image.Resampling.BILINEAR)) / 255
+        np.testing.assert_allclose(plane, expected, atol=1e-3)
+
+
+def test_nothing_is_registered_and_every_check_passes(finished: Path) -> None:
+    assert json.loads(Path("metrics/registration.json").read_text())["studies"] == 0
+    assert json.loads(Path("metrics/validation.json").read_text())["critical_failures"] == 0
+
+
+def test_the_publishers_split_and_labels_are_kept(finished: Path) -> None:
+    for file, (split, label, _) in placed().items():
+        abnormal = "abnormal" in file or "Ungood" in file
+        assert label == abnormal
+        if "train" in file:
+            assert split in {"train", "val"}
+        elif "valid" in file:
+            assert split == ("excluded" if abnormal else "val")
+        elif file != "images/normal_0.png":
+            assert split == "test"
+
+
+def test_masks_give_pixel_figures_where_there_are_any(finished: Path) -> None:
+    metrics = json.loads((Path("metrics/runs") / MODEL / RUN / "metrics.json").read_text())
+    if (RAW / "train/good").is_dir():
+        assert metrics["pixel_auroc"] > 0.5
+        lesions = {row.lesion_area_mm2 for row in SliceStore.open(PROCESSED, "test").rows}
+        assert lesions == {0.0, 144.0}
+    else:
+        assert metrics["pixel_auroc"] is None
+
+
+def test_results_say_that_patients_are_unknown(finished: Path) -> None:
+    for path in ("metrics/summary.md", "reports/index.html"):
+        assert "Each slice counts as a patient of its own" in Path(path).read_text()
+
+
+def test_a_slice_traces_back_to_its_own_file_and_verify_finds_nothing_wrong(
+    finished: Path,
+) -> None:
+    row = next(row for row in read_table(PROCESSED / "index.csv", ImageRow) if row.label)
+    graph = Graph.open()
+    found = trace.trace(graph, find_traced(graph, row.slice_id))
+    files = [RAW / Path(item.file).relative_to(RAW) for item in found.instances()]
+    assert RAW / file_of(row.study_id) in files
+    assert len(files) == (2 if row.lesion_area_mm2 else 1)
+    assert [item.sha256 for item in found.instances()] == [sha256_file(path) for path in files]
+    assert find_cause(graph, file_of(row.study_id)).kind == "patient"
+    said = CliRunner().invoke(app, ["lineage", "trace", row.slice_id]).stdout
+    assert f"{len(files)} picture file" in said
+    assert "DICOM" not in said
+    assert not verify([], with_cache=False).findings
+
+
+@pytest.fixture
+def listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(lay_out(tmp_path, listed_set))
+    return tmp_path
+
+
+def split_again() -> dict[str, tuple[str, int, str]]:
+    home = Path("data")
+    if not (home / "interim").exists():
+        run_stage("ingest")
+        run_stage("register")
+    run_stage("split")
+    return placed()
+
+
+def test_a_test_picture_that_is_also_a_training_picture_is_dropped_or_kept_and_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for choice, split in (("drop", "excluded"), ("keep", "test")):
+        monkeypatch.chdir(lay_out(tmp_path / choice, listed_set, duplicates=choice))
+        found = split_again()["images/normal_0.png"]
+        assert found[0] == split
+        assert "with the pixels of a" in found[2]
+        assert "1 pictures of val and test stand in an earlier split" in capsys.readouterr().err
+
+
+def test_a_copy_that_is_kept_is_reported_and_does_not_stop_the_pipeline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(lay_out(tmp_path, listed_set, duplicates="keep"))
+    split_again()
+    run_stage("preprocess")
+    run_stage("validate")
+    assert "warning: duplicates.no_identical_across_splits" in capsys.readouterr().err
+
+
+def test_copies_of_a_training_picture_stay_on_one_side(listed: Path) -> None:
+    for i in range(10):
+        draw(RAW / f"images/train_{i:02}.png", 100)
+    assert len({split_again()[f"images/train_{i:02}.png"][0] for i in range(10)}) == 1
+
+
+def test_the_papers_leaking_protocol_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(lay_out(tmp_path, listed_set, protocol="cmad"))
+    run_stage("ingest")
+    run_stage("register")
+    with pytest.raises((SplitError, SystemExit)):
+        run_stage("split")
+
+
+def ingest(out: str = "out", **changes: object) -> list[RejectedRow]:
+    params = load_params().ingest.model_copy(update=changes)
+    ingest_data(RAW, Path(out), Path(out), params)
+    return read_table(Path(out) / "rejected.csv", RejectedRow)
+
+
+def test_files_that_are_no_usable_pictures_are_refused_by_name(listed: Path) -> None:
+    images = RAW / "images"
+    (images / "train_00.png").unlink()
+    (images / "train_01.png").write_bytes(b"no picture")
+    whole = (images / "train_02.png").read_bytes()
+    (images / "train_02.png").write_bytes(whole[: len(whole) // 2])
+    Image.new("L", (40, 48), 7).save(images / "train_03.png")
+    Image.fromarray(np.arange(1920, dtype=np.uint16).reshape(48, 40) * 30).save(
+        images / "train_04.png"
+    )
+    draw(images / "stray.png", 3)
+    refused = {row.subject: (row.code, row.found) for row in ingest()}
+    assert {Path(name).name: code for name, (code, _) in refused.items()} == {
+        "train_00.png": "unreadable",
+        "train_01.png": "unreadable",
+        "train_02.png": "pixels",
+        "train_03.png": "pixels",
+        "train_04.png": "pixels",
+        "stray.png": "unsupported",
+    }
+    assert "I;16" in refused["images/train_04.png"][1]
+    assert len(read_table(Path("out/instances.csv"), InstanceRow)) == 23
+
+
+def test_a_refused_picture_can_stop_ingest(listed: Path) -> None:
+    (RAW / "images/train_00.png").unlink()
+    with pytest.raises(InputsRefusedError, match=r"train_00\.png: unreadable"):
+        ingest(on_reject="stop")
+
+
+def test_a_set_without_one_class_is_refused(listed: Path) -> None:
+    for path in (RAW / "images").glob("abnormal_*"):
+        path.unlink()
+    with pytest.raises(NothingUsableError, match="test abnormal"):
+        ingest()
+
+
+@pytest.mark.parametrize(
+    ("file", "mask", "found"),
+    [
+        ("test/Ungood/label/000.png", Image.new("L", (40, 48)), "0 lesion pixels"),
+        ("test/Ungood/label/000.png", Image.new("L", (41, 48), 255), "41 x 48"),
+        ("test/good/label/000.png", Image.new("L", (40, 48), 1), "1920 lesion pixels"),
+    ],
+)
+def test_a_mask_that_contradicts_its_picture_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str, mask: Image.Image, found: str
+) -> None:
+    monkeypatch.chdir(lay_out(tmp_path, bmad_set))
+    mask.save(RAW / file)
+    (row,) = ingest()
+    assert (row.subject, row.code) == (file, "label")
+    assert found in row.found
+
+
+def test_an_abnormal_picture_that_lost_its_mask_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(lay_out(tmp_path, bmad_set))
+    (RAW / "test/Ungood/label/001.png").unlink()
+    (row,) = ingest()
+    assert (row.subject, row.code) == ("test/Ungood/img/001.png", "label")
+
+
+def test_two_masks_of_one_picture_are_refused_with_both_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(lay_out(tmp_path, bmad_set))
+    draw_mask(RAW / "test/Ungood/label/001.tif", lesion=True)
+    with pytest.raises(DatasetError, match=r"label/001\.tif: .*label/001\.png is a mask too"):
+        ingest()
+
+
+def test_a_withdrawn_picture_is_left_out(listed: Path) -> None:
+    ingest("before")
+    rows = read_table(Path("before/instances.csv"), InstanceRow)
+    patient = next(r.study_id for r in rows if r.file.endswith("train_07.png")).split("_")[0]
+    WITHDRAWN.write_text(f"patient,date\n{patient},2026-01-01\n")
+    assert not ingest("after")
+    after = read_table(Path("after/instances.csv"), InstanceRow)
+    assert {r.file for r in rows} - {r.file for r in after} == {"images/train_07.png"}
+
+
+def test_the_same_pictures_give_the_same_bytes(listed: Path) -> None:
+    def content(out: str) -> dict[str, bytes]:
+        ingest(out)
+        files = (path for path in Path(out).rglob("*") if path.is_file())
+        return {str(path.relative_to(out)): path.read_bytes() for path in files}
+
+    assert content("one") == content("two")
+
+
+def test_verify_names_a_picture_that_was_changed_by_hand(listed: Path) -> None:
+    run_stage("ingest")
+    path = next((INGEST / "volumes").glob("*/image.png"))
+    draw(path, 999)
+    assert any(path.as_posix() in str(item) for item in verify([], with_cache=False).findings)

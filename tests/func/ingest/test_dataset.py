@@ -1,0 +1,135 @@
+"""``petct add`` and ``petct preset``: the source stays as it was, nothing is overwritten."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from petct_uad.cli.app import app
+from petct_uad.core.errors import DatasetError
+from petct_uad.ingest.dataset import add_dataset
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty git and DVC repository, which is the working directory."""
+    root = tmp_path / "repository"
+    (root / "data" / "raw").mkdir(parents=True)
+    monkeypatch.chdir(root)
+    subprocess.run(["git", "init", "--quiet"], check=True)
+    subprocess.run([sys.executable, "-m", "dvc", "init", "--quiet"], check=True)
+    (root / ".dvc" / "config").write_text("[core]\n    analytics = false\n")
+    return root
+
+
+@pytest.fixture
+def raw(tmp_path: Path) -> Path:
+    """An empty data/raw; enough where nothing gets as far as DVC."""
+    folder = tmp_path / "data" / "raw"
+    folder.mkdir(parents=True)
+    return folder
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """A read-only folder with two old files."""
+    folder = tmp_path / "from hospital"
+    (folder / "a" / "b").mkdir(parents=True)
+    for name in ("a/one.dcm", "a/b/two"):
+        (folder / name).write_bytes(name.encode())
+        (folder / name).chmod(0o440)
+        os.utime(folder / name, (1e9, 1e9))
+    return folder
+
+
+def state(folder: Path) -> dict[str, tuple[object, ...]]:
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        stat = path.stat()
+        content = path.read_bytes() if path.is_file() else b""
+        found[str(path)] = (stat.st_mode, stat.st_mtime_ns, stat.st_ino, stat.st_nlink, content)
+    return found
+
+
+def test_source_keeps_bytes_mode_and_times_even_with_a_hard_linked_cache(
+    repository: Path, source: Path
+) -> None:
+    with (repository / ".dvc" / "config").open("a") as config:
+        config.write("[cache]\n    type = hardlink\n")
+    before = state(source)
+    target = add_dataset("clinic", source)
+    assert state(source) == before
+    assert (target / "a" / "b" / "two").read_bytes() == b"a/b/two"
+
+
+def test_existing_data_set_is_not_overwritten(raw: Path, source: Path) -> None:
+    kept = raw / "clinic"
+    kept.mkdir()
+    (kept / "mine").touch()
+    with pytest.raises(DatasetError, match="not overwritten"):
+        add_dataset("clinic", source, raw)
+    assert [path.name for path in kept.iterdir()] == ["mine"]
+
+
+def test_names_that_params_would_not_take_are_refused(raw: Path, source: Path) -> None:
+    for name in ("phantom", "../x", "a b", "", "-x", "a/b", "x" * 65):
+        with pytest.raises(DatasetError):
+            add_dataset(name, source, raw)
+    assert list(raw.iterdir()) == []
+
+
+def test_links_and_pipes_are_refused_by_name(raw: Path, source: Path, tmp_path) -> None:
+    (tmp_path / "secret").write_text("outside")
+    (source / "link").symlink_to(tmp_path / "secret")
+    (source / "loop").symlink_to(source)
+    os.mkfifo(source / "pipe")
+    with pytest.raises(DatasetError) as caught:
+        add_dataset("clinic", source, raw)
+    assert all(name in str(caught.value) for name in ("link", "loop", "pipe"))
+    assert list(raw.iterdir()) == []
+
+
+def test_folder_around_the_data_sets_is_refused(raw: Path) -> None:
+    with pytest.raises(DatasetError, match="around"):
+        add_dataset("clinic", raw.parent, raw)
+
+
+def test_empty_or_missing_source_is_refused(raw: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for folder in (tmp_path / "empty", tmp_path / "nowhere"):
+        with pytest.raises(DatasetError, match="Name the folder"):
+            add_dataset("clinic", folder, raw)
+
+
+def test_command_tracks_the_copy_and_says_what_comes_next(repository: Path, source: Path) -> None:
+    before = state(source)
+    done = CliRunner().invoke(app, ["add", "clinic", str(source)])
+    assert done.exit_code == 0
+    assert "dvc exp run -S dataset=clinic" in done.stderr
+    assert state(source) == before
+    folder = repository / "data" / "raw"
+    assert (folder / "clinic.dvc").is_file()
+    assert (folder / "clinic" / "a" / "one.dcm").read_bytes() == b"a/one.dcm"
+    assert "/clinic" in (folder / ".gitignore").read_text()
+    again = CliRunner().invoke(app, ["add", "clinic", str(source)])
+    assert again.exit_code == 1
+    assert "error:" in again.stderr
+
+
+def test_preset_replaces_params_only_when_valid(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(ROOT / "params", tmp_path / "params")
+    (tmp_path / "params" / "wrong.yaml").write_text("dataset: 3\n")
+    assert CliRunner().invoke(app, ["preset", "smoke"]).exit_code == 0
+    smoke = (tmp_path / "params.yaml").read_text()
+    assert "patients: 8" in smoke
+    assert CliRunner().invoke(app, ["preset", "wrong"]).exit_code == 1
+    assert (tmp_path / "params.yaml").read_text() == smoke

@@ -1,0 +1,54 @@
+"""Damaged files: each is read or refused by name. The long run is benchmarks/fuzz_headers.py."""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from benchmarks.fuzz_headers import fuzz, pydicom_seeds
+from petct_uad.core.errors import RejectedInputError
+from petct_uad.ingest.dicom.index import read_header
+from tests.func.ingest.hostile import write_good
+
+FILES = 2000
+
+
+def test_damaged_files_are_read_or_refused_by_name(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    write_good(tmp_path)
+    made = [(path.parent.name, path.read_bytes()) for path in sorted(tmp_path.rglob("99.dcm"))]
+    tally = fuzz([*made * 50, *pydicom_seeds()], FILES, seed=1)
+    assert tally.findings == ()
+    assert tally.outcomes.total() == FILES
+    assert {"accepted", "refused: unreadable", "refused: unsupported"} <= set(tally.outcomes)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_length_that_lies_costs_no_memory(tmp_path: Path) -> None:
+    """Four bytes claim 4 GiB for a text; reading it stays far below."""
+    write_good(tmp_path)
+    path = next(tmp_path.rglob("CT/99.dcm"))
+    content = path.read_bytes()
+    at = content.index(b"\x08\x00\x70\x00LO")
+    lie = b"\x08\x00\x70\x00UT\0\0\xf0\xff\xff\xff"
+    path.write_bytes(content[:at] + lie + content[at + 8 :])
+    with one_gibibyte(), pytest.raises(RejectedInputError) as caught:
+        read_header(path.parent, path.name)
+    assert "MemoryError" not in caught.value.found
+
+
+@contextmanager
+def one_gibibyte() -> Iterator[None]:
+    """No more than 1 GiB of memory beyond what there is."""
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + (1 << 30), before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)

@@ -1,0 +1,102 @@
+"""``petct validate`` judges a folder of DICOM and leaves no trace of having looked."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from time import sleep
+
+import pydicom
+import pytest
+
+from petct_uad.core.files import sha256_file
+from tests.petct_validate import enter_project, judged
+
+ROOT = Path(__file__).resolve().parents[3]
+PATIENTS = 4  # of phantom_raw
+
+
+@pytest.fixture
+def tree(phantom_raw: Path, tmp_path: Path) -> Path:
+    """A copy to break."""
+    return shutil.copytree(phantom_raw, tmp_path / "raw")
+
+
+@pytest.fixture(autouse=True)
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    return enter_project(tmp_path, monkeypatch)
+
+
+def contents(*folders: Path) -> dict[Path, tuple[str, int]]:
+    files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+    return {path: (sha256_file(path), path.stat().st_mtime_ns) for path in files}
+
+
+def some_file(tree: Path, kind: str) -> Path:
+    return sorted(tree.glob(f"*/{kind}/*.dcm"))[3]
+
+
+def test_sound_folder_may_be_added_and_is_left_as_it_was(
+    phantom_raw: Path, temporary: Path
+) -> None:
+    before = contents(phantom_raw, Path.cwd())
+    done = judged(phantom_raw)
+    assert done.exit_code == 0, done.output
+    assert f"usable studies: {PATIENTS}, of {PATIENTS} patients" in done.stdout
+    assert f"petct add NAME {phantom_raw}" in done.stdout
+    assert contents(phantom_raw, Path.cwd()) == before
+    assert list(temporary.iterdir()) == []
+
+
+def test_refused_inputs_are_named_with_what_to_do(tree: Path) -> None:
+    (tree / "notes.dcm").write_text("no DICOM")
+    done = judged(tree)
+    assert done.exit_code == 3
+    assert "refused: 1" in done.stdout
+    assert "notes.dcm: unreadable: found" in done.stdout
+    assert "usable without what was refused" in done.stdout
+
+
+def test_ct_without_its_intercept_fails_a_critical_check(tree: Path) -> None:
+    patient = some_file(tree, "CT").parents[1]
+    for path in sorted(patient.glob("CT/*.dcm")):
+        dataset = pydicom.dcmread(path)
+        dataset.RescaleIntercept = 0
+        dataset.save_as(path)
+    done = judged(tree)
+    assert done.exit_code == 1
+    assert "volumes.air_is_minus_1000_hu" in done.stdout
+    assert "RescaleIntercept" in done.stdout
+    assert "verdict: not yet" in done.stdout
+
+
+def test_folder_of_nothing_usable_says_so_and_leaves_nothing(
+    tmp_path: Path, temporary: Path
+) -> None:
+    folder = tmp_path / "letters"
+    folder.mkdir()
+    (folder / "a.txt").write_text("Dear colleague")
+    done = judged(folder)
+    assert done.exit_code == 4
+    assert list(temporary.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["absent", "empty"])
+def test_absent_and_empty_folders_are_refused(name: str, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert judged(tmp_path / name).exit_code == 4
+
+
+def test_terminated_run_leaves_no_volume_behind(phantom_raw: Path, temporary: Path) -> None:
+    command = [sys.executable, "-m", "petct_uad.cli.app", "validate", str(phantom_raw)]
+    places = {"TMPDIR": str(temporary), "PYTHONPATH": str(ROOT / "src")}
+    with subprocess.Popen(command, env=os.environ | places, stderr=subprocess.DEVNULL) as run:
+        while run.poll() is None and not list(temporary.rglob("*.nii.gz")):
+            sleep(0.02)
+        run.terminate()
+    assert run.returncode == 128 + signal.SIGTERM
+    assert not list(temporary.glob("petct-validate-*"))

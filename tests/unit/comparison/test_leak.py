@@ -1,0 +1,130 @@
+"""How much the leaking protocol flatters, and what cannot be compared."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from petct_uad.comparison.leak import Runs, leak_markdown, leak_table, left_out, write_leak
+from petct_uad.core.errors import EvaluationError
+from tests.small_results import BOTH, HALF, NONE, PARAMS, PATIENTS, small_results
+
+PATIENT: Runs = {
+    "suvmax": small_results("suvmax", HALF),
+    "learnt": small_results("learnt", HALF, NONE),
+    "honest": small_results("honest", BOTH),
+    "only-here": small_results("only-here", BOTH),
+}
+CMAD: Runs = {
+    "suvmax": small_results("suvmax", BOTH, protocol="cmad", patients="Q"),
+    "learnt": small_results("learnt", BOTH, BOTH, protocol="cmad", patients="Q"),
+    "honest": small_results("honest", BOTH, protocol="cmad", patients="Q"),
+}
+
+
+def test_leak_is_cmad_minus_patient_as_the_mean_over_seeds() -> None:
+    rows = {row.run: row for row in leak_table(PATIENT, CMAD, PARAMS)}
+    assert list(rows) == ["learnt", "suvmax", "honest"]
+    learnt = rows["learnt"]
+    assert (learnt.auroc_patient, learnt.auroc_cmad) == pytest.approx((0.25, 1.0))
+    assert (learnt.leak, learnt.leak_low, learnt.leak_high) == pytest.approx((0.75,) * 3)
+    assert learnt.p < 0.01
+    assert rows["honest"].leak == 0
+    assert rows["honest"].p == 1
+
+
+def test_on_the_same_slices_only_training_differs() -> None:
+    scores = {"suvmax": ([3.0, 1, 2, 0.0, 1, 2] * 3,) * 2, "learnt": (HALF, BOTH)}
+    patient, cmad = (
+        {
+            run: small_results(run, sides[i], protocol=protocol, patients="P")
+            for run, sides in scores.items()
+        }
+        for i, protocol in enumerate(("patient", "cmad"))
+    )
+    rows = {row.run: row for row in leak_table(patient, cmad, PARAMS)}
+    found = rows["learnt"]
+    same = (found.same_slices, found.same_slices_low, found.same_slices_high)
+    assert same == pytest.approx((0.5,) * 3)
+    assert found.same_slices_p_holm is not None
+    assert found.same_slices_p_holm < 0.05
+    suvmax = rows["suvmax"]
+    assert (suvmax.same_slices, suvmax.same_slices_low, suvmax.same_slices_high) == (0, 0, 0)
+    assert suvmax.same_slices_p == 1
+
+
+def test_slices_of_one_side_only_do_not_count_as_the_same() -> None:
+    """Each side tests a patient whom the other does not, and ranks that one otherwise."""
+    ranked = np.tile([3.0, 1, 2], PATIENTS - 1)
+    patient, cmad = (
+        {
+            name: small_results(
+                name, np.concatenate([ranked, own]), protocol=protocol, others=other
+            )
+            for name in ("suvmax", "learnt")
+        }
+        for protocol, other, own in (("patient", "A", [3.0, 1, 2]), ("cmad", "B", [0.0, 1, 2]))
+    )
+    for row in leak_table(patient, cmad, PARAMS):
+        assert row.leak < 0
+        assert row.same_slices == 0
+
+
+def test_no_slice_in_both_leaves_the_column_empty() -> None:
+    rows = leak_table(PATIENT, CMAD, PARAMS)
+    assert {row.same_slices for row in rows} == {None}
+    assert leak_markdown(rows).splitlines()[2].endswith("|  |  |")
+
+
+def test_the_two_sides_are_drawn_independently() -> None:
+    # The same slices and scores on both sides: drawn alike, the interval would have no width.
+    uneven = [3.0, 1, 2, 0.0, 1, 2] * 3
+    patient, cmad = (
+        {"suvmax": small_results("suvmax", uneven, protocol=protocol)}
+        for protocol in ("patient", "cmad")
+    )
+    (row,) = leak_table(patient, cmad, PARAMS)
+    assert row.leak == 0
+    assert row.leak_low < -0.2
+    assert row.leak_high > 0.2
+
+
+def test_table_says_what_leaks_and_can_be_written_twice_alike(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write_leak(tmp_path / name, leak_table(PATIENT, CMAD, PARAMS))
+    text = (tmp_path / "a/leak.md").read_text()
+    assert "cmad (leaking)" in text
+    assert "+0.750 (+0.750 to +0.750)" in text
+    for name in ("leak.md", "leak.csv"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    with (tmp_path / "a/leak.csv").open(newline="") as stream:
+        assert [row["run"] for row in csv.DictReader(stream)] == ["learnt", "suvmax", "honest"]
+
+
+def test_results_that_were_not_made_again_are_named_and_left_out(tmp_path: Path) -> None:
+    stale = {name: CMAD[name] for name in ("suvmax", "learnt")} | {"honest": PATIENT["honest"]}
+    rows = leak_table(PATIENT, stale, PARAMS)
+    assert [row.run for row in rows] == ["learnt", "suvmax"]
+    write_leak(tmp_path, rows, left_out(PATIENT, stale))
+    text = (tmp_path / "leak.md").read_text()
+    assert text.endswith("Not evaluated under both protocols: honest, only-here.\n")
+
+
+OTHER_DATA: Runs = {"suvmax": small_results("suvmax", BOTH, protocol="cmad", dataset="other")}
+
+
+@pytest.mark.parametrize(
+    ("patient", "cmad", "message"),
+    [
+        (CMAD, PATIENT, "name them in this order"),
+        (PATIENT, PATIENT, "under cmad in the second"),
+        (PATIENT, {}, "suvmax: not evaluated"),
+        (PATIENT, OTHER_DATA, "within one data set"),
+    ],
+)
+def test_what_is_no_leak_is_refused(patient: Runs, cmad: Runs, message: str) -> None:
+    with pytest.raises(EvaluationError, match=message):
+        leak_table(patient, cmad, PARAMS)

@@ -1,0 +1,240 @@
+"""Slices get the label and the split that the protocol promises."""
+
+from __future__ import annotations
+
+import itertools
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from petct_uad.core.errors import RegistrationError, SplitError
+from petct_uad.ingest.tables import StudyRow
+from petct_uad.slices.tables import SliceRow
+from petct_uad.split.labels import assign_patients, assign_splits, label_slices
+from petct_uad.split.params import SplitParams
+from petct_uad.volumes.study import VolumeFolders
+
+SPACING_MM = (2.0, 2.0, 5.0)
+
+
+def split_params(**changes: object) -> SplitParams:
+    values = {
+        "protocol": "patient",
+        "seed": 0,
+        "train_fraction": 0.5,
+        "val_fraction": 0.125,
+        "folds": 0,
+        "fold": 0,
+        "min_lesion_area_mm2": 20.0,
+        "guard_mm": 5.0,
+        "unlabelled": "normal",
+        "duplicates": "drop",
+    }
+    return SplitParams.model_validate(values | changes)
+
+
+def study(patient: str, *, scanner: str = "GE", kind: str = "none", label: str = "seg") -> StudyRow:
+    return StudyRow(f"{patient}_x", patient, scanner, "1", "2", "3", label, kind, 10, 10, True, "")
+
+
+def write_study(
+    folder: Path, row: StudyRow, lesion_px: list[int] | None, *, empty: tuple[int, ...] = ()
+) -> None:
+    """A study whose slice i holds lesion_px[i] lesion pixels of 4 mm2 each, and body or air."""
+    count = len(lesion_px) if lesion_px else 10
+    mask = np.zeros((count, 32, 32), np.uint8)
+    for i, pixels in enumerate(lesion_px or []):
+        mask[i].reshape(-1)[:pixels] = 1
+    body = np.ones(mask.shape, np.uint8)
+    body[list(empty)] = 0
+    for path, array in (
+        (volumes(folder).body(row.study_id), body),
+        (native_label(folder, row), mask),
+    ):
+        if array is body or lesion_px is not None:
+            image = sitk.GetImageFromArray(array)
+            image.SetSpacing(SPACING_MM)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            sitk.WriteImage(image, path)
+
+
+def volumes(folder: Path) -> VolumeFolders:
+    return VolumeFolders(folder / "ingest", folder / "register")
+
+
+def native_label(folder: Path, row: StudyRow) -> Path:
+    return folder / "ingest" / row.study_id / "label.nii.gz"
+
+
+def test_label_follows_lesion_area_with_doubtful_slices_excluded(tmp_path: Path) -> None:
+    row = study("P1")
+    write_study(tmp_path, row, [0, 0, 0, 2, 5, 9, 0, 0, 0])
+    rows = label_slices([row], volumes(tmp_path), split_params())
+    assert [r.label for r in rows] == [0, 0, 0, 0, 1, 1, 0, 0, 0]
+    excluded = {r.slice_index: r.reason for r in rows if r.split == "excluded"}
+    assert excluded == {
+        3: "lesion smaller than min_lesion_area_mm2",
+        6: "within guard_mm of an abnormal slice",
+    }
+    assert rows[4].lesion_area_mm2 == pytest.approx(20.0)
+
+
+def test_a_lesion_is_measured_on_the_slices_that_were_kept(tmp_path: Path) -> None:
+    row = study("P1")
+    write_study(tmp_path, row, [0, 9, 8, 7, 6, 5])
+    body = sitk.ReadImage(volumes(tmp_path).body(row.study_id))
+    sitk.WriteImage(body[:, :, 2:5], volumes(tmp_path).body(row.study_id))
+    rows = label_slices([row], volumes(tmp_path), split_params())
+    assert [r.lesion_area_mm2 for r in rows] == pytest.approx([32.0, 28.0, 24.0])
+    assert [r.z_mm for r in rows] == pytest.approx([10.0, 15.0, 20.0])
+
+
+def test_a_label_of_another_ct_is_refused(tmp_path: Path) -> None:
+    row = study("P1")
+    write_study(tmp_path, row, [0, 9])
+    label = sitk.ReadImage(native_label(tmp_path, row))
+    label.SetOrigin((0.0, 0.0, 2.0))
+    sitk.WriteImage(label, native_label(tmp_path, row))
+    with pytest.raises(RegistrationError, match="run register again"):
+        label_slices([row], volumes(tmp_path), split_params())
+
+
+def test_slice_without_a_body_is_excluded_whatever_its_label(tmp_path: Path) -> None:
+    row = study("P1")
+    write_study(tmp_path, row, [0, 0, 0, 0, 9, 9], empty=(0, 5))
+    excluded = {
+        r.slice_index: r.reason
+        for r in label_slices([row], volumes(tmp_path), split_params(guard_mm=0.0))
+        if r.split == "excluded"
+    }
+    assert excluded == dict.fromkeys((0, 5), "hardly any body on the slice")
+
+
+def test_unlabelled_study_can_be_left_out(tmp_path: Path) -> None:
+    row = study("P1", label="none")
+    write_study(tmp_path, row, None)
+    assert {r.split for r in label_slices([row], volumes(tmp_path), split_params())} == {""}
+    left_out = label_slices([row], volumes(tmp_path), split_params(unlabelled="exclude"))
+    assert {r.reason for r in left_out} == {"study without a label object"}
+
+
+@pytest.fixture
+def cohort(tmp_path: Path) -> tuple[list[StudyRow], list[SliceRow]]:
+    kinds = ["none", "granuloma", "adenocarcinoma"]
+    studies = [
+        study(f"P{i:02d}", scanner=["GE", "SIEMENS"][i % 2], kind=kinds[i % 3]) for i in range(24)
+    ]
+    for row in studies:
+        lesion = [0, 0, 0, 9, 9, 0, 0, 0] if row.lesion_kind != "none" else [0] * 8
+        write_study(tmp_path, row, lesion)
+    return studies, label_slices(studies, volumes(tmp_path), split_params())
+
+
+Cohort = tuple[list[StudyRow], list[SliceRow]]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_patient_never_straddles_splits(cohort: Cohort, seed: int) -> None:
+    studies, rows = cohort
+    splits = defaultdict(set)
+    for row in assign_splits(rows, studies, split_params(seed=seed)):
+        if row.split != "excluded":
+            splits[row.patient].add(row.split)
+    assert all(len(parts) == 1 for parts in splits.values())
+
+
+@pytest.mark.parametrize("protocol", ["patient", "cmad"])
+def test_train_and_val_hold_normals_only_and_nothing_is_lost(cohort: Cohort, protocol: str) -> None:
+    studies, rows = cohort
+    result = assign_splits(rows, studies, split_params(protocol=protocol))
+    assert [row.slice_id for row in result] == [row.slice_id for row in rows]
+    assert all(row.split and row.reason for row in result)
+    assert not any(row.label for row in result if row.split in ("train", "val"))
+
+
+def test_cmad_protocol_leaks_patients_as_the_paper_does(cohort: Cohort) -> None:
+    studies, rows = cohort
+    result = assign_splits(rows, studies, split_params(protocol="cmad"))
+    train = {row.patient for row in result if row.split == "train"}
+    test = {row.patient for row in result if row.split == "test"}
+    assert train & test
+    assert all(row.split == "test" for row in result if row.label == 1)
+
+
+def test_patients_are_dealt_in_proportion_within_every_stratum(cohort: Cohort) -> None:
+    studies, _ = cohort
+    parts = assign_patients(studies, split_params())
+    assert sorted(parts.values()).count("train") == 12
+    assert sorted(parts.values()).count("val") == 3
+    for scanner in ("GE", "SIEMENS"):
+        trained = [s for s in studies if s.scanner == scanner and parts[s.patient] == "train"]
+        assert len(trained) == 6
+
+
+def test_split_depends_on_the_seed_and_not_on_the_order_of_studies(cohort: Cohort) -> None:
+    studies, _ = cohort
+    one = assign_patients(studies, split_params(seed=1))
+    assert one == assign_patients(studies[::-1], split_params(seed=1))
+    assert one != assign_patients(studies, split_params(seed=2))
+
+
+def assign_folds(studies: list[StudyRow], folds: int, seed: int = 0) -> list[dict[str, str]]:
+    return [
+        dict(assign_patients(studies, split_params(folds=folds, fold=fold, seed=seed)))
+        for fold in range(folds)
+    ]
+
+
+@pytest.mark.parametrize("folds", [2, 5, 7, 20])
+def test_every_patient_is_tested_in_exactly_one_fold(cohort: Cohort, folds: int) -> None:
+    studies, _ = cohort
+    tested = [
+        [patient for patient, part in parts.items() if part == "test"]
+        for parts in assign_folds(studies, folds)
+    ]
+    assert sorted(itertools.chain(*tested)) == sorted({study.patient for study in studies})
+    assert max(map(len, tested)) - min(map(len, tested)) <= 1
+
+
+def test_every_fold_trains_and_chooses_on_the_other_patients(cohort: Cohort) -> None:
+    studies, rows = cohort
+    for fold, parts in enumerate(assign_folds(studies, 4)):
+        assert set(parts) == {study.patient for study in studies}
+        # A fifth of the 18 that are left, as val_fraction is of both fractions together.
+        counts = [list(parts.values()).count(part) for part in ("train", "val", "test")]
+        assert counts == [14, 4, 6]
+        placed = assign_splits(rows, studies, split_params(folds=4, fold=fold))
+        assert all(row.split in (parts[row.patient], "excluded") for row in placed)
+
+
+def test_a_fold_holds_every_stratum_alike(cohort: Cohort) -> None:
+    studies, _ = cohort
+    for parts in assign_folds(studies, 4):
+        tested = [study for study in studies if parts[study.patient] == "test"]
+        assert [sum(s.scanner == name for s in tested) for name in ("GE", "SIEMENS")] == [3, 3]
+        assert [sum(s.lesion_kind == "none" for s in tested)] == [2]
+
+
+def test_folds_depend_on_the_seed_and_not_on_the_order_of_studies(cohort: Cohort) -> None:
+    studies, _ = cohort
+    assert assign_folds(studies, 3) == assign_folds(studies[::-1], 3)
+    assert assign_folds(studies, 3) != assign_folds(studies, 3, seed=1)
+
+
+def test_one_fold_is_none(cohort: Cohort) -> None:
+    studies, _ = cohort
+    plain = assign_patients(studies, split_params())
+    assert plain == assign_patients(studies, split_params(folds=1))
+
+
+def test_more_folds_than_patients_are_refused() -> None:
+    with pytest.raises(SplitError, match=r"4 patients cannot be dealt into split\.folds = 5"):
+        assign_patients([study(f"P{i}") for i in range(4)], split_params(folds=5))
+
+
+def test_cohort_that_cannot_be_divided_is_refused() -> None:
+    with pytest.raises(SplitError, match="2 patient"):
+        assign_patients([study("P1"), study("P2")], split_params())
