@@ -12,7 +12,7 @@ from petct_uad.cli.lineage import lineage
 from petct_uad.cli.presets import preset_content, preset_names
 from petct_uad.core.console import console, fail_cleanly
 from petct_uad.core.files import write_text
-from petct_uad.core.params.reading import PARAMS_FILE
+from petct_uad.core.params.reading import PARAMS_FILE, ParamsFile
 from petct_uad.schema import load_params, parse_params
 
 METRICS = Path("metrics")
@@ -54,12 +54,12 @@ def validate(
     Exit codes: 0 all is well, 1 a critical check failed, 3 some inputs were refused and the rest is
     sound, 4 nothing can be used.
     """
+    from petct_uad.validation.checks import Promises
     from petct_uad.validation.folder import validate_folder
-    from petct_uad.validation.suites import Promises
 
     with fail_cleanly():
         params = load_params()
-        promises = Promises.of(params.split, params.register_, params.validate_)
+        promises = Promises.read(ParamsFile.read())
         verdict = validate_folder(path, params.ingest, promises, params.workers)
     typer.echo("\n".join(verdict.lines))
     raise typer.Exit(verdict.exit_code)
@@ -74,13 +74,13 @@ def data_docs(
     A side output: nothing reads it, git and DVC leave it out. The pages load styles, scripts and a
     logo from other hosts when they are opened; reports/index.html shows the same without.
     """
+    from petct_uad.validation.checks import Promises
     from petct_uad.validation.data_docs import write_data_docs
-    from petct_uad.validation.suites import Promises
     from petct_uad.validation.tables import Folders
 
     with fail_cleanly():
-        params = load_params()
-        promises = Promises.of(params.split, params.register_, params.validate_)
+        params = ParamsFile.read()
+        promises = Promises.read(params)
         write_data_docs(Folders(Path("data"), params.dataset), promises, folder)
     console.print(f"{folder / 'index.html'} is there; it needs a network.", markup=False)
 

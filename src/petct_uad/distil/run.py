@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from petct_uad.core.files import write_json, write_table
 from petct_uad.core.params.base import Modality
+from petct_uad.core.provenance.record import Derivation, Entity
 from petct_uad.models.common.device import choose_device, deterministic
 from petct_uad.models.common.interface import Batch, GradientModel
 from petct_uad.models.common.maps import score_maps, smooth_maps
@@ -44,11 +45,17 @@ _SAMPLED_EVERY = 4  # batches; each is a few neighbouring slices, so that every 
 
 @dataclass(frozen=True)
 class Distilled:
-    """What a distillation read and wrote, for its lineage."""
+    """What a distillation read and wrote."""
 
     inputs: tuple[Path, ...]  # index and shards of the training and validation studies
     outputs: tuple[Path, ...]
-    teacher_sha256: str
+    teacher: Entity  # the network that it was made from
+
+    @property
+    def derivations(self) -> list[Derivation]:
+        """Every output from every input."""
+        inputs = (self.teacher, *map(Entity.of_file, self.inputs))
+        return [Derivation(Entity.of_file(path), inputs) for path in self.outputs]
 
 
 def distil_teacher(
@@ -101,7 +108,7 @@ def distil_teacher(
     return Distilled(
         files_of(processed, stores),
         (folder / TEACHER_WEIGHTS, folder / TEACHER_CONFIG, curve_file),
-        cnn.sha256,
+        Entity(f"teacher:{teacher.name}", cnn.sha256),
     )
 
 

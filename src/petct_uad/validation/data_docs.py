@@ -13,8 +13,8 @@ import pandas as pd
 
 from petct_uad.core.errors import DatasetError
 from petct_uad.core.files import atomic_folder
+from petct_uad.validation.checks import Check, Promises, checks
 from petct_uad.validation.frames import frames_of
-from petct_uad.validation.suites import Check, Promises, checks
 from petct_uad.validation.tables import Folders, Measured, read_tables
 from petct_uad.validation.validate import batch_of
 

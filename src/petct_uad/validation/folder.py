@@ -30,8 +30,8 @@ from petct_uad.ingest.tables import (
     SeriesRow,
     StudyRow,
 )
+from petct_uad.validation.checks import OF_INGEST, Promises, checks
 from petct_uad.validation.frames import frames_of_ingest
-from petct_uad.validation.suites import OF_INGEST, Promises, checks
 from petct_uad.validation.tables import Measured, Tables
 from petct_uad.validation.validate import Outcome, describe, of_severity, run_checks
 from petct_uad.validation.volumes import measure_volumes

@@ -18,7 +18,7 @@ import pandas as pd
 
 from petct_uad.core.errors import ValidationFailedError
 from petct_uad.core.files import write_json
-from petct_uad.validation.suites import IDENTITY, Check
+from petct_uad.validation.checks import IDENTITY, Check
 from petct_uad.validation.suites.check import Severity
 from petct_uad.validation.tables import FailingRow
 

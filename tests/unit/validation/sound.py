@@ -8,8 +8,8 @@ from petct_uad.core.params.base import Protocol
 from petct_uad.ingest.tables import InstanceRow, SeriesRow, StudyRow
 from petct_uad.registration.tables import RegistrationRow
 from petct_uad.slices.tables import ImageRow, SliceRow
+from petct_uad.validation.checks import Promises
 from petct_uad.validation.params import ValidateParams
-from petct_uad.validation.suites import Promises
 from petct_uad.validation.tables import (
     DriftRow,
     DuplicateRow,

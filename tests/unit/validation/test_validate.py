@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from petct_uad.core.errors import ValidationFailedError
+from petct_uad.validation.checks import checks
 from petct_uad.validation.frames import frames_of
-from petct_uad.validation.suites import checks
 from petct_uad.validation.tables import Tables
 from petct_uad.validation.validate import (
     MOST_NAMED,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -15,7 +15,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from petct_uad.core.errors import ParamsError
-from petct_uad.core.params.base import GeneralPart
+from petct_uad.core.params.base import GeneralPart, Part
 
 PARAMS_FILE = Path("params.yaml")
 
@@ -24,10 +24,18 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class ParamsFile:
-    """A params.yaml whose sections are checked when they are asked for."""
+    """A params.yaml whose sections are checked when they are asked for.
+
+    Attributes:
+        path: named in messages.
+        content: as YAML gave it.
+        asked: the dotted keys that were read so far, and their values, for lineage. ``workers`` is
+            never among them, since it changes no byte of any output.
+    """
 
     path: Path
     content: Any
+    asked: dict[str, Any] = field(default_factory=dict, compare=False)
 
     @classmethod
     def read(cls, path: Path = PARAMS_FILE) -> Self:
@@ -66,7 +74,9 @@ class ParamsFile:
         Raises:
             ParamsError: it is missing or none.
         """
-        return self.section(GeneralPart).dataset
+        dataset = self._checked(GeneralPart, "").dataset
+        self.asked["dataset"] = dataset
+        return dataset
 
     @property
     def workers(self) -> int:
@@ -75,14 +85,23 @@ class ParamsFile:
         Raises:
             ParamsError: it is missing or no such number.
         """
-        return self.section(GeneralPart).workers
+        return self._checked(GeneralPart, "").workers
 
     def section(self, kind: type[T], key: str = "") -> T:
-        """What lies under a dotted key, or the whole file, as a checked ``kind``.
+        """What lies under a dotted key, or the whole file, as a checked ``kind``; noted as asked.
 
         Raises:
             ParamsError: naming each wrong key, its value and what is allowed there.
         """
+        found = self._checked(kind, key)
+        plain = TypeAdapter(kind).dump_python(found, mode="json", by_alias=True)
+        if isinstance(kind, type) and issubclass(kind, Part):
+            self.asked.update({f"{key}.{name}".lstrip("."): plain[name] for name in plain})
+        else:
+            self.asked[key] = plain
+        return found
+
+    def _checked(self, kind: type[T], key: str) -> T:
         place = tuple(filter(None, key.split(".")))
         try:
             # Through JSON, since strict mode then still lets a list become a tuple.

@@ -7,15 +7,14 @@ same inputs, params and code give the same bytes.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from petct_uad.core.errors import LineageError
 from petct_uad.core.files import sha256_bytes, sha256_file, write_json
-from petct_uad.core.provenance.sources import library_modules, source_hash
+from petct_uad.core.provenance.sources import library_modules, package_versions, source_hash
 from petct_uad.core.provenance.table import TABLE, write_derivations
 
 ACTIVITY = "activity.json"
@@ -50,17 +49,19 @@ class Derivation:
 
 @dataclass(frozen=True)
 class Activity:
-    """A stage run: what was asked (params), by which code, with which packages."""
+    """A stage run: what was asked (params), and which files and folders its code starts from."""
 
     stage: str
-    params: dict[str, Any]  # the dotted keys that the stage reads, and their values
-    entry: Path  # the stage file; the library modules follow from its imports
-    packages: tuple[str, ...]  # distributions whose version can change the output
-    without: tuple[Path, ...] = ()  # library folders that this run is known not to load
+    params: Mapping[str, Any]  # the dotted keys that the stage read, and their values
+    entries: tuple[Path, ...]  # the stage file, and the folder of a model that it loads by name
 
 
 def write_lineage(folder: Path, activity: Activity, derivations: Iterable[Derivation]) -> None:
-    """Write ``lineage.safetensors`` and ``activity.json`` into a stage's lineage folder."""
+    """Write ``lineage.safetensors`` and ``activity.json`` into a stage's lineage folder.
+
+    Raises:
+        LineageError: the code imports a package that pyproject.toml does not name.
+    """
     inputs: dict[tuple[str, str], list[tuple[str, str]]] = {}
     for item in derivations:
         sources = inputs.setdefault((item.output.id, item.output.sha256), [])
@@ -70,13 +71,15 @@ def write_lineage(folder: Path, activity: Activity, derivations: Iterable[Deriva
 
 
 def _describe(activity: Activity) -> dict[str, Any]:
-    modules = [activity.entry, *library_modules(activity.entry, activity.without)]
+    modules = library_modules(*activity.entries)
+    outside = [path for path in activity.entries if path.is_file() and path not in modules]
+    files = [*outside, *modules]
     params = json.dumps(activity.params, sort_keys=True)
     return {
         "stage": activity.stage,
         "params": activity.params,
         "params_sha256": sha256_bytes(params.encode()),
-        "source_sha256": source_hash(modules),
-        "sources": {module.as_posix(): sha256_file(module) for module in modules},
-        "packages": {name: version(name) for name in sorted(activity.packages)},
+        "source_sha256": source_hash(files),
+        "sources": {file.as_posix(): sha256_file(file) for file in files},
+        "packages": package_versions(files),
     }

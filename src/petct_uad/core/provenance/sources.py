@@ -1,35 +1,43 @@
-"""Which library modules a file uses, read from its import statements.
+"""Which library modules and packages a file uses, read from its import statements.
 
-Serves two masters: the source hash in each stage's activity record, and the test that proves that
-``deps:`` in dvc.yaml are complete.
+Serves two masters: what each stage's activity record names, and the test that proves that ``deps:``
+in dvc.yaml are complete.
 """
 
 from __future__ import annotations
 
 import ast
 import hashlib
-from collections.abc import Collection, Iterable
+import re
+import sys
+import tomllib
+from collections.abc import Iterable
+from functools import cache
+from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
+
+from petct_uad.core.errors import LineageError
 
 _PACKAGE = "petct_uad"
 _SOURCE_ROOT = Path("src")
+_PROJECT = Path("pyproject.toml")
 
 
-def library_modules(entry: Path, without: Collection[Path] = ()) -> list[Path]:
-    """Library files that ``entry`` imports, directly or not, as sorted paths below ``src``.
+def library_modules(*entries: Path) -> list[Path]:
+    """Library files that ``entries`` import, directly or not, as sorted paths below ``src``.
 
-    Imports inside functions count too: a stage that may load a module depends on it. So do modules
-    whose whole name stands in a string, as ``importlib`` takes it.
+    Imports inside functions count too: a stage that may load a module depends on it. An
+    ``__init__.py`` holds a docstring and nothing else, so none is named.
 
     Args:
-        entry: the file to start from.
-        without: folders that this run is known not to load, such as another model's.
+        entries: files to start from, or folders of which every module is one, such as that of the
+            model that a stage loads by name. Those below ``src`` are part of the result.
     """
-    found: set[Path] = set()
-    pending = [entry]
+    pending = [file for entry in entries for file in _python_files(entry)]
+    found = {path for path in pending if path.is_relative_to(_SOURCE_ROOT)}
     while pending:
-        for path in _imported_files(pending.pop()):
-            if path not in found and not any(path.is_relative_to(folder) for folder in without):
+        for path in sorted(_own_files(pending.pop())):
+            if path not in found:
                 found.add(path)
                 pending.append(path)
     return sorted(found)
@@ -43,30 +51,77 @@ def source_hash(files: Iterable[Path]) -> str:
     return digest.hexdigest()
 
 
-def _imported_files(path: Path) -> set[Path]:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+def package_versions(files: Iterable[Path]) -> dict[str, str]:
+    """Name and installed version of every package that these files import, by name.
+
+    Packages that are not installed are left out: an import inside a function may be of an optional
+    one.
+
+    Raises:
+        LineageError: a file imports what pyproject.toml does not name.
+    """
+    modules = {
+        (name.split(".")[0], file) for file in files for name in _imported_names(file)
+    }  # fmt: skip
+    owners = _owners()
+    found: dict[str, str] = {}
+    for module, file in sorted(modules):
+        if module in sys.stdlib_module_names or module == _PACKAGE:
+            continue
+        if module not in owners:
+            raise LineageError(
+                f"{file}: imports {module}, which belongs to no installed package that "
+                f"{_PROJECT} names. Add the package to its dependencies and install it."
+            )
+        if package := owners[module]:
+            found[package] = version(package)
+    return dict(sorted(found.items()))
+
+
+def _python_files(entry: Path) -> list[Path]:
+    if entry.is_file():
+        return [entry]
+    return [path for path in sorted(entry.rglob("*.py")) if path.name != "__init__.py"]
+
+
+@cache
+def _imported_names(path: Path) -> frozenset[str]:
+    """Dotted names of modules that a file imports, and of what it takes from them."""
     names: set[str] = set()
-    for node in ast.walk(tree):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             names.add(node.module)
-            names.update(f"{node.module}.{alias.name}" for alias in node.names)
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-            names.add(node.value)
-    return {file for name in names if name.split(".")[0] == _PACKAGE for file in _files_of(name)}
+            if node.module.split(".")[0] == _PACKAGE:
+                names.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return frozenset(names)
 
 
-def _files_of(module: str) -> list[Path]:
-    """The module's own file and the ``__init__`` of every package above it."""
-    parts = module.split(".")
-    folders = [_SOURCE_ROOT.joinpath(*parts[:count]) for count in range(1, len(parts) + 1)]
-    candidates = [folder / "__init__.py" for folder in folders]
-    candidates.append(folders[-1].with_suffix(".py"))
-    return [path for path in candidates if path.is_file()]
+def _own_files(path: Path) -> set[Path]:
+    names = (name for name in _imported_names(path) if name.split(".")[0] == _PACKAGE)
+    files = (_SOURCE_ROOT.joinpath(*name.split(".")).with_suffix(".py") for name in names)
+    return {file for file in files if file.is_file()}
 
 
-def other_models(name: str) -> tuple[Path, ...]:
-    """Folders of every model but ``name``: what a run of that model never loads."""
-    folder = _SOURCE_ROOT / _PACKAGE / "models"
-    return tuple(path for path in sorted(folder.glob("*/")) if path.name != name)
+@cache
+def _owners() -> dict[str, str]:
+    """Which of the project's packages brings a module; "" for one that is not installed.
+
+    Only these are searched: asking every installed package, as ``importlib.metadata`` does, takes
+    a second.
+    """
+    project = tomllib.loads(_PROJECT.read_text(encoding="utf-8"))["project"]
+    optional = project["optional-dependencies"].values()
+    owners: dict[str, str] = {}
+    for line in [*project["dependencies"], *(line for lines in optional for line in lines)]:
+        name = re.split(r"[^\w.-]", line, maxsplit=1)[0]
+        try:
+            found = distribution(name)
+        except PackageNotFoundError:
+            owners.setdefault(name.replace("-", "_").lower(), "")
+            continue
+        declared = (found.read_text("top_level.txt") or "").split()
+        files = (file.parts[0].removesuffix(".py") for file in found.files or ())
+        owners |= dict.fromkeys(declared or set(files), found.metadata["Name"])
+    return owners

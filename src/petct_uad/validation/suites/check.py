@@ -9,9 +9,8 @@ from typing import Any, Literal, Self
 from great_expectations import expectations as gxe
 
 from petct_uad.core.params.base import Protocol
-from petct_uad.registration.params import RegisterParams
-from petct_uad.split.params import SplitParams
-from petct_uad.validation.params import ValidateParams
+from petct_uad.core.params.reading import ParamsFile
+from petct_uad.validation.params import RegisterPart, SplitPart, ValidateParams
 
 Severity = Literal["critical", "warning"]  # critical stops the pipeline, a warning is reported
 
@@ -28,15 +27,20 @@ class Promises:
     bounds: ValidateParams
 
     @classmethod
-    def of(cls, split: SplitParams, register: RegisterParams, bounds: ValidateParams) -> Self:
-        """Those of params.yaml's sections."""
+    def read(cls, params: ParamsFile) -> Self:
+        """Those of params.yaml's sections.
+
+        Raises:
+            ParamsError: naming each wrong key.
+        """
+        split = params.section(SplitPart, "split")
         return cls(
             protocol=split.protocol,
             keeps_duplicates=split.duplicates == "keep",
             min_lesion_area_mm2=split.min_lesion_area_mm2,
             guard_mm=split.guard_mm,
-            max_displacement_mm=register.max_displacement_mm,
-            bounds=bounds,
+            max_displacement_mm=params.section(RegisterPart, "register").max_displacement_mm,
+            bounds=params.section(ValidateParams, "validate"),
         )
 
     @property

@@ -1,0 +1,59 @@
+"""A stage from its first line on the terminal to its lineage."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from petct_uad.core.console import fail_cleanly, stage
+from petct_uad.core.params.reading import ParamsFile
+from petct_uad.core.provenance.record import Activity, Derivation, write_lineage
+
+
+@dataclass(frozen=True)
+class StageRun:
+    """One run of a stage; its lineage follows from what it read and from its imports.
+
+    Attributes:
+        name: as dvc.yaml has it, with the model that it works on, if any.
+        entry: the stage file, below the repository's root.
+        params: what is read through it stands in the lineage.
+    """
+
+    name: str
+    entry: Path
+    params: ParamsFile
+
+    def record(
+        self,
+        folder: Path,
+        derivations: Iterable[Derivation],
+        *,
+        loaded: tuple[Path, ...] = (),
+        name: str = "",
+    ) -> None:
+        """Write the lineage of this run into a ``lineage`` folder beside its outputs.
+
+        Args:
+            folder: where the outputs are.
+            derivations: what each of them was made from.
+            loaded: files or folders of the library that the run loads by name, such as a model's.
+            name: of the activity, where one run of a stage writes several; by default the stage's.
+        """
+        activity = Activity(name or self.name, self.params.asked, (self.entry, *loaded))
+        write_lineage(folder / "lineage", activity, derivations)
+
+
+@contextmanager
+def run_stage(name: str, entry: str) -> Iterator[StageRun]:
+    """Read params.yaml, say what starts and what it took; fail with a message, not a traceback.
+
+    Args:
+        name: of the stage.
+        entry: ``__file__`` of the stage file.
+    """
+    with fail_cleanly(), stage(name):
+        file = Path(entry).resolve().relative_to(Path.cwd().resolve())
+        yield StageRun(name, file, ParamsFile.read())

@@ -1,0 +1,30 @@
+"""The preprocess stage: from native volumes and ``slices.csv`` to shards and their index."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from petct_uad.core.files import atomic_folder, read_table, write_table
+from petct_uad.core.provenance.record import Derivation
+from petct_uad.preprocess.params import PreprocessParams
+from petct_uad.preprocess.shards import shard_derivations, write_shards
+from petct_uad.slices.tables import ImageRow, SliceRow
+from petct_uad.volumes.study import VolumeFolders
+
+
+def preprocess_dataset(
+    interim: Path, processed: Path, params: PreprocessParams, workers: int = 1
+) -> list[Derivation]:
+    """Write ``data/processed/<dataset>`` from ``data/interim/<dataset>``.
+
+    Raises:
+        DatasetError: a volume cannot be read, or holds no body.
+        RegistrationError: register ran on other volumes than those of ingest.
+    """
+    volumes = VolumeFolders(interim / "ingest/volumes", interim / "register/volumes")
+    slices_file = interim / "split/slices.csv"
+    slices = read_table(slices_file, SliceRow)
+    with atomic_folder(processed) as out:
+        rows = write_shards(slices, volumes, out, params, workers)
+        write_table(out / "index.csv", ImageRow, rows)
+    return shard_derivations(rows, volumes, processed, slices_file)
