@@ -12,33 +12,13 @@ from safetensors.torch import load_file
 
 from petct_uad.core.errors import TeacherError, TrainingError
 from petct_uad.core.params.base import Part, Section
-from petct_uad.models.benchmark import ModelName, RunParams
+from petct_uad.models.benchmark import RunParams, class_name, params_class
 from petct_uad.models.common.interface import AnomalyModel, TrainableModel
 from petct_uad.models.common.params import AnyModelParams
 from petct_uad.teachers.params import TeacherParams
 
 WEIGHTS_FILE = "weights.safetensors"
 CONFIG_FILE = "config.json"
-
-# Module and class; lineage/sources.py takes the modules for imports.
-_CLASSES: dict[ModelName, tuple[str, str]] = {
-    "cmad": ("petct_uad.models.cmad.cmad", "Cmad"),
-    "hdhkd": ("petct_uad.models.hdhkd.hdhkd", "Hdhkd"),
-    "scrd4ad": ("petct_uad.models.scrd4ad.scrd4ad", "Scrd4ad"),
-    "hetero_ae": ("petct_uad.models.hetero_ae.hetero_ae", "HeteroAe"),
-    "qfae": ("petct_uad.models.qfae.qfae", "Qfae"),
-    "patchcore": ("petct_uad.models.patchcore.patchcore", "Patchcore"),
-    "padim": ("petct_uad.models.padim.padim", "Padim"),
-    "stfpm": ("petct_uad.models.stfpm.stfpm", "Stfpm"),
-    "efficient_ad": ("petct_uad.models.efficient_ad.efficient_ad", "EfficientAd"),
-    "autoencoder": ("petct_uad.models.autoencoder.autoencoder", "Autoencoder"),
-    "mkd": ("petct_uad.models.mkd.mkd", "Mkd"),
-    "cflow": ("petct_uad.models.cflow.cflow", "Cflow"),
-    "fastflow": ("petct_uad.models.fastflow.fastflow", "Fastflow"),
-    "ganomaly": ("petct_uad.models.ganomaly.ganomaly", "Ganomaly"),
-    "inp_former": ("petct_uad.models.inp_former.inp_former", "InpFormer"),
-    "super_simple_net": ("petct_uad.models.super_simple_net.super_simple_net", "SuperSimpleNet"),
-}
 
 M = TypeVar("M", bound=AnyModelParams)
 
@@ -138,24 +118,19 @@ def teacher_sha256(model: AnomalyModel) -> str:
     raise TeacherError(f"{type(model).__name__}: holds no teacher")
 
 
-def section_class(name: ModelName) -> type[AnyModelParams]:
-    """The class of the section of params.yaml that a model is built from."""
-    return _class_of(name).section
-
-
 def _read_config(path: Path) -> ModelConfig[AnyModelParams]:
     if not path.is_file():
         raise TrainingError(f"{path}: not found. Run `dvc repro train`.")
     try:
         text = path.read_bytes()
-        section = section_class(_RunPart.model_validate_json(text).run.model)
+        section = params_class(_RunPart.model_validate_json(text).run.model)
         return ModelConfig[section].model_validate_json(text)  # type: ignore[valid-type]
     except ValueError as error:
         raise TrainingError(f"{path}: is no model configuration: {error}") from error
 
 
-def _class_of(name: ModelName) -> type[TrainableModel]:
+def _class_of(name: str) -> type[TrainableModel]:
     """The class of a model; imported here, so that a run loads no other model's code."""
-    module, class_name = _CLASSES[name]
-    found: type[TrainableModel] = getattr(import_module(module), class_name)
+    module = import_module(f"petct_uad.models.{name}.{name}")
+    found: type[TrainableModel] = getattr(module, class_name(name))
     return found

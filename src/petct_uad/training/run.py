@@ -13,6 +13,7 @@ import torch
 from petct_uad.core.console import console
 from petct_uad.core.errors import TrainingError
 from petct_uad.core.files import sha256_file, write_json, write_table
+from petct_uad.core.provenance.record import Derivation, Entity
 from petct_uad.models.benchmark import BenchmarkEntry, RunParams
 from petct_uad.models.build import (
     CONFIG_FILE,
@@ -22,6 +23,7 @@ from petct_uad.models.build import (
     seed_folder,
     teacher_sha256,
 )
+from petct_uad.models.common.batch import at_side
 from petct_uad.models.common.device import choose_device, deterministic, peak_memory_mib
 from petct_uad.models.common.interface import (
     AnomalyModel,
@@ -45,11 +47,17 @@ LOGGED_FILE = "logged.csv"
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """What a training run read and wrote, for its lineage."""
+    """What a training run read and wrote."""
 
     inputs: tuple[Path, ...]  # index and shards of training and validation studies, a PDN teacher
     outputs: tuple[Path, ...]  # of every seed, and the curve
-    teacher_sha256: str
+    teacher: Entity
+
+    @property
+    def derivations(self) -> list[Derivation]:
+        """Every output from every input."""
+        inputs = (self.teacher, *map(Entity.of_file, self.inputs))
+        return [Derivation(Entity.of_file(path), inputs) for path in self.outputs]
 
 
 @dataclass(frozen=True)
@@ -63,27 +71,27 @@ class Learnt:
 
 @dataclass(frozen=True)
 class TrainingPaths:
-    """Where the rows of a family are trained from and to."""
+    """Where the rows of an entry of the benchmark are trained from and to."""
 
     processed: Path  # data/processed/<dataset>
-    models: Path  # models/<family>, a folder per row
-    curves: Path  # metrics/training/<family>, a file per row
-    checkpoints: Path  # .checkpoints/<family>, a folder per row until all are trained
+    models: Path  # models/<entry>, a folder per row
+    curves: Path  # metrics/training/<entry>, a file per row
+    checkpoints: Path  # .checkpoints/<entry>, a folder per row until all are trained
 
     @classmethod
-    def of(cls, dataset: str, family: str) -> Self:
-        """Those of a data set and a family, below the repository's root."""
+    def of(cls, dataset: str, entry: str) -> Self:
+        """Those of a data set and an entry, below the repository's root."""
         return cls(
             processed=Path("data/processed") / dataset,
-            models=Path("models") / family,
-            curves=Path("metrics/training") / family,
-            checkpoints=Path(".checkpoints") / family,
+            models=Path("models") / entry,
+            curves=Path("metrics/training") / entry,
+            checkpoints=Path(".checkpoints") / entry,
         )
 
 
-def train_family(
+def train_entry(
     *,
-    family: BenchmarkEntry,
+    entry: BenchmarkEntry,
     params: AnyModelParams,
     teacher: TeacherParams,
     train: TrainParams,
@@ -104,13 +112,14 @@ def train_family(
             params=params,
             teacher=teacher,
             train=train,
+            image_size_px=entry.image_size_px,
             processed=paths.processed,
             model_folder=paths.models / row,
             curve_file=paths.curves / f"{row}.csv",
             checkpoint_folder=paths.checkpoints / row,
             ranks=ranks,
         )
-        for row, run in family.trained.items()
+        for row, run in entry.trained.items()
     }
     if ranks.first:
         shutil.rmtree(paths.checkpoints, ignore_errors=True)
@@ -126,6 +135,7 @@ def train_run(
     processed: Path,
     model_folder: Path,
     curve_file: Path,
+    image_size_px: int | None = None,
     checkpoint_folder: Path | None = None,
     ranks: Ranks = ALONE,
 ) -> TrainedRun:
@@ -142,6 +152,7 @@ def train_run(
         model_folder: takes ``seed-<n>/weights.safetensors`` and ``config.json`` of each seed, and
             ``logged.csv`` where a model has more to say than its loss.
         curve_file: takes the training curves, as CSV.
+        image_size_px: side of the model's input; by default that of the shards.
         checkpoint_folder: keeps the state of the run, also when it has ended, if
             ``train.checkpoint_every``.
         ranks: the processes that train together; only the first writes.
@@ -159,7 +170,9 @@ def train_run(
         teacher=teacher,
         train=train,
         data_sha256=tuple(map(sha256_file, (processed / "index.csv", *after))),
-        stores=tuple(SliceStore.open(processed, split) for split in ("train", "val")),
+        stores=tuple(
+            at_side(SliceStore.open(processed, split), image_size_px) for split in ("train", "val")
+        ),
         device=choose_device(train.device),
         model_folder=model_folder,
         checkpoint_folder=checkpoint_folder,
@@ -170,7 +183,8 @@ def train_run(
         write_table(curve_file, TrainingRow, [row for one in trained for row in one.rows])
     inputs = files_of(processed, job.stores)
     outputs = [path for one in trained for path in one.files]
-    return TrainedRun((*inputs, *after), (*outputs, curve_file), trained[0].teacher_sha256)
+    network = Entity(f"teacher:{teacher.name}", trained[0].teacher_sha256)
+    return TrainedRun((*inputs, *after), (*outputs, curve_file), network)
 
 
 def learn(

@@ -23,7 +23,7 @@ from petct_uad.slices.store import Shard, SliceStore, shard_path, write_shard
 from petct_uad.slices.tables import ImageRow
 from petct_uad.teachers.params import TeacherParams
 from petct_uad.training.params import TrainParams
-from petct_uad.training.run import TrainingPaths, train_family
+from petct_uad.training.run import TrainingPaths, train_entry
 
 PARAMS = EvaluateParams(false_positive_rate=0.1, bootstrap_samples=50, confidence=0.9, seed=0)
 SPLITS = {"A_1": "train", "B_1": "train", "C_1": "val", "D_1": "test", "E_1": "test"}
@@ -71,7 +71,7 @@ def evaluate(processed: Path, out: Path, models: Path = MODELS) -> Evaluated:
 
 
 def train(processed: Path) -> None:
-    train_family(
+    train_entry(
         family=FAMILY,
         params=PatchcoreParams(
             strides=(8,), max_patches=300, coreset_fraction=0.1, neighbours=2,

@@ -21,7 +21,7 @@ from petct_uad.slices.store import Shard, read_shard, shard_path, write_shard
 from petct_uad.slices.tables import ImageRow
 from petct_uad.teachers.params import TeacherParams
 from petct_uad.training.loop.ranks import join_ranks
-from petct_uad.training.run import TrainedRun, TrainingPaths, train_family
+from petct_uad.training.run import TrainedRun, TrainingPaths, train_entry
 from tests import samples
 
 SIDE = 64
@@ -117,7 +117,7 @@ def train(
         after="metrics/validation.json",
     )
     with join_ranks() as ranks:
-        return train_family(
+        return train_entry(
             family=family,
             params=section,
             teacher=TEACHER,

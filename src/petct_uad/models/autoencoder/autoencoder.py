@@ -26,8 +26,6 @@ _STRIDE = 2**_STAGES
 class Autoencoder(CnnModel[AutoencoderParams], GradientModel):
     """Encoder, code and decoder of one modality's slices."""
 
-    section = AutoencoderParams
-
     def __init__(
         self, params: AutoencoderParams, teacher: CnnTeacher, modality: Modality, image_size_px: int
     ) -> None:

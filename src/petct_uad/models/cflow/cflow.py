@@ -26,8 +26,6 @@ _CLAMP = 1.9  # of the coupling blocks' exponents, as in the published code
 class Cflow(FeatureModel[CflowParams], GradientModel):
     """A conditional flow for each scale of the teacher, one modality."""
 
-    section = CflowParams
-
     def __init__(
         self, params: CflowParams, teacher: CnnTeacher, modality: Modality, image_size_px: int
     ) -> None:

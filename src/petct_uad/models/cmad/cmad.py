@@ -32,7 +32,6 @@ _MLP_RATIO = 4
 class Cmad(TokenModel[CmadParams], GradientModel):
     """Reverse distillation with two branches that exchange what they see."""
 
-    section = CmadParams
     bfloat16_pays_on_cpu = True
 
     def __init__(

@@ -12,6 +12,9 @@ from petct_uad.models.common.params import ScanBackend, TokenParams
 class CmadParams(TokenParams):
     """CMAD (Xu et al. 2026): the proposed PET/CT model."""
 
+    sections = ("model",)
+    sees_both_modalities = True
+
     cmpt: int = Field(ge=1, le=64, description="number of cross-modality prior tokens (Fig. 6)")
     cmh: bool = Field(description="cross-modality hybrid module (Eq. 3)")
     gfr: bool = Field(description="global fusion refinement (Eqs. 5-9)")

@@ -1,11 +1,16 @@
-"""A batch of paired slices, as training and evaluation see it."""
+"""Paired slices as a model sees them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
+
+from petct_uad.slices.store import SliceStore
 
 
 @dataclass(frozen=True)
@@ -25,3 +30,21 @@ class Batch:
     def to(self, device: torch.device) -> Batch:
         """The same batch on another device."""
         return Batch(self.pet.to(device), self.ct.to(device), self.slice_ids)
+
+
+def at_side(store: SliceStore, side_px: int | None) -> SliceStore:
+    """The store with its images resampled to squares of ``side_px``, once; None keeps them.
+
+    Bilinear, widened with the reduction, so that nothing aliases. Lesion masks keep their size,
+    since no model sees them.
+    """
+    if side_px is None or side_px == store.image_size_px:
+        return store
+    ct, pet = (np.stack([_resized(x, side_px) for x in images]) for images in (store.ct, store.pet))
+    return replace(store, ct=ct, pet=pet)
+
+
+def _resized(image: NDArray[np.float16], side_px: int) -> NDArray[np.float16]:
+    opened = Image.fromarray(image.astype(np.float32))
+    resized = opened.resize((side_px, side_px), Image.Resampling.BILINEAR)
+    return np.asarray(resized, dtype=np.float32).astype(np.float16)

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from petct_uad.core.errors import TrainingError
 from petct_uad.core.params.base import Modality
 from petct_uad.models.common.batch import Batch
-from petct_uad.models.common.params import AnyModelParams
 from petct_uad.teachers.params import TeacherParams
 
 __all__ = [
@@ -83,13 +82,7 @@ class AnomalyModel(nn.Module, ABC):
 
 
 class TrainableModel(AnomalyModel):
-    """A model that is built from its typed params and a teacher, and then learns.
-
-    Attributes:
-        section: class of its section of params.yaml.
-    """
-
-    section: ClassVar[type[AnyModelParams]]
+    """A model that is built from its typed params and a teacher, and then learns."""
 
     @classmethod
     @abstractmethod

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from petct_uad.core.params.base import Positive, Section
 
+# What every model waits for: data that passed their checks.
+VALIDATED = "metrics/validation.json"
 ScanBackend = Literal["auto", "reference", "numba", "cuda"]
 Strides = Annotated[tuple[Literal[4, 8, 16, 32], ...], Field(min_length=1)]
 
@@ -30,7 +32,23 @@ class ScheduleParams(Section):
 
 
 class ModelSection(Section):
-    """What the sections of all models share."""
+    """What the sections of all models share, and what the house must know of a model.
+
+    Attributes:
+        sections: the dotted keys of params.yaml that are of this class; by default
+            ``models.<folder>``. Rows of the first are called after the model, those of another
+            after its last part.
+        sees_both_modalities: is there one network for PET and CT together? The petct row of any
+            other model joins the maps of its pet and ct rows.
+        needs_cnn_teacher: does a ViT have nothing for it?
+        waits_for: what must be there before it trains: the verdict of ``validate``, or what another
+            stage makes of the teacher.
+    """
+
+    sections: ClassVar[tuple[str, ...]] = ()
+    sees_both_modalities: ClassVar[bool] = False
+    needs_cnn_teacher: ClassVar[bool] = False
+    waits_for: ClassVar[str] = VALIDATED
 
     map_sigma_px: float = Field(ge=0, le=32, description="Gaussian on the map, at 256 px")
 
@@ -49,6 +67,8 @@ class FittedParams(ModelSection):
 
 class FeatureParams(ModelSection):
     """A model that reads the CNN's deepest map of each of some strides."""
+
+    needs_cnn_teacher = True
 
     strides: Strides
 

@@ -34,8 +34,6 @@ _PHOTOGRAPHS = 32
 class EfficientAd(CnnModel[EfficientAdParams], GradientModel):
     """Teacher, student and autoencoder, one modality."""
 
-    section = EfficientAdParams
-
     def __init__(
         self, params: EfficientAdParams, teacher: CnnTeacher, modality: Modality, image_size_px: int
     ) -> None:

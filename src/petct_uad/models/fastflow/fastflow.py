@@ -23,8 +23,6 @@ from petct_uad.teachers.cnn import CnnTeacher
 class Fastflow(FeatureModel[FastflowParams], GradientModel):
     """A flow for each scale of the teacher, one modality."""
 
-    section = FastflowParams
-
     def __init__(
         self, params: FastflowParams, teacher: CnnTeacher, modality: Modality, image_size_px: int
     ) -> None:

@@ -24,8 +24,6 @@ from petct_uad.teachers.cnn import CnnTeacher
 class Ganomaly(CnnModel[GanomalyParams], GradientModel):
     """Generator and discriminator of one modality's slices."""
 
-    section = GanomalyParams
-
     def __init__(
         self, params: GanomalyParams, teacher: CnnTeacher, modality: Modality, image_size_px: int
     ) -> None:

@@ -31,8 +31,6 @@ _STRIDES = (4, 8, 16)
 class Hdhkd(ModelWithTeacher[HdhkdParams, PatchTeacher], GradientModel):
     """A teacher of patches and a student that shares nothing with it, one modality."""
 
-    section = HdhkdParams
-
     def __init__(
         self, params: HdhkdParams, teacher: PatchTeacher, modality: Modality, image_size_px: int
     ) -> None:

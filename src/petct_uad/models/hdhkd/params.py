@@ -13,6 +13,9 @@ from petct_uad.teachers.params import CnnName
 class HdhkdParams(GradientParams):
     """HDHKD: hybrid dual-heterogeneous knowledge distillation."""
 
+    needs_cnn_teacher = True
+    waits_for = "models/distil"
+
     encoder: CnnName = Field(description="the student's encoder (Table VI)")
     encoder_weights: str = Field(
         min_length=1, description="initial: bundled, timm, random, or a safetensors file"

@@ -28,8 +28,6 @@ _EPS = 1e-6
 class HeteroAe(GradientModel):
     """Reconstruction of an encoder's features from its deepest ones, one modality."""
 
-    section = HeteroAeParams
-
     def __init__(
         self, params: HeteroAeParams, teacher: CnnTeacher, modality: Modality, image_size_px: int
     ) -> None:

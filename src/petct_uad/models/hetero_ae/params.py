@@ -12,6 +12,8 @@ from petct_uad.models.common.params import GradientParams
 class HeteroAeParams(GradientParams):
     """Hetero-AE (Lu et al. 2024): a CNN encoder and a hybrid CNN-Transformer decoder."""
 
+    needs_cnn_teacher = True
+
     encoder: Literal["teacher", "hybrid", "transformer"]
     train_encoder: bool = Field(description="the paper does not say; false keeps it frozen")
     decoder: Literal[

@@ -40,7 +40,6 @@ _INITIAL_SPREAD = 0.01  # of the linear layers' weights, cut off at three of it,
 class InpFormer(TokenModel[InpFormerParams], GradientModel):
     """Extractor of prototypes, bottleneck and guided decoder, one modality."""
 
-    section = InpFormerParams
     bfloat16_pays_on_cpu = True
 
     def __init__(

@@ -21,8 +21,6 @@ from petct_uad.teachers.cnn import CnnTeacher
 class Mkd(FeatureModel[MkdParams], GradientModel):
     """Teacher and cloner of one modality's slices."""
 
-    section = MkdParams
-
     def __init__(
         self, params: MkdParams, teacher: CnnTeacher, modality: Modality, image_size_px: int
     ) -> None:

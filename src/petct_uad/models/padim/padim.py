@@ -26,8 +26,6 @@ from petct_uad.teachers.cnn import CnnTeacher
 class Padim(FeatureModel[PadimParams], FittedModel):
     """A Gaussian of C random channels of the teacher at each of h x h places, one modality."""
 
-    section = PadimParams
-
     def __init__(
         self, params: PadimParams, teacher: CnnTeacher, modality: Modality, image_size_px: int
     ) -> None:

@@ -28,8 +28,6 @@ _CURVE_PATCHES = 4000
 class Patchcore(FeatureModel[PatchcoreParams], FittedModel):
     """Nearest-neighbour search in a coreset of normal patch features, one modality."""
 
-    section = PatchcoreParams
-
     def __init__(
         self, params: PatchcoreParams, teacher: CnnTeacher, modality: Modality, image_size_px: int
     ) -> None:

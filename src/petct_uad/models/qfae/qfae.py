@@ -56,8 +56,6 @@ class Frozen(nn.Module):
 class Qfae(ModelWithTeacher[QfaeParams, Frozen], GradientModel):
     """Reconstruction through a Q-Former, judged by a perceptual network."""
 
-    section = QfaeParams
-
     def __init__(
         self, params: QfaeParams, teacher: Frozen, modality: Modality, image_size_px: int
     ) -> None:

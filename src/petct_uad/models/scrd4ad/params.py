@@ -12,6 +12,9 @@ from petct_uad.models.common.params import GradientParams
 class Scrd4adParams(GradientParams):
     """SCRD4AD (Li et al. 2025): scale-aware contrastive reverse distillation."""
 
+    sections = ("models.scrd4ad", "models.rd4ad")
+    needs_cnn_teacher = True
+
     contrastive: bool = Field(description="noisy path and Eq. 2's denominator (Table 2)")
     scale_aware: bool = Field(description="learnt weights of the scales, Eq. 3 (Table 2)")
     variant: Literal["equation", "released"] = Field(description="Eq. 4, or the published code")

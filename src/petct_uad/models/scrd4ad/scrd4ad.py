@@ -35,8 +35,6 @@ _VALIDATION_SEED = 0
 class Scrd4ad(CnnModel[Scrd4adParams], GradientModel):
     """Reverse distillation; RD4AD (Deng & Li 2022) when both switches are off."""
 
-    section = Scrd4adParams
-
     def __init__(
         self, params: Scrd4adParams, teacher: CnnTeacher, modality: Modality, image_size_px: int
     ) -> None:

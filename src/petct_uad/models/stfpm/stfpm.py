@@ -25,8 +25,6 @@ from petct_uad.teachers.cnn import CnnTeacher
 class Stfpm(FeatureModel[StfpmParams], GradientModel):
     """Student and teacher of one architecture, one modality."""
 
-    section = StfpmParams
-
     def __init__(
         self, params: StfpmParams, teacher: CnnTeacher, modality: Modality, image_size_px: int
     ) -> None:

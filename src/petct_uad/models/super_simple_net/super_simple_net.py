@@ -33,8 +33,6 @@ _FIXED_SEED = 0
 class SuperSimpleNet(FeatureModel[SuperSimpleNetParams], GradientModel):
     """Feature adapter, segmentation head and classification head, one modality."""
 
-    section = SuperSimpleNetParams
-
     def __init__(
         self,
         params: SuperSimpleNetParams,
