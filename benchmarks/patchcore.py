@@ -197,7 +197,7 @@ def _alone(measure: Callable[[Task], Measured], task: Task) -> Measured:
 def _batches(processed: Path, split: str) -> Iterator[Batch]:
     store = SliceStore.open(processed, split)  # type: ignore[arg-type]
     for start in range(0, len(store), _BATCH):
-        yield store.batch(range(start, min(start + _BATCH, len(store))))
+        yield Batch.of(store, range(start, min(start + _BATCH, len(store))))
 
 
 def _normal_count(processed: Path) -> int:

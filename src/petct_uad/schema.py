@@ -33,15 +33,12 @@ _MODELS = "models."
 _CNN_MULTIPLE = 16  # the stride of its deepest maps that models read
 # Every model but the proposed one, whose section is ``model``: a key for each section that a folder
 # in ``models`` declares.
-_ModelsParams = create_model(
-    "ModelsParams",
-    __base__=Section,
-    **{
-        key.removeprefix(_MODELS): (kind, ...)
-        for key, kind in every_section().items()
-        if key.startswith(_MODELS)
-    },
-)
+_MODELS_FIELDS: dict[str, Any] = {
+    key.removeprefix(_MODELS): (kind, ...)
+    for key, kind in every_section().items()
+    if key.startswith(_MODELS)
+}
+_ModelsParams = create_model("ModelsParams", __base__=Section, **_MODELS_FIELDS)
 
 
 class Params(Section):
@@ -61,7 +58,7 @@ class Params(Section):
     )
     train: TrainParams
     model: CmadParams
-    models: SerializeAsAny[_ModelsParams]  # type: ignore[valid-type]  # made above
+    models: SerializeAsAny[_ModelsParams]
     evaluate: EvaluateParams
     distil: DistilParams
     benchmark: dict[str, BenchmarkEntry] = Field(min_length=1)

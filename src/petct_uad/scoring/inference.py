@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch.utils.flop_counter import FlopCounterMode
 
 from petct_uad.core.console import track
+from petct_uad.models.common.batch import Batch
 from petct_uad.models.common.interface import AnomalyModel
 from petct_uad.scoring.fusion import LateFusion
 from petct_uad.slices.store import SliceStore
@@ -59,7 +60,7 @@ def score_slices(
     seconds = 0.0
     with torch.inference_mode():
         for chunk in track(_chunks(indices), what):
-            batch = store.batch(chunk).to(device)
+            batch = Batch.of(store, chunk).to(device)
             began = perf_counter()
             anomaly, score = model.detect(batch)
             score = score.cpu()
@@ -83,7 +84,7 @@ def gflops_of_one_pair(model: AnomalyModel, store: SliceStore, device: torch.dev
     Custom kernels and element-wise steps are not counted, so a selective scan is not either.
     """
     with _frozen(model), FlopCounterMode(display=False) as counter, torch.inference_mode():
-        model.anomaly_map(store.batch([0]).to(device))
+        model.anomaly_map(Batch.of(store, [0]).to(device))
     return float(counter.get_total_flops()) / 1e9
 
 

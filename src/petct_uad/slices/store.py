@@ -8,13 +8,11 @@ from pathlib import Path
 from typing import Literal, Self
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
 from petct_uad.core.errors import DatasetError
 from petct_uad.core.files import atomic_path, read_table, sha256_bytes
-from petct_uad.models.common.batch import Batch
 from petct_uad.slices.tables import ImageRow
 
 Split = Literal["train", "val", "test"]
@@ -117,15 +115,6 @@ class SliceStore:
     def image_size_px(self) -> int:
         """Side S of the square slices."""
         return int(self.ct.shape[-1])
-
-    def batch(self, indices: Sequence[int]) -> Batch:
-        """The slices at ``indices`` as float32 tensors (B, 1, S, S)."""
-        chosen = list(indices)
-        return Batch(
-            pet=torch.from_numpy(self.pet[chosen].astype(np.float32))[:, None],
-            ct=torch.from_numpy(self.ct[chosen].astype(np.float32))[:, None],
-            slice_ids=tuple(self.rows[i].slice_id for i in chosen),
-        )
 
     def lesions(self, indices: Sequence[int]) -> NDArray[np.bool_]:
         """Lesion masks (B, S, S) of the slices at ``indices``."""

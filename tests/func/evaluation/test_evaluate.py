@@ -18,6 +18,7 @@ from petct_uad.evaluation.params import EvaluateParams
 from petct_uad.evaluation.results import RunResults, read_results
 from petct_uad.models.benchmark import BenchmarkEntry
 from petct_uad.models.build import load_model
+from petct_uad.models.common.batch import Batch
 from petct_uad.models.patchcore.params import PatchcoreParams
 from petct_uad.slices.store import Shard, SliceStore, shard_path, write_shard
 from petct_uad.slices.tables import ImageRow
@@ -195,7 +196,7 @@ def test_every_seed_is_scored_by_its_own_model(evaluated):
     for seed, rows in zip(SEEDS, results.by_seed, strict=True):
         model, _ = load_model(MODELS / f"patchcore-pet/seed-{seed}")
         with torch.inference_mode():
-            _, expected = model.detect(test.batch(range(len(test))))
+            _, expected = model.detect(Batch.of(test, range(len(test))))
         assert [row.score for row in rows] == pytest.approx(expected.tolist(), abs=1e-5)
     assert results.metrics.auroc_deviation is not None
 
@@ -209,8 +210,8 @@ def test_a_fused_row_averages_the_standardised_maps_of_each_seeds_two_models(eva
         for modality in ("pet", "ct"):
             model, _ = load_model(MODELS / f"patchcore-{modality}/seed-{seed}")
             with torch.inference_mode():
-                normal = model.anomaly_map(val.batch(range(len(val))))
-                maps = model.anomaly_map(test.batch(range(len(test))))
+                normal = model.anomaly_map(Batch.of(val, range(len(val))))
+                maps = model.anomaly_map(Batch.of(test, range(len(test))))
             joined += (maps - normal.mean()) / normal.std(correction=0) / 2
         assert [row.score for row in rows] == pytest.approx(
             joined.flatten(1).amax(1).tolist(), abs=1e-4

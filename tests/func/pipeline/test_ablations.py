@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 
 from petct_uad.cli.presets import preset_content
 from petct_uad.models.build import build_model, teacher_sha256
+from petct_uad.models.common.batch import Batch
 from petct_uad.models.common.params import GradientParams
 from petct_uad.models.hdhkd.teacher.teacher import (
     TEACHER_CONFIG,
@@ -228,7 +229,7 @@ def test_experiment_trains_and_evaluates(
         learnt = learn(model, section, TrainingSetup(params.train, seed=0), normals, held_out)
         assert all(torch.tensor([x.train_loss, x.val_loss]).isfinite().all() for x in learnt.rows)
         with torch.inference_mode():
-            maps, scores = model.detect(test.batch([0, 1]))
+            maps, scores = model.detect(Batch.of(test, [0, 1]))
         assert maps.shape == (2, SIDE, SIDE)
         assert maps.isfinite().all()
         assert scores.isfinite().all()

@@ -62,7 +62,7 @@ def read(out: Path) -> dict[str, str]:
 
 
 def normals(processed: Path) -> Batch:
-    return SliceStore.open(processed, "train").batch(range(6))
+    return Batch.of(SliceStore.open(processed, "train"), range(6))
 
 
 def test_same_inputs_give_the_same_bytes_and_another_seed_other_weights(

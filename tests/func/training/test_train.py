@@ -9,6 +9,7 @@ from petct_uad.core.errors import DatasetError, TeacherError, TrainingError
 from petct_uad.core.files import read_table
 from petct_uad.models.benchmark import ModelName
 from petct_uad.models.build import load_model
+from petct_uad.models.common.batch import Batch
 from petct_uad.ops.selective_scan.scan import resolve_backend
 from petct_uad.slices.store import Shard, SliceStore, shard_path, write_shard
 from petct_uad.training.loop.tables import TrainingRow
@@ -79,7 +80,7 @@ def test_trained_folder_is_the_whole_model(
         model, "none"
     )
     assert config.teacher_sha256 == done[ROWS[model]].teacher_sha256
-    batch = SliceStore.open(processed, "val").batch([0, 1, 2])
+    batch = Batch.of(SliceStore.open(processed, "val"), [0, 1, 2])
     with torch.inference_mode():
         maps, scores = loaded.detect(batch)
     assert maps.shape == (3, SIDE, SIDE)

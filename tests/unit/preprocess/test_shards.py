@@ -11,6 +11,7 @@ import SimpleITK as sitk
 
 from petct_uad.core.errors import DatasetError
 from petct_uad.core.files import write_table
+from petct_uad.models.common.batch import Batch
 from petct_uad.preprocess.params import PreprocessParams
 from petct_uad.preprocess.shards import write_shards
 from petct_uad.registration.body import body_mask
@@ -173,7 +174,7 @@ def test_excluded_slices_stay_out_and_rows_point_to_their_own_pixels(tmp_path: P
     write_table(tmp_path / "out/index.csv", ImageRow, rows)
     store = SliceStore.open(tmp_path / "out", "test")
     assert [bool(mask.any()) for mask in store.lesions([0, 1, 2])] == [False, True, True]
-    assert store.batch([2, 0]).slice_ids == ("S_0003", "S_0000")
+    assert Batch.of(store, [2, 0]).slice_ids == ("S_0003", "S_0000")
 
 
 def test_bilateral_filter_removes_noise_and_keeps_edges(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -26,6 +27,16 @@ class Batch:
     pet: Tensor
     ct: Tensor
     slice_ids: tuple[str, ...]
+
+    @classmethod
+    def of(cls, store: SliceStore, indices: Sequence[int]) -> Batch:
+        """The slices of a store at ``indices``, as float32."""
+        chosen = list(indices)
+        return cls(
+            pet=torch.from_numpy(store.pet[chosen].astype(np.float32))[:, None],
+            ct=torch.from_numpy(store.ct[chosen].astype(np.float32))[:, None],
+            slice_ids=tuple(store.rows[i].slice_id for i in chosen),
+        )
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on another device."""

@@ -35,7 +35,7 @@ class Normals:
 
     def batch(self, indices: Sequence[int]) -> Batch:
         """The slices at these positions among the normals, on the device."""
-        return self._store.batch([self._indices[i] for i in indices]).to(self.device)
+        return Batch.of(self._store, [self._indices[i] for i in indices]).to(self.device)
 
 
 class PreparedNormals:
