@@ -33,8 +33,8 @@ from petct_uad.registration.metric_images import make_comparable
 from petct_uad.registration.params import RegisterParams
 from petct_uad.registration.quality import look, sharpness
 from petct_uad.schema import load_params
+from petct_uad.volumes.motion.rigid import RigidTransform, Vector
 from petct_uad.volumes.resample import resample_ct
-from petct_uad.volumes.rigid import RigidTransform, Vector
 
 POINTS = 4000  # per study, evenly from the body
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import typer
 
 from petct_uad.comparison.compare import read_runs, result_paths, summarise, write_summary
+from petct_uad.comparison.judged_scores import judge_scores
 from petct_uad.core.console import fail_cleanly, stage
 from petct_uad.core.files import write_text
 from petct_uad.core.params.reading import ParamsFile
@@ -16,7 +17,6 @@ from petct_uad.models.benchmark import BenchmarkEntry, rows_of
 from petct_uad.models.cmad.params import CmadParams
 from petct_uad.report import page
 from petct_uad.report.benchmark import ReportPaths
-from petct_uad.validation.scores import judge_scores
 
 METRICS = Path("metrics")
 REPORT = Path("reports/index.html")

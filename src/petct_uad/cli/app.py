@@ -54,8 +54,8 @@ def validate(
     Exit codes: 0 all is well, 1 a critical check failed, 3 some inputs were refused and the rest is
     sound, 4 nothing can be used.
     """
+    from petct_uad.cli.validate import validate_folder
     from petct_uad.validation.checks import Promises
-    from petct_uad.validation.folder import validate_folder
 
     with fail_cleanly():
         params = load_params()
@@ -74,8 +74,8 @@ def data_docs(
     A side output: nothing reads it, git and DVC leave it out. The pages load styles, scripts and a
     logo from other hosts when they are opened; reports/index.html shows the same without.
     """
+    from petct_uad.cli.data_docs import write_data_docs
     from petct_uad.validation.checks import Promises
-    from petct_uad.validation.data_docs import write_data_docs
     from petct_uad.validation.tables import Folders
 
     with fail_cleanly():

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from petct_uad.core.volumes import AIR_HU
 from petct_uad.slices.store import Shard
 from petct_uad.slices.tables import ImageRow, SliceRow
+from petct_uad.volumes.motion.transforms import Transform
 from petct_uad.volumes.resample import interpolate
 from petct_uad.volumes.study import Study
-from petct_uad.volumes.transforms import Transform
 
 Floats = NDArray[np.float64]
 

@@ -23,8 +23,8 @@ from petct_uad.registration.quality import (
     sharpness,
     smallest_jacobian,
 )
-from petct_uad.volumes.rigid import RigidTransform, Vector
-from petct_uad.volumes.transforms import BsplineTransform, Transform, displacement_mm
+from petct_uad.volumes.motion.rigid import RigidTransform, Vector
+from petct_uad.volumes.motion.transforms import BsplineTransform, Transform, displacement_mm
 
 # Dice changes by this much when a skin line moves by a tenth of a voxel.
 _OVERLAP_TOLERANCE = 0.005

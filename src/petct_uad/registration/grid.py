@@ -9,7 +9,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from petct_uad.registration.masks import middle_mm, points_mm
-from petct_uad.volumes.transforms import Transform
+from petct_uad.volumes.motion.transforms import Transform
 
 # Slack for positions that a NIfTI header rounded to float32.
 _TOLERANCE_PX = 1e-3

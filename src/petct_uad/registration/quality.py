@@ -12,8 +12,8 @@ from scipy.special import rel_entr
 
 from petct_uad.registration.masks import dice
 from petct_uad.registration.metric_images import ComparablePair
-from petct_uad.volumes.rigid import Vector
-from petct_uad.volumes.transforms import BsplineTransform, Transform
+from petct_uad.volumes.motion.rigid import Vector
+from petct_uad.volumes.motion.transforms import BsplineTransform, Transform
 
 Mask = NDArray[np.bool_]
 

@@ -13,8 +13,8 @@ from petct_uad.registration.masks import centroid_mm
 from petct_uad.registration.metric_images import ComparablePair
 from petct_uad.registration.params import RegisterParams
 from petct_uad.registration.quality import look
-from petct_uad.volumes.rigid import RigidTransform
-from petct_uad.volumes.transforms import AffineTransform, BsplineTransform
+from petct_uad.volumes.motion.rigid import RigidTransform
+from petct_uad.volumes.motion.transforms import AffineTransform, BsplineTransform
 
 
 @dataclass(frozen=True)

@@ -21,9 +21,9 @@ from petct_uad.registration.params import RegisterParams
 from petct_uad.registration.pictures import RegisteredStudy, draw_registration
 from petct_uad.registration.summary import summarise
 from petct_uad.registration.tables import RegistrationRow
+from petct_uad.volumes.motion.rigid import RigidTransform
+from petct_uad.volumes.motion.transforms import write_transform
 from petct_uad.volumes.resample import resample_ct, resample_pet
-from petct_uad.volumes.rigid import RigidTransform
-from petct_uad.volumes.transforms import write_transform
 
 _WRITTEN = ("body.nii.gz", "transform.json")
 

@@ -18,7 +18,7 @@ from petct_uad.ingest.pseudonyms import PUBLIC
 from petct_uad.ingest.tables import StudyRow
 from petct_uad.phantom.truth import PhantomTruth, read_truth
 from petct_uad.validation.tables import Folders, LiverRow
-from petct_uad.volumes.transforms import read_transform
+from petct_uad.volumes.motion.transforms import read_transform
 
 # Wahl et al. (2009), PERCIST 1.0: a sphere of 3 cm in the right lobe.
 _RADIUS_MM = 15.0

@@ -12,8 +12,8 @@ import SimpleITK as sitk
 
 from petct_uad.core.errors import RegistrationError
 from petct_uad.core.volumes import AIR_HU
-from petct_uad.volumes.rigid import RigidTransform
-from petct_uad.volumes.transforms import Transform
+from petct_uad.volumes.motion.rigid import RigidTransform
+from petct_uad.volumes.motion.transforms import Transform
 
 _FWHM_PER_SIGMA = 2 * math.sqrt(2 * math.log(2))
 # Spacings this much alike are one: a NIfTI header rounds to float32.

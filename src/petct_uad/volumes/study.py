@@ -9,8 +9,8 @@ from pathlib import Path
 import SimpleITK as sitk
 
 from petct_uad.core.errors import DatasetError
+from petct_uad.volumes.motion.transforms import Transform, read_transform
 from petct_uad.volumes.resample import native_slices
-from petct_uad.volumes.transforms import Transform, read_transform
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from petct_uad.ingest.dicom.run import ingest_dataset
 from petct_uad.ingest.params import IngestParams
 from petct_uad.registration.align import align
 from petct_uad.schema import load_params
-from petct_uad.volumes.rigid import RigidTransform
+from petct_uad.volumes.motion.rigid import RigidTransform
 
 ROOT = Path(__file__).parents[3]
 STUDY = Path(os.environ.get("PETCT_DATA", "/nowhere")) / "sts/dicom/STS_019"

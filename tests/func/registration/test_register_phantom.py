@@ -26,10 +26,10 @@ from petct_uad.registration.masks import points_mm
 from petct_uad.registration.register import RegisterPaths, register_studies
 from petct_uad.registration.tables import RegistrationRow
 from petct_uad.schema import load_params
+from petct_uad.volumes.motion.rigid import RigidTransform
+from petct_uad.volumes.motion.transforms import displacement_mm, read_transform
 from petct_uad.volumes.resample import native_slices
-from petct_uad.volumes.rigid import RigidTransform
 from petct_uad.volumes.study import VolumeFolders, read_study
-from petct_uad.volumes.transforms import displacement_mm, read_transform
 from tests.samples import register_section
 
 PHANTOM = PhantomParams(

@@ -11,10 +11,10 @@ from petct_uad.preprocess.measures import suv_total_ratio
 from petct_uad.preprocess.params import PreprocessParams
 from petct_uad.preprocess.shards import Planes, resample_study
 from petct_uad.registration.grid import target_grid
+from petct_uad.volumes.motion.rigid import RigidTransform
+from petct_uad.volumes.motion.transforms import write_transform
 from petct_uad.volumes.resample import resample_ct, resample_pet
-from petct_uad.volumes.rigid import RigidTransform
 from petct_uad.volumes.study import Study, VolumeFolders, read_study
-from petct_uad.volumes.transforms import write_transform
 
 Points = NDArray[np.float64]  # (..., 3) in mm, CT frame
 

@@ -17,9 +17,9 @@ from petct_uad.preprocess.shards import write_shards
 from petct_uad.registration.body import body_mask
 from petct_uad.slices.store import SliceStore, read_shard, shard_path
 from petct_uad.slices.tables import ImageRow, SliceRow
-from petct_uad.volumes.rigid import RigidTransform
+from petct_uad.volumes.motion.rigid import RigidTransform
+from petct_uad.volumes.motion.transforms import write_transform
 from petct_uad.volumes.study import VolumeFolders
-from petct_uad.volumes.transforms import write_transform
 
 SPACING_MM = (2.0, 2.0, 5.0)
 SLICES = 4

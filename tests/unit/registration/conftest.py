@@ -7,7 +7,7 @@ import pytest
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from petct_uad.volumes.rigid import RigidTransform
+from petct_uad.volumes.motion.rigid import RigidTransform
 
 Vector = tuple[float, float, float]
 Pair = tuple[sitk.Image, sitk.Image]

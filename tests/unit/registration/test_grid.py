@@ -5,7 +5,7 @@ import pytest
 import SimpleITK as sitk
 
 from petct_uad.registration.grid import covered_slices, target_grid
-from petct_uad.volumes.rigid import RigidTransform
+from petct_uad.volumes.motion.rigid import RigidTransform
 
 # Rotated by 10 degrees about z and running towards the feet, as an odd but legal CT.
 OBLIQUE = (0.984808, -0.173648, 0.0, 0.173648, 0.984808, 0.0, 0.0, 0.0, -1.0)

@@ -14,8 +14,8 @@ from petct_uad.registration.masks import ct_body, points_mm
 from petct_uad.registration.metric_images import ComparablePair, make_comparable
 from petct_uad.registration.quality import mutual_information, smallest_jacobian
 from petct_uad.registration.refine import refine_affine, refine_bspline, refine_rigid
-from petct_uad.volumes.rigid import RigidTransform
-from petct_uad.volumes.transforms import BsplineTransform
+from petct_uad.volumes.motion.rigid import RigidTransform
+from petct_uad.volumes.motion.transforms import BsplineTransform
 from tests.samples import register_section
 
 Pair = tuple[sitk.Image, sitk.Image]

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from petct_uad.cli.data_docs import write_data_docs
 from petct_uad.core.errors import DatasetError
 from petct_uad.core.files import write_table
 from petct_uad.ingest.tables import InstanceRow, SeriesRow, StudyRow
 from petct_uad.registration.tables import RegistrationRow
 from petct_uad.slices.tables import ImageRow, SliceRow
-from petct_uad.validation.data_docs import write_data_docs
 from petct_uad.validation.tables import FailingRow, Folders, Measured, read_tables
 from tests.unit.validation.sound import promises, sound_tables
 

@@ -16,8 +16,8 @@ from petct_uad.phantom.truth import PhantomTruth, RigidTruth, write_truth
 from petct_uad.validation.livers import measure_livers
 from petct_uad.validation.tables import Folders, VolumeRow
 from petct_uad.validation.volumes import measure_volumes
-from petct_uad.volumes.rigid import RigidTransform
-from petct_uad.volumes.transforms import write_transform
+from petct_uad.volumes.motion.rigid import RigidTransform
+from petct_uad.volumes.motion.transforms import write_transform
 
 SPACING_MM = (4.0, 4.0, 5.0)
 ORIGIN_MM = (-80.0, -80.0, -300.0)

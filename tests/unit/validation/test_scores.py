@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from petct_uad.comparison.judged_scores import judge_scores
 from petct_uad.core.errors import ValidationFailedError
 from petct_uad.core.files import write_table
 from petct_uad.evaluation.tables import ScoreRow
 from petct_uad.slices.tables import ImageRow
-from petct_uad.validation.scores import judge_scores
 from tests.unit.validation.sound import ABNORMAL, sound_tables
 
 SCORES = [

@@ -9,9 +9,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from petct_uad.comparison.judged_scores import check_scores
 from petct_uad.validation.checks import Check, checks
 from petct_uad.validation.frames import frames_of
-from petct_uad.validation.scores import check_scores
 from petct_uad.validation.suites import scores
 from petct_uad.validation.tables import Tables
 from petct_uad.validation.validate import Outcome, run_checks

@@ -6,6 +6,7 @@ import SimpleITK as sitk
 
 from petct_uad.core.errors import RegistrationError
 from petct_uad.registration.grid import target_grid
+from petct_uad.volumes.motion.rigid import RigidTransform
 from petct_uad.volumes.resample import (
     antialias,
     native_slices,
@@ -13,7 +14,6 @@ from petct_uad.volumes.resample import (
     resample_mask,
     resample_pet,
 )
-from petct_uad.volumes.rigid import RigidTransform
 
 
 def _image(values: np.ndarray, spacing: tuple[float, float, float]) -> sitk.Image:

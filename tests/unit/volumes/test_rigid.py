@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from petct_uad.volumes.rigid import RigidTransform
+from petct_uad.volumes.motion.rigid import RigidTransform
 
 MOTION = RigidTransform((1.5, -2.0, 0.75), (4.0, -3.25, 7.5), (10.0, -20.0, 30.0))
 

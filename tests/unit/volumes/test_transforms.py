@@ -8,8 +8,8 @@ import pytest
 import SimpleITK as sitk
 
 from petct_uad.core.errors import RegistrationError
-from petct_uad.volumes.rigid import RigidTransform
-from petct_uad.volumes.transforms import (
+from petct_uad.volumes.motion.rigid import RigidTransform
+from petct_uad.volumes.motion.transforms import (
     AffineTransform,
     BsplineTransform,
     Transform,

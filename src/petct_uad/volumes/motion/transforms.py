@@ -13,7 +13,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from petct_uad.core.errors import RegistrationError
 from petct_uad.core.files import write_json
-from petct_uad.volumes.rigid import RigidTransform, Vector, vector
+from petct_uad.volumes.motion.rigid import RigidTransform, Vector, vector
 
 _DECIMALS = 9  # of a matrix: 1e-9 over 1 m is a nanometre
 _ORDER = 3  # cubic

@@ -1,0 +1,1 @@
+"""How the PET lies on the CT: rigid motions, and transforms as files hold them."""
