@@ -103,7 +103,7 @@ def test_frozen_parameters_are_not_learnt_ones() -> None:
 
 
 def _entry(title: str) -> Entry:
-    return next(entry for entry in ENTRIES if entry.title == title)
+    return next(entry for entry in ENTRIES if entry.printed.title == title)
 
 
 @pytest.mark.parametrize(

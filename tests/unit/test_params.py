@@ -77,7 +77,7 @@ def test_a_row_of_another_name_than_its_model_has_its_own_section() -> None:
     family = params.benchmark["rd4ad"]
     assert (family.model, family.name) == ("scrd4ad", "rd4ad")
     assert family.trained["rd4ad-pet"].model == "scrd4ad"
-    assert params.model_section(family.name) is params.models.rd4ad
+    assert params.model_section(family.params) is params.models.rd4ad
     assert not params.models.rd4ad.contrastive
     assert not params.models.rd4ad.scale_aware
 
@@ -114,7 +114,7 @@ def test_an_ablation_of_what_is_not_there_is_refused(
         "params": "model",
         "variant": "x",
     }
-    row |= {"after": "metrics/validation.json", "changes": changes}
+    row |= {"teacher": "teacher", "after": "metrics/validation.json", "changes": changes}
     with pytest.raises(ParamsError, match=message):
         load_params(with_value(tmp_path, "benchmark.cmad_x", row))
 

@@ -13,8 +13,8 @@ what a tool sees that hooks into the linear, convolution and LayerNorm layers of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,14 +24,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from petct_uad.cli.presets import preset_content
-from petct_uad.core.params.base import Modality
-from petct_uad.models.benchmark import ModelName, RunParams
-from petct_uad.models.build import build_model
+from petct_uad.models.benchmark import model_names, params_class, sections_of
+from petct_uad.models.build import class_of
 from petct_uad.models.common.batch import Batch
 from petct_uad.models.common.interface import AnomalyModel
-from petct_uad.models.hdhkd.hdhkd import Hdhkd
-from petct_uad.models.hdhkd.params import HdhkdParams
-from petct_uad.models.hdhkd.teacher.teacher import PatchTeacher
+from petct_uad.models.common.params import PublishedSize
 from petct_uad.ops.selective_scan.ss2d import SS2D
 from petct_uad.schema import Params, parse_params
 
@@ -40,42 +37,21 @@ _CONVOLUTIONS = {_aten.convolution, _aten._convolution}
 
 
 @dataclass(frozen=True)
-class Printed:
-    """What a paper prints of a model; None where it prints nothing.
-
-    Attributes:
-        where: the table.
-        parameters_m: its parameters, in millions.
-        operations_g: its column called FLOPs, in 10^9.
-    """
-
-    where: str
-    parameters_m: float | None = None
-    operations_g: float | None = None
-
-
-@dataclass(frozen=True)
 class Entry:
-    """One model of the table.
+    """One model of the table: what its paper prints, as the model's params declare it."""
 
-    Attributes:
-        title: how the table calls it.
-        model: whose section of params.yaml it is built from.
-        modality: what it sees.
-        printed: the paper's own figures.
-        changes: keys of the section that differ from the paper's preset.
-    """
-
-    title: str
-    model: ModelName
-    modality: Modality
-    printed: Printed
-    changes: Mapping[str, object] = field(default_factory=dict)
+    model: str
+    printed: PublishedSize
 
     @property
     def preset(self) -> str:
         """The preset that gives the paper's size."""
         return f"paper-{self.model.replace('_', '-')}"
+
+    @property
+    def section(self) -> str:
+        """The dotted key of the section of params.yaml that it is built from."""
+        return sections_of(self.model)[0]
 
 
 @dataclass(frozen=True)
@@ -95,50 +71,8 @@ class Size:
     flops: int
 
 
-def _cmad(modality: Modality, cmh: bool, gfr: bool, operations_g: float) -> Entry:
-    parts = " + ".join(name for name, on in (("CMH", cmh), ("GFR", gfr)) if on) or "baseline"
-    seen = "PET/CT" if modality == "petct" else "PET or CT"
-    printed = Printed("Table 4", operations_g=operations_g)
-    return Entry(f"CMAD, {seen}, {parts}", "cmad", modality, printed, {"cmh": cmh, "gfr": gfr})
-
-
-def _hdhkd(decoder: str, parameters_m: float, operations_g: float) -> Entry:
-    printed = Printed("Table VII", parameters_m, operations_g)
-    return Entry(f"HDHKD, {decoder}", "hdhkd", "ct", printed, {"decoder": decoder})
-
-
-def _hetero_ae(decoder: str, printed: Printed) -> Entry:
-    return Entry(f"Hetero-AE, {decoder}", "hetero_ae", "ct", printed, {"decoder": decoder})
-
-
-ENTRIES = (
-    _cmad("pet", cmh=False, gfr=False, operations_g=132.03),
-    _cmad("pet", cmh=False, gfr=True, operations_g=157.17),
-    _cmad("petct", cmh=False, gfr=False, operations_g=140.40),
-    _cmad("petct", cmh=True, gfr=False, operations_g=142.28),
-    _cmad("petct", cmh=False, gfr=True, operations_g=190.67),
-    _cmad("petct", cmh=True, gfr=True, operations_g=192.55),
-    _hdhkd("mamba", 30.9, 285.0),
-    _hdhkd("conv", 26.2, 265.0),
-    _hdhkd("fcn", 46.6, 594.0),
-    _hdhkd("transformer", 69.7, 775.0),
-    _hetero_ae("hybrid", Printed("Tables II, III", 17.32, 33.0)),
-    _hetero_ae("cnn", Printed("Table III", 17.90)),
-    _hetero_ae("transformer", Printed("Table III", 16.74)),
-    _hetero_ae("resnet", Printed("Table II", 13.0, 39.0)),
-    _hetero_ae("swin", Printed("Table II", 30.0, 48.0)),
-    _hetero_ae("pvt", Printed("Table II", 23.0, 45.0)),
-    _hetero_ae("cmt", Printed("Table II", 24.0, 39.0)),
-    # Megabytes, at four bytes per parameter: PatchCore's WideResNet-50 stands there with 275.6.
-    Entry("SCRD4AD", "scrd4ad", "ct", Printed("Table 5", 264.4 / 4)),
-    Entry(
-        "RD4AD",
-        "scrd4ad",
-        "ct",
-        Printed("Table 5", 263.5 / 4),
-        {"contrastive": False, "scale_aware": False},
-    ),
-    Entry("QFAE", "qfae", "ct", Printed("none")),
+ENTRIES = tuple(
+    Entry(model, printed) for model in model_names() for printed in params_class(model).published
 )
 
 
@@ -174,23 +108,17 @@ def _paper_params(entry: Entry) -> Params:
 
 
 def _build(entry: Entry, params: Params) -> AnomalyModel:
+    section = params.model_section(entry.section)
     offline = {
         name: "random"
         for name in ("encoder_weights", "perceptual_weights")
-        if name in type(params.model_section(entry.model)).model_fields
+        if name in type(section).model_fields
     }
-    section = params.model_section(entry.model).model_copy(update=offline | dict(entry.changes))
+    changed = section.model_copy(update=offline | dict(entry.printed.changes))
     side = params.preprocess.image_size_px
-    if isinstance(section, HdhkdParams):  # its build() wants what the distil stage made
-        teacher = PatchTeacher.build(params.distil, params.teacher)
-        return Hdhkd(section, teacher, entry.modality, side)
-    run = RunParams(
-        model=entry.model,
-        modality=entry.modality,
-        params=cast("Any", "model" if entry.model == "cmad" else f"models.{entry.model}"),
-        after="metrics/validation.json",
+    return class_of(entry.model).build_untrained(
+        changed, params.teacher, entry.printed.modality, side, params
     )
-    return build_model(run, section, params.teacher, side)
 
 
 class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -244,7 +172,7 @@ def _storage(tensor: Tensor) -> int:
 
 _Column = Callable[[Entry, Size], str]
 _COLUMNS: tuple[tuple[str, _Column], ...] = (
-    ("model", lambda entry, size: entry.title),
+    ("model", lambda entry, size: entry.printed.title),
     ("learnt (M)", lambda entry, size: f"{size.trainable / 1e6:.1f}"),
     ("all (M)", lambda entry, size: f"{size.parameters / 1e6:.1f}"),
     ("paper (M)", lambda entry, size: _or_nothing(entry.printed.parameters_m)),

@@ -62,7 +62,7 @@ def build_model(
         TeacherError: the teacher's weights are missing or do not fit, or it is of no use here.
         ParamsError: the params do not fit the teacher.
     """
-    return _class_of(run.model).build(params, teacher, run.modality, image_size_px)
+    return class_of(run.model).build(params, teacher, run.modality, image_size_px)
 
 
 def seed_folder(model_folder: Path, seed: int) -> Path:
@@ -129,7 +129,7 @@ def _read_config(path: Path) -> ModelConfig[AnyModelParams]:
         raise TrainingError(f"{path}: is no model configuration: {error}") from error
 
 
-def _class_of(name: str) -> type[TrainableModel]:
+def class_of(name: str) -> type[TrainableModel]:
     """The class of a model; imported here, so that a run loads no other model's code."""
     module = import_module(f"petct_uad.models.{name}.{name}")
     found: type[TrainableModel] = getattr(module, class_name(name))

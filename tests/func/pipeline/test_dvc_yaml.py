@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import ast
 import re
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 from dvc.repo import Repo
 from dvc.stage import PipelineStage
 
-from petct_uad.core.provenance.sources import library_modules, other_models
-from petct_uad.models.benchmark import ModelName
+from petct_uad.core.provenance.sources import library_modules
+from petct_uad.models.benchmark import model_folder, model_names, params_class
 from petct_uad.schema import load_params, schema
 
 ROOT = Path(__file__).resolve().parents[3]
 LIBRARY = Path("src/petct_uad")
 PARAMS = load_params(ROOT / "params.yaml")
 SCHEMA: dict[str, Any] = schema()
+# What all stages share, and what the check of params.yaml looks into by folder.
+WHOLE = {"params": {LIBRARY / "core", LIBRARY / "models"}}
+LOADS_A_MODEL = ("train", "score")
 
 
 def pipeline_stages() -> list[PipelineStage]:
@@ -44,6 +45,10 @@ def entry(stage: PipelineStage) -> Path:
     return Path(found[1])
 
 
+def group(name: str) -> str:
+    return name.partition("@")[0]
+
+
 def file_deps(stage: PipelineStage) -> set[Path]:
     return {Path(dep.def_path) for dep in stage.deps if not hasattr(dep, "params")}
 
@@ -52,69 +57,91 @@ def params_keys(stage: PipelineStage) -> set[str]:
     return {key for dep in stage.deps if hasattr(dep, "params") for key in dep.params}
 
 
-def skipped_models(stage: PipelineStage) -> tuple[Path, ...]:
-    family = stage.addressing.partition("@")[2]
-    return other_models(PARAMS.benchmark[family].model) if family else ()
-
-
 def covered(path: Path, deps: set[Path]) -> bool:
     return any(path.is_relative_to(dep) for dep in deps)
 
 
-@every_stage
-def test_deps_cover_every_library_module_that_the_stage_imports(name: str) -> None:
-    stage = STAGES[name]
-    missing = [path for path in modules_of(stage) if not covered(path, file_deps(stage))]
-    assert not missing, f"{name}: add to deps in dvc.yaml: {[str(path) for path in missing]}"
-
-
-@every_stage
-def test_deps_name_no_library_module_that_the_stage_does_not_import(name: str) -> None:
-    """Rows of one foreach share their deps, so one row that imports a module is enough."""
-    group = name.partition("@")[0]
-    stages = [stage for other, stage in STAGES.items() if other.partition("@")[0] == group]
-    modules = {path for stage in stages for path in modules_of(stage)}
-    idle = [
-        dep
-        for dep in file_deps(STAGES[name])
-        if dep.is_relative_to("src") and not any(path.is_relative_to(dep) for path in modules)
-    ]
-    assert not idle, f"{name}: deps that nothing imports: {idle}"
-
-
 @cache
-def modules_of(stage: PipelineStage) -> tuple[Path, ...]:
-    return tuple(library_modules(entry(stage), skipped_models(stage)))
+def modules_of(name: str) -> frozenset[Path]:
+    """What a stage file imports, and the model that it loads by name."""
+    stage, key = STAGES[name], name.partition("@")[2]
+    loads = key and group(name) in LOADS_A_MODEL
+    loaded = [model_folder(PARAMS.benchmark[key].model)] if loads else []
+    return frozenset(library_modules(entry(stage), *loaded))
 
 
-@pytest.mark.parametrize("model", get_args(ModelName))
-def test_a_new_key_of_one_model_reruns_no_data_stage_and_no_other_model(model: str) -> None:
-    own = {name for name, family in PARAMS.benchmark.items() if family.model == model}
-    expected = {f"{stage}@{name}" for stage in ("train", "evaluate") for name in own}
-    # Its teacher's section lies beside its own; compare shows the proposed model's.
-    expected |= {"hdhkd": {"distil"}, "cmad": {"compare"}}.get(model, set())
-    assert stages_on(LIBRARY / "models" / model / "params.py") == expected | {"params"}
+@every_stage
+def test_deps_cover_every_library_module_that_the_stage_uses(name: str) -> None:
+    missing = [x for x in modules_of(name) if not covered(x, file_deps(STAGES[name]))]
+    assert not missing, f"{name}: add to deps in dvc.yaml: {sorted(map(str, missing))}"
+
+
+@every_stage
+def test_deps_hold_no_file_that_the_stage_does_not_use(name: str) -> None:
+    """Rows of one foreach share their deps, so one row that uses a file is enough."""
+    used = {path for other in STAGES if group(other) == group(name) for path in modules_of(other)}
+    whole = WHOLE.get(name, {LIBRARY / "core"})
+    idle = [
+        str(path)
+        for dep in file_deps(STAGES[name])
+        if dep.is_relative_to(LIBRARY) and dep not in whole
+        for path in ([dep] if dep.is_file() else dep.rglob("*.py"))
+        if path.name != "__init__.py" and path not in used
+    ]
+    assert not idle, f"{name}: depends on files that it does not use: {sorted(idle)}"
+
+
+@pytest.mark.parametrize("model", model_names())
+def test_a_change_of_a_model_reruns_it_and_no_other(model: str) -> None:
+    """Beside it the check of params.yaml, which takes a second and gives the same bytes."""
+    own = {name for name, rows in PARAMS.benchmark.items() if rows.model == model}
+    expected = {f"{stage}@{name}" for stage in LOADS_A_MODEL for name in own}
+    assert stages_on(model_folder(model) / f"{model}.py") == expected | {"params"}
+    # What another stage makes for it, that stage reads too.
+    makes = {"distil"} if params_class(model).waits_for == "models/distil" else set()
+    teacher = model_folder(model) / "teacher/teacher.py"
+    assert not makes or stages_on(teacher) == expected | {"params"} | makes
+
+
+def test_a_change_of_what_compares_reruns_compare_only() -> None:
+    for path in sorted((LIBRARY / "comparison").glob("*.py")):
+        assert stages_on(path) == {"compare"}, path
+
+
+def test_a_change_of_the_report_reruns_compare_only() -> None:
+    for path in sorted((LIBRARY / "report").glob("*.py")):
+        assert stages_on(path) == {"compare"}, path
+
+
+def test_a_change_of_a_figure_reruns_what_measures_and_compares() -> None:
+    """And no training, and no scoring."""
+    found = {group(name) for name in stages_on(LIBRARY / "evaluation/figures.py")}
+    assert found == {"evaluate", "evaluate_trivial", "compare"}
+
+
+@pytest.mark.parametrize("room", ["audit", "cli"])
+def test_a_better_audit_rebuilds_nothing(room: str) -> None:
+    assert all(not stages_on(path) for path in (LIBRARY / room).glob("*.py"))
 
 
 @pytest.mark.parametrize(
-    ("section", "readers"),
+    ("params", "readers"),
     [
-        ("phantom", {"phantom"}),
-        ("ingest", {"ingest"}),
-        ("register", {"register", "validate", "compare"}),
-        ("split", {"split", "validate", "compare"}),
-        ("preprocess", {"preprocess"}),
-        ("validate", {"validate", "compare"}),
-        ("teacher", {"distil", "train", "evaluate"}),
-        ("train", {"distil", "train"}),
-        ("evaluate", {"evaluate", "evaluate_trivial", "compare"}),
-        ("whole", set()),
+        ("phantom/params.py", {"phantom"}),
+        ("ingest/params.py", {"ingest"}),
+        ("registration/params.py", {"register"}),
+        ("split/params.py", {"split"}),
+        ("preprocess/params.py", {"preprocess"}),
+        ("validation/params.py", {"validate", "compare"}),
+        ("teachers/params.py", {"distil", "train", "score"}),
+        ("training/params.py", {"distil", "train"}),
+        ("evaluation/params.py", {"evaluate", "evaluate_trivial", "compare"}),
+        ("schema.py", set()),
     ],
 )
-def test_a_new_key_of_a_section_reruns_only_what_reads_it(section: str, readers: set[str]) -> None:
-    """The report shows the data's checks, whose code knows the sections that it checks against."""
-    found = {name.partition("@")[0] for name in stages_on(LIBRARY / f"params/{section}.py")}
-    assert found == readers | {"params"}
+def test_a_new_key_of_a_section_reruns_only_what_reads_it(params: str, readers: set[str]) -> None:
+    """The report shows the data's checks, whose code knows the bounds that it checks against."""
+    assert {group(name) for name in stages_on(LIBRARY / params)} == readers | {"params"}
 
 
 def test_data_stages_wait_for_the_check_of_params_but_not_for_what_the_schema_says() -> None:
@@ -144,31 +171,6 @@ def test_params_keys_exist_in_the_schema(name: str) -> None:
     assert not unknown, f"{name}: params keys without a place in the schema: {unknown}"
 
 
-@every_stage
-def test_params_keys_are_those_that_the_stage_reads(name: str) -> None:
-    stage = STAGES[name]
-    read = set(keys_read(entry(stage)))
-    if family := stage.addressing.partition("@")[2]:
-        read = {key.replace("*", family) for key in read if belongs_to_family(key, family)}
-    read.discard("workers")
-    declared = params_keys(stage)
-    undeclared = [key for key in read if not any(related(key, other) for other in declared)]
-    unread = [key for key in declared if not any(related(key, other) for other in read)]
-    assert not undeclared, f"{name}: read but not declared: {undeclared}"
-    assert not unread, f"{name}: declared but not read: {unread}"
-
-
-def belongs_to_family(key: str, family: str) -> bool:
-    """Of the keys that a stage file may read, those that this item of the foreach does."""
-    first = key.split(".", maxsplit=1)[0]
-    asked = PARAMS.benchmark[family].params
-    return related(key, asked) if first in ("model", "models") else True
-
-
-def related(key: str, other: str) -> bool:
-    return f"{key}.".startswith(f"{other}.") or f"{other}.".startswith(f"{key}.")
-
-
 def in_schema(parts: list[str]) -> bool:
     node = SCHEMA
     for part in parts:
@@ -178,56 +180,3 @@ def in_schema(parts: list[str]) -> bool:
         if not node:
             return False
     return True
-
-
-def keys_read(stage_file: Path) -> Iterator[str]:
-    """Dotted keys that a stage takes: ``params.dataset``, sections, or only some of their keys."""
-    tree = ast.parse(stage_file.read_text())
-    sections = {
-        node.targets[0].id: list(keys_asked(node.value.args[1]))
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Assign) and is_section(node.value)
-    }
-    sections["params"] = [""]
-    inner = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
-    for node in ast.walk(tree):
-        if id(node) in inner or not isinstance(getattr(node, "ctx", None), ast.Load):
-            continue
-        variable, *attributes = attribute_chain(node) or [""]
-        for key in sections.get(variable, ()):
-            if known := longest_known([*filter(None, key.split(".")), *attributes]):
-                yield ".".join(known)
-
-
-def is_section(value: ast.expr) -> bool:
-    return (
-        isinstance(value, ast.Call)
-        and isinstance(value.func, ast.Attribute)
-        and value.func.attr == "section"
-    )
-
-
-def keys_asked(argument: ast.expr) -> Iterator[str]:
-    """Of the second argument of ``ParamsFile.section``."""
-    if isinstance(argument, ast.Constant):
-        yield argument.value
-    elif isinstance(argument, ast.JoinedStr):  # f"benchmark.{name}"
-        yield f"{argument.values[0].value}*"
-    else:  # family.params
-        assert attribute_chain(argument) == ["family", "params"]
-        yield from ("model", "models")
-
-
-def attribute_chain(node: ast.AST) -> list[str]:
-    if isinstance(node, ast.Name):
-        return [node.id]
-    if isinstance(node, ast.Attribute):
-        base = attribute_chain(node.value)
-        return [*base, node.attr] if base else []
-    return []
-
-
-def longest_known(parts: list[str]) -> list[str]:
-    while parts and not in_schema(parts):
-        parts = parts[:-1]
-    return parts

@@ -9,7 +9,6 @@ import pytest
 
 from petct_uad.core.files import read_table
 from petct_uad.distil.run import distil_teacher
-from petct_uad.models.benchmark import ModelName
 from petct_uad.slices.store import shard_path
 from petct_uad.slices.tables import ImageRow
 from tests.func.training.test_distil import PARAMS as DISTIL
@@ -28,15 +27,15 @@ def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module", params=["cmad", "patchcore"])
-def model(request: pytest.FixtureRequest) -> ModelName:
+def model(request: pytest.FixtureRequest) -> str:
     """One that learns by gradient descent, and one that is fitted."""
-    name: ModelName = request.param
+    name: str = request.param
     return name
 
 
 @pytest.fixture(scope="module")
 def trained(
-    labelled: Path, model: ModelName, tmp_path_factory: pytest.TempPathFactory
+    labelled: Path, model: str, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, bytes]:
     """Every file that a training with the true labels writes."""
     out = tmp_path_factory.mktemp("true")
@@ -71,7 +70,7 @@ def without_test_slices(labelled: Path, folder: Path) -> Path:
 @pytest.mark.parametrize("labels", [(1, 0), (1, 1), (0, 0)])
 def test_shuffled_test_labels_change_no_byte_of_what_is_trained(
     labelled: Path,
-    model: ModelName,
+    model: str,
     trained: dict[str, bytes],
     tmp_path: Path,
     labels: tuple[int, ...],
@@ -85,7 +84,7 @@ def test_shuffled_test_labels_change_no_byte_of_what_is_trained(
 
 
 def test_trains_the_same_where_the_test_slices_are_gone(
-    labelled: Path, model: ModelName, trained: dict[str, bytes], tmp_path: Path
+    labelled: Path, model: str, trained: dict[str, bytes], tmp_path: Path
 ) -> None:
     train(without_test_slices(labelled, tmp_path), tmp_path / "out", model, **SETTINGS)
     assert outputs(tmp_path / "out") == trained
@@ -116,7 +115,7 @@ def test_hdhkds_teacher_is_made_the_same_with_other_test_labels_and_without_test
 def test_labels_of_the_other_splits_do_change_it(
     *,
     labelled: Path,
-    model: ModelName,
+    model: str,
     trained: dict[str, bytes],
     tmp_path: Path,
     split: str,

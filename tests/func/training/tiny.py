@@ -14,7 +14,7 @@ import numpy as np
 from petct_uad.core.console import fail_cleanly
 from petct_uad.core.files import read_table, write_table
 from petct_uad.core.params.base import Modality
-from petct_uad.models.benchmark import BenchmarkEntry, ModelName
+from petct_uad.models.benchmark import BenchmarkEntry
 from petct_uad.models.cmad.params import CmadParams
 from petct_uad.models.patchcore.params import PatchcoreParams
 from petct_uad.slices.store import Shard, read_shard, shard_path, write_shard
@@ -98,7 +98,7 @@ def label_slices(processed: Path, split: str, labels: Sequence[int]) -> None:
 def train(
     processed: Path,
     out: Path,
-    model: ModelName = "cmad",
+    model: str = "cmad",
     *,
     modalities: tuple[Modality, ...] | None = None,
     schedule: dict[str, Any] | None = None,
@@ -110,15 +110,16 @@ def train(
     if model == "cmad":
         changed = SCHEDULE.model_copy(update=schedule or {})
         section = CMAD.model_copy(update={"schedule": changed, "gfr": gfr})
-    family = BenchmarkEntry(
+    entry = BenchmarkEntry(
         model=model,
         modalities=modalities or ("petct" if model == "cmad" else "pet",),
         params=PARAMS[model],
+        teacher="teacher",
         after="metrics/validation.json",
     )
     with join_ranks() as ranks:
         return train_entry(
-            family=family,
+            entry=entry,
             params=section,
             teacher=TEACHER,
             train=TRAIN.model_copy(update=settings),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,10 @@ import pytest
 from petct_uad.audit.table import LineageTable
 from petct_uad.core.errors import LineageError
 from petct_uad.core.files import sha256_file
+from petct_uad.core.params.base import Part
+from petct_uad.core.params.reading import ParamsFile
 from petct_uad.core.provenance.record import ACTIVITY, Activity, Derivation, Entity, write_lineage
-from petct_uad.core.provenance.sources import library_modules
+from petct_uad.core.provenance.sources import library_modules, package_versions
 from petct_uad.core.provenance.table import TABLE
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -23,7 +26,7 @@ def at_root(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def activity(**params: int) -> Activity:
-    return Activity("split", params, Path("stages/split.py"), ("numpy",))
+    return Activity("split", params, (Path("stages/split.py"),))
 
 
 def test_same_run_gives_the_same_bytes_in_any_order(tmp_path: Path) -> None:
@@ -96,3 +99,43 @@ def test_modules_are_found_through_other_modules() -> None:
     assert "src/petct_uad/split/labels.py" in modules
     assert "src/petct_uad/core/errors.py" in modules
     assert not any("models" in name for name in modules)
+
+
+def test_a_model_that_is_loaded_by_name_stands_among_the_sources() -> None:
+    folder = Path("src/petct_uad/models/cmad")
+    alone = library_modules(Path("stages/train.py"))
+    with_model = library_modules(Path("stages/train.py"), folder)
+    assert not [path for path in alone if path.is_relative_to(folder)]
+    assert folder / "cmad.py" in with_model
+    assert Path("src/petct_uad/ops/selective_scan/scan.py") in with_model
+
+
+def test_packages_are_those_that_the_code_imports(tmp_path: Path) -> None:
+    write_lineage(tmp_path, activity(), [])
+    packages = json.loads((tmp_path / ACTIVITY).read_text())["packages"]
+    assert packages.keys() >= {"numpy", "simpleitk", "pydantic"}
+    assert "torch" not in packages
+    assert all(version(name) == found for name, found in packages.items())
+
+
+def test_an_import_of_what_the_project_does_not_name_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "stage.py"
+    file.write_text("import somebodys_own_module\n")
+    with pytest.raises(LineageError, match=r"stage\.py: imports somebodys_own_module"):
+        package_versions([file])
+
+
+def test_what_a_stage_was_asked_is_what_it_read(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text("dataset: x\nworkers: 3\nsplit: {seed: 1, fold: 2}\n")
+    params = ParamsFile.read(tmp_path / "params.yaml")
+    assert params.workers == 3
+    assert params.asked == {}, "what changes no byte is not asked"
+    assert params.dataset == "x"
+    assert params.section(SeedPart, "split").seed == 1
+    assert params.asked == {"dataset": "x", "split.seed": 1}
+
+
+class SeedPart(Part):
+    """One of the keys of a section."""
+
+    seed: int

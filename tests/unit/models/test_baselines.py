@@ -15,7 +15,7 @@ from torch import Tensor
 from petct_uad.core.errors import ParamsError
 from petct_uad.core.params.base import Modality
 from petct_uad.models.autoencoder.params import AutoencoderParams
-from petct_uad.models.benchmark import ModelName, RunParams
+from petct_uad.models.benchmark import RunParams
 from petct_uad.models.build import build_model, teacher_sha256
 from petct_uad.models.cflow.params import CflowParams
 from petct_uad.models.common.batch import Batch
@@ -90,7 +90,7 @@ class Baseline:
     """
 
     name: str
-    model: ModelName
+    model: str
     params: AnyModelParams
     steps: int = 30
     rate: float = 3e-3

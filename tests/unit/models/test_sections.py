@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import get_args
 
 import pytest
 
 from petct_uad.core.errors import TrainingError
-from petct_uad.models.benchmark import ModelName, RunParams
-from petct_uad.models.build import (
-    _CLASSES,
-    CONFIG_FILE,
-    ModelConfig,
-    load_model,
-    section_class,
+from petct_uad.models.benchmark import (
+    RunParams,
+    class_name,
+    every_section,
+    model_names,
+    params_class,
+    sections_of,
 )
+from petct_uad.models.build import CONFIG_FILE, ModelConfig, class_of, load_model
 from petct_uad.models.cmad.params import CmadParams
 from petct_uad.schema import Params, load_params
 
@@ -28,16 +28,21 @@ def params() -> Params:
     return load_params(ROOT / "params.yaml")
 
 
-def test_every_name_of_a_model_and_no_other_has_a_class() -> None:
-    assert tuple(_CLASSES) == get_args(ModelName)
+@pytest.mark.parametrize("model", model_names())
+def test_a_model_is_what_its_folder_says(model: str, params: Params) -> None:
+    """The class of its module, its section and its params are called after the folder."""
+    found = class_of(model)
+    assert found.__name__ == class_name(model)
+    for key in sections_of(model):
+        assert type(params.model_section(key)) is params_class(model)
 
 
-@pytest.mark.parametrize("model", get_args(ModelName))
-def test_a_model_names_the_class_of_its_section(model: ModelName, params: Params) -> None:
-    assert section_class(model) is type(params.model_section(model))
+def test_params_yaml_has_the_sections_that_models_declare_and_no_others(params: Params) -> None:
+    found = {f"models.{name}" for name in type(params.models).model_fields}
+    assert found | {"model"} == set(every_section())
 
 
-def config(params: Params, model: ModelName) -> ModelConfig[CmadParams]:
+def config(params: Params, model: str) -> ModelConfig[CmadParams]:
     """Of a model that was trained with CMAD's section."""
     return ModelConfig(
         run=RunParams(model=model, modality="pet", params="model", after="metrics/validation.json"),

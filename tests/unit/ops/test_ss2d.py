@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from petct_uad.models.common.params import ScanBackend
+from petct_uad.core.params.base import ScanBackend
 from petct_uad.ops.selective_scan.ss2d import SS2D
 
 

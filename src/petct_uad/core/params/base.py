@@ -11,6 +11,7 @@ Workers = Annotated[int, Field(ge=0, le=256, description="processes; 0: one per 
 Device = Literal["auto", "cpu", "cuda"]
 Modality = Literal["pet", "ct", "petct"]
 Protocol = Literal["patient", "cmad"]
+ScanBackend = Literal["auto", "reference", "numba", "cuda"]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
 Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]

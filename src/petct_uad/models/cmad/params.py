@@ -6,7 +6,20 @@ from typing import Literal
 
 from pydantic import Field
 
-from petct_uad.models.common.params import ScanBackend, TokenParams
+from petct_uad.core.params.base import Modality, ScanBackend
+from petct_uad.models.common.params import PublishedSize, TokenParams
+
+
+def _table_4(modality: Modality, *, cmh: bool, gfr: bool, operations_g: float) -> PublishedSize:
+    parts = " + ".join(name for name, on in (("CMH", cmh), ("GFR", gfr)) if on) or "baseline"
+    seen = "PET/CT" if modality == "petct" else "PET or CT"
+    return PublishedSize(
+        title=f"CMAD, {seen}, {parts}",
+        modality=modality,
+        where="Table 4",
+        operations_g=operations_g,
+        changes={"cmh": cmh, "gfr": gfr},
+    )
 
 
 class CmadParams(TokenParams):
@@ -25,3 +38,11 @@ class CmadParams(TokenParams):
     score: Literal["top", "max", "mean"]
     score_top_fraction: float = Field(gt=0, le=1)
     scan: ScanBackend
+    published = (
+        _table_4("pet", cmh=False, gfr=False, operations_g=132.03),
+        _table_4("pet", cmh=False, gfr=True, operations_g=157.17),
+        _table_4("petct", cmh=False, gfr=False, operations_g=140.40),
+        _table_4("petct", cmh=True, gfr=False, operations_g=142.28),
+        _table_4("petct", cmh=False, gfr=True, operations_g=190.67),
+        _table_4("petct", cmh=True, gfr=True, operations_g=192.55),
+    )

@@ -96,6 +96,20 @@ class TrainableModel(AnomalyModel):
             ParamsError: the params do not fit the teacher.
         """
 
+    @classmethod
+    def build_untrained(
+        cls, params: Any, teacher: TeacherParams, modality: Modality, image_size_px: int, whole: Any
+    ) -> Self:
+        """The same where no stage has run, to count its parameters and operations.
+
+        A model that waits for what another stage makes builds that too.
+
+        Args:
+            whole: params.yaml, with the sections of such stages.
+        """
+        del whole
+        return cls.build(params, teacher, modality, image_size_px)
+
 
 class GradientModel(TrainableModel):
     """A model that learns by gradient descent.

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from petct_uad.core.params.base import Positive, Section
+from petct_uad.core.params.base import Modality, Positive, Section
 
 # What every model waits for: data that passed their checks.
 VALIDATED = "metrics/validation.json"
-ScanBackend = Literal["auto", "reference", "numba", "cuda"]
 Strides = Annotated[tuple[Literal[4, 8, 16, 32], ...], Field(min_length=1)]
 
 
@@ -31,6 +32,27 @@ class ScheduleParams(Section):
     gradient_clip: float = Field(ge=0, description="largest gradient norm; 0: no clipping")
 
 
+@dataclass(frozen=True)
+class PublishedSize:
+    """A line of a paper's table about the size of its model; None where it prints nothing.
+
+    Attributes:
+        title: how a table of ours calls it.
+        modality: what it sees.
+        where: the paper's table.
+        parameters_m: its parameters, in millions.
+        operations_g: its column called FLOPs, in 10^9.
+        changes: keys of the section that differ from the paper's preset.
+    """
+
+    title: str
+    modality: Modality
+    where: str
+    parameters_m: float | None = None
+    operations_g: float | None = None
+    changes: Mapping[str, object] = field(default_factory=dict)
+
+
 class ModelSection(Section):
     """What the sections of all models share, and what the house must know of a model.
 
@@ -43,12 +65,14 @@ class ModelSection(Section):
         needs_cnn_teacher: does a ViT have nothing for it?
         waits_for: what must be there before it trains: the verdict of ``validate``, or what another
             stage makes of the teacher.
+        published: sizes that its paper prints, which ``petct models`` shows beside ours.
     """
 
     sections: ClassVar[tuple[str, ...]] = ()
     sees_both_modalities: ClassVar[bool] = False
     needs_cnn_teacher: ClassVar[bool] = False
     waits_for: ClassVar[str] = VALIDATED
+    published: ClassVar[tuple[PublishedSize, ...]] = ()
 
     map_sigma_px: float = Field(ge=0, le=32, description="Gaussian on the map, at 256 px")
 

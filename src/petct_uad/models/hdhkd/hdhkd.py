@@ -9,7 +9,7 @@ Shapes: B batch, S image side, C channels of the teacher.
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -48,6 +48,17 @@ class Hdhkd(ModelWithTeacher[HdhkdParams, PatchTeacher], GradientModel):
             TeacherError: the encoder's weights are missing or do not fit.
         """
         return cls(params, PatchTeacher.load(teacher, image_size_px), modality, image_size_px)
+
+    @classmethod
+    def build_untrained(  # noqa: D102
+        cls,
+        params: HdhkdParams,
+        teacher: TeacherParams,
+        modality: Modality,
+        image_size_px: int,
+        whole: Any,
+    ) -> Self:
+        return cls(params, PatchTeacher.build(whole.distil, teacher), modality, image_size_px)
 
     def prepare(self, batch: Batch) -> tuple[Tensor, ...]:
         """Images (B, 1, S, S) and standardised teacher features (B, C, S/4, S/4)."""

@@ -6,8 +6,15 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from petct_uad.models.common.params import GradientParams, ScanBackend
+from petct_uad.core.params.base import ScanBackend
+from petct_uad.models.common.params import GradientParams, PublishedSize
 from petct_uad.teachers.params import CnnName
+
+
+def _table_7(decoder: str, parameters_m: float, operations_g: float) -> PublishedSize:
+    return PublishedSize(
+        f"HDHKD, {decoder}", "ct", "Table VII", parameters_m, operations_g, {"decoder": decoder}
+    )
 
 
 class HdhkdParams(GradientParams):
@@ -48,3 +55,10 @@ class HdhkdParams(GradientParams):
         if not self.ss2d and self.decoder != "mamba":
             raise ValueError(f"ss2d = false: says nothing with decoder = {self.decoder!r}")
         return self
+
+    published = (
+        _table_7("mamba", 30.9, 285.0),
+        _table_7("conv", 26.2, 265.0),
+        _table_7("fcn", 46.6, 594.0),
+        _table_7("transformer", 69.7, 775.0),
+    )

@@ -6,7 +6,14 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from petct_uad.models.common.params import GradientParams
+from petct_uad.models.common.params import GradientParams, PublishedSize
+
+
+def _size(
+    decoder: str, where: str, parameters_m: float, operations_g: float | None = None
+) -> PublishedSize:
+    title, changes = f"Hetero-AE, {decoder}", {"decoder": decoder}
+    return PublishedSize(title, "ct", where, parameters_m, operations_g, changes)
 
 
 class HeteroAeParams(GradientParams):
@@ -27,3 +34,13 @@ class HeteroAeParams(GradientParams):
         if self.encoder != "teacher" and not self.train_encoder:
             raise ValueError(f"encoder {self.encoder!r} has no weights; set train_encoder to true")
         return self
+
+    published = (
+        _size("hybrid", "Tables II, III", 17.32, 33.0),
+        _size("cnn", "Table III", 17.90),
+        _size("transformer", "Table III", 16.74),
+        _size("resnet", "Table II", 13.0, 39.0),
+        _size("swin", "Table II", 30.0, 48.0),
+        _size("pvt", "Table II", 23.0, 45.0),
+        _size("cmt", "Table II", 24.0, 39.0),
+    )

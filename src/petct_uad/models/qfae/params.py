@@ -6,11 +6,13 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from petct_uad.models.common.params import GradientParams
+from petct_uad.models.common.params import GradientParams, PublishedSize
 
 
 class QfaeParams(GradientParams):
     """The Q-Former autoencoder (Dalmonte et al. 2025)."""
+
+    published = (PublishedSize("QFAE", "ct", "none"),)
 
     hidden_states: tuple[Annotated[int, Field(ge=1, le=40)], ...] = Field(
         min_length=1, description="blocks of the encoder that are read, counted from its end"

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from petct_uad.models.common.params import GradientParams
+from petct_uad.models.common.params import GradientParams, PublishedSize
 
 
 class Scrd4adParams(GradientParams):
@@ -24,3 +24,14 @@ class Scrd4adParams(GradientParams):
     width: int = Field(ge=4, le=512, description="planes of the student at stride 4; RD4AD: 64")
     score: Literal["mean", "top", "max"]
     score_top_fraction: float = Field(gt=0, le=1)
+    # Megabytes, at four bytes per parameter: PatchCore's WideResNet-50 stands there with 275.6.
+    published = (
+        PublishedSize("SCRD4AD", "ct", "Table 5", 264.4 / 4),
+        PublishedSize(
+            "RD4AD",
+            "ct",
+            "Table 5",
+            263.5 / 4,
+            changes={"contrastive": False, "scale_aware": False},
+        ),
+    )

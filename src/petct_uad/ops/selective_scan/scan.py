@@ -17,7 +17,7 @@ from torch import Tensor
 
 from petct_uad.core.console import console
 from petct_uad.core.errors import ParamsError
-from petct_uad.models.common.params import ScanBackend
+from petct_uad.core.params.base import ScanBackend
 from petct_uad.ops.selective_scan.reference import selective_scan_reference
 
 ResolvedBackend = Literal["reference", "numba", "cuda"]

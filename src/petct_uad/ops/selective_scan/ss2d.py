@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from petct_uad.models.common.params import ScanBackend
+from petct_uad.core.params.base import ScanBackend
 from petct_uad.ops.selective_scan.blocks import (
     depthwise_conv_silu_reference,
     gated_norm_reference,
