@@ -147,6 +147,17 @@ def test_ct_and_pet_share_study_and_frame_but_not_grid(cohort: Path) -> None:
         assert list(ct.ImagePositionPatient) != list(pet.ImagePositionPatient)
 
 
+def test_pet_reaches_beyond_both_ends_of_the_ct(cohort: Path) -> None:
+    for _, folder in _truths(cohort):
+        ct, pet = (
+            [float(dataset.ImagePositionPatient[2]) for dataset in _series(folder / name)]
+            for name in ("CT", "PET")
+        )
+        half = (ct[1] - ct[0]) / 2
+        assert pet[0] < ct[0] - half
+        assert pet[-1] > ct[-1] + half
+
+
 def test_pet_slices_carry_their_own_slope(cohort: Path) -> None:
     series = _series(next(_truths(cohort))[1] / "PET")
     assert len({float(dataset.RescaleSlope) for dataset in series}) > len(series) // 2
@@ -180,19 +191,27 @@ def test_dcm2niix_makes_one_volume_of_each_series(
     assert len(list(tmp_path.glob("*.nii"))) == 1
 
 
+def _some_files(cohort: Path, series: str) -> list[Path]:
+    """Every fortieth file of a kind: one at least, or a check of them all would check nothing."""
+    files = sorted(cohort.glob(f"raw/*/{series}/*.dcm"))[::40]
+    assert files
+    return files
+
+
 @pytest.mark.parametrize("series", ["CT", "PET", "SEG"])
 def test_dcmdump_reads_every_object(cohort: Path, series: str) -> None:
+    files = _some_files(cohort, series)
     if shutil.which("dcmdump") is None:
         pytest.skip("dcmtk's dcmdump is not installed")
-    files = sorted(cohort.glob(f"raw/*/{series}/*.dcm"))[::40]
     done = subprocess.run(["dcmdump", "-q", *map(str, files)], check=True, capture_output=True)
     assert done.stderr == b""
 
 
 @pytest.mark.parametrize("series", ["CT", "PET", "SEG"])
 def test_dciodvfy_finds_no_error(cohort: Path, series: str) -> None:
+    files = _some_files(cohort, series)
     if shutil.which("dciodvfy") is None:
         pytest.skip("dicom3tools' dciodvfy is not installed")
-    for path in sorted(cohort.glob(f"raw/*/{series}/*.dcm"))[::40]:
+    for path in files:
         done = subprocess.run(["dciodvfy", str(path)], capture_output=True, text=True, check=False)
         assert "Error" not in done.stderr, path

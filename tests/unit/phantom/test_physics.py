@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from petct_uad.phantom.design import plan_cohort
+from petct_uad.phantom.lesions import body_fraction, host_mask, lesion_box
 from petct_uad.phantom.params import PhantomParams
 from petct_uad.phantom.patient import Patient, draw_patient
 from petct_uad.phantom.physics import make_ct, to_sitk
@@ -39,6 +40,16 @@ def test_a_thorax_has_every_organ(patient: Patient) -> None:
         Tissue.FAT, Tissue.MUSCLE, Tissue.AIRWAY, Tissue.COUCH_FOAM,
     }  # fmt: skip
     assert expected <= {Tissue(value) for value in np.unique(patient.labels)}
+
+
+def test_lesion_mask_has_the_volume_of_the_lesion(patient: Patient) -> None:
+    image = make_ct(PARAMS, patient)
+    grid = patient.grid
+    for lesion, mask in zip(patient.lesions, image.lesion_masks, strict=True):
+        box = lesion_box(lesion, grid)
+        filled = body_fraction(lesion, grid, box) * host_mask(lesion, patient.labels[box])
+        expected = filled.sum() * np.prod(grid.spacing)
+        assert mask.sum() * np.prod(image.volume.spacing_mm) == pytest.approx(expected, rel=0.2)
 
 
 def test_every_lesion_lies_on_the_ct_near_its_centre(patient: Patient) -> None:
