@@ -79,12 +79,22 @@ def test_duplicate_position_names_both_files() -> None:
     assert "2.dcm" in error.found
 
 
-def test_gantry_tilt_is_refused() -> None:
+@pytest.mark.parametrize("degrees", [1.0, 0.3])
+def test_gantry_tilt_is_refused(degrees: float) -> None:
+    lean = float(np.tan(np.radians(degrees)))
     tilted = [
-        replace(header, position_mm=(0.0, 0.05 * index, 3.0 * index))
+        replace(header, position_mm=(0.0, lean * 3.0 * index, 3.0 * index))
         for index, header in enumerate(headers([0.0] * 20))
     ]
     assert "gantry tilt" in refusal(tilted).found
+
+
+def test_cosines_rounded_to_three_digits_are_no_tilt() -> None:
+    exact = (1.0, 0.0, 0.0, 0.0, float(np.cos(0.2)), float(np.sin(0.2)))
+    rounded = tuple(round(cosine, 3) for cosine in exact)
+    whole_body = headers([3.0 * index for index in range(300)], exact)
+    stack = stack_slices([replace(header, orientation=rounded) for header in whole_body], 0.1)
+    assert stack.grid.spacing_mm[2] == pytest.approx(3.0, abs=1e-4)
 
 
 @pytest.mark.parametrize(

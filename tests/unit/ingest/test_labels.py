@@ -38,6 +38,11 @@ def test_wider_planes_fill_the_slices_between() -> None:
     assert wide.any(axis=(1, 2)).nonzero()[0].tolist() == [1, 2, 3, 4, 5]
 
 
+def test_planes_closer_than_the_slices_reach_half_a_slice() -> None:
+    mask, _ = rasterise([square(4.5, 12.5, 6.8)], GRID, 1.0)
+    assert mask.any(axis=(1, 2)).nonzero()[0].tolist() == [3]
+
+
 def test_lesions_far_apart_stay_apart() -> None:
     mask, _ = rasterise([square(4.5, 12.5, 2.0), square(4.5, 12.5, 16.0)], GRID, 2.0)
     assert mask.any(axis=(1, 2)).nonzero()[0].tolist() == [1, 8]

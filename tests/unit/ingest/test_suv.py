@@ -97,6 +97,28 @@ def test_post_processed_series_uses_the_ge_scan_time() -> None:
     assert factor(**later, ge_scan_datetime="20200101100000.00") == pytest.approx(HOUR)
 
 
+def test_series_time_between_two_beds_gives_way_to_the_first_bed() -> None:
+    between = replace(GOOD, series_time="100500")
+    beds = [replace(between, acquisition_time=time) for time in ("101000", "100000")]
+    assert suv_factors(beds) == pytest.approx([HOUR, HOUR])
+
+
+def test_earliest_ge_scan_time_of_the_beds_counts() -> None:
+    later = replace(GOOD, series_time="150000", acquisition_time="101500")
+    times = ("20200101101000.00", "20200101100000.00")
+    beds = [replace(later, ge_scan_datetime=time) for time in times]
+    assert suv_factors(beds) == pytest.approx([HOUR, HOUR])
+
+
+def test_injection_at_the_start_of_the_scan_is_not_of_the_day_before() -> None:
+    assert factor(injection_time="100000") == pytest.approx(70_000 / 350e6)
+
+
+def test_half_life_may_be_a_rounded_one() -> None:
+    rounded = factor(half_life_s="6588", nuclide_half_life_s=6586.2)  # 109.8 minutes
+    assert rounded == pytest.approx(HOUR, rel=1e-3)
+
+
 def test_datetime_alone_is_enough() -> None:
     assert factor(injection_time="", injection_datetime="20200101090000") == pytest.approx(HOUR)
 
@@ -109,6 +131,11 @@ def test_offset_is_brought_to_the_files_clock() -> None:
 def test_philips_activity_factor_goes_on_as_becquerel() -> None:
     counts = factor(units="CNTS", philips_suv_factor="0", philips_activity_factor="1.5")
     assert counts == pytest.approx(1.5 * HOUR)
+
+
+def test_philips_suv_factor_goes_before_the_activity_factor() -> None:
+    both = factor(units="CNTS", philips_suv_factor="0.0005", philips_activity_factor="1.5")
+    assert both == 0.0005
 
 
 def test_gml_is_taken_as_body_weight() -> None:
@@ -208,6 +235,7 @@ def test_scan_over_midnight_without_a_date_is_refused() -> None:
         ({"half_life_s": ""}, "(0018,1075)", "missing"),
         ({"half_life_s": "109.8"}, "(0018,1075)", "109.8"),
         ({"half_life_s": "1223", "nuclide_half_life_s": 6586.2}, "(0018,1075)", "1223"),
+        ({"half_life_s": "6900", "nuclide_half_life_s": 6586.2}, "(0018,1075)", "6900"),
         ({"injection_time": ""}, "(0018,1072)", "missing"),
         ({"injection_time": "25:00"}, "(0018,1072)", "25:00"),
         ({"injection_time": "110000"}, "(0018,1072)", "110000"),
