@@ -98,20 +98,26 @@ class Patient:
         save(dataset, self.root / self.patient / f"RS-{on}-{name}.dcm")
         return dataset
 
-    def seg(self, mask: np.ndarray, label: str = "adenocarcinoma") -> None:
-        """A binary SEG (z, y, x) on the CT's slices, in the order in which they were written."""
-        segment = highdicom.seg.SegmentDescription(
-            segment_number=1,
-            segment_label=label,
-            segmented_property_category=codes.SCT.MorphologicallyAbnormalStructure,
-            segmented_property_type=codes.SCT.Neoplasm,
-            algorithm_type="MANUAL",
-        )
+    def seg(self, mask: np.ndarray, *labels: str) -> None:
+        """A binary SEG on the CT's slices, in the order in which they were written.
+
+        Its mask is (z, y, x), or (z, y, x, segments) where there is more than one label.
+        """
+        segments = [
+            highdicom.seg.SegmentDescription(
+                segment_number=number,
+                segment_label=label,
+                segmented_property_category=codes.SCT.MorphologicallyAbnormalStructure,
+                segmented_property_type=codes.SCT.Neoplasm,
+                algorithm_type="MANUAL",
+            )
+            for number, label in enumerate(labels or ("adenocarcinoma",), start=1)
+        ]
         segmentation = highdicom.seg.Segmentation(
             source_images=self.datasets["CT"],
             pixel_array=mask.astype(np.uint8),
             segmentation_type="BINARY",
-            segment_descriptions=[segment],
+            segment_descriptions=segments,
             series_instance_uid=self.uid("SEG"),
             series_number=9,
             sop_instance_uid=self.uid("SEG-1"),

@@ -22,6 +22,7 @@ from petct_uad.ingest.pseudonyms import KEY_VARIABLE, PUBLIC, Pseudonyms, choose
 from petct_uad.registration.register import RegisterPaths, register_studies
 from petct_uad.schema import load_params
 from tests.func.ingest.conftest import ingest_params, save
+from tests.func.ingest.hostile import hostile_values
 
 PLANTED = {
     "PatientID": "HOSP-4711x",
@@ -159,6 +160,41 @@ def test_owner_can_recompute_a_pseudonym_and_nobody_else(planted, run, key) -> N
     assert found_in(secret.out, (KEY,)) == []
 
 
+def test_another_key_changes_both_parts_of_a_study_id() -> None:
+    keys = (PUBLIC, Pseudonyms("secret", bytes.fromhex(KEY)))
+    one, other = (key.study_id("HOSP-4711x", "1.2.3").split("_") for key in keys)
+    assert [a == b for a, b in zip(one, other, strict=True)] == [False, False]
+
+
+def described(run) -> list[str]:
+    with (run.out / "series.csv").open() as stream:
+        return [row["description"] for row in csv.DictReader(stream) if row["modality"] == "CT"]
+
+
+def test_half_a_name_at_the_end_of_a_cut_text_goes(patient, run) -> None:
+    words = "thorax " * 27 + "CT2"
+    case = patient()
+    with hostile_values():
+        case.ct(edit=plant(f"{words} Schmidtova"))  # cut to 200 characters: ... CT2 Schmidt
+    case.pet(edit=plant("FDG"))
+    assert described(run()) == [words]
+
+
+@pytest.mark.parametrize(
+    ("tag", "value", "told"),
+    [("PatientName", "Nguyen^Lee", "Lee"), ("AccessionNumber", "A17", "A17")],
+)
+def test_three_letters_are_enough_to_identify(patient, run, tag, value, told) -> None:
+    def edit(dataset: Dataset, _index: int) -> None:
+        setattr(dataset, tag, value)
+        dataset.SeriesDescription = f"of {told}"
+
+    case = patient()
+    case.ct(edit=edit)
+    case.pet()
+    assert described(run()) == ["of [removed]"]
+
+
 def test_auto_is_public_only_where_every_image_says_identity_removed(
     patient, run, tmp_path: Path, monkeypatch
 ) -> None:
@@ -228,6 +264,7 @@ def test_change_of_key_since_the_last_run_is_told(patient, run, key, tmp_path, c
     ("content", "mode", "expected"),
     [
         (KEY, 0o644, "chmod 600"),
+        (KEY, 0o640, "chmod 600"),
         (KEY[:40], 0o600, "too short"),
         ("not a key" * 20, 0o600, "not a key"),
     ],

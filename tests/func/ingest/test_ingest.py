@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import shutil
 from pathlib import Path
@@ -125,6 +126,69 @@ def test_rtstruct_on_the_pet_is_drawn_on_the_ct_and_noted(patient, run) -> None:
     done = run()
     assert array(done, "label").shape == (12, 24, 24)
     assert "references the PET" in done.tables.studies[0].notes
+
+
+def test_rtstruct_on_a_coarser_pet_fills_the_ct_slices_between(patient, run) -> None:
+    case = patient()
+    case.ct()
+    case.slices = 6
+
+    def every_8_mm(dataset: Dataset, index: int) -> None:
+        dataset.ImagePositionPatient[2] = 8.0 * index
+
+    case.pet(edit=every_8_mm)
+    case.rtstruct([square(-20, 20, 16.0)], on="PET")
+    assert array(run(), "label").any(axis=(1, 2)).nonzero()[0].tolist() == [3, 4, 5]
+
+
+def second_roi(name: str, points: np.ndarray):
+    """An edit that adds an ROI of one contour to an RTSTRUCT."""
+
+    def edit(dataset: Dataset, _index: int) -> None:
+        for sequence in (dataset.StructureSetROISequence, dataset.ROIContourSequence):
+            sequence.append(copy.deepcopy(sequence[0]))
+        roi, drawn = dataset.StructureSetROISequence[1], dataset.ROIContourSequence[1]
+        roi.ROINumber, roi.ROIName, drawn.ReferencedROINumber = 2, name, 2
+        drawn.ContourSequence[0].ContourData = [f"{value:.6f}" for value in points.ravel()]
+
+    return edit
+
+
+def two_squares() -> np.ndarray:
+    """Two segments (z, y, x, 2) of 100 voxels in one slice, 25 of them in both."""
+    mask = np.zeros((12, 24, 24, 2), bool)
+    mask[4, 7:17, 7:17, 0] = mask[4, 12:22, 12:22, 1] = True
+    return mask
+
+
+def test_rois_that_overlap_are_united(patient, run) -> None:
+    other = second_roi("node", square(0, 40, 16.0))
+    patient().both().rtstruct([square(-20, 20, 16.0)], edit=other)
+    done = run()
+    assert array(done, "label").sum() == 175
+    assert done.tables.studies[0].lesion_kind == "GTV+node"
+
+
+def test_segments_that_overlap_are_united(patient, run) -> None:
+    patient().both().seg(two_squares(), "tumour", "node")
+    done = run()
+    assert array(done, "label").sum() == 175
+    assert done.tables.studies[0].lesion_kind == "node+tumour"
+
+
+def test_label_roi_is_the_whole_name_of_an_roi(patient, run) -> None:
+    edema = second_roi("GTV_edema", square(0, 40, 16.0))
+    patient().both().rtstruct([square(-20, 20, 16.0)], edit=edema)
+    done = run(label_roi="GTV")
+    assert array(done, "label").sum() == 100
+    assert done.tables.studies[0].lesion_kind == "GTV"
+
+
+def test_label_roi_is_the_whole_name_of_a_segment(patient, run) -> None:
+    patient().both().seg(two_squares(), "GTV", "GTV_edema")
+    done = run(label_roi="GTV")
+    assert array(done, "label").sum() == 100
+    assert done.tables.studies[0].lesion_kind == "GTV"
 
 
 def test_labels_parameter_picks_the_kind(patient, run) -> None:
@@ -376,6 +440,14 @@ def test_ct_without_trustworthy_hu_is_refused_by_tag(patient, run, edit, tag) ->
     case.ct(edit=edit)
     case.pet()
     assert any(tag in row.found for row in run().tables.rejected)
+
+
+def test_hu_are_rounded_to_the_nearest(patient, run) -> None:
+    case = patient()
+    case.ct(edit=setter(RescaleSlope="0.37"))
+    case.pet()
+    row = array(run(), "ct")[3, 0, :4]
+    assert row.tolist() == [-1023, -1023, -1022, -1022]  # -1022.89, -1022.52, -1022.15, -1021.78
 
 
 def test_padding_of_the_ct_becomes_air(patient, run) -> None:

@@ -24,6 +24,7 @@ from tests.func.ingest.conftest import Patient, Run, save
 HEADER = "sop_instance_uid,roi,points_mm"
 SQUARE = "-20 -20 16 20 -20 16 20 20 16 -20 20 16"
 HOLE = "-8 -8 16 8 -8 16 8 8 16 -8 8 16"
+BESIDE = "0 0 16 40 0 16 40 40 16 0 40 16"  # a quarter of it in SQUARE
 
 
 @pytest.fixture
@@ -61,11 +62,22 @@ def test_contour_is_drawn_on_the_ct(write, run, modality: str, end: str, bom: bo
     assert mask(done).sum() == mask(done)[4].sum() == 100 - 16
 
 
-def test_label_roi_picks_the_lesions(write, run) -> None:
-    write(f"{{ct}},tumour,{SQUARE}", f"{{ct}},heart,{HOLE}")
+@pytest.mark.parametrize("other", ["heart", "tumour_edema"])
+def test_label_roi_picks_the_lesions(write, run, other: str) -> None:
+    write(f"{{ct}},tumour,{SQUARE}", f"{{ct}},{other},{BESIDE}")
     done = run(labels="csv", label_roi="tumour")
     assert mask(done).sum() == 100
     assert done.tables.studies[0].lesion_kind == "tumour"
+
+
+def test_rois_that_overlap_are_united(write, run) -> None:
+    write(f"{{ct}},tumour,{SQUARE}", f"{{ct}},node,{BESIDE}")
+    assert mask(run(labels="csv")).sum() == 175
+
+
+def test_contour_less_than_half_a_slice_off_is_of_its_slice(write, run) -> None:
+    write(f"{{ct}},tumour,{SQUARE.replace('16', '17.9')}")
+    assert mask(run(labels="csv"))[4].sum() == 100
 
 
 def test_table_is_no_label_unless_asked_for(write, run) -> None:
@@ -100,6 +112,7 @@ def test_unknown_slice_is_refused_by_line_and_the_rest_goes_on(write, run) -> No
         ("here", "points_mm"),
         ("", "points_mm"),
         (SQUARE.replace("16", "24"), "8.00 mm from the plane"),
+        (SQUARE.replace("16", "19"), "3.00 mm from the plane"),
         ("900 900 16 920 900 16 920 920 16", "wholly outside"),
     ],
 )

@@ -23,12 +23,14 @@ from tests.func.ingest.hostile import (
     a_study,
     and_then,
     as_before,
+    both,
     case,
     clean,
     ct,
     ingest,
     noted,
     nothing,
+    only,
     pet,
     refused,
     refused_study,
@@ -106,6 +108,27 @@ def in_the_same_frame(at: str = "") -> Arrange:
     )
 
 
+def blank_alike_in_the_same_frame(folder: Path) -> None:
+    """Two patients of one anonymiser, each with a CT slice of nothing but air."""
+    blank = only(0, sets(PixelData=bytes(24 * 24 * 2)))
+    a_study(ct=blank)(folder)
+    other = sets(FrameOfReferenceUID=frame_of(folder), AcquisitionTime="100007")
+    a_study(both(blank, other), other, "Q8")(folder / "more")
+
+
+def cut_short_in_the_same_frame(folder: Path) -> None:
+    """Slices with a clock of their own, and again under another PatientID without the last one."""
+
+    def clocked(dataset: Dataset, index: int) -> None:
+        dataset.AcquisitionTime = f"10000{index}"
+
+    a_study(clocked, clocked)(folder)
+    edit = both(clocked, sets(FrameOfReferenceUID=frame_of(folder)))
+    a_study(edit, edit, "Q8")(folder / "more")
+    for role in ("CT", "PET"):
+        slice_file(folder / "more", role, SLICES - 1).unlink()
+
+
 def copied_in_part(folder: Path) -> None:
     """Most files again under another PatientID, with a new clock but the old frame of reference."""
     frame = frame_of(folder)
@@ -154,6 +177,10 @@ PAIRS = {
         in_the_same_frame(), refused_study("identity", "Frame of Reference UID (0020,0052)"),
         nothing,
     ),
+    "one patient under two IDs: by the first of its slices": case(
+        cut_short_in_the_same_frame,
+        refused_study("identity", "Frame of Reference UID (0020,0052)"), nothing,
+    ),
     "one patient under two IDs: a slice in common in one frame of reference": case(
         and_then(a_study(), copied_in_part),
         refused_study("identity", "every voxel of a slice", "PatientID (0010,0020)"), nothing,
@@ -163,6 +190,9 @@ PAIRS = {
     ),
     "different FrameOfReferenceUID: two patients in one, and no clock": case(
         in_the_same_frame(at="000000"), clean, noted_everywhere("same Frame of Reference UID")
+    ),
+    "different FrameOfReferenceUID: two patients in one, each with a blank slice": case(
+        blank_alike_in_the_same_frame, clean, noted_everywhere("same Frame of Reference UID")
     ),
     "one patient under two IDs: the same images with new UIDs": case(
         and_then(a_study(), copied_under("Q8")),

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pydicom
+import pytest
 import SimpleITK as sitk
 from pydicom.dataset import Dataset
 
@@ -173,6 +174,17 @@ def test_a_ct_in_another_frame_says_why_it_lost(patient, run) -> None:
     done = run()
     assert "Frame of Reference UID (0020,0052)" in reasons(done)
     assert done.tables.studies[0].same_frame_of_reference
+
+
+@pytest.mark.parametrize("by_mm", [-12.0, 12.0])
+def test_ct_slices_beyond_the_pet_do_not_count_for_a_ct(patient, run, by_mm: float) -> None:
+    case = patient().both()
+
+    def beyond(dataset: Dataset, _index: int) -> None:
+        dataset.ImagePositionPatient[2] += by_mm
+
+    case.ct("beyond", beyond)
+    assert "fewer slices over the PET: 9 against 12" in reasons(run())
 
 
 def test_mip_and_dose_screens_are_passed_over_by_their_image_type(patient, run) -> None:
