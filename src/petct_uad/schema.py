@@ -20,7 +20,9 @@ from petct_uad.models.benchmark import (
 )
 from petct_uad.models.cmad.params import CmadParams
 from petct_uad.models.common.params import AnyModelParams
-from petct_uad.models.hdhkd.teacher.params import DistilParams
+from petct_uad.models.hdhkd.teacher.params import (
+    DistilParams,
+)
 from petct_uad.phantom.params import PhantomParams
 from petct_uad.preprocess.params import PreprocessParams
 from petct_uad.registration.params import RegisterParams

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 from typer.testing import CliRunner
 
 from petct_uad.audit import trace
@@ -195,6 +195,37 @@ def test_files_that_are_no_usable_pictures_are_refused_by_name(listed: Path) -> 
     }
     assert "I;16" in refused["images/train_04.png"][1]
     assert len(read_table(Path("out/instances.csv"), InstanceRow)) == 23
+
+
+def test_a_picture_is_stored_upright(listed: Path) -> None:
+    path = RAW / "images/train_00.png"
+    picture = Image.open(path)
+    picture.load()
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6  # its top is at the right
+    picture.save(path, exif=exif)
+    assert not ingest()
+    rows = read_table(Path("out/instances.csv"), InstanceRow)
+    study_id = next(row.study_id for row in rows if row.file == "images/train_00.png")
+    stored = Image.open(Path("out/volumes") / study_id / "image.png")
+    upright = picture.transpose(Image.Transpose.ROTATE_270)
+    np.testing.assert_array_equal(np.asarray(stored), np.asarray(upright))
+
+
+def test_a_picture_of_several_frames_is_refused(listed: Path) -> None:
+    path = RAW / "images/train_00.png"
+    picture = Image.open(path)
+    picture.load()
+    picture.save(path, "TIFF", save_all=True, append_images=[picture.rotate(180)])
+    (row,) = ingest()
+    assert (row.subject, row.code) == ("images/train_00.png", "pixels")
+    assert row.found.startswith("2 frame(s)")
+
+
+def test_4096_pixels_are_the_longest_side(listed: Path) -> None:
+    for name, side in (("train_00.png", 4096), ("train_01.png", 4097)):
+        Image.linear_gradient("L").resize((side, 2)).save(RAW / "images" / name)
+    assert [row.subject for row in ingest()] == ["images/train_01.png"]
 
 
 def test_a_refused_picture_can_stop_ingest(listed: Path) -> None:

@@ -8,12 +8,16 @@ from petct_uad.core.errors import ParamsError, TeacherError
 from petct_uad.core.files import read_table, sha256_bytes
 from petct_uad.distil.run import Distillation, Distilled, distil_teacher
 from petct_uad.models.common.batch import Batch
-from petct_uad.models.hdhkd.teacher.params import DistilParams
+from petct_uad.models.hdhkd.teacher.params import (
+    DistilParams,
+)
 from petct_uad.models.hdhkd.teacher.patches import (
     PatchFeatures,
     share_channels,
 )
-from petct_uad.models.hdhkd.teacher.teacher import PatchTeacher
+from petct_uad.models.hdhkd.teacher.teacher import (
+    PatchTeacher,
+)
 from petct_uad.slices.store import SliceStore, shard_path
 from petct_uad.teachers.cnn import CnnTeacher
 from petct_uad.teachers.params import TeacherParams
