@@ -177,6 +177,7 @@ def test_misspelt_key_gets_a_suggestion(tmp_path: Path) -> None:
         ("split.train_fraction", 0.95, "test gets the rest"),
         ("split.fold", 1, "fold = 1: must be below folds = 0"),
         ("split.folds", 21, "at most 20"),
+        ("split.guard_mm", -1.0, "at least 0"),
         ("model.heads", 5, "heads must divide width"),
         ("preprocess.ct_low_hu", 1000.0, "below ct_high_hu"),
         ("preprocess.image_size_px", 100, "needs a multiple of 16"),
@@ -190,6 +191,84 @@ def test_impossible_value_is_refused_with_its_reason(
 ) -> None:
     with pytest.raises(ParamsError, match=reason):
         load_params(with_value(tmp_path, key, value))
+
+
+# What each key of the stages from register to validate takes, as a refusal says it.
+TAKES = {
+    "register": {
+        "refine": "one of 'none', 'auto', 'rigid', 'affine', 'bspline'",
+        "spacing_mm": "a number, at least 0.5, at most 10",
+        "body_threshold_hu": "a number, at least -900, at most 0",
+        "max_displacement_mm": "a number, at least 0, at most 100",
+        "histogram_bins": "an integer, at least 8, at most 256",
+        "sampling_fraction": "a number, above 0, at most 1",
+        "iterations": "an integer, at least 1, at most 1000",
+        "seed": "an integer, at least 0, at most 2147483647",
+    },
+    "split": {
+        "protocol": "one of 'patient', 'cmad'",
+        "seed": "an integer, at least 0, at most 2147483647",
+        "train_fraction": "a number, above 0, below 1",
+        "val_fraction": "a number, above 0, below 1",
+        "folds": "an integer, at least 0, at most 20",
+        "fold": "an integer, at least 0, at most 19",
+        "min_lesion_area_mm2": "a number, at least 0, at most 10000",
+        "guard_mm": "a number, at least 0, at most 100",
+        "unlabelled": "one of 'normal', 'exclude'",
+        "duplicates": "one of 'drop', 'keep'",
+    },
+    "preprocess": {
+        "image_size_px": "an integer, at least 32, at most 1024, a multiple of 2",
+        "roi_margin_mm": "a number, at least 0, at most 100",
+        "ct_low_hu": "a number, at least -1100, at most 3000",
+        "ct_high_hu": "a number, at least -1000, at most 3100",
+        "suv_high": "a number, above 0, at most 100",
+        "bilateral_ct": "true or false",
+        "bilateral_pet": "true or false",
+        "bilateral_sigma_mm": "a number, above 0, at most 20",
+        "bilateral_range_fraction": "a number, above 0, at most 1",
+    },
+    "validate": {
+        "max_lost_study_fraction": "a number, at least 0, at most 1",
+        "min_train_slices": "an integer, at least 1",
+        "max_suv": "a number, above 0",
+        "max_spacing_mm": "a number, above 0",
+        "max_label_imbalance": "a number, at least 0, at most 1",
+        "near_duplicate_correlation": "a number, at least 0.9, at most 1",
+        "drift_alpha": "a number, above 0, below 1",
+    },
+}
+
+
+@pytest.mark.parametrize("section", TAKES)
+def test_every_key_says_which_values_it_takes(tmp_path: Path, section: str) -> None:
+    wrong: dict[str, list[int]] = {key: [] for key in TAKES[section]}
+    path = with_value(tmp_path, section, wrong)
+    with pytest.raises(ParamsError) as error:
+        load_params(path)
+    assert str(error.value).splitlines() == [
+        f"{path}: {section}.{key} = []: expected {taken}" for key, taken in TAKES[section].items()
+    ]
+
+
+@pytest.mark.parametrize(
+    ("teacher", "fits", "refused"),
+    [
+        ("vit_base_patch14_reg4_dinov2.lvd142m", 126, 128),
+        ("efficientnet_lite0", 128, 126),
+    ],
+)
+def test_the_image_is_a_multiple_of_the_teachers_patch(
+    tmp_path: Path, teacher: str, fits: int, refused: int
+) -> None:
+    content = yaml.safe_load(preset_content("paper-cmad", ROOT / "params"))
+    content["teacher"]["name"] = teacher
+    for side_px in (fits, refused):
+        content["preprocess"]["image_size_px"] = side_px
+        (tmp_path / f"{side_px}.yaml").write_text(yaml.safe_dump(content))
+    assert load_params(tmp_path / f"{fits}.yaml").preprocess.image_size_px == fits
+    with pytest.raises(ParamsError, match=f"image_size_px = {refused}: teacher {teacher} needs"):
+        load_params(tmp_path / f"{refused}.yaml")
 
 
 @pytest.mark.parametrize(

@@ -126,6 +126,32 @@ def test_index_measures_the_slice_at_full_resolution(tmp_path: Path) -> None:
     assert rows[1].ct_std > 0
 
 
+def test_index_gives_means_over_the_body_and_not_over_the_square(tmp_path: Path) -> None:
+    rows, _ = run(tmp_path)
+    body, lung, lesion = 120 * 60, 30 * 30, 10 * 10  # semi-axes: areas over pi
+    assert rows[1].suv_mean == pytest.approx(1 + 5 * lesion / body, rel=0.01)
+    assert rows[1].ct_mean_hu == pytest.approx(-800 * (lung - lesion) / body, rel=0.02)
+
+
+@pytest.mark.parametrize(("low_hu", "high_hu"), [(-1000.0, 1000.0), (-900.0, 100.0), (-500.0, 0.0)])
+def test_the_ct_window_is_the_one_that_was_asked_for(
+    tmp_path: Path, low_hu: float, high_hu: float
+) -> None:
+    _, out = run(tmp_path, ct_low_hu=low_hu, ct_high_hu=high_hu)
+    ct = read_shard(shard_path(out, "S")).ct[1]
+    lung, water = ct[32, 36], ct[32, 50]
+    assert lung == pytest.approx(max(0.0, (-800 - low_hu) / (high_hu - low_hu)), abs=0.005)
+    assert water == pytest.approx((0 - low_hu) / (high_hu - low_hu), abs=0.005)
+
+
+def test_the_body_lies_in_the_middle_of_the_square(tmp_path: Path) -> None:
+    """What is symmetrical stays so: the square is not off by a part of a pixel."""
+    _, out = run(tmp_path)
+    pet = read_shard(shard_path(out, "S")).pet[1].astype(float)
+    assert pet[:, ::-1] == pytest.approx(pet, abs=0.005)
+    assert pet[::-1] == pytest.approx(pet, abs=0.005)
+
+
 def test_activity_in_the_body_is_kept(tmp_path: Path) -> None:
     rows, _ = run(tmp_path, image_size_px=128)
     assert len({row.suv_total_ratio for row in rows}) == 1
@@ -189,6 +215,16 @@ def test_bilateral_filter_removes_noise_and_keeps_edges(tmp_path: Path) -> None:
     filtered_noise, filtered_edge = flat_and_edge(bilateral_ct=True)
     assert filtered_noise < 0.7 * noise
     assert filtered_edge > 0.9 * edge
+
+
+@pytest.mark.parametrize("filtered", ["ct", "pet"])
+def test_each_modality_is_filtered_by_its_own_switch(tmp_path: Path, filtered: str) -> None:
+    _, plain = run(tmp_path / "plain")
+    _, smoothed = run(tmp_path / "smoothed", **{f"bilateral_{filtered}": True})
+    before, after = (read_shard(shard_path(out, "S")) for out in (plain, smoothed))
+    changed = {name for name in ("ct", "pet")
+               if not np.array_equal(getattr(before, name), getattr(after, name))}  # fmt: skip
+    assert changed == {filtered}
 
 
 def test_same_input_gives_the_same_shard_bytes(tmp_path: Path) -> None:

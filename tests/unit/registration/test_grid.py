@@ -52,3 +52,16 @@ def test_a_slice_of_which_a_tilt_leaves_half_uncovered_is_cut() -> None:
     kept = covered_slices(body, pet, tilt)
     assert kept.first > 0
     assert kept.end < 10
+
+
+@pytest.mark.parametrize(("wide", "kept"), [(1, (2, 10)), (8, (0, 8))])
+def test_the_longest_covered_run_is_kept_wherever_it_lies(wide: int, kept: tuple[int, int]) -> None:
+    """A tilt lifts the sides of one wide slice out of the PET, and leaves narrow ones inside."""
+    narrow = np.zeros((10, 51, 51), np.uint8)
+    narrow[:, 25, 25] = 1
+    narrow[wide] = 1
+    body = _image(narrow, (4.0, 4.0, 5.0))
+    pet = _image(np.ones((10, 51, 51), np.float32), (4.0, 4.0, 5.0))
+    tilt = RigidTransform(rotation_deg=(5.0, 0.0, 0.0), centre_mm=(0.0, 10.0, 62.5))
+    run = covered_slices(body, pet, tilt)
+    assert (run.first, run.end, run.cut) == (*kept, 2)

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from petct_uad.ingest.tables import StudyRow
 from petct_uad.registration.summary import summarise
 from petct_uad.registration.tables import RegistrationRow
@@ -38,6 +40,17 @@ def test_only_a_displacement_far_above_the_cohort_stands_out() -> None:
     studies = [replace(STUDY, study_id=row.study_id) for row in rows]
     flagged = summarise(studies, rows)["flagged"]
     assert [item["study_id"] for item in flagged] == ["6"]
+
+
+@pytest.mark.parametrize(("odd_mm", "flagged"), [(7.5, []), (7.7, ["5"])])
+def test_in_a_cohort_that_moved_alike_a_small_difference_is_no_oddity(
+    odd_mm: float, flagged: list[str]
+) -> None:
+    """Deviations count as at least 0.5 mm: 3.5 x 1.4826 x 0.5 mm is 2.6 mm."""
+    moved = [5.0, 5.0, 5.0, 5.0, 5.0, odd_mm]
+    rows = [replace(ROW, study_id=str(i), displacement_median_mm=d) for i, d in enumerate(moved)]
+    studies = [replace(STUDY, study_id=row.study_id) for row in rows]
+    assert [item["study_id"] for item in summarise(studies, rows)["flagged"]] == flagged
 
 
 def test_an_empty_cohort_has_a_summary() -> None:

@@ -113,6 +113,33 @@ def test_slice_without_a_body_is_excluded_whatever_its_label(tmp_path: Path) -> 
     assert excluded == dict.fromkeys((0, 5), "hardly any body on the slice")
 
 
+def test_without_a_least_area_a_slice_without_lesion_is_still_normal(tmp_path: Path) -> None:
+    row = study("P1")
+    write_study(tmp_path, row, [0, 0, 1, 0, 0])
+    rows = label_slices(
+        [row], volumes(tmp_path), split_params(min_lesion_area_mm2=0.0, guard_mm=0.0)
+    )
+    assert [r.label for r in rows] == [0, 0, 1, 0, 0]
+    assert {r.split for r in rows} == {""}
+
+
+@pytest.mark.parametrize(("body_px", "excluded"), [(249, True), (250, False)])
+def test_a_slice_counts_from_1000_mm2_of_body_on(
+    tmp_path: Path, body_px: int, excluded: bool
+) -> None:
+    row = study("P1")
+    write_study(tmp_path, row, [0, 0, 0])
+    path = volumes(tmp_path).body(row.study_id)
+    image = sitk.ReadImage(path)
+    voxels = sitk.GetArrayFromImage(image)
+    voxels[1].reshape(-1)[body_px:] = 0  # of 4 mm2 each
+    narrowed = sitk.GetImageFromArray(voxels)
+    narrowed.CopyInformation(image)
+    sitk.WriteImage(narrowed, path)
+    rows = label_slices([row], volumes(tmp_path), split_params())
+    assert [r.split == "excluded" for r in rows] == [False, excluded, False]
+
+
 def test_unlabelled_study_can_be_left_out(tmp_path: Path) -> None:
     row = study("P1", label="none")
     write_study(tmp_path, row, None)

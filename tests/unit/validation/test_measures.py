@@ -108,6 +108,15 @@ def test_liver_that_is_not_in_the_stack_has_no_row(folders: Folders, place) -> N
     assert measure_livers(folders, [study()]) == []
 
 
+@pytest.mark.parametrize(("beyond_mm", "measured"), [(5.0, False), (-5.0, True)])
+def test_liver_of_which_less_than_half_is_in_the_stack_has_no_row(
+    folders: Folders, beyond_mm: float, measured: bool
+) -> None:
+    first_slice_mm = ORIGIN_MM[2]
+    tell(folders, (-20.0, 0.0, first_slice_mm - beyond_mm))
+    assert bool(measure_livers(folders, [study()])) is measured
+
+
 def test_no_liver_is_known_under_a_secret_key(folders: Folders) -> None:
     write_json(folders.interim / "ingest/identity.json", {"pseudonyms": "secret"})
     assert measure_livers(folders, [study()]) == []

@@ -12,7 +12,7 @@ import pytest
 from petct_uad.comparison.judged_scores import check_scores
 from petct_uad.validation.checks import Check, checks
 from petct_uad.validation.frames import frames_of
-from petct_uad.validation.suites import scores
+from petct_uad.validation.suites import Check, Promises, checks, scores
 from petct_uad.validation.tables import Tables
 from petct_uad.validation.validate import Outcome, run_checks
 from tests.unit.validation.sound import ABNORMAL, duplicate, promises, sound_tables
@@ -201,6 +201,113 @@ BREAKS: dict[str, tuple[Break, tuple[str, ...]]] = {
 EVERY = {f"{check.table}.{check.name}": check for check in checks(promises())}
 
 
+# What each check does when it fails: stop the pipeline, or be reported.
+CRITICAL = {
+    "cohort": {"few_studies_lost", "one_kind_of_suv"},
+    "benchmark": {"enough_training_normals", "validation_has_normals", "test_has_both_classes"},
+    "instances": {"file_once", "sop_instance_uid_unique", "hash_is_sha256", "role_known",
+                  "used_by_a_study", "series_listed"},
+    "series": {"stack_unique", "role_known", "choice_has_reason", "modality_fits_role",
+               "spacing_plausible", "pixel_width_plausible", "pixel_height_plausible",
+               "spacing_stated"},
+    "studies": {"study_id_unique", "patient_stated", "label_kind_known", "label_names_a_lesion"},
+    "volumes": {"volume_unique", "all_there", "finite", "voxels_finite", "not_constant",
+                "slices_as_listed", "air_is_minus_1000_hu", "suv_reaches_uptake",
+                "label_is_a_mask"},
+    "livers": {"study_unique", "finite"},
+    "registration": {"study_unique", "study_known", "finite", "overlap_not_worse",
+                     "mutual_information_not_lower", "displacement_bounded", "slices_left"},
+    "slices": {"slice_id_unique", "slice_index_unique", "finite", "study_known", "split_known",
+               "placement_has_reason", "no_abnormal_in_train", "no_abnormal_in_val",
+               "label_fits_area", "guard_kept", "has_an_image"},
+    "patients": {"one_patient_one_split"},
+    "images": {"slice_id_unique", "matches_slices", "finite", "suv_plausible", "body_present"},
+    "shards": {"slice_id_unique", "bytes_are_those_of_the_index", "finite", "voxels_finite",
+               "ct_not_constant", "pet_not_constant", "ct_in_window", "pet_in_window"},
+    "duplicates": {"no_identical_across_splits"},
+    "drift": {"finite"},
+    "scores": {"scored_once", "finite", "of_the_test_split", "prediction_is_binary"},
+    "trainings": {"every_test_slice_scored", "one_threshold"},
+}  # fmt: skip
+WARNING = {
+    "cohort": {"every_study_labelled"},
+    "series": {"width_plausible", "height_plausible"},
+    "studies": {"scanner_stated", "same_frame_of_reference"},
+    "volumes": {"length_plausible", "ct_has_bone", "suv_not_negative", "suv_plausible",
+                "label_is_a_lesion"},
+    "livers": {"suv_mean_plausible"},
+    "registration": {"bodies_overlap", "pet_covers_ct"},
+    "splits": {"labels_balanced", "scanners_as_in_training"},
+    "scanners": {"seen_in_training", "labels_balanced"},
+    "images": {"body_suv_plausible", "suv_total_kept", "body_hu_plausible", "body_area_plausible",
+               "lesion_inside_roi"},
+    "shards": {"body_fraction_plausible", "lesion_kept", "no_identical_slices"},
+    "duplicates": {"no_near_duplicate_across_splits"},
+    "drift": {"as_in_training"},
+    "trainings": {"not_constant"},
+}  # fmt: skip
+
+# Check, row, column: the last value that passes, the first that fails; both ends of a range.
+EDGES: list[tuple[str, int, str, float, float]] = [
+    ("series.spacing_plausible", 0, "spacing_z_mm", 0.1, 0.09),
+    ("series.spacing_plausible", 0, "spacing_z_mm", 8.0, 8.01),
+    ("series.pixel_width_plausible", 0, "spacing_x_mm", 0.1, 0.09),
+    ("series.pixel_width_plausible", 0, "spacing_x_mm", 8.0, 8.01),
+    ("series.pixel_height_plausible", 0, "spacing_y_mm", 0.1, 0.09),
+    ("series.pixel_height_plausible", 0, "spacing_y_mm", 8.0, 8.01),
+    ("series.width_plausible", 0, "columns", 50, 49),
+    ("series.width_plausible", 0, "columns", 1000, 1001),
+    ("series.height_plausible", 0, "rows", 50, 49),
+    ("series.height_plausible", 0, "rows", 1000, 1001),
+    ("volumes.not_constant", 0, "std", 1e-3, 9e-4),
+    ("volumes.not_constant", PET, "std", 1e-3, 9e-4),
+    ("volumes.length_plausible", 0, "spacing_z_mm", 2.0, 1.9),  # of 20 slices
+    ("volumes.length_plausible", 0, "spacing_z_mm", 125.0, 126.0),
+    ("volumes.air_is_minus_1000_hu", 0, "air_hu", -1100.0, -1101.0),
+    ("volumes.air_is_minus_1000_hu", 0, "air_hu", -900.0, -899.0),
+    ("volumes.ct_has_bone", 0, "maximum", 250.0, 249.0),
+    ("volumes.suv_not_negative", PET, "minimum", -1.0, -1.01),
+    ("volumes.suv_reaches_uptake", PET, "maximum", 1.0, 0.99),
+    ("volumes.suv_plausible", PET, "maximum", 100.0, 100.1),
+    ("volumes.label_is_a_mask", LABEL, "maximum", 1.0, 2.0),
+    ("volumes.label_is_a_mask", LABEL, "maximum", 1.0, 0.0),
+    ("volumes.label_is_a_lesion", LABEL, "mean", 0.2, 0.21),
+    ("livers.suv_mean_plausible", 0, "suv_mean", 1.0, 0.99),
+    ("livers.suv_mean_plausible", 0, "suv_mean", 4.0, 4.01),
+    ("registration.overlap_not_worse", 0, "body_overlap_after", 0.7951, 0.7949),  # of 0.8
+    ("registration.mutual_information_not_lower", 0, "mutual_information_after", 0.1, 0.099),
+    ("registration.displacement_bounded", 0, "displacement_max_mm", 40.0, 40.1),
+    ("registration.bodies_overlap", 0, "body_overlap_after", 0.7, 0.69),
+    ("registration.slices_left", 0, "slices", 1, 0),
+    ("registration.pet_covers_ct", 0, "slices_cut", 20, 21),
+    ("slices.guard_kept", TEST_SLICE, "z_mm", 14.99, 15.0),  # the abnormal one lies at 20 mm
+    ("slices.label_fits_area", 0, "lesion_area_mm2", 0.0, 1.0),
+    ("slices.label_fits_area", ABNORMAL_SLICE, "lesion_area_mm2", 20.0, 19.9),
+    ("images.suv_plausible", 0, "suv_max", 0.0, -0.1),
+    ("images.suv_plausible", 0, "suv_max", 100.0, 100.1),
+    ("images.body_suv_plausible", 0, "suv_mean", 0.05, 0.04),
+    ("images.body_suv_plausible", 0, "suv_mean", 10.0, 10.1),
+    ("images.suv_total_kept", 0, "suv_total_ratio", 0.98, 0.97),
+    ("images.suv_total_kept", 0, "suv_total_ratio", 1.02, 1.03),
+    ("images.body_hu_plausible", 0, "ct_mean_hu", -700.0, -701.0),
+    ("images.body_hu_plausible", 0, "ct_mean_hu", 500.0, 501.0),
+    ("images.body_present", 0, "body_area_mm2", 100.0, 99.0),
+    ("images.body_area_plausible", 0, "body_area_mm2", 250_000.0, 250_001.0),
+    ("images.lesion_inside_roi", 0, "lesion_kept_fraction", 0.95, 0.94),
+    ("images.lesion_inside_roi", 0, "lesion_kept_fraction", 1.0, 1.01),
+    ("shards.ct_not_constant", 0, "ct_std", 1e-3, 9e-4),
+    ("shards.pet_not_constant", 0, "pet_std", 1e-4, 9e-5),
+    ("shards.ct_in_window", 0, "ct_minimum", 0.0, -0.01),
+    ("shards.ct_in_window", 0, "ct_maximum", 1.0, 1.01),
+    ("shards.pet_in_window", 0, "pet_minimum", 0.0, -0.01),
+    ("shards.pet_in_window", 0, "pet_maximum", 1.0, 1.01),
+    ("shards.body_fraction_plausible", 0, "body_fraction", 0.01, 0.009),
+    ("shards.body_fraction_plausible", 0, "body_fraction", 0.98, 0.981),
+    ("shards.lesion_kept", ABNORMAL_SLICE, "lesion_px", 1, 0),
+    ("drift.as_in_training", 0, "p_holm", 0.05, 0.049),
+]
+
+
 @pytest.fixture(scope="module")
 def sound() -> Tables:
     return sound_tables()
@@ -228,15 +335,52 @@ def test_check_fails_on_its_defect_and_names_the_rows(name: str, sound: Tables) 
     assert outcomes[name].failing == tuple(sorted(rows))
 
 
+@pytest.mark.parametrize(("name", "row", "column", "passes", "fails"), EDGES)
+def test_check_draws_its_line_where_it_says(  # noqa: PLR0917
+    name: str, row: int, column: str, passes: float, fails: float, sound: Tables
+) -> None:
+    table = EVERY[name].table
+    assert failing(row_of(table, row, **{column: passes})(sound), [EVERY[name]]) == {}
+    assert name in failing(row_of(table, row, **{column: fails})(sound), [EVERY[name]])
+
+
+def test_every_check_is_as_severe_as_this_table_says() -> None:
+    found: dict[str, dict[str, set[str]]] = {"critical": {}, "warning": {}}
+    for check in (*EVERY.values(), *scores.checks()):
+        found[check.severity].setdefault(check.table, set()).add(check.name)
+    assert found == {"critical": CRITICAL, "warning": WARNING}
+
+
+@pytest.mark.parametrize(
+    ("asked", "softened"),
+    [
+        (promises("cmad"), {"one_patient_one_split"}),
+        (replace(promises(), keeps_duplicates=True), {"no_identical_across_splits"}),
+    ],
+    ids=["a protocol that leaks", "copies that are kept"],
+)
+def test_what_params_ask_for_is_reported_and_softens_no_other_check(
+    asked: Promises, softened: set[str]
+) -> None:
+    changed = {check.name: check.severity for check in checks(asked)
+               if check.severity != EVERY[f"{check.table}.{check.name}"].severity}  # fmt: skip
+    assert changed == dict.fromkeys(softened, "warning")
+
+
+@pytest.mark.parametrize("moved", [("val",), ("val", "test")])
+def test_scanner_distance_is_the_share_of_patients_that_would_have_to_change(
+    moved: tuple[str, ...], sound: Tables
+) -> None:
+    rows = [replace(row, scanner="SIEMENS Vision") if row.split in moved else row
+            for row in sound.images]  # fmt: skip
+    splits = frames_of(replace(sound, images=tuple(rows)), promises())["splits"]
+    distances = dict(zip(splits["split"], splits["scanner_distance"], strict=True))
+    assert distances == {split: float(split in moved) for split in ("train", "val", "test")}
+
+
 def test_infinity_is_as_bad_as_nan(sound: Tables) -> None:
     broken = first("images", suv_mean=float("inf"))(sound)
     assert "images.finite" in failing(broken, [EVERY["images.finite"]])
-
-
-def test_leaking_protocol_reports_patients_in_two_splits_without_stopping() -> None:
-    (check,) = (c for c in checks(promises("cmad")) if c.name == "one_patient_one_split")
-    assert check.severity == "warning"
-    assert EVERY["patients.one_patient_one_split"].severity == "critical"
 
 
 def sound_scores() -> pd.DataFrame:

@@ -20,7 +20,9 @@ from petct_uad.models.common.interface import Batch, GradientModel
 from petct_uad.models.hdhkd.decoder import Decoder, conv_block
 from petct_uad.models.hdhkd.encoder import Encoder
 from petct_uad.models.hdhkd.params import HdhkdParams
-from petct_uad.models.hdhkd.teacher.pdn import PDN_STRIDE
+from petct_uad.models.hdhkd.teacher.pdn import (
+    PDN_STRIDE,
+)
 from petct_uad.models.hdhkd.teacher.teacher import (
     PatchTeacher,
 )
