@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -252,23 +253,38 @@ def test_every_key_says_which_values_it_takes(tmp_path: Path, section: str) -> N
 
 
 @pytest.mark.parametrize(
-    ("teacher", "fits", "refused"),
+    ("change", "message"),
     [
-        ("vit_base_patch14_reg4_dinov2.lvd142m", 126, 128),
-        ("efficientnet_lite0", 128, 126),
+        ({"image_size_px": 120}, "needs a multiple of 16"),
+        ({"image_size_px": 144}, "must be at most preprocess.image_size_px = 128"),
+        ({"teacher": "teachers.resnet"}, "teachers has no 'resnet'; expected 'teacher' or one of"),
+        ({"teacher": "teachers.dinov2_vit_base"}, "this model needs a convolutional teacher"),
     ],
 )
-def test_the_image_is_a_multiple_of_the_teachers_patch(
-    tmp_path: Path, teacher: str, fits: int, refused: int
+def test_a_row_that_does_not_fit_its_teacher_or_the_shards_is_refused(
+    tmp_path: Path, change: dict[str, object], message: str
 ) -> None:
-    content = yaml.safe_load(preset_content("paper-cmad", ROOT / "params"))
-    content["teacher"]["name"] = teacher
-    for side_px in (fits, refused):
-        content["preprocess"]["image_size_px"] = side_px
-        (tmp_path / f"{side_px}.yaml").write_text(yaml.safe_dump(content))
-    assert load_params(tmp_path / f"{fits}.yaml").preprocess.image_size_px == fits
-    with pytest.raises(ParamsError, match=f"image_size_px = {refused}: teacher {teacher} needs"):
-        load_params(tmp_path / f"{refused}.yaml")
+    content = yaml.safe_load((ROOT / "params.yaml").read_text())
+    content["benchmark"]["patchcore"] |= change
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(content))
+    with pytest.raises(ParamsError, match=re.escape(message)):
+        load_params(tmp_path / "params.yaml")
+
+
+def test_one_table_may_hold_a_vit_at_any_size_beside_a_cnn(tmp_path: Path) -> None:
+    content = yaml.safe_load((ROOT / "params.yaml").read_text())
+    content["benchmark"]["cmad"] |= {"teacher": "teachers.dinov2_vit_base", "image_size_px": 100}
+    content["benchmark"]["patchcore"]["image_size_px"] = 64
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(content))
+    params = load_params(tmp_path / "params.yaml")
+    names = [params.teacher_of(params.benchmark[name]).name for name in ("cmad", "patchcore")]
+    assert names == ["vit_base_patch14_reg4_dinov2.lvd142m", "efficientnet_lite0"]
+
+
+def test_a_row_that_waits_for_a_distilled_teacher_has_no_other(tmp_path: Path) -> None:
+    path = with_value(tmp_path, "benchmark.hdhkd.image_size_px", 64)
+    with pytest.raises(ParamsError, match="hdhkd waits for models/distil, which is made from"):
+        load_params(path)
 
 
 @pytest.mark.parametrize(

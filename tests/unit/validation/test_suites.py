@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 
 from petct_uad.comparison.judged_scores import check_scores
-from petct_uad.validation.checks import Check, checks
+from petct_uad.validation.checks import Check, Promises, checks
 from petct_uad.validation.frames import frames_of
-from petct_uad.validation.suites import Check, Promises, checks, scores
+from petct_uad.validation.suites import scores
 from petct_uad.validation.tables import Tables
 from petct_uad.validation.validate import Outcome, run_checks
 from tests.unit.validation.sound import ABNORMAL, duplicate, promises, sound_tables
