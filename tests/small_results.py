@@ -27,12 +27,14 @@ def small_results(
     patients: str = "P",
     others: str = "",
     dataset: str = "tiny",
+    count: int = PATIENTS,
 ) -> RunResults:
     """Results of a run with these scores of the test slices, one array per seed.
 
-    ``patients`` begins the names of all patients, or of all but the last if that has ``others``.
+    ``patients`` begins the names of all ``count`` patients, or of all but the last if that has
+    ``others``.
     """
-    names = [f"{patients}{i}" for i in range(PATIENTS - 1)] + [f"{others or patients}{PATIENTS}"]
+    names = [f"{patients}{i}" for i in range(count - 1)] + [f"{others or patients}{count}"]
     rows = [
         image_row(
             slice_id=f"{name}_s_{i:04d}",

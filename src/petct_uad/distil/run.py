@@ -28,7 +28,9 @@ from petct_uad.models.hdhkd.teacher.params import (
 from petct_uad.models.hdhkd.teacher.patches import (
     PatchFeatures,
 )
-from petct_uad.models.hdhkd.teacher.pdn import Pdn
+from petct_uad.models.hdhkd.teacher.pdn import (
+    Pdn,
+)
 from petct_uad.models.hdhkd.teacher.teacher import (
     TEACHER_CONFIG,
     TEACHER_WEIGHTS,

@@ -183,11 +183,25 @@ def test_figures_derive_from_weights_index_and_shards_of_validation_and_test(eva
     assert "file:data/processed/tiny/index.csv" in found
 
 
-def test_a_panel_derives_from_the_first_seed_and_the_shard_of_its_own_study_only(evaluated):
-    for output, sources in evaluated.sources("patchcore-pet").items():
-        if output.endswith(".png"):
-            assert sum("shards" in source for source in sources) == 1
-            assert {x.split("/")[3] for x in sources if "models" in x} == {"seed-3"}
+@pytest.mark.parametrize("run", FAMILY.rows)
+def test_every_written_file_has_a_derivation(evaluated, run):
+    figures = evaluated.paths.results(run).files
+    panels = [evaluated.paths.panels / run / name for name in PANELS]
+    written = {f"file:{path.as_posix()}" for path in (*figures, *panels)}
+    assert evaluated.sources(run).keys() == written
+
+
+@pytest.mark.parametrize("panel", PANELS)
+def test_a_panel_derives_from_the_first_seed_and_the_shard_of_its_own_study_only(evaluated, panel):
+    sources = evaluated.sources("patchcore-pet")[
+        f"file:reports/panels/patchcore/patchcore-pet/{panel}"
+    ]
+    (shard,) = (source for source in sources if "shards" in source)
+    rank = {"best.png": 0, "median.png": 2, "worst.png": -1}[panel]
+    abnormal = [row for row in evaluated.results("patchcore-pet").by_seed[0] if row.label == 1]
+    shown = sorted(abnormal, key=lambda row: -row.score)[rank]
+    assert shard == f"file:data/processed/tiny/shards/{shown.study_id}.safetensors"
+    assert {x.split("/")[3] for x in sources if "models" in x} == {"seed-3"}
 
 
 def test_every_seed_is_scored_by_its_own_model(evaluated):
@@ -228,7 +242,9 @@ def test_a_fused_row_sees_both_modalities_and_counts_both_models(evaluated):
 
 def test_everything_of_a_fused_row_derives_from_both_models_and_the_validation_normals(evaluated):
     folders = ("pet/seed-3", "pet/seed-11", "ct/seed-3", "ct/seed-11")
-    for output, sources in evaluated.sources("patchcore-petct").items():
+    derived = evaluated.sources("patchcore-petct")
+    assert sum(output.endswith("png") for output in derived) == len(PANELS)
+    for output, sources in derived.items():
         seeds = [f for f in folders if "seed-3" in f] if output.endswith("png") else folders
         models = {
             f"file:{MODELS}/patchcore-{folder}/{name}"

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from petct_uad.models.benchmark import RunParams
+from petct_uad.training.run import train_run
 from tests.func.training import tiny
 
 SETTINGS: dict[str, Any] = {
@@ -70,3 +72,45 @@ def test_killed_training_ends_with_the_bytes_of_an_uninterrupted_one(
     assert "goes on after iteration" in capsys.readouterr().err
     assert outputs(tmp_path) == uninterrupted
     assert not (tmp_path / "checkpoints").exists()
+
+
+def train_one(processed: Path, out: Path, teacher: Path) -> bytes:
+    """Train one row that also depends on a folder, and keep its checkpoint: the weights."""
+    train_run(
+        run=RunParams(model="cmad", modality="pet", params="model", after=teacher.as_posix()),
+        params=tiny.CMAD,
+        teacher=tiny.TEACHER,
+        train=tiny.TRAIN.model_copy(update={"checkpoint_every": 2}),
+        processed=processed,
+        model_folder=out / "model",
+        curve_file=out / "curve.csv",
+        checkpoint_folder=out / "checkpoints",
+    )
+    return (out / "model/seed-0/weights.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("changed", ["nothing", "slices", "teacher"])
+def test_a_checkpoint_of_other_data_is_never_resumed(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    changed: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    processed, teacher = tiny.write_store(Path("processed")), Path("models/distil")
+    teacher.mkdir(parents=True)
+    (teacher / "statistics.json").write_text("1")
+    before = train_one(processed, tmp_path / "out", teacher)
+    if changed == "slices":
+        tiny.label_slices(processed, "train", [1, 1, 0, 0, 0, 0])
+    if changed == "teacher":
+        (teacher / "statistics.json").write_text("2")
+    capsys.readouterr()
+    after = train_one(processed, tmp_path / "out", teacher)
+    said = capsys.readouterr().err
+    resumed = changed == "nothing"
+    assert ("goes on after iteration 6" in said) is resumed
+    assert ("of other params, data or code; training starts anew" in said) is not resumed
+    # This stage does not read what lies in the folder, so that the same slices give the same bytes.
+    assert (after == before) is (changed != "slices")
+    assert after == train_one(processed, tmp_path / "fresh", teacher)

@@ -50,6 +50,7 @@ def test_runs_that_a_fold_lacks_are_left_out(tmp_path: Path) -> None:
     ("folds", "message"),
     [
         ([fold("P", BOTH), fold("P", BOTH)], "P0 is tested in two folds"),
+        ([fold("P", BOTH), fold("Q", BOTH), fold("P", BOTH)], "P0 is tested in two folds"),
         ([fold("P", BOTH), fold("Q", BOTH, HALF)], "folds of other seeds"),
         ([fold("P", BOTH), fold("Q", BOTH, run="other")], "no run was evaluated in every fold"),
     ],

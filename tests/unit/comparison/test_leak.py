@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from petct_uad.comparison.leak import Runs, leak_markdown, leak_table, left_out, write_leak
+from petct_uad.comparison.paired import PairedAurocs
 from petct_uad.core.errors import EvaluationError
 from tests.small_results import BOTH, HALF, NONE, PARAMS, PATIENTS, small_results
 
@@ -90,6 +92,30 @@ def test_the_two_sides_are_drawn_independently() -> None:
     assert row.leak == 0
     assert row.leak_low < -0.2
     assert row.leak_high > 0.2
+
+
+@pytest.mark.parametrize("patients", [(6, 6), (3, 6), (6, 3)], ids=str)
+def test_a_leak_is_as_uncertain_as_both_sides_and_has_the_degrees_of_the_smaller(
+    patients: tuple[int, int],
+) -> None:
+    """Independent errors add as squares; of two sides the one with fewer patients says the t."""
+    sides = [
+        {"suvmax": small_results("suvmax", uneven[: 3 * n], protocol=name, patients=name, count=n)}
+        for uneven, name, n in (
+            ([3.0, 1, 2, 0.0, 1, 2, 1.5, 1, 2] * 2, "patient", patients[0]),
+            ([1.5, 1, 2, 3.0, 1, 2, 3.0, 1, 2] * 2, "cmad", patients[1]),
+        )
+    ]
+    (row,) = leak_table(*sides, PARAMS)
+    errors = []
+    for stream, side in enumerate(sides):
+        alone = PairedAurocs.of({"suvmax": side["suvmax"].scores_by_seed}, PARAMS, stream)
+        errors.append(alone.error(alone.drawn["suvmax"]))
+    assert min(errors) > 0.3 * max(errors)
+    error = (errors[0] ** 2 + errors[1] ** 2) ** 0.5
+    reach = stats.t.ppf(0.975, min(patients) - 1) * error
+    assert (row.leak_high - row.leak, row.leak - row.leak_low) == pytest.approx((reach, reach))
+    assert row.p == pytest.approx(2 * stats.t.sf(row.leak / error, min(patients) - 1))
 
 
 def test_table_says_what_leaks_and_can_be_written_twice_alike(tmp_path: Path) -> None:

@@ -163,6 +163,21 @@ def test_branches_meet_only_in_gfr(cmad_params: CmadParams, teacher: CnnTeacher)
         assert same is not gfr
 
 
+def test_a_stage_is_its_attention_plus_what_the_scan_adds_to_it(
+    cmad_params: CmadParams, teacher: CnnTeacher
+) -> None:
+    """Eqs. 5 to 9; where the scan gives nothing, the attention is what is left."""
+    stage = build(cmad_params, teacher).decoder.stages[0].requires_grad_(False)
+    tokens = torch.randn(2, 3, 16, cmad_params.width)
+    own = stage.norm(tokens)
+    attended = stage.attention(own, own.flip(0))
+    scanned = stage.scan(stage.scan_norm(attended).view(2, 3, 4, 4, -1)).view(tokens.shape)
+    assert scanned.abs().max() > 1e-3
+    torch.testing.assert_close(stage(tokens), attended + scanned)
+    stage.scan.out_proj.zero_()
+    torch.testing.assert_close(stage(tokens), attended)
+
+
 def test_branches_have_weights_of_their_own(cmad_params: CmadParams, teacher: CnnTeacher) -> None:
     same_input = torch.randn(1, 1, 16, cmad_params.width).expand(2, -1, -1, -1)
     pet, ct = build(cmad_params, teacher).decoder(same_input).unbind(1)

@@ -17,7 +17,9 @@ from petct_uad.models.hdhkd.params import HdhkdParams
 from petct_uad.models.hdhkd.teacher.params import (
     DistilParams,
 )
-from petct_uad.models.hdhkd.teacher.pdn import Pdn
+from petct_uad.models.hdhkd.teacher.pdn import (
+    Pdn,
+)
 from petct_uad.models.hdhkd.teacher.teacher import (
     TEACHER_CONFIG,
     TEACHER_WEIGHTS,
@@ -367,6 +369,17 @@ def test_a_pdn_of_another_teacher_or_size_is_refused(
 ) -> None:
     with pytest.raises(TrainingError, match=named):
         Hdhkd.build(params(), teacher, "pet", side)
+
+
+def test_relative_map_is_the_error_over_one_more_than_the_targets_own_square(
+    pdn: PatchTeacher, unseen: Batch
+) -> None:
+    model = build(pdn, error="relative").eval()
+    images, target = model.prepare(unseen)
+    error = (model.student(images) - target).square().mean(1, keepdim=True)
+    grids = error / (1 + target.square().mean(1, keepdim=True))
+    expected = torch.nn.functional.interpolate(grids, size=(SIDE, SIDE), mode="bilinear")
+    torch.testing.assert_close(model.anomaly_map(unseen), expected[:, 0].detach())
 
 
 @pytest.mark.parametrize(("error", "bounded"), [("squared", False), ("relative", True)])

@@ -14,7 +14,7 @@ from petct_uad.models.patchcore.params import PatchcoreParams
 from petct_uad.models.patchcore.patchcore import Patchcore, k_center_greedy
 from petct_uad.scoring.fusion import LateFusion
 from petct_uad.teachers.cnn import CnnTeacher
-from tests.unit.models.batches import noise
+from tests.unit.models.batches import first, noise
 
 SIDE = 64
 PARAMS = PatchcoreParams(
@@ -57,6 +57,23 @@ def test_memory_bank_holds_the_fraction_of_the_subsample(
 ) -> None:
     model, _ = fitted(teacher, normals)
     assert model.memory_bank.shape == (50, 40 + 112)
+
+
+def test_a_patch_is_the_mean_of_three_by_three_features_around_it(
+    teacher: CnnTeacher, normals: Batch
+) -> None:
+    """A bank of all patches of one slice is the slice's pooled features, in any order."""
+    one = first(normals)
+    whole = {"strides": (8,), "coreset_fraction": 1.0, "max_patches": 10_000}
+    model = Patchcore(PARAMS.model_copy(update=whole), teacher, "pet", SIDE)
+    model.fit([one], [one])
+    features = torch.nn.functional.pad(teacher.features(one.pet)[8], [1] * 4)  # of zeros
+    pooled = features.unfold(2, 3, 1).unfold(3, 3, 1).mean((-1, -2))
+    expected = pooled[0].flatten(1).T
+    away = (model.memory_bank[:, None] - expected).abs().amax(2)
+    assert len(model.memory_bank) == len(expected) == (SIDE // 8) ** 2
+    assert away.amin(0).max() < 1e-4
+    assert away.amin(1).max() < 1e-4
 
 
 def test_coverage_only_improves_as_the_bank_grows(teacher: CnnTeacher, normals: Batch) -> None:

@@ -20,7 +20,9 @@ from petct_uad.models.hdhkd.teacher.params import (
 from petct_uad.models.hdhkd.teacher.patches import (
     PatchFeatures,
 )
-from petct_uad.models.hdhkd.teacher.pdn import Pdn
+from petct_uad.models.hdhkd.teacher.pdn import (
+    Pdn,
+)
 from petct_uad.teachers.cnn import CnnTeacher
 from petct_uad.teachers.params import TeacherParams
 from petct_uad.teachers.weights import state_sha256
