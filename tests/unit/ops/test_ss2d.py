@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from petct_uad.core.params.base import ScanBackend
+from petct_uad.ops.selective_scan.directions import cross_scan_order
 from petct_uad.ops.selective_scan.ss2d import SS2D
 
 
@@ -86,6 +87,20 @@ def test_autocast_gives_the_same_up_to_the_precision_of_bfloat16(backend: ScanBa
     ):
         assert f.dtype == torch.float32, name
         assert (f - e).norm() <= 0.03 * e.norm(), name
+
+
+@pytest.mark.parametrize("backend", ["numba", "reference"])
+def test_a_block_can_learn_after_it_was_evaluated(backend: ScanBackend) -> None:
+    block = _block()
+    block.backend = backend
+    tokens = torch.randn(2, 1, 3, 11, 32)
+    cross_scan_order.cache_clear()
+    with torch.inference_mode():
+        evaluated = block(tokens)
+    learning = block(tokens)
+    learning.sum().backward()
+    assert torch.equal(learning, evaluated)
+    assert all(parameter.grad is not None for parameter in block.parameters())
 
 
 def test_blocks_shape_is_known_on_the_meta_device() -> None:

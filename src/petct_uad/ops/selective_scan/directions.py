@@ -16,9 +16,11 @@ def cross_scan_order(height: int, width: int, device: torch.device) -> Tensor:
 
     VMamba (arXiv:2401.10166), section 4.3, Fig. 3.
     """
-    rows = torch.arange(height * width, device=device)
-    columns = rows.view(height, width).T.reshape(-1)
-    return torch.stack([rows, columns, rows.flip(0), columns.flip(0)])
+    # A training that follows an evaluation could not keep a cached inference tensor for gradients.
+    with torch.inference_mode(False):
+        rows = torch.arange(height * width, device=device)
+        columns = rows.view(height, width).T.reshape(-1)
+        return torch.stack([rows, columns, rows.flip(0), columns.flip(0)])
 
 
 def visit(tokens: Tensor, order: Tensor) -> Tensor:
