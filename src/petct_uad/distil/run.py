@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Self
 
@@ -45,8 +44,6 @@ from petct_uad.training.loop.data import Normals
 from petct_uad.training.loop.gradient import GradientTraining, TrainingSetup
 from petct_uad.training.loop.tables import TrainingRow
 from petct_uad.training.params import TrainParams
-
-_SAMPLED_EVERY = 4  # batches; each is a few neighbouring slices, so that every patient is there
 
 
 @dataclass(frozen=True)
@@ -126,7 +123,7 @@ def _distil(
     held_out: Normals,
 ) -> tuple[PatchTeacher, list[TrainingRow]]:
     """A PDN that has learnt to give the target."""
-    target.standardise(islice(normals, 0, None, _SAMPLED_EVERY))
+    target.standardise(normals)
     model = Distillation(target, params).to(normals.device)
     rows = GradientTraining(model, params.schedule, setup, normals, held_out).run().rows
     made = PatchTeacher(model.pdn)
@@ -152,9 +149,9 @@ def _loss_of_the_means(target: PatchTeacher, normals: Iterable[Batch]) -> float:
 class Distillation(GradientModel):
     """A PDN that learns to give the standardised patch features of PET and CT alike."""
 
-    def __init__(self, target: PatchTeacher, params: DistilParams) -> None:
+    def __init__(self, teacher: PatchTeacher, params: DistilParams) -> None:
         super().__init__()
-        self.target = target
+        self.teacher = teacher
         self.pdn = Pdn(params.width, params.channels)
 
     @classmethod
@@ -173,7 +170,7 @@ class Distillation(GradientModel):
     def prepare(self, batch: Batch) -> tuple[Tensor, ...]:
         """Images (B, 2, 1, S, S), PET before CT, and their targets (B, 2, C, S/4, S/4)."""
         images = torch.stack([batch.pet, batch.ct], 1)
-        targets = self.target.normalised(images.flatten(0, 1))
+        targets = self.teacher.normalised(images.flatten(0, 1))
         return images, targets.view(len(images), 2, *targets.shape[1:])
 
     def loss(self, *prepared: Tensor) -> Tensor:

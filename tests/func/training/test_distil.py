@@ -1,13 +1,16 @@
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from petct_uad.core.errors import ParamsError, TeacherError
-from petct_uad.core.files import read_table, sha256_bytes
+from petct_uad.core.files import read_table, sha256_bytes, write_table
 from petct_uad.distil.run import Distillation, Distilled, distil_teacher
 from petct_uad.models.common.batch import Batch
+from petct_uad.models.hdhkd.params import DistilParams
 from petct_uad.models.hdhkd.teacher.params import (
     DistilParams,
 )
@@ -18,7 +21,8 @@ from petct_uad.models.hdhkd.teacher.patches import (
 from petct_uad.models.hdhkd.teacher.teacher import (
     PatchTeacher,
 )
-from petct_uad.slices.store import SliceStore, shard_path
+from petct_uad.slices.store import SliceStore, read_shard, shard_path, write_shard
+from petct_uad.slices.tables import ImageRow
 from petct_uad.teachers.cnn import CnnTeacher
 from petct_uad.teachers.params import TeacherParams
 from petct_uad.training.loop.tables import TrainingRow
@@ -125,10 +129,40 @@ def test_of_a_cnn_the_curve_says_what_knowing_only_the_means_costs(
 def test_knowing_only_the_means_costs_1(processed: Path, cnn: CnnTeacher) -> None:
     model = Distillation(PatchTeacher(PatchFeatures(cnn, PARAMS)), PARAMS)
     batch = normals(processed)
-    model.target.standardise([batch])
+    model.teacher.standardise([batch])
     torch.nn.init.zeros_(model.pdn.layers[-1].weight)
     torch.nn.init.zeros_(model.pdn.layers[-1].bias)
     assert model.loss(*model.prepare(batch)).item() == pytest.approx(1, abs=1e-3)
+
+
+def test_targets_are_standardised_over_the_training_slices_of_every_patient(
+    processed: Path, tmp_path: Path
+) -> None:
+    """The first batch is flat: in units of its spread alone, the second would be far away."""
+    path = shard_path(processed, "p0_00000000")
+    shard = read_shard(path)
+    flat = np.repeat(np.arange(6) < PARAMS.schedule.batch_size, SIDE**2).reshape(6, SIDE, SIDE)
+    half = np.float16(0.5)
+    changed = replace(shard, ct=np.where(flat, half, shard.ct), pet=np.where(flat, half, shard.pet))
+    write_shard(path, changed)
+    index = read_table(processed / "index.csv", ImageRow)
+    rows = [
+        replace(row, sha256=changed.sha256_of(row.shard_row)) if row.split == "train" else row
+        for row in index
+    ]
+    write_table(processed / "index.csv", ImageRow, rows)
+    # So slow that the first row is the loss of a PDN that knows nothing, over each slice once.
+    slow = {"iterations": 2, "learning_rate": 1e-9, "final_learning_rate": 1e-9}
+    schedule = PARAMS.schedule.model_copy(update=slow)
+    distil(processed, tmp_path / "out", PARAMS.model_copy(update={"schedule": schedule}))
+    (row,) = read_table(tmp_path / "out/distil.csv", TrainingRow)
+    assert row.train_loss == pytest.approx(1, abs=0.1)
+
+
+def test_only_the_pdn_is_kept_with_the_best_validation_loss(cnn: CnnTeacher) -> None:
+    model = Distillation(PatchTeacher(PatchFeatures(cnn, PARAMS)), PARAMS)
+    expected = {f"pdn.{name}" for name in model.pdn.state_dict()}
+    assert model.student_state().keys() == expected
 
 
 def test_every_stride_has_an_equal_share_of_the_channels(processed: Path, cnn: CnnTeacher) -> None:
