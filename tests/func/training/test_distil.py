@@ -14,13 +14,8 @@ from petct_uad.models.hdhkd.params import DistilParams
 from petct_uad.models.hdhkd.teacher.params import (
     DistilParams,
 )
-from petct_uad.models.hdhkd.teacher.patches import (
-    PatchFeatures,
-    share_channels,
-)
-from petct_uad.models.hdhkd.teacher.teacher import (
-    PatchTeacher,
-)
+from petct_uad.models.hdhkd.teacher.patches import PatchFeatures, share_channels
+from petct_uad.models.hdhkd.teacher.teacher import PatchTeacher
 from petct_uad.slices.store import SliceStore, read_shard, shard_path, write_shard
 from petct_uad.slices.tables import ImageRow
 from petct_uad.teachers.cnn import CnnTeacher

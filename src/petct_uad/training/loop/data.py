@@ -9,6 +9,7 @@ from torch import Tensor
 
 from petct_uad.core.errors import TrainingError
 from petct_uad.models.common.batch import Batch
+from petct_uad.models.common.device import autocast
 from petct_uad.models.common.interface import GradientModel
 from petct_uad.slices.store import SliceStore
 
@@ -43,7 +44,8 @@ class PreparedNormals:
 
     Outputs of frozen networks do not change during training. They are kept up to 2 GiB, numbers in
     half precision (0.4 MB per pair at 128 px for CMAD), anything else as it is, and computed anew
-    for each batch above that.
+    for each batch above that: in float32 and rounded alike, so that no loss tells one from the
+    other.
 
     Args:
         model: says what it needs (:meth:`GradientModel.prepare`).
@@ -65,25 +67,30 @@ class PreparedNormals:
     def rows(self, indices: Sequence[int]) -> tuple[Tensor, ...]:
         """What :meth:`GradientModel.loss` takes, one row per index; numbers are float32."""
         if self._cache is None:
-            prepared = self._model.prepare(self._normals.batch(indices))
+            prepared = self._prepare(self._normals.batch(indices))
         else:
             prepared = tuple(kept[list(indices)] for kept in self._cache)
         return tuple(x.float() if x.is_floating_point() else x for x in prepared)
 
     @torch.no_grad()
     def _prepare_all(self, cache_bytes: int) -> tuple[Tensor, ...] | None:
-        one = self._model.prepare(self._normals.batch([0]))
-        row_bytes = sum(x.numel() * _kept_as(x).itemsize for x in one)
+        one = self._prepare(self._normals.batch([0]))
+        row_bytes = sum(x.nbytes for x in one)
         if row_bytes * len(self) > cache_bytes:
             return None
-        cache = tuple(x.new_empty((len(self), *x.shape[1:]), dtype=_kept_as(x)) for x in one)
+        cache = tuple(x.new_empty((len(self), *x.shape[1:])) for x in one)
         start = 0
         for batch in self._normals:
             end = start + len(batch.slice_ids)
-            for kept, x in zip(cache, self._model.prepare(batch), strict=True):
+            for kept, x in zip(cache, self._prepare(batch), strict=True):
                 kept[start:end] = x
             start = end
         return cache
+
+    def _prepare(self, batch: Batch) -> tuple[Tensor, ...]:
+        """As the cache keeps it, whatever precision the loss is computed in."""
+        with autocast(torch.float32, self._normals.device):
+            return tuple(map(_rounded, self._model.prepare(batch)))
 
 
 def batch_order(count: int, batch_size: int, iterations: int, seed: int) -> Iterator[list[int]]:
@@ -97,5 +104,5 @@ def batch_order(count: int, batch_size: int, iterations: int, seed: int) -> Iter
         pool = pool[batch_size:]
 
 
-def _kept_as(x: Tensor) -> torch.dtype:
-    return torch.half if x.is_floating_point() else x.dtype
+def _rounded(x: Tensor) -> Tensor:
+    return x.half() if x.is_floating_point() else x
