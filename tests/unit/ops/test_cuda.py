@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -13,8 +15,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from petct_uad.core.errors import ParamsError
 from petct_uad.ops.selective_scan.cuda import selective_scan_cuda
 from petct_uad.ops.selective_scan.reference import selective_scan_reference
+from petct_uad.ops.selective_scan.scan import _missing, resolve_backend
 from tests.unit.ops.test_selective_scan import _errors, _inputs, _with_gradients
 
 
@@ -58,6 +62,38 @@ def mamba_ssm(monkeypatch: pytest.MonkeyPatch) -> None:
     for parent in ("mamba_ssm", "mamba_ssm.ops"):
         monkeypatch.setitem(sys.modules, parent, ModuleType(parent))
     monkeypatch.setitem(sys.modules, name, interface)
+
+
+@pytest.fixture
+def broken_mamba_ssm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Installed on a machine with a GPU, but compiled for another torch."""
+    package = tmp_path / "mamba_ssm"
+    (package / "ops").mkdir(parents=True)
+    (package / "__init__.py").write_text("")
+    (package / "ops/__init__.py").write_text("")
+    (package / "ops/selective_scan_interface.py").write_text(
+        "raise ImportError('selective_scan_cuda.so: undefined symbol: _ZN3c10')"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    _missing.cache_clear()
+    yield
+    _missing.cache_clear()
+    for name in [name for name in sys.modules if name.startswith("mamba_ssm")]:
+        del sys.modules[name]
+
+
+@pytest.mark.usefixtures("broken_mamba_ssm")
+def test_a_kernel_that_does_not_import_is_as_good_as_none(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    gpu = torch.device("cuda")
+    assert resolve_backend("auto", gpu) == "reference"
+    said = " ".join(capsys.readouterr().err.split())
+    assert "using the slow PyTorch reference: mamba-ssm is installed but does not import" in said
+    assert "undefined symbol: _ZN3c10" in said
+    with pytest.raises(ParamsError, match="'cuda' cannot run here: mamba-ssm is installed but"):
+        resolve_backend("cuda", gpu)
 
 
 @pytest.mark.usefixtures("mamba_ssm")

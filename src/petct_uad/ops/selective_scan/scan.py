@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Literal
 
@@ -84,8 +85,8 @@ def resolve_backend(
 ) -> ResolvedBackend:
     """The implementation that ``backend`` means for tensors on ``device``, for a run's record.
 
-    ``auto`` takes the fast one of the device where it is installed, else the reference, and says
-    once how to get the fast one.
+    ``auto`` takes the fast one of the device where it is installed and imports, else the reference,
+    and says once how to get the fast one.
 
     Raises:
         ParamsError: a backend was asked for by name and cannot run here.
@@ -122,12 +123,22 @@ def _implementation(name: ResolvedBackend) -> Callable[..., Tensor]:
 
 @cache
 def _missing(backend: ResolvedBackend) -> str | None:
-    """What to install before ``backend`` can run, if anything."""
+    """What is in the way of ``backend``, and what to install, if anything."""
     if backend == "numba":
-        return None if find_spec("numba") else f"numba is not installed ({_NUMBA_ADVICE})"
-    if find_spec("mamba_ssm") and torch.cuda.is_available():
-        return None
-    return f"mamba-ssm is not installed ({_CUDA_ADVICE})"
+        return _not_importable("numba", "numba", _NUMBA_ADVICE)
+    if not torch.cuda.is_available():
+        return "torch sees no GPU here"
+    return _not_importable("mamba-ssm", "mamba_ssm.ops.selective_scan_interface", _CUDA_ADVICE)
+
+
+def _not_importable(package: str, module: str, advice: str) -> str | None:
+    if find_spec(module.split(".", maxsplit=1)[0]) is None:
+        return f"{package} is not installed ({advice})"
+    try:
+        import_module(module)
+    except Exception as error:  # compiled for another torch, CUDA or numpy, it may raise anything
+        return f"{package} is installed but does not import: {error} ({advice})"
+    return None
 
 
 @cache
