@@ -36,6 +36,8 @@ def train_section(**changes: Any) -> TrainParams:
         "seeds": (0,),
         "device": "cpu",
         "precision": "float32",
+        "deterministic": True,
+        "tf32": False,
         "launcher": "python",
         "validate_every": 2,
         "patience": 0,

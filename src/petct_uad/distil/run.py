@@ -90,7 +90,7 @@ def distil_teacher(
     """
     stores = [SliceStore.open(processed, split) for split in ("train", "val")]
     device, seed = choose_device(train.device), train.seeds[0]
-    with deterministic(seed):
+    with deterministic(seed, algorithms=train.deterministic, tf32=train.tf32):
         cnn = CnnTeacher.load(teacher)
         target = PatchTeacher(PatchFeatures(cnn, params)).to(device)
         split = [Normals(store, params.schedule.batch_size, device) for store in stores]

@@ -113,7 +113,7 @@ def evaluate_family(
     val, test = SliceStore.open(paths.processed, "val"), SliceStore.open(paths.processed, "test")
     data = _Data(paths, val, test, device)
     first, *others = seeds_of([paths.models / row for row in family.trained])
-    with deterministic(params.seed):
+    with deterministic(params.seed, tf32=False):  # whatever train.tf32 says
         shown = _try_seed(family, first, data)
         scores = {run: [trial.scores] for run, trial in shown.items()}
         for seed in others:

@@ -15,6 +15,8 @@ class TrainParams(Section):
     seeds: tuple[Seed, ...] = Field(min_length=1, description="one training per seed")
     device: Device
     precision: Literal["auto", "float32", "bfloat16"]
+    deterministic: bool = Field(description="only algorithms that give the same bytes each time")
+    tf32: bool = Field(description="float32 products and convolutions in TF32 on CUDA")
     launcher: str = Field(pattern=r"^(python|torchrun --nproc-per-node [1-9][0-9]*)$")
     validate_every: int = Field(ge=1, description="iterations between validations")
     patience: int = Field(ge=0, description="validations without a gain before stopping; 0: never")

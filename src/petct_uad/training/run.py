@@ -253,7 +253,7 @@ class _TrainedSeed:
 
 def _train_seed(job: _Job, seed: int) -> _TrainedSeed:
     started = monotonic()
-    with deterministic(seed):
+    with deterministic(seed, algorithms=job.train.deterministic, tf32=job.train.tf32):
         model = build_model(job.run, job.params, job.teacher, job.image_size_px).to(job.device)
         normals, held_out = (Normals(store, job.batch_size, job.device) for store in job.stores)
         checkpoints = _checkpoints(job, seed, teacher_sha256(model))

@@ -20,11 +20,12 @@ from petct_uad.models.benchmark import BenchmarkEntry
 from petct_uad.models.build import load_model
 from petct_uad.models.common.batch import Batch
 from petct_uad.models.patchcore.params import PatchcoreParams
+from petct_uad.scoring.inference import score_slices
 from petct_uad.slices.store import Shard, SliceStore, shard_path, write_shard
 from petct_uad.slices.tables import ImageRow
 from petct_uad.teachers.params import TeacherParams
-from petct_uad.training.params import TrainParams
 from petct_uad.training.run import TrainingPaths, train_entry
+from tests.samples import train_section
 
 PARAMS = EvaluateParams(false_positive_rate=0.1, bootstrap_samples=50, confidence=0.9, seed=0)
 SPLITS = {"A_1": "train", "B_1": "train", "C_1": "val", "D_1": "test", "E_1": "test"}
@@ -79,10 +80,7 @@ def train(processed: Path) -> None:
             map_sigma_px=4.0, batch_size=8,
         ),
         teacher=TeacherParams(name="efficientnet_lite0", weights="random"),
-        train=TrainParams(
-            seeds=SEEDS, device="cpu", precision="float32", launcher="python", validate_every=10,
-            patience=0, checkpoint_every=0,
-        ),
+        train=train_section(seeds=SEEDS),
         paths=TrainingPaths(processed, MODELS, Path("curves"), Path("checkpoints")),
     )  # fmt: skip
 
@@ -202,6 +200,31 @@ def test_a_panel_derives_from_the_first_seed_and_the_shard_of_its_own_study_only
     shown = sorted(abnormal, key=lambda row: -row.score)[rank]
     assert shard == f"file:data/processed/tiny/shards/{shown.study_id}.safetensors"
     assert {x.split("/")[3] for x in sources if "models" in x} == {"seed-3"}
+
+
+@pytest.fixture
+def tf32_outside():
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, cudnn.allow_tf32
+    matmul.allow_tf32 = cudnn.allow_tf32 = True
+    yield
+    matmul.allow_tf32, cudnn.allow_tf32 = before
+
+
+@pytest.mark.usefixtures("tf32_outside")
+def test_scores_are_computed_in_float32_whatever_a_training_left(evaluated, monkeypatch):
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    seen = []
+
+    def watched(*args):
+        algorithms = torch.are_deterministic_algorithms_enabled()
+        seen.append((matmul.allow_tf32, cudnn.allow_tf32, algorithms))
+        return score_slices(*args)
+
+    monkeypatch.setattr("petct_uad.evaluation.evaluate.score_slices", watched)
+    evaluate(evaluated.paths.processed, Path("float32"))
+    assert seen == [(False, False, True)] * (2 * 2 * len(SEEDS))  # splits, modalities
+    assert (matmul.allow_tf32, cudnn.allow_tf32) == (True, True)
 
 
 def test_every_seed_is_scored_by_its_own_model(evaluated):

@@ -1,4 +1,4 @@
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +14,10 @@ from petct_uad.models.hdhkd.params import DistilParams
 from petct_uad.models.hdhkd.teacher.params import (
     DistilParams,
 )
-from petct_uad.models.hdhkd.teacher.patches import PatchFeatures, share_channels
+from petct_uad.models.hdhkd.teacher.patches import (
+    PatchFeatures,
+    share_channels,
+)
 from petct_uad.models.hdhkd.teacher.teacher import PatchTeacher
 from petct_uad.slices.store import SliceStore, read_shard, shard_path, write_shard
 from petct_uad.slices.tables import ImageRow
@@ -90,6 +93,35 @@ def test_curve_falls_and_its_rate_drops_at_the_end(processed: Path, tmp_path: Pa
     assert rows[-1].val_loss < rows[0].val_loss
     assert rows[-1].train_loss < 0.9 * rows[0].train_loss
     assert (rows[0].learning_rate, rows[-1].learning_rate) == (3e-3, 3e-4)
+
+
+@pytest.mark.parametrize(("deterministic", "tf32"), [(True, False), (False, True)])
+def test_a_teacher_is_made_in_the_arithmetic_that_params_name(
+    processed: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    deterministic: bool,
+    tf32: bool,
+) -> None:
+    seen = []
+
+    def watched(teacher: PatchTeacher, batches: Iterable[Batch]) -> None:
+        matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+        algorithms = torch.are_deterministic_algorithms_enabled()
+        seen.append((algorithms, matmul.allow_tf32, cudnn.allow_tf32))
+        standardise(teacher, batches)
+
+    standardise = PatchTeacher.standardise
+    monkeypatch.setattr(PatchTeacher, "standardise", watched)
+    distil_teacher(
+        params=PARAMS.model_copy(update={"network": "cnn"}),
+        teacher=TEACHER,
+        train=TRAIN.model_copy(update={"deterministic": deterministic, "tf32": tf32}),
+        processed=processed,
+        folder=tmp_path / "distil",
+        curve_file=tmp_path / "distil.csv",
+    )
+    assert seen == [(deterministic, tf32, tf32)]
 
 
 def test_test_split_is_never_opened(processed: Path, tmp_path: Path) -> None:

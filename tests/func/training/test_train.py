@@ -1,5 +1,6 @@
 import csv
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from petct_uad.models.common.batch import Batch
 from petct_uad.ops.selective_scan.scan import resolve_backend
 from petct_uad.slices.store import Shard, SliceStore, shard_path, write_shard
 from petct_uad.training.loop.tables import TrainingRow
+from petct_uad.training.run import Learnt, learn
 from tests.func.training.tiny import SIDE, train, write_store
 
 ROWS = {"cmad": "cmad-petct", "patchcore": "patchcore-pet"}  # that tiny trains by default
@@ -38,6 +40,33 @@ def test_same_inputs_give_the_same_bytes(processed: Path, tmp_path: Path, model:
         f"models/{row}/seed-0/weights.safetensors",
         f"curves/{row}.csv",
     }
+
+
+@pytest.mark.parametrize(("deterministic", "tf32"), [(True, False), (False, True)])
+def test_a_model_learns_in_the_arithmetic_that_params_name(
+    processed: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    deterministic: bool,
+    tf32: bool,
+) -> None:
+    seen = []
+
+    def watched(*args: Any) -> Learnt:
+        matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+        algorithms = torch.are_deterministic_algorithms_enabled()
+        seen.append((algorithms, matmul.allow_tf32, cudnn.allow_tf32))
+        return learn(*args)
+
+    monkeypatch.setattr("petct_uad.training.run.learn", watched)
+    train(processed, tmp_path, deterministic=deterministic, tf32=tf32)
+    assert seen == [(deterministic, tf32, tf32)]
+
+
+def test_tf32_moves_no_byte_on_a_cpu(processed: Path, tmp_path: Path) -> None:
+    for name, tf32 in (("without", False), ("with", True)):
+        train(processed, tmp_path / name, tf32=tf32, gfr=True)
+    assert read(tmp_path / "without") == read(tmp_path / "with")
 
 
 def test_another_seed_gives_other_weights(processed: Path, tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """Device, precision and seeds."""
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 
@@ -48,3 +50,45 @@ def test_seeding_ends_with_its_block() -> None:
     assert not torch.are_deterministic_algorithms_enabled()
     with deterministic(5):
         assert torch.equal(torch.rand(3), inside)
+
+
+def arithmetic() -> tuple[bool, bool, bool]:
+    """Deterministic algorithms; TF32 in products; TF32 in convolutions."""
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    return torch.are_deterministic_algorithms_enabled(), matmul.allow_tf32, cudnn.allow_tf32
+
+
+@pytest.fixture(params=[True, False])
+def tf32_outside(request: pytest.FixtureRequest) -> Iterator[bool]:
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, cudnn.allow_tf32
+    matmul.allow_tf32 = cudnn.allow_tf32 = request.param
+    yield request.param
+    matmul.allow_tf32, cudnn.allow_tf32 = before
+
+
+@pytest.mark.parametrize("tf32", [True, False])
+@pytest.mark.parametrize("algorithms", [True, False])
+def test_arithmetic_is_as_asked_inside_the_block_and_as_before_after_it(
+    tf32_outside: bool, algorithms: bool, tf32: bool
+) -> None:
+    before = arithmetic()
+    with pytest.raises(KeyboardInterrupt), deterministic(0, algorithms=algorithms, tf32=tf32):
+        assert arithmetic() == (algorithms, tf32, tf32)
+        raise KeyboardInterrupt
+    assert arithmetic() == before == (False, tf32_outside, tf32_outside)
+
+
+def test_by_itself_a_block_is_deterministic_and_without_tf32() -> None:
+    with deterministic(0):
+        assert arithmetic() == (True, False, False)
+
+
+def test_warnings_instead_of_errors_are_restored_too() -> None:
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        with deterministic(0):
+            assert not torch.is_deterministic_algorithms_warn_only_enabled()
+        assert torch.is_deterministic_algorithms_warn_only_enabled()
+    finally:
+        torch.use_deterministic_algorithms(False)

@@ -57,17 +57,29 @@ def autocast(precision: torch.dtype, device: torch.device) -> torch.autocast:
 
 
 @contextmanager
-def deterministic(seed: int) -> Iterator[None]:
-    """Seed torch and forbid algorithms whose result depends on timing; both end with the block."""
+def deterministic(seed: int, *, algorithms: bool = True, tf32: bool = False) -> Iterator[None]:
+    """Seed torch and say which arithmetic it may use; all ends with the block.
+
+    Args:
+        seed: of torch's generators.
+        algorithms: forbid those whose result depends on timing.
+        tf32: let CUDA round float32 products and convolutions to TF32. torch by itself does so in
+            convolutions.
+    """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is otherwise not
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     before = torch.are_deterministic_algorithms_enabled()
+    warned = torch.is_deterministic_algorithms_warn_only_enabled()
+    allowed = matmul.allow_tf32, cudnn.allow_tf32
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        torch.use_deterministic_algorithms(True)
         try:
+            torch.use_deterministic_algorithms(algorithms)
+            matmul.allow_tf32 = cudnn.allow_tf32 = tf32
             yield
         finally:
-            torch.use_deterministic_algorithms(before)
+            torch.use_deterministic_algorithms(before, warn_only=warned)
+            matmul.allow_tf32, cudnn.allow_tf32 = allowed
 
 
 def peak_memory_mib(device: torch.device) -> float:
