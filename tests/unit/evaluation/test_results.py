@@ -127,6 +127,21 @@ def test_figures_are_means_over_seeds_and_deviations_are_of_the_sample():
     assert metrics.ap_deviation == pytest.approx(precisions.std(ddof=1))
 
 
+def test_patients_are_ranked_by_their_highest_slice_as_the_mean_over_seeds():
+    labels = np.tile([0, 0, 1, 0], 8) * np.repeat([1, 0], 16)  # four patients have a lesion
+    highest_where_abnormal = np.tile([0.0, 1, 3, 2], 8) * np.repeat([1.0, 0.5], 16)
+    highest_where_normal = np.tile([0.0, 1, 3, 2], 8) * np.repeat([0.5, 1.0], 16)
+    rows = image_rows(labels)
+    found = results("run", highest_where_abnormal, highest_where_normal, rows=rows)
+    patients = found.metrics.patient_auroc
+    assert (patients.value, patients.low, patients.high) == (0.5, 0.5, 0.5)
+    (right, wrong) = (
+        results("run", x, rows=rows).metrics.patient_auroc.value
+        for x in (highest_where_abnormal, highest_where_normal)
+    )
+    assert (right, wrong) == (1, 0)
+
+
 def test_all_seeds_are_resampled_with_the_same_patients():
     # One seed is right wherever the other is wrong: the mean is 1/2 in every resample, and only
     # draws that differ between seeds could give the interval a width.

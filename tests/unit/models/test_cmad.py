@@ -1,10 +1,11 @@
 import pytest
 import torch
+from torch.nn import functional as F
 
 from petct_uad.cli.accounting import count
 from petct_uad.core.errors import ParamsError, TrainingError
 from petct_uad.core.params.base import Modality
-from petct_uad.models.cmad.cmad import Cmad
+from petct_uad.models.cmad.cmad import Cmad, merge_heads, split_heads
 from petct_uad.models.cmad.params import CmadParams
 from petct_uad.models.common.batch import Batch
 from petct_uad.teachers.cnn import CnnTeacher
@@ -161,6 +162,41 @@ def test_branches_meet_only_in_gfr(cmad_params: CmadParams, teacher: CnnTeacher)
         decoder = build(cmad_params, teacher, gfr=gfr).decoder
         same = torch.allclose(decoder(tokens)[:, 0], decoder(changed)[:, 0], atol=1e-6)
         assert same is not gfr
+
+
+def test_the_hybrid_adds_attention_to_the_prior_tokens_then_an_mlp(
+    cmad_params: CmadParams, teacher: CnnTeacher
+) -> None:
+    """Eqs. 3 and 4, with torch's own attention."""
+    hybrid = build(cmad_params, teacher).decoder.hybrid.requires_grad_(False)
+    attention = hybrid.attention
+    attention.prior.normal_()
+    tokens = 3 * torch.randn(2, 3, 16, cmad_params.width)
+    query = split_heads(attention.query(attention.norm(tokens)), cmad_params.heads)
+    prior = attention.prior_norm(attention.prior.expand(2, 3, -1, -1))
+    key, value = (
+        split_heads(x, cmad_params.heads) for x in attention.key_value(prior).chunk(2, -1)
+    )
+    read = merge_heads(F.scaled_dot_product_attention(query, key, value))
+    attended = tokens + attention.out(read)
+    torch.testing.assert_close(hybrid(tokens), attended + hybrid.mlp(attended))
+
+
+def test_attention_of_a_stage_weighs_by_the_positive_part_of_scaled_cosines(
+    cmad_params: CmadParams, teacher: CnnTeacher
+) -> None:
+    """Eq. 6, head by head."""
+    attention = build(cmad_params, teacher).decoder.stages[0].attention.requires_grad_(False)
+    attention.scale.uniform_(0.5, 2.0)
+    own, other = torch.randn(2, 2, 3, 16, cmad_params.width)
+    query = split_heads(attention.query(own), cmad_params.heads)
+    key, value = (
+        split_heads(x, cmad_params.heads) for x in attention.key_value(other).chunk(2, -1)
+    )
+    cosines = F.cosine_similarity(query[..., :, None, :], key[..., None, :, :], dim=-1)
+    assert cosines.min() < -0.1
+    read = merge_heads((attention.scale * cosines).clamp(min=0) @ value)
+    torch.testing.assert_close(attention(own, other), attention.out(read))
 
 
 def test_a_stage_is_its_attention_plus_what_the_scan_adds_to_it(

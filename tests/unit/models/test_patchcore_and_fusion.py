@@ -14,7 +14,7 @@ from petct_uad.models.patchcore.params import PatchcoreParams
 from petct_uad.models.patchcore.patchcore import Patchcore, k_center_greedy
 from petct_uad.scoring.fusion import LateFusion
 from petct_uad.teachers.cnn import CnnTeacher
-from tests.unit.models.batches import first, noise
+from tests.unit.models.batches import first, noise, only
 
 SIDE = 64
 PARAMS = PatchcoreParams(
@@ -74,6 +74,28 @@ def test_a_patch_is_the_mean_of_three_by_three_features_around_it(
     assert len(model.memory_bank) == len(expected) == (SIDE // 8) ** 2
     assert away.amin(0).max() < 1e-4
     assert away.amin(1).max() < 1e-4
+
+
+def test_the_bank_is_drawn_from_first_and_last_slices_alike(
+    teacher: CnnTeacher, normals: Batch
+) -> None:
+    """Four slices, one a batch, of 64 patches each: 128 of all are kept."""
+    slices = [only(first(noise(1, SIDE, seed)), "pet") for seed in range(4)]
+
+    def bank(batches: list[Batch], count: int) -> Tensor:
+        whole = {"strides": (8,), "coreset_fraction": 1.0, "max_patches": count}
+        torch.manual_seed(0)
+        model = Patchcore(PARAMS.model_copy(update=whole), teacher, "pet", SIDE)
+        model.fit(batches, batches)
+        return model.memory_bank
+
+    drawn = bank(slices, 128)
+    own = [bank([one], 128) for one in slices]
+    near = torch.stack([(drawn[:, None] - x).abs().amax(2).amin(1) for x in own])
+    shares = near.argmin(0).bincount(minlength=4)
+    assert near.amin(0).max() < 1e-3
+    assert len(drawn) == int(shares.sum()) == 128
+    assert 20 <= int(shares.min()) <= int(shares.max()) <= 44
 
 
 def test_coverage_only_improves_as_the_bank_grows(teacher: CnnTeacher, normals: Batch) -> None:

@@ -62,6 +62,14 @@ def test_steps_start_between_a_thousandth_and_a_tenth() -> None:
     assert steps.max() <= 0.101
 
 
+def test_a_block_starts_with_mambas_rates_and_a_skip_of_one() -> None:
+    """Rates of 1 to N in every channel (S4D-real), and the input passed on as it is."""
+    block = _block()
+    rates = torch.arange(1.0, 17)[:, None].expand_as(block.a_log)
+    torch.testing.assert_close(block.a_log.exp(), rates)
+    assert torch.equal(block.d, torch.ones_like(block.d))
+
+
 def test_width_need_not_fit_the_vector_length() -> None:
     block = SS2D(5, state=3, expand=1, branches=1, backend="auto")
     tokens = torch.randn(1, 1, 3, 3, 5)

@@ -56,6 +56,18 @@ def test_projection_keeps_angles_where_width_allows(teacher: CnnTeacher) -> None
     torch.testing.assert_close(projection @ projection.T, torch.eye(40), atol=1e-5, rtol=0)
 
 
+def test_a_tokens_channels_have_mean_0_and_spread_1_before_their_projection(
+    teacher: CnnTeacher,
+) -> None:
+    tokens = CnnTokens(teacher, 192, 64)
+    found = tokens.tokens(torch.rand(2, 1, 64, 64)).unbind(1)
+    for level, projection in zip(found, tokens.projections, strict=True):
+        channels = level @ projection.T  # its rows are orthonormal: undone
+        torch.testing.assert_close(channels.mean(2), torch.zeros(2, 16), atol=1e-4, rtol=0)
+        spread = channels.std(2, correction=0)
+        torch.testing.assert_close(spread, torch.ones(2, 16), atol=1e-2, rtol=0)
+
+
 def test_tokens_are_the_same_for_every_process() -> None:
     images = torch.rand(1, 1, 64, 64)
     first, second = (load_tokens(BUNDLED, 32, 64).tokens(images) for _ in range(2))

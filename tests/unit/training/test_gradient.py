@@ -102,6 +102,31 @@ def test_state_of_the_best_validation_loss_is_kept() -> None:
     assert (float(model.guess.detach()) - 0.51) ** 2 + 1e-4 == pytest.approx(min(losses), abs=1e-4)
 
 
+def test_a_validation_loss_is_without_the_noise_of_training() -> None:
+    model = Brightness(noise=1.0)
+    (row,) = run(model, schedule={"iterations": 1}).rows
+    guess = float(model.guess.detach())
+    expected = ((0.50 - guess) ** 2 + (0.52 - guess) ** 2) / 2
+    assert row.val_loss == pytest.approx(expected, abs=1e-3)
+    assert abs(row.train_loss - expected) > 0.05
+
+
+def test_a_training_loss_is_the_mean_since_the_row_before() -> None:
+    losses = []
+
+    class Recorded(Brightness):
+        def loss(self, *prepared: Tensor) -> Tensor:
+            loss = super().loss(*prepared)
+            if self.training:
+                losses.append(float(loss.detach()))
+            return loss
+
+    rows = run(Recorded(), {"validate_every": 3}, {"iterations": 8}).rows
+    means = [sum(losses[start : start + 3]) / len(losses[start : start + 3]) for start in (0, 3, 6)]
+    assert [row.iteration for row in rows] == [3, 6, 8]
+    assert [row.train_loss for row in rows] == pytest.approx(means)
+
+
 def test_training_stops_after_so_many_looks_without_a_gain() -> None:
     full = run(Brightness(), {"validate_every": 1}, {"iterations": 60})
     stopped = run(Brightness(), {"validate_every": 1, "patience": 3}, {"iterations": 60})
