@@ -12,17 +12,10 @@ from petct_uad.core.params.base import DatasetName, Section, Workers
 from petct_uad.core.params.reading import PARAMS_FILE, ParamsFile
 from petct_uad.evaluation.params import EvaluateParams
 from petct_uad.ingest.params import IngestParams
-from petct_uad.models.benchmark import (
-    SHARED_TEACHER,
-    BenchmarkEntry,
-    every_section,
-    rows_of,
-)
+from petct_uad.models.benchmark import SHARED_TEACHER, BenchmarkEntry, every_section, rows_of
 from petct_uad.models.cmad.params import CmadParams
 from petct_uad.models.common.params import AnyModelParams
-from petct_uad.models.hdhkd.teacher.params import (
-    DistilParams,
-)
+from petct_uad.models.hdhkd.teacher.params import DistilParams
 from petct_uad.phantom.params import PhantomParams
 from petct_uad.preprocess.params import PreprocessParams
 from petct_uad.registration.params import RegisterParams

@@ -7,13 +7,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
-from petct_uad.comparison.hypotheses import (
-    PROPOSED,
-    UNTESTED,
-    Hypothesis,
-    judge_statements,
-    judged,
-)
+from petct_uad.comparison.hypotheses import PROPOSED, UNTESTED, Hypothesis, judge_statements, judged
 from petct_uad.comparison.markdown import to_markdown
 from petct_uad.comparison.paired import PairedAurocs
 from petct_uad.core.errors import EvaluationError

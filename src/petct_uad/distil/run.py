@@ -21,15 +21,9 @@ from petct_uad.core.provenance.record import Derivation, Entity
 from petct_uad.models.common.device import choose_device, deterministic
 from petct_uad.models.common.interface import Batch, GradientModel
 from petct_uad.models.common.maps import score_maps, smooth_maps
-from petct_uad.models.hdhkd.teacher.params import (
-    DistilParams,
-)
-from petct_uad.models.hdhkd.teacher.patches import (
-    PatchFeatures,
-)
-from petct_uad.models.hdhkd.teacher.pdn import (
-    Pdn,
-)
+from petct_uad.models.hdhkd.teacher.params import DistilParams
+from petct_uad.models.hdhkd.teacher.patches import PatchFeatures
+from petct_uad.models.hdhkd.teacher.pdn import Pdn
 from petct_uad.models.hdhkd.teacher.teacher import (
     TEACHER_CONFIG,
     TEACHER_WEIGHTS,

@@ -16,24 +16,12 @@ from petct_uad.core.provenance.record import Derivation, Entity
 from petct_uad.evaluation.metrics import PixelFigures, choose_panels
 from petct_uad.evaluation.panels import panel_of, write_panel
 from petct_uad.evaluation.params import EvaluateParams
-from petct_uad.evaluation.results import (
-    ResultPaths,
-    RunResults,
-    SeedScores,
-    measure,
-    write_results,
-)
+from petct_uad.evaluation.results import ResultPaths, RunResults, SeedScores, measure, write_results
 from petct_uad.evaluation.tables import RunIdentity
 from petct_uad.models.benchmark import BenchmarkEntry
 from petct_uad.models.common.device import deterministic, peak_memory_mib
 from petct_uad.scoring.fusion import LateFusion
-from petct_uad.scoring.inference import (
-    Cost,
-    Scored,
-    gflops_of_one_pair,
-    join,
-    score_slices,
-)
+from petct_uad.scoring.inference import Cost, Scored, gflops_of_one_pair, join, score_slices
 from petct_uad.scoring.trained import TrainedModel, load_trained, model_files, seeds_of
 from petct_uad.slices.store import SliceStore, shard_path
 

@@ -17,13 +17,7 @@ from numpy.typing import NDArray
 from petct_uad.core.files import read_table
 from petct_uad.core.provenance.record import Derivation, Entity
 from petct_uad.evaluation.params import EvaluateParams
-from petct_uad.evaluation.results import (
-    ResultPaths,
-    RunResults,
-    SeedScores,
-    measure,
-    write_results,
-)
+from petct_uad.evaluation.results import ResultPaths, RunResults, SeedScores, measure, write_results
 from petct_uad.evaluation.tables import RunIdentity
 from petct_uad.slices.tables import ImageRow
 

@@ -7,13 +7,7 @@ from dataclasses import replace
 import SimpleITK as sitk
 
 from petct_uad.core.errors import RegistrationError
-from petct_uad.registration.acceptance import (
-    Decision,
-    decide,
-    find_mismatch,
-    go_on,
-    keep_identity,
-)
+from petct_uad.registration.acceptance import Decision, decide, find_mismatch, go_on, keep_identity
 from petct_uad.registration.metric_images import ComparablePair, make_comparable
 from petct_uad.registration.params import RegisterParams
 from petct_uad.registration.refine import refine_affine, refine_bspline, refine_rigid

@@ -16,11 +16,7 @@ from petct_uad.registration.tables import RegistrationRow
 from petct_uad.report.figures import Stroke, strokes
 from petct_uad.report.flow import FlowTables, table_files
 from petct_uad.report.pictures import panel_files
-from petct_uad.report.quality import (
-    Registration,
-    pictures_flagged_first,
-    read_registration,
-)
+from petct_uad.report.quality import Registration, pictures_flagged_first, read_registration
 from petct_uad.report.validation import DataChecks, measured_files, read_checks
 
 MOST_PICTURES = 12

@@ -27,12 +27,7 @@ from petct_uad.report.figures import (
 )
 from petct_uad.report.flow import FlowStep, SplitCount, flow_steps, split_counts
 from petct_uad.report.pictures import Layers, Picture, read_layers, registration_pictures
-from petct_uad.report.quality import (
-    Registration,
-    StageRun,
-    pictures_flagged_first,
-    read_stage_runs,
-)
+from petct_uad.report.quality import Registration, StageRun, pictures_flagged_first, read_stage_runs
 
 _MOST_REFUSED = 100
 _MOST_HISTOGRAMS = 8

@@ -9,13 +9,7 @@ from pathlib import Path
 import torch
 
 from petct_uad.core.errors import TrainingError
-from petct_uad.models.build import (
-    CONFIG_FILE,
-    WEIGHTS_FILE,
-    ModelConfig,
-    load_model,
-    seed_folders,
-)
+from petct_uad.models.build import CONFIG_FILE, WEIGHTS_FILE, ModelConfig, load_model, seed_folders
 from petct_uad.models.common.interface import AnomalyModel
 from petct_uad.models.common.params import AnyModelParams
 

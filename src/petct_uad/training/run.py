@@ -25,12 +25,7 @@ from petct_uad.models.build import (
 )
 from petct_uad.models.common.batch import at_side
 from petct_uad.models.common.device import choose_device, deterministic, peak_memory_mib
-from petct_uad.models.common.interface import (
-    AnomalyModel,
-    FitPoint,
-    FittedModel,
-    GradientModel,
-)
+from petct_uad.models.common.interface import AnomalyModel, FitPoint, FittedModel, GradientModel
 from petct_uad.models.common.params import AnyModelParams, FittedParams, GradientParams
 from petct_uad.slices.store import SliceStore, files_of
 from petct_uad.teachers.params import TeacherParams

@@ -13,13 +13,7 @@ from petct_uad.ingest.tables import MASK, PICTURE, InstanceRow, SeriesRow, Study
 from petct_uad.registration.tables import RegistrationRow
 from petct_uad.slices.tables import ImageRow, SliceRow
 from petct_uad.validation.suites.check import Promises
-from petct_uad.validation.tables import (
-    DriftRow,
-    LiverRow,
-    ShardRow,
-    Tables,
-    VolumeRow,
-)
+from petct_uad.validation.tables import DriftRow, LiverRow, ShardRow, Tables, VolumeRow
 
 _TOLERANCE = 1e-6  # tables hold six decimals
 _MODALITIES = {

@@ -10,14 +10,8 @@ from petct_uad.core.errors import ParamsError, TeacherError
 from petct_uad.core.files import read_table, sha256_bytes, write_table
 from petct_uad.distil.run import Distillation, Distilled, distil_teacher
 from petct_uad.models.common.batch import Batch
-from petct_uad.models.hdhkd.params import DistilParams
-from petct_uad.models.hdhkd.teacher.params import (
-    DistilParams,
-)
-from petct_uad.models.hdhkd.teacher.patches import (
-    PatchFeatures,
-    share_channels,
-)
+from petct_uad.models.hdhkd.teacher.params import DistilParams
+from petct_uad.models.hdhkd.teacher.patches import PatchFeatures, share_channels
 from petct_uad.models.hdhkd.teacher.teacher import PatchTeacher
 from petct_uad.slices.store import SliceStore, read_shard, shard_path, write_shard
 from petct_uad.slices.tables import ImageRow

@@ -6,12 +6,7 @@ from anomalib.metrics import AUPRO
 from scipy import ndimage
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from petct_uad.evaluation.bootstrap import (
-    ap_of,
-    auroc_of,
-    draw_patients,
-    estimate,
-)
+from petct_uad.evaluation.bootstrap import ap_of, auroc_of, draw_patients, estimate
 from petct_uad.evaluation.metrics import (
     Confusion,
     PixelFigures,

@@ -7,13 +7,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from petct_uad.comparison.compare import (
-    read_runs,
-    result_paths,
-    summarise,
-    verdict,
-    write_summary,
-)
+from petct_uad.comparison.compare import read_runs, result_paths, summarise, verdict, write_summary
 from petct_uad.core.errors import EvaluationError
 from petct_uad.core.files import read_table
 from petct_uad.evaluation.metrics import PixelFigures, choose_panels

@@ -14,12 +14,8 @@ from petct_uad.models.common.batch import Batch
 from petct_uad.models.hdhkd.decoder import MambaUpNet
 from petct_uad.models.hdhkd.hdhkd import Hdhkd, Student
 from petct_uad.models.hdhkd.params import HdhkdParams
-from petct_uad.models.hdhkd.teacher.params import (
-    DistilParams,
-)
-from petct_uad.models.hdhkd.teacher.pdn import (
-    Pdn,
-)
+from petct_uad.models.hdhkd.teacher.params import DistilParams
+from petct_uad.models.hdhkd.teacher.pdn import Pdn
 from petct_uad.models.hdhkd.teacher.teacher import (
     TEACHER_CONFIG,
     TEACHER_WEIGHTS,

@@ -20,12 +20,8 @@ from petct_uad.models.common.interface import Batch, GradientModel
 from petct_uad.models.hdhkd.decoder import Decoder, conv_block
 from petct_uad.models.hdhkd.encoder import Encoder
 from petct_uad.models.hdhkd.params import HdhkdParams
-from petct_uad.models.hdhkd.teacher.pdn import (
-    PDN_STRIDE,
-)
-from petct_uad.models.hdhkd.teacher.teacher import (
-    PatchTeacher,
-)
+from petct_uad.models.hdhkd.teacher.pdn import PDN_STRIDE
+from petct_uad.models.hdhkd.teacher.teacher import PatchTeacher
 from petct_uad.models.with_teacher import ModelWithTeacher
 from petct_uad.teachers.params import TeacherParams
 

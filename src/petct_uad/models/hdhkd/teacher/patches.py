@@ -13,12 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from petct_uad.core.errors import ParamsError
-from petct_uad.models.hdhkd.teacher.params import (
-    DistilParams,
-)
-from petct_uad.models.hdhkd.teacher.pdn import (
-    PDN_STRIDE,
-)
+from petct_uad.models.hdhkd.teacher.params import DistilParams
+from petct_uad.models.hdhkd.teacher.pdn import PDN_STRIDE
 from petct_uad.teachers.cnn import CACHED_IMAGES, CnnTeacher
 
 

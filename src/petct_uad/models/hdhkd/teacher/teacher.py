@@ -14,15 +14,9 @@ from petct_uad.core.errors import TrainingError
 from petct_uad.core.params.base import Section
 from petct_uad.models.common.interface import Batch
 from petct_uad.models.common.maps import mean_and_spread
-from petct_uad.models.hdhkd.teacher.params import (
-    DistilParams,
-)
-from petct_uad.models.hdhkd.teacher.patches import (
-    PatchFeatures,
-)
-from petct_uad.models.hdhkd.teacher.pdn import (
-    Pdn,
-)
+from petct_uad.models.hdhkd.teacher.params import DistilParams
+from petct_uad.models.hdhkd.teacher.patches import PatchFeatures
+from petct_uad.models.hdhkd.teacher.pdn import Pdn
 from petct_uad.teachers.cnn import CnnTeacher
 from petct_uad.teachers.params import TeacherParams
 from petct_uad.teachers.weights import state_sha256
