@@ -20,10 +20,6 @@ from petct_uad.core.errors import LineageError
 
 Format = Literal["prov", "rocrate", "croissant"]
 
-NAME = "petct-uad"
-DESCRIPTION = (
-    "A data-versioned, leak-free benchmark of unsupervised anomaly detection on paired PET/CT"
-)
 # Where RO-Crate looks for its file, and names for the others; all belong at the repository's root,
 # since paths in them are relative.
 FILES: dict[Format, Path] = {
