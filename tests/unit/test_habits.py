@@ -1,0 +1,34 @@
+"""Files at the top that tools read say the same as each other."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).resolve().parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+def read_yaml(name: str) -> Any:
+    return YAML(typ="safe", pure=True).load((ROOT / name).read_text(encoding="utf-8"))
+
+
+def test_citation_is_of_this_project_and_version() -> None:
+    citation = read_yaml("CITATION.cff")
+    title = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()[0]
+    assert citation["title"] == title.removeprefix("# ")
+    assert citation["title"] == PROJECT["name"]
+    assert citation["version"] == PROJECT["version"]
+    assert citation["license"] == PROJECT["license"]
+    assert citation["abstract"] == PROJECT["description"]
+
+
+def test_citation_has_what_the_format_demands_and_names_no_person() -> None:
+    citation = read_yaml("CITATION.cff")
+    assert citation["cff-version"] == "1.2.0"
+    assert citation["message"]
+    # A person has given and family names; an entity has a name.
+    assert [set(author) for author in citation["authors"]] == [{"name"}]
