@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,6 +44,24 @@ def test_failed_write_leaves_the_old_file_and_no_rubbish(tmp_path: Path) -> None
         raise RuntimeError
     assert target.read_text() == '{\n  "old": 1\n}\n'
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_reader_of_the_old_file_reads_it_to_its_end(tmp_path: Path) -> None:
+    """The new file takes the name; it is not written over the old one's bytes."""
+    target = tmp_path / "t.json"
+    write_json(target, {"old": 1})
+    with target.open() as reader:
+        write_json(target, {"new": 2})
+        assert json.load(reader) == {"old": 1}
+    assert json.loads(target.read_text()) == {"new": 2}
+
+
+def test_what_was_written_can_be_read_by_all(tmp_path: Path) -> None:
+    """Temporary files and folders are their owner's alone."""
+    with atomic_folder(tmp_path / "out") as temporary:
+        write_json(temporary / "t.json", {})
+    assert stat.S_IMODE((tmp_path / "out/t.json").stat().st_mode) == 0o644
+    assert stat.S_IMODE((tmp_path / "out").stat().st_mode) == 0o755
 
 
 def test_failed_folder_leaves_the_old_folder(tmp_path: Path) -> None:
