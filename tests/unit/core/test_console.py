@@ -23,6 +23,19 @@ def test_a_silent_process_still_says_why_it_stops(
     assert str(error) in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "number",
+    [errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO],
+    ids=errno.errorcode.get,
+)
+def test_what_the_machine_lacks_is_said_without_a_traceback(
+    number: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match=r"^1$"), fail_cleanly():
+        raise OSError(number, "of the machine")
+    assert "of the machine" in capsys.readouterr().err
+
+
 def test_a_mistake_of_ours_keeps_its_traceback() -> None:
     with pytest.raises(OSError, match="odd"), fail_cleanly():
         raise OSError(errno.EINVAL, "odd")

@@ -75,6 +75,28 @@ def test_failed_folder_leaves_the_old_folder(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [target]
 
 
+def test_of_two_runs_at_once_the_one_that_ends_last_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "out"
+    target.mkdir()
+    replace = Path.replace
+
+    def replace_while_another_ends(path: Path, other: Path) -> Path:
+        moved = replace(path, other)
+        if path == target:  # the place is free, and another run takes it
+            monkeypatch.setattr(Path, "replace", replace)
+            target.mkdir()
+            (target / "another's").touch()
+        return moved
+
+    with atomic_folder(target) as temporary:
+        (temporary / "mine").touch()
+        monkeypatch.setattr(Path, "replace", replace_while_another_ends)
+    assert [path.name for path in target.iterdir()] == ["mine"]
+    assert list(tmp_path.iterdir()) == [target]
+
+
 def test_json_refuses_nan(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         write_json(tmp_path / "x.json", {"x": float("nan")})

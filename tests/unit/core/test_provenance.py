@@ -84,8 +84,10 @@ def test_activity_names_each_source_file_with_its_hash(tmp_path: Path) -> None:
 def test_changed_params_change_the_activity(tmp_path: Path) -> None:
     write_lineage(tmp_path / "1", activity(x=1), [])
     write_lineage(tmp_path / "2", activity(x=2), [])
-    first, second = (tmp_path / n / "activity.json" for n in "12")
-    assert first.read_text() != second.read_text()
+    first, second = (json.loads((tmp_path / n / ACTIVITY).read_text()) for n in "12")
+    assert first["params"] != second["params"]
+    assert first["params_sha256"] != second["params_sha256"]
+    assert first["source_sha256"] == second["source_sha256"]
 
 
 @pytest.mark.parametrize("path", [Path("/etc/hostname"), Path("../x"), Path("absent")])

@@ -1,0 +1,60 @@
+"""What falls out of the data on the way is counted by its reason, the commonest first."""
+
+from petct_uad.dicom.tables import InstanceRow, RejectedRow, SeriesRow, StudyRow
+from petct_uad.report.flow import FlowTables, Loss, SplitCount, flow_steps, split_counts
+from petct_uad.slices.tables import SliceRow
+
+from .conftest import image_rows
+
+
+def series(study: str, role: str, reason: str = "chosen") -> SeriesRow:
+    none = None
+    return SeriesRow(
+        f"{study}.{role}.{reason}", 1, study, "P", "CT", "", "", "", 1, 1, 1, none, none, none,
+        "" if role == "unused" else study, role, reason,
+    )  # fmt: skip
+
+
+def slices(split: str, reason: str, count: int) -> list[SliceRow]:
+    return [
+        SliceRow(f"{reason}_{i}", "S", "P", "x", i, 0.0, 0.0, 0.0, 0, split, reason)
+        for i in range(count)
+    ]
+
+
+def test_reasons_are_counted_and_the_commonest_comes_first() -> None:
+    tables = FlowTables(
+        instances=tuple(
+            InstanceRow(str(i), "0" * 64, str(i), "1", "", role, None)
+            for i, role in enumerate(["ct", "pet", "unused", "unused", "unused"])
+        ),
+        series=(
+            series("A", "ct"), series("A", "pet"), series("A", "unused", "a localizer"),
+            series("B", "unused", "no partner"), series("B", "unused", "no partner too"),
+        ),
+        studies=(StudyRow("A", "P", "x", "1", "2", "", "none", "none", 1, 1, True, ""),),
+        rejected=(RejectedRow("B", "pet_missing", "", "", ""),),
+        slices=(
+            *slices("excluded", "a guard", 1), *slices("excluded", "no body", 2),
+            *slices("test", "by patient", 4),
+        ),
+        images=tuple(image_rows()[:4]),
+    )  # fmt: skip
+    files, stacks, studies, cut, shards = flow_steps(tables)
+    assert (files.entered, files.kept) == (5, 2)
+    assert files.losses == (Loss("in a series that no study uses", 3),)
+    assert (stacks.entered, stacks.kept) == (5, 2)
+    assert (studies.entered, studies.kept) == (2, 1)
+    assert studies.losses == (Loss("pet_missing", 1),)
+    assert (cut.entered, cut.kept) == (7, 4)
+    assert cut.losses == (Loss("no body", 2), Loss("a guard", 1))
+    assert (shards.entered, shards.kept) == (4, 4)
+
+
+def test_each_split_is_counted_by_patients_and_labels() -> None:
+    # Of the 12 test patients 4 have no lesion, the others one on 6 of their 20 slices.
+    assert split_counts(image_rows()) == (
+        SplitCount("train", 0, 0, 0, 0),
+        SplitCount("val", 4, 4, 80, 0),
+        SplitCount("test", 12, 12, 192, 48),
+    )
