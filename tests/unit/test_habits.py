@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -32,3 +33,14 @@ def test_citation_has_what_the_format_demands_and_names_no_person() -> None:
     assert citation["message"]
     # A person has given and family names; an entity has a name.
     assert [set(author) for author in citation["authors"]] == [{"name"}]
+
+
+def test_commit_hooks_are_what_make_lint_runs_and_download_nothing() -> None:
+    (source,) = read_yaml(".pre-commit-config.yaml")["repos"]
+    assert source["repo"] == "local"
+    assert {hook["language"] for hook in source["hooks"]} == {"system"}
+    lint = (ROOT / "Makefile").read_text(encoding="utf-8").split("\nlint:")[1].split("\n\n")[0]
+    commands = [
+        line.replace("$(BIN)", ".venv/bin") for line in re.findall(r"^\t(\$.*)$", lint, re.M)
+    ]
+    assert [hook["entry"] for hook in source["hooks"]] == commands

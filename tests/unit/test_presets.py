@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from petct_uad.presets import preset_content
+from petct_uad.cli.presets import preset_content
 
 BASE = """\
 # This file is the base.

@@ -1,6 +1,6 @@
 """What falls out of the data on the way is counted by its reason, the commonest first."""
 
-from petct_uad.dicom.tables import InstanceRow, RejectedRow, SeriesRow, StudyRow
+from petct_uad.ingest.tables import InstanceRow, RejectedRow, SeriesRow, StudyRow
 from petct_uad.report.flow import FlowTables, Loss, SplitCount, flow_steps, split_counts
 from petct_uad.slices.tables import SliceRow
 
