@@ -11,7 +11,7 @@ from typing import Any
 from rocrate.model.entity import Entity as CrateEntity
 from rocrate.rocrate import ROCrate
 
-from petct_uad.audit import DESCRIPTION, NAME
+from petct_uad.audit.git import DESCRIPTION, NAME
 from petct_uad.audit.graph import StageLineage, made_by
 from petct_uad.audit.trace import Trace
 

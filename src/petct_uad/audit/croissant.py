@@ -10,7 +10,7 @@ from typing import Any, get_type_hints
 
 import mlcroissant as mlc
 
-from petct_uad.audit import DESCRIPTION, NAME
+from petct_uad.audit.git import DESCRIPTION, NAME
 from petct_uad.core.errors import LineageError
 from petct_uad.core.files import sha256_file
 from petct_uad.ingest.tables import InstanceRow, StudyRow

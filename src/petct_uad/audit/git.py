@@ -7,6 +7,11 @@ from pathlib import Path
 
 from petct_uad.core.errors import LineageError
 
+NAME = "petct-uad"
+DESCRIPTION = (
+    "A data-versioned, leak-free benchmark of unsupervised anomaly detection on paired PET/CT"
+)
+
 
 def git(*words: str, folder: Path = Path()) -> str:
     """What a git command prints, run in ``folder``.
