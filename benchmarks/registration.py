@@ -26,12 +26,11 @@ from petct_uad.phantom.patient import Patient, PatientPlan, draw_patient
 from petct_uad.phantom.physics import Volume, make_ct, make_pet
 from petct_uad.registration.acceptance import PROBE_MM
 from petct_uad.registration.align import align
-from petct_uad.registration.body import body_mask
 from petct_uad.registration.grid import covered_slices, cut, target_grid
-from petct_uad.registration.masks import ct_body, points_mm
+from petct_uad.registration.masks import body_mask, ct_body, points_mm
 from petct_uad.registration.metric_images import make_comparable
 from petct_uad.registration.params import RegisterParams
-from petct_uad.registration.quality import look, sharpness
+from petct_uad.registration.quality import resample_under, sharpness
 from petct_uad.schema import load_params
 from petct_uad.volumes.motion.rigid import RigidTransform, Vector
 from petct_uad.volumes.resample import resample_ct
@@ -141,7 +140,7 @@ def _register(
     points = points_mm(ct_body(ct))
     points = points[:: max(1, len(points) // POINTS)]
     true, voxel_mm = truth.apply(points), min(pet.GetSpacing())
-    view = look(make_comparable(seen, pet), decision.transform)
+    view = resample_under(make_comparable(seen, pet), decision.transform)
     sharp = sharpness(view, PROBE_MM, job.register.histogram_bins)
     return Outcome(
         study=f"{patient.patient_id} displacement {k}",

@@ -18,8 +18,8 @@ from petct_uad.registration.quality import (
     View,
     common_field,
     information,
-    look,
     measure,
+    resample_under,
     sharpness,
     smallest_jacobian,
 )
@@ -47,7 +47,7 @@ class Decision:
 
     Attributes:
         transform: the refinement where it was accepted, else the identity.
-        sought: was there a refinement to decide on?
+        attempted: was there a refinement to decide on?
         accepted: is ``transform`` that refinement?
         reason: why, in words.
         before: quality of the identity.
@@ -58,7 +58,7 @@ class Decision:
     """
 
     transform: Transform
-    sought: bool
+    attempted: bool
     accepted: bool
     reason: str
     before: Alignment
@@ -69,7 +69,10 @@ class Decision:
 
 
 def decide(
-    pair: ComparablePair, candidate: Transform, params: RegisterParams, held: Sequence[int] = ()
+    pair: ComparablePair,
+    candidate: Transform,
+    params: RegisterParams,
+    fixed_axes: Sequence[int] = (),
 ) -> Decision:
     """Keep a refinement of the scanner's alignment only where nothing speaks against it.
 
@@ -77,37 +80,40 @@ def decide(
         pair: what is compared.
         candidate: the refinement.
         params: of the stage.
-        held: axes (0 is x) along which ``candidate`` was not sought, so that it need not be sharp.
+        fixed_axes: axes (0 is x) along which ``candidate`` was not sought, so that it need not be
+            sharp.
     """
-    start, end = look(pair, _IDENTITY), look(pair, candidate)
+    start, end = resample_under(pair, _IDENTITY), resample_under(pair, candidate)
     flat = flat_axes(end, params)
     compared = _compared(start, end, params)
-    objection = _objection(compared, params) or _too_flat(flat, held)
+    objection = _objection(compared, params) or _too_flat(flat, fixed_axes)
     if objection:
-        return replace(_kept(compared.before, objection, sought=True), flat=flat)
+        return replace(_kept(compared.before, objection, attempted=True), flat=flat)
     decision = replace(_accepted(compared), flat=flat)
-    if not held:
+    if not fixed_axes:
         return decision
-    return replace(decision, reason=f"{decision.reason}; held along {_names(held)}, too flat there")
+    return replace(
+        decision, reason=f"{decision.reason}; held along {_names(fixed_axes)}, too flat there"
+    )
 
 
-def go_on(
+def extend(
     pair: ComparablePair, start: Decision, candidate: Transform, params: RegisterParams
 ) -> Decision:
     """Replace an accepted refinement by a further one, unless something speaks against that."""
-    end = look(pair, candidate)
-    objection = _objection(_compared(look(pair, start.transform), end, params), params)
+    end = resample_under(pair, candidate)
+    objection = _objection(_compared(resample_under(pair, start.transform), end, params), params)
     if objection:
         return replace(start, reason=f"{start.reason}; {candidate.kind} refused: {objection}")
-    return _accepted(_compared(look(pair, _IDENTITY), end, params))
+    return _accepted(_compared(resample_under(pair, _IDENTITY), end, params))
 
 
 def keep_identity(
-    pair: ComparablePair, reason: str, params: RegisterParams, sought: bool = False
+    pair: ComparablePair, reason: str, params: RegisterParams, attempted: bool = False
 ) -> Decision:
     """The scanner's own alignment, measured."""
-    view = look(pair, _IDENTITY)
-    return _kept(measure(view, view.field, params.histogram_bins), reason, sought)
+    view = resample_under(pair, _IDENTITY)
+    return _kept(measure(view, view.field, params.histogram_bins), reason, attempted)
 
 
 def find_mismatch(pair: ComparablePair, params: RegisterParams) -> bool:
@@ -116,7 +122,7 @@ def find_mismatch(pair: ComparablePair, params: RegisterParams) -> bool:
     The motions are shifts along each axis and turns about each, either way, with 4 mm of root mean
     square displacement over the body.
     """
-    views = [look(pair, transform) for transform in (_IDENTITY, *_probes(pair))]
+    views = [resample_under(pair, transform) for transform in (_IDENTITY, *_probes(pair))]
     field = common_field(views)
     here, *found = (information(view, field, params.histogram_bins) for view in views)
     return max(found) > here + _MISMATCH * PROBE_MM**2
@@ -158,7 +164,7 @@ def _accepted(compared: _Compared) -> Decision:
     moved_mm = compared.moved_mm
     return Decision(
         transform=compared.view.transform,
-        sought=True,
+        attempted=True,
         accepted=True,
         reason=f"mutual information rose by {compared.gain:.4f}",
         before=compared.before,
@@ -168,8 +174,8 @@ def _accepted(compared: _Compared) -> Decision:
     )
 
 
-def _kept(quality: Alignment, reason: str, sought: bool) -> Decision:
-    return Decision(_IDENTITY, sought, False, reason, quality, quality, 0.0, 0.0)
+def _kept(quality: Alignment, reason: str, attempted: bool) -> Decision:
+    return Decision(_IDENTITY, attempted, False, reason, quality, quality, 0.0, 0.0)
 
 
 def _objection(compared: _Compared, params: RegisterParams) -> str:
@@ -215,9 +221,9 @@ def _no_better(compared: _Compared) -> str:
     return ""
 
 
-def _too_flat(flat: Sequence[int], held: Sequence[int]) -> str:
+def _too_flat(flat: Sequence[int], fixed_axes: Sequence[int]) -> str:
     """A motion is known only along the axes where mutual information peaks; else it is drift."""
-    drifting = [axis for axis in flat if axis not in held]
+    drifting = [axis for axis in flat if axis not in fixed_axes]
     if not drifting:
         return ""
     return (

@@ -7,7 +7,7 @@ from dataclasses import replace
 import SimpleITK as sitk
 
 from petct_uad.core.errors import RegistrationError
-from petct_uad.registration.acceptance import Decision, decide, find_mismatch, go_on, keep_identity
+from petct_uad.registration.acceptance import Decision, decide, extend, find_mismatch, keep_identity
 from petct_uad.registration.metric_images import ComparablePair, make_comparable
 from petct_uad.registration.params import RegisterParams
 from petct_uad.registration.refine import refine_affine, refine_bspline, refine_rigid
@@ -33,7 +33,7 @@ def align(
             return keep_identity(pair, "aligned by the scanner, no mismatch is found", params)
         return _refined(pair, params)
     except RegistrationError as error:
-        return keep_identity(pair, str(error), params, sought=True)
+        return keep_identity(pair, str(error), params, attempted=True)
 
 
 def _refined(pair: ComparablePair, params: RegisterParams) -> Decision:
@@ -45,12 +45,12 @@ def _refined(pair: ComparablePair, params: RegisterParams) -> Decision:
     decision = decide(pair, rigid, params)
     if 0 < len(decision.flat) < 3:
         # Mutual information says nothing along these axes: the scanner is believed there.
-        held = refine_rigid(pair, params, held=decision.flat)
-        return decide(pair, held, params, held=decision.flat)
+        constrained = refine_rigid(pair, params, fixed_axes=decision.flat)
+        return decide(pair, constrained, params, fixed_axes=decision.flat)
     if params.refine not in ("affine", "bspline") or not decision.accepted:
         return decision
     refine = refine_affine if params.refine == "affine" else refine_bspline
     try:
-        return go_on(pair, decision, refine(pair, rigid, params), params)
+        return extend(pair, decision, refine(pair, rigid, params), params)
     except RegistrationError as error:
         return replace(decision, reason=f"{decision.reason}; {error}")

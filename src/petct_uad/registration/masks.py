@@ -6,12 +6,26 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from petct_uad.registration.body import body_mask
-
+_OPENING_MM = 6.0  # wider than a couch's shell, narrower than an arm
+_SMALLEST_PART = 0.1  # of the largest part: keeps a second leg, drops a headrest
 # Air is -1000 HU and the lightest lung -900; skin and fat start near -150.
 _CT_BODY_HU = -300.0
 # Fat, lung and muscle hold more SUVbw than this; scatter outside the body stays below it.
 _PET_BODY_SUV = 0.1
+
+
+def body_mask(ct_hu: sitk.Image, threshold_hu: float) -> sitk.Image:
+    """The body on a CT, without couch and with holes filled: uint8, on the grid of ``ct_hu``.
+
+    Args:
+        ct_hu: (x, y, z) CT in HU.
+        threshold_hu: lowest HU of soft tissue; lungs are filled in afterwards, slice by slice.
+    """
+    tissue = ct_hu > threshold_hu
+    radius = [max(1, round(_OPENING_MM / spacing)) for spacing in ct_hu.GetSpacing()[:2]] + [0]
+    opened = sitk.BinaryMorphologicalOpening(tissue, radius)
+    parts = _large_parts(sitk.ConnectedComponent(opened))
+    return _fill_slices(parts)
 
 
 def ct_body(ct: sitk.Image) -> sitk.Image:
@@ -52,3 +66,20 @@ def points_mm(mask: sitk.Image) -> NDArray[np.float64]:
     direction = np.array(mask.GetDirection()).reshape(3, 3)
     points = indices * np.array(mask.GetSpacing()) @ direction.T + np.array(mask.GetOrigin())
     return np.asarray(points, dtype=np.float64)
+
+
+def _large_parts(components: sitk.Image) -> sitk.Image:
+    statistics = sitk.LabelShapeStatisticsImageFilter()
+    statistics.Execute(components)
+    sizes = {label: statistics.GetNumberOfPixels(label) for label in statistics.GetLabels()}
+    smallest = _SMALLEST_PART * max(sizes.values(), default=0)
+    small = {label: 0 for label, size in sizes.items() if size < smallest}
+    return sitk.ChangeLabel(components, small) > 0 if small else components > 0
+
+
+def _fill_slices(mask: sitk.Image) -> sitk.Image:
+    """Fill holes in each axial slice: lungs open to the volume's ends, never to its sides."""
+    slices = [sitk.BinaryFillhole(mask[:, :, z]) for z in range(mask.GetSize()[2])]
+    filled = sitk.Cast(sitk.JoinSeries(slices), sitk.sitkUInt8)
+    filled.CopyInformation(mask)
+    return filled

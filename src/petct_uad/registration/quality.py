@@ -49,7 +49,7 @@ class View:
         return np.asarray((self.pet > _OUTSIDE / 2) & _inside(self.pair.region))
 
 
-def look(pair: ComparablePair, transform: Transform) -> View:
+def resample_under(pair: ComparablePair, transform: Transform) -> View:
     """Bring the PET of a pair onto its CT."""
     return View(pair, transform, _onto_ct(pair.pet, pair, transform, _OUTSIDE))
 
@@ -122,7 +122,7 @@ def _moved(view: View, shift_mm: Vector) -> View:
     """The view with its PET, not its CT, moved by ``shift_mm``."""
     pet = sitk.Image(view.pair.pet)
     pet.SetOrigin([o + s for o, s in zip(pet.GetOrigin(), shift_mm, strict=True)])
-    return look(replace(view.pair, pet=pet), view.transform)
+    return resample_under(replace(view.pair, pet=pet), view.transform)
 
 
 def _bin(values: NDArray[np.float32], bins: int) -> NDArray[np.intp]:

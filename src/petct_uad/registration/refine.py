@@ -12,7 +12,7 @@ from petct_uad.core.errors import RegistrationError
 from petct_uad.registration.masks import centroid_mm
 from petct_uad.registration.metric_images import ComparablePair
 from petct_uad.registration.params import RegisterParams
-from petct_uad.registration.quality import look
+from petct_uad.registration.quality import resample_under
 from petct_uad.volumes.motion.rigid import RigidTransform
 from petct_uad.volumes.motion.transforms import AffineTransform, BsplineTransform
 
@@ -54,7 +54,7 @@ _PAST_ENDS_MM = 30.0
 
 
 def refine_rigid(
-    pair: ComparablePair, params: RegisterParams, held: Sequence[int] = ()
+    pair: ComparablePair, params: RegisterParams, fixed_axes: Sequence[int] = ()
 ) -> RigidTransform:
     """The motion from the CT frame to the PET frame that maximises Mattes mutual information.
 
@@ -64,7 +64,7 @@ def refine_rigid(
     Args:
         pair: what is compared.
         params: of the stage.
-        held: axes (0 is x) along which the body's centre stays where the scanner has it.
+        fixed_axes: axes (0 is x) along which the body's centre stays where the scanner has it.
 
     Raises:
         RegistrationError: no body on the CT, or the images do not overlap enough to start.
@@ -73,7 +73,7 @@ def refine_rigid(
         raise RegistrationError("no body is found on the CT, so there is nothing to refine on")
     transform = sitk.Euler3DTransform()
     transform.SetCenter(centroid_mm(pair.body))
-    free = [1.0] * 3 + [0.0 if axis in held else 1.0 for axis in range(3)]
+    free = [1.0] * 3 + [0.0 if axis in fixed_axes else 1.0 for axis in range(3)]
     for level in _LEVELS:
         method = _steps(pair.region, params, level)
         method.SetOptimizerWeights(free)
@@ -121,7 +121,7 @@ def _line_search(
 
     Two slices at either end of the PET are left out, or stretching would gain by losing samples.
     """
-    field = sitk.GetImageFromArray(look(pair, start).field.astype(np.uint8))
+    field = sitk.GetImageFromArray(resample_under(pair, start).field.astype(np.uint8))
     field.CopyInformation(pair.region)
     seen = sitk.BinaryErode(field, [0, 0, 2], sitk.sitkBall, 0.0, 1.0, False)
     method = _method(seen, params, params.sampling_fraction)

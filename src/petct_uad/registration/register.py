@@ -15,10 +15,10 @@ from petct_uad.core.volumes import write_volume
 from petct_uad.ingest.tables import StudyRow
 from petct_uad.registration.acceptance import Decision
 from petct_uad.registration.align import align
-from petct_uad.registration.body import body_mask
 from petct_uad.registration.grid import SliceRange, covered_slices, cut, target_grid
+from petct_uad.registration.masks import body_mask
 from petct_uad.registration.params import RegisterParams
-from petct_uad.registration.pictures import RegisteredStudy, draw_registration
+from petct_uad.registration.qc_figures import RegisteredStudy, draw_registration
 from petct_uad.registration.summary import summarise
 from petct_uad.registration.tables import RegistrationRow
 from petct_uad.volumes.motion.rigid import RigidTransform
@@ -131,7 +131,7 @@ def _write_study(task: _Task) -> RegistrationRow:
 def _row(study_id: str, decision: Decision, kept: SliceRange) -> RegistrationRow:
     return RegistrationRow(
         study_id=study_id,
-        sought=decision.sought,
+        attempted=decision.attempted,
         accepted=decision.accepted,
         reason=decision.reason,
         mutual_information_before=decision.before.mutual_information,

@@ -46,8 +46,8 @@ def summarise(studies: Sequence[StudyRow], rows: Sequence[RegistrationRow]) -> d
     return {
         "studies": len(rows),
         "accepted": accepted,
-        "refused": sum(row.sought for row in rows) - accepted,
-        "as_scanned": sum(not row.sought for row in rows),
+        "refused": sum(row.attempted for row in rows) - accepted,
+        "as_scanned": sum(not row.attempted for row in rows),
         "slices": sum(row.slices for row in rows),
         "slices_cut": sum(row.slices_cut for row in rows),
         "median": dict(zip(names, map(rounded, astuple(_medians(rows))), strict=True)),
@@ -73,7 +73,7 @@ def _flagged(studies: Sequence[StudyRow], rows: Sequence[RegistrationRow]) -> li
 
 
 def _oddities(row: RegistrationRow, same_frame_of_reference: bool) -> Iterator[str]:
-    if row.sought and not row.accepted:
+    if row.attempted and not row.accepted:
         yield f"identity used: {row.reason}"
     if not same_frame_of_reference:
         yield "CT and PET have different frames of reference, so the start is a guess"

@@ -10,7 +10,7 @@ class RegistrationRow:
     """One study: ``registration.csv``, sorted by study_id."""
 
     study_id: str
-    sought: bool  # was a refinement sought? False under `none`, and where `auto` saw no need
+    attempted: bool  # was there a refinement? False under `none`, and where `auto` saw no need
     accepted: bool  # was the refinement kept? False means the identity was used
     reason: str
     mutual_information_before: float

@@ -221,7 +221,7 @@ def displacement_figure(rows: Sequence[RegistrationRow]) -> Markup:
 
 
 def _outcome(row: RegistrationRow) -> str:
-    if not row.sought:
+    if not row.attempted:
         return _TRIVIAL
     return _NORMAL if row.accepted else _ABNORMAL
 

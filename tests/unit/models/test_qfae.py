@@ -7,12 +7,11 @@ from petct_uad.core.errors import ParamsError
 from petct_uad.core.params.base import Modality
 from petct_uad.models.common.interface import Batch
 from petct_uad.models.common.maps import smooth_maps
-from petct_uad.models.qfae.augment import augment
 from petct_uad.models.qfae.encoder import CnnEncoder
+from petct_uad.models.qfae.images import augment, resize
 from petct_uad.models.qfae.params import QfaeParams
 from petct_uad.models.qfae.perceptual import PerceptualCnn
 from petct_uad.models.qfae.qfae import Frozen, Qfae, consensus
-from petct_uad.models.qfae.resize import resize
 from petct_uad.teachers.cnn import CnnTeacher
 from petct_uad.teachers.params import TeacherParams
 from petct_uad.teachers.tokens import CnnTokens

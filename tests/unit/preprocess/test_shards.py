@@ -14,7 +14,7 @@ from petct_uad.core.files import write_table
 from petct_uad.models.common.batch import Batch
 from petct_uad.preprocess.params import PreprocessParams
 from petct_uad.preprocess.shards import write_shards
-from petct_uad.registration.body import body_mask
+from petct_uad.registration.masks import body_mask
 from petct_uad.slices.store import SliceStore, read_shard, shard_path
 from petct_uad.slices.tables import ImageRow, SliceRow
 from petct_uad.volumes.motion.rigid import RigidTransform

@@ -11,7 +11,7 @@ import SimpleITK as sitk
 
 from petct_uad.registration.acceptance import decide, find_mismatch
 from petct_uad.registration.metric_images import ComparablePair, make_comparable
-from petct_uad.registration.quality import look, sharpness, smallest_jacobian
+from petct_uad.registration.quality import resample_under, sharpness, smallest_jacobian
 from petct_uad.volumes.motion.rigid import RigidTransform
 from petct_uad.volumes.motion.transforms import BsplineTransform
 from tests.samples import register_section
@@ -49,24 +49,24 @@ def _with_pet_body_at(pair: ComparablePair, share: float) -> ComparablePair:
 def test_more_information_does_not_buy_less_overlap_of_the_bodies(
     pair: ComparablePair, share: float
 ) -> None:
-    decision = decide(_with_pet_body_at(pair, share), MOTION, PARAMS, held=HELD)
+    decision = decide(_with_pet_body_at(pair, share), MOTION, PARAMS, fixed_axes=HELD)
     assert not decision.accepted
     assert decision.reason.startswith("refinement would take body overlap from 0.9")
 
 
 def test_an_overlap_that_falls_by_less_than_its_noise_is_no_objection(pair: ComparablePair) -> None:
-    decision = decide(_with_pet_body_at(pair, 0.59), MOTION, PARAMS, held=HELD)
+    decision = decide(_with_pet_body_at(pair, 0.59), MOTION, PARAMS, fixed_axes=HELD)
     assert -0.005 < decision.after.body_overlap - decision.before.body_overlap < 0
     assert decision.accepted
 
 
 def test_the_limit_is_on_the_voxel_of_the_body_that_moves_furthest(pair: ComparablePair) -> None:
-    free = decide(pair, MOTION, PARAMS, held=HELD)
+    free = decide(pair, MOTION, PARAMS, fixed_axes=HELD)
     median_mm, furthest_mm = free.displacement_median_mm, free.displacement_max_mm
     assert furthest_mm > median_mm + 1
     for limit_mm, accepted in ((furthest_mm, True), ((median_mm + furthest_mm) / 2, False)):
         params = PARAMS.model_copy(update={"max_displacement_mm": limit_mm})
-        assert decide(pair, MOTION, params, held=HELD).accepted is accepted
+        assert decide(pair, MOTION, params, fixed_axes=HELD).accepted is accepted
 
 
 @pytest.mark.parametrize("shift_mm", [-15.0, 15.0], ids=["lost at one end", "gained at the other"])
@@ -77,16 +77,16 @@ def test_what_only_one_of_the_two_alignments_sees_counts_for_neither(
     ct, pet = still
     pair = make_comparable(ct, pet[:, :, 9:38])  # 85 of the CT's 140 mm
     candidate = RigidTransform(translation_mm=(1.0, 0.0, shift_mm))
-    seen = [look(pair, transform).field for transform in (RigidTransform(), candidate)]
+    seen = [resample_under(pair, transform).field for transform in (RigidTransform(), candidate)]
     by_one = (seen[0] != seen[1]).any(axis=(1, 2))
     assert 0 < by_one.sum() < 10
     hu = sitk.GetArrayFromImage(pair.ct)
     hu[by_one] = np.random.default_rng(0).uniform(-1000, 250, hu[by_one].shape)
     spoilt = sitk.GetImageFromArray(hu)
     spoilt.CopyInformation(pair.ct)
-    decision = decide(pair, candidate, PARAMS, held=(0, 1, 2))
+    decision = decide(pair, candidate, PARAMS, fixed_axes=(0, 1, 2))
     assert decision.before.mutual_information > 0
-    assert decide(replace(pair, ct=spoilt), candidate, PARAMS, held=(0, 1, 2)).before == (
+    assert decide(replace(pair, ct=spoilt), candidate, PARAMS, fixed_axes=(0, 1, 2)).before == (
         decision.before
     )
 
@@ -114,7 +114,7 @@ def test_a_slope_is_no_peak_however_it_bends(pair: ComparablePair) -> None:
     """Beside the peak one step climbs: there mutual information is not sharp but unfinished."""
     x_mm, y_mm, z_mm = MOTION.translation_mm
     beside = replace(MOTION, translation_mm=(x_mm + 3.0, y_mm, z_mm))
-    on_peak, on_slope = (sharpness(look(pair, at), 4.0, 32) for at in (MOTION, beside))
+    on_peak, on_slope = (sharpness(resample_under(pair, at), 4.0, 32) for at in (MOTION, beside))
     assert on_peak[0] > 0.001
     assert on_slope[0] < 0
     assert on_slope[1] > 0.001

@@ -8,7 +8,7 @@ import pytest
 import SimpleITK as sitk
 
 from petct_uad.core.errors import RegistrationError
-from petct_uad.registration.acceptance import decide, go_on
+from petct_uad.registration.acceptance import decide, extend
 from petct_uad.registration.align import align
 from petct_uad.registration.masks import ct_body, points_mm
 from petct_uad.registration.metric_images import ComparablePair, make_comparable
@@ -72,7 +72,7 @@ def test_an_aligned_pair_stays_aligned(aligned: Pair) -> None:
 
 
 def test_an_improvement_is_accepted(pair: ComparablePair, refined: RigidTransform) -> None:
-    decision = decide(pair, refined, PARAMS, held=(2,))
+    decision = decide(pair, refined, PARAMS, fixed_axes=(2,))
     assert decision.accepted
     assert decision.transform == refined
     assert decision.after.mutual_information > decision.before.mutual_information
@@ -111,7 +111,7 @@ def test_an_affine_map_finds_a_stretch(aligned: Pair) -> None:
     stretched = make_comparable(wide, pet)
     start = decide(stretched, RigidTransform(), PARAMS)
     affine = refine_affine(stretched, RigidTransform(), PARAMS)
-    decision = go_on(stretched, start, affine, PARAMS)
+    decision = extend(stretched, start, affine, PARAMS)
     assert decision.transform == affine
     assert affine.matrix[0] == pytest.approx(1 / 1.06, abs=0.02)
 
@@ -121,8 +121,8 @@ def test_a_spline_betters_the_metric_without_folding(
 ) -> None:
     few = PARAMS.model_copy(update={"iterations": 2, "sampling_fraction": 0.1})
     spline = refine_bspline(pair, refined, few)
-    start = decide(pair, refined, PARAMS, held=(2,))
-    decision = go_on(pair, start, spline, PARAMS)
+    start = decide(pair, refined, PARAMS, fixed_axes=(2,))
+    decision = extend(pair, start, spline, PARAMS)
     assert decision.transform == spline
     assert decision.after.mutual_information > start.after.mutual_information
     assert smallest_jacobian(pair, spline) > 0
@@ -132,8 +132,8 @@ def test_a_spline_that_folds_is_refused(pair: ComparablePair, refined: RigidTran
     spline = sitk.BSplineTransformInitializer(pair.ct, [4, 4, 2])
     wild = np.random.default_rng(0).uniform(-120, 120, spline.GetNumberOfParameters())
     spline.SetParameters(wild.tolist())
-    start = decide(pair, refined, PARAMS, held=(2,))
-    decision = go_on(pair, start, BsplineTransform.from_sitk(refined, spline), PARAMS)
+    start = decide(pair, refined, PARAMS, fixed_axes=(2,))
+    decision = extend(pair, start, BsplineTransform.from_sitk(refined, spline), PARAMS)
     assert decision.transform == refined
     assert re.search("bspline refused: .* would fold the body", decision.reason)
 

@@ -28,7 +28,7 @@ def test_each_oddity_is_flagged_with_its_reason() -> None:
 
 
 def test_a_study_that_was_not_to_be_refined_is_counted_but_not_flagged() -> None:
-    row = replace(ROW, sought=False, accepted=False, reason="aligned by the scanner")
+    row = replace(ROW, attempted=False, accepted=False, reason="aligned by the scanner")
     summary = summarise([STUDY], [row])
     assert summary["flagged"] == []
     assert (summary["refused"], summary["as_scanned"]) == (0, 1)

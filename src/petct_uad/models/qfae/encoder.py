@@ -10,7 +10,7 @@ from timm.layers import build_sincos2d_pos_embed
 from torch import Tensor, nn
 
 from petct_uad.core.errors import ParamsError
-from petct_uad.models.qfae.resize import resize
+from petct_uad.models.qfae.images import resize
 from petct_uad.teachers.cnn import CnnTeacher
 from petct_uad.teachers.params import TeacherParams
 from petct_uad.teachers.tokens import CnnTokens

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from petct_uad.core.errors import ParamsError
-from petct_uad.models.qfae.resize import resize
+from petct_uad.models.qfae.images import resize
 from petct_uad.teachers.cnn import CnnTeacher
 from petct_uad.teachers.weights import normalisation
 

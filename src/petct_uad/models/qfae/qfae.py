@@ -22,11 +22,10 @@ from torch.nn import functional as F
 from petct_uad.core.params.base import Modality
 from petct_uad.models.common.interface import Batch, GradientModel
 from petct_uad.models.common.maps import score_maps
-from petct_uad.models.qfae.augment import augment
 from petct_uad.models.qfae.encoder import CnnEncoder, Encoder, load_encoder, sincos_grid
+from petct_uad.models.qfae.images import augment, resize
 from petct_uad.models.qfae.params import QfaeParams
 from petct_uad.models.qfae.perceptual import Perceptual, PerceptualCnn, PerceptualVit
-from petct_uad.models.qfae.resize import resize
 from petct_uad.models.with_teacher import ModelWithTeacher
 from petct_uad.teachers.params import TeacherParams
 from petct_uad.teachers.weights import load_named, state_sha256
