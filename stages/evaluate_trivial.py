@@ -1,39 +1,31 @@
-"""Stage ``evaluate_trivial``: slice SUVmax, body area and slice position as detectors."""
-
-from __future__ import annotations
+"""evaluate_trivial: slice SUVmax, body area and slice position as if they were models."""
 
 from pathlib import Path
 
 import typer
 
-from petct_uad.core.console import fail_cleanly, stage
 from petct_uad.core.params.base import ProtocolPart
-from petct_uad.core.params.reading import ParamsFile
-from petct_uad.core.provenance.record import Activity, write_lineage
+from petct_uad.core.provenance.stage import run_stage
 from petct_uad.evaluation.params import EvaluateParams
-from petct_uad.evaluation.trivial import evaluate_trivial
+from petct_uad.evaluation.results import ResultPaths
+from petct_uad.evaluation.run import evaluate_trivial
+from petct_uad.scoring.trivial import TRIVIAL
+
+METRICS = Path("metrics")
 
 
 def main() -> None:
     """Write metrics/runs/trivial and metrics/roc/trivial."""
-    with fail_cleanly(), stage("evaluate_trivial"):
-        params = ParamsFile.read()
-        evaluate = params.section(EvaluateParams, "evaluate")
-        split = params.section(ProtocolPart, "split")
-        index = Path("data/processed") / params.dataset / "index.csv"
-        derived = evaluate_trivial(index, params.dataset, split.protocol, evaluate, Path("metrics"))
-        activity = Activity(
-            stage="evaluate_trivial",
-            params={
-                "dataset": params.dataset,
-                "split.protocol": split.protocol,
-                "evaluate": evaluate.model_dump(mode="json"),
-            },
-            entry=Path("stages/evaluate_trivial.py"),
-            packages=("numpy", "scikit-learn"),
+    with run_stage("evaluate_trivial", __file__) as run:
+        evaluated = evaluate_trivial(
+            index=Path("data/processed") / run.params.dataset / "index.csv",
+            dataset=run.params.dataset,
+            protocol=run.params.section(ProtocolPart, "split").protocol,
+            params=run.params.section(EvaluateParams, "evaluate"),
+            metrics=METRICS,
         )
-        for folder, derivations in derived.items():
-            write_lineage(folder / "lineage", activity, derivations)
+        for baseline, derivations in evaluated.items():
+            run.record(ResultPaths.of(METRICS, TRIVIAL, baseline).folder, derivations)
 
 
 if __name__ == "__main__":

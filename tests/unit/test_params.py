@@ -11,7 +11,6 @@ import pytest
 import yaml
 
 from petct_uad.cli.presets import preset_content, preset_names
-from petct_uad.comparison.hypotheses import PROPOSED, STATEMENTS
 from petct_uad.core.errors import ParamsError
 from petct_uad.core.params.reading import ParamsFile
 from petct_uad.models.benchmark import BenchmarkEntry
@@ -92,10 +91,10 @@ def test_an_ablation_changes_its_keys_and_no_others() -> None:
     assert {changed[f"cmad_{n}_tokens"].cmpt for n in (4, 16)} == {4, 16}
 
 
-def test_ablations_are_the_rows_that_the_papers_statements_ask_for() -> None:
+def test_ablations_are_the_rows_that_the_papers_claims_ask_for() -> None:
     params = parse_params(preset_content("ablations", ROOT / "params"), Path("ablations.yaml"))
-    asked = {run for statement in STATEMENTS for run in statement.worse}
-    assert set(params.rows) == asked | {PROPOSED}
+    asked = {run for claim in CmadParams.claims for run in (claim.better, *claim.worse)}
+    assert set(params.rows) == asked
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from petct_uad.ingest.pseudonyms import PUBLIC, Pseudonyms, key_file, read_key
 from petct_uad.ingest.withdrawn import read_withdrawn
 
 RUNS = Path("metrics/runs")
-_TRIVIAL = "trivial"  # evaluation.trivial.TRIVIAL, whose module takes a second to import
+_TRIVIAL = "trivial"  # scoring.trivial.TRIVIAL, whose module takes a second to import
 _PSEUDONYM = re.compile(r"p-[0-9a-f]{10}")
 _FORMS = (
     "a slice_id, a row of the benchmark (cmad-petct), a metric (cmad-petct:auroc), "

@@ -1,4 +1,4 @@
-"""Every run in one table, each set against slice SUVmax on the same slices, and CMAD's claims."""
+"""Every run in one table, each set against slice SUVmax on the same slices; papers' claims."""
 
 from __future__ import annotations
 
@@ -7,14 +7,10 @@ from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
-from petct_uad.comparison.hypotheses import PROPOSED, UNTESTED, Hypothesis, judge_statements, judged
+from petct_uad.comparison.hypotheses import UNTESTED, Hypothesis, judge_claims, judged
 from petct_uad.comparison.markdown import to_markdown
 from petct_uad.comparison.paired import PairedAurocs
-from petct_uad.core.errors import EvaluationError
-from petct_uad.core.files import rounded, write_json, write_table, write_text
-from petct_uad.evaluation.params import EvaluateParams
-from petct_uad.evaluation.results import ResultPaths, RunResults, read_results
-from petct_uad.evaluation.tables import (
+from petct_uad.comparison.tables import (
     BEATS,
     LEVEL,
     LOSES,
@@ -24,8 +20,11 @@ from petct_uad.evaluation.tables import (
     PairRow,
     SummaryRow,
 )
-from petct_uad.evaluation.trivial import SUVMAX, TRIVIAL, TRIVIAL_BASELINES
-from petct_uad.models.cmad.params import CmadParams
+from petct_uad.core.errors import EvaluationError
+from petct_uad.core.files import rounded, write_columns, write_json, write_table, write_text
+from petct_uad.evaluation.params import EvaluateParams
+from petct_uad.evaluation.results import ResultPaths, RunResults, read_results
+from petct_uad.scoring.trivial import SUVMAX, TRIVIAL
 
 SUMMARY_FILES = ("summary.json", "summary.csv", "summary.md", "pairs.csv", "hypotheses.csv")
 
@@ -36,7 +35,7 @@ class Summary:
 
     rows: tuple[SummaryRow, ...]  # best AUROC first
     pairs: tuple[PairRow, ...]  # every two models, in the order of the rows
-    hypotheses: tuple[Hypothesis, ...]  # of the CMAD paper
+    hypotheses: tuple[Hypothesis, ...]  # what papers claim of them
 
     @property
     def leaking(self) -> bool:
@@ -44,16 +43,25 @@ class Summary:
         return any(row.leaking for row in self.rows)
 
 
-def result_paths(metrics: Path, rows: Mapping[str, str]) -> tuple[ResultPaths, ...]:
+def result_paths(metrics: Path, entries: Iterable[str]) -> tuple[ResultPaths, ...]:
     """Where the results of every row and of the trivial baselines lie.
 
     Args:
         metrics: the folder ``metrics``.
-        rows: the family of each row, by name.
+        entries: the keys of the benchmark; what was taken out of it does not count, though its
+            results may still be there.
+
+    Raises:
+        EvaluationError: an entry has none.
     """
-    trivial = {baseline.name: TRIVIAL for baseline in TRIVIAL_BASELINES}
-    families = {**rows, **trivial}
-    return tuple(ResultPaths.of(metrics, family, run) for run, family in families.items())
+    found = []
+    for entry in (*entries, TRIVIAL):
+        folder = metrics / "runs" / entry
+        runs = sorted(path.parent.name for path in folder.glob("*/metrics.json"))
+        if not runs:
+            raise EvaluationError(f"{folder}: holds no results. Run `dvc repro compare`.")
+        found += [ResultPaths.of(metrics, entry, run) for run in runs]
+    return tuple(found)
 
 
 def read_runs(results: Iterable[ResultPaths]) -> tuple[RunResults, ...]:
@@ -74,31 +82,30 @@ def read_runs(results: Iterable[ResultPaths]) -> tuple[RunResults, ...]:
     return tuple(runs.values())
 
 
-def summarise(
-    runs: Sequence[RunResults], params: EvaluateParams, proposed: CmadParams | None = None
-) -> Summary:
-    """One row per run, each against SUVmax; every two models; the statements of CMAD's paper.
+def summarise(runs: Sequence[RunResults], params: EvaluateParams) -> Summary:
+    """One row per run, each against SUVmax; every two models; what papers claim of them.
 
     Each of the three tables is a family of its own for Holm's correction: every row against
-    SUVmax, every two models, every comparison that a statement rests on.
+    SUVmax, every two models, every comparison that a claim rests on.
 
     Args:
         runs: what :func:`read_runs` returned.
         params: seed, resamples and confidence.
-        proposed: the params of cmad-petct, see :func:`judge_statements`.
     """
     by_name = {run.metrics.identity.run: run for run in runs}
     paired = PairedAurocs.of({name: run.scores_by_seed for name, run in by_name.items()}, params)
     others = [name for name in by_name if name != SUVMAX.name]
     against = dict(zip(others, paired.family([(x, SUVMAX.name) for x in others]), strict=True))
     rows = [_summary_row(run, against.get(name), params) for name, run in by_name.items()]
-    ranked = tuple(sorted(rows, key=lambda row: (-row.auroc, row.run)))
-    return Summary(ranked, _pair_rows(ranked, paired), judge_statements(paired, proposed))
+    ranked = tuple(sorted(rows, key=lambda row: (-row.auroc.value, row.run)))
+    hypotheses = judge_claims(paired, [run.metrics.identity for run in runs])
+    return Summary(ranked, _pair_rows(ranked, paired), hypotheses)
 
 
 def write_summary(folder: Path, summary: Summary) -> None:
     """Write ``SUMMARY_FILES``; the JSON is kept narrow for ``dvc exp show``."""
-    write_table(folder / "summary.csv", SummaryRow, summary.rows)
+    columns = [row.columns for row in summary.rows]
+    write_columns(folder / "summary.csv", list(columns[0]), [list(x.values()) for x in columns])
     write_table(folder / "pairs.csv", PairRow, summary.pairs)
     write_table(folder / "hypotheses.csv", HypothesisRow, list(_hypothesis_rows(summary)))
     write_text(folder / "summary.md", to_markdown(summary.rows, summary.hypotheses))
@@ -114,11 +121,12 @@ def verdict(difference: Difference, confidence: float) -> str:
 
 
 def _narrow(summary: Summary) -> Mapping[str, object]:
-    by_name = sorted(summary.rows, key=lambda row: row.run)
-    narrow = ("auroc", "auroc_minus_suvmax", "auroc_minus_suvmax_p_holm")
+    rows = sorted(summary.rows, key=lambda row: row.run)
     return {
         "leaking": summary.leaking,
-        **{key: {row.run: rounded(getattr(row, key)) for row in by_name} for key in narrow},
+        "auroc": {row.run: rounded(row.auroc.value) for row in rows},
+        "auroc_minus_suvmax": {row.run: rounded(row.minus_suvmax.value) for row in rows},
+        "auroc_minus_suvmax_p_holm": {row.run: rounded(row.minus_suvmax.p_holm) for row in rows},
     }
 
 
@@ -134,21 +142,21 @@ def _pair_rows(ranked: Sequence[SummaryRow], paired: PairedAurocs) -> tuple[Pair
 
 def _hypothesis_rows(summary: Summary) -> Iterator[HypothesisRow]:
     for hypothesis in summary.hypotheses:
-        found = {claim.worse: claim for claim in hypothesis.claims}
-        for worse in hypothesis.statement.worse:
-            claim = found.get(worse)
-            x = claim.difference if claim else None
+        found = {comparison.worse: comparison for comparison in hypothesis.comparisons}
+        for worse in hypothesis.claim.worse:
+            comparison = found.get(worse)
+            x = comparison.difference if comparison else None
             yield HypothesisRow(
-                statement=hypothesis.statement.text,
-                source=hypothesis.statement.source,
-                better=PROPOSED,
+                statement=hypothesis.claim.text,
+                source=hypothesis.claim.source,
+                better=hypothesis.claim.better,
                 worse=worse,
                 auroc_difference=x.value if x else None,
                 low=x.low if x else None,
                 high=x.high if x else None,
                 p=x.p if x else None,
                 p_holm=x.p_holm if x else None,
-                outcome=claim.outcome if claim else UNTESTED,
+                outcome=comparison.outcome if comparison else UNTESTED,
                 statement_outcome=hypothesis.outcome,
                 leaking=summary.leaking,
             )
@@ -164,32 +172,14 @@ def _summary_row(
         run=identity.run,
         model=identity.model,
         modality=identity.modality,
+        teacher=identity.teacher,
+        image_size_px=identity.image_size_px,
         verdict=TRIVIAL_VERDICT if identity.trivial else verdict(minus, params.confidence),
         protocol=identity.protocol,
         leaking=metrics.leaking,
         seeds=metrics.seeds,
-        auroc=metrics.auroc.value,
-        auroc_low=metrics.auroc.low,
-        auroc_high=metrics.auroc.high,
-        auroc_deviation=metrics.auroc_deviation,
-        auroc_minus_suvmax=minus.value,
-        auroc_minus_suvmax_low=minus.low,
-        auroc_minus_suvmax_high=minus.high,
-        auroc_minus_suvmax_p=minus.p,
-        auroc_minus_suvmax_p_holm=minus.p_holm,
-        ap=metrics.ap.value,
-        ap_low=metrics.ap.low,
-        ap_high=metrics.ap.high,
-        ap_deviation=metrics.ap_deviation,
-        f1=metrics.f1.value,
-        f1_deviation=metrics.f1_deviation,
-        accuracy=metrics.accuracy.value,
-        sensitivity=metrics.sensitivity.value,
-        specificity=metrics.specificity.value,
-        oracle_f1=metrics.oracle_f1,
-        pixel_auroc=metrics.pixel_auroc,
-        aupro=metrics.aupro,
-        patient_auroc=metrics.patient_auroc.value if metrics.patient_auroc else None,
+        figures=metrics.figures,
+        minus_suvmax=minus,
         parameters=identity.parameters,
         n_patients=metrics.n_patients,
         n_test_normal=metrics.n_test_normal,

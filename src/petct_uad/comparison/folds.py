@@ -10,13 +10,14 @@ import numpy as np
 from petct_uad.comparison.leak import Runs
 from petct_uad.comparison.markdown import markdown_table
 from petct_uad.comparison.paired import PairedAurocs
+from petct_uad.comparison.tables import FoldsRow
 from petct_uad.core.errors import EvaluationError
 from petct_uad.core.files import write_table, write_text
 from petct_uad.evaluation.bootstrap import deviation
 from petct_uad.evaluation.metrics import Scores
 from petct_uad.evaluation.params import EvaluateParams
 from petct_uad.evaluation.results import RunResults
-from petct_uad.evaluation.tables import FoldsRow, ScoreRow
+from petct_uad.evaluation.tables import ScoreRow
 
 FOLDS_FILES = ("folds.csv", "folds.md")
 _HEADER = ("run", "AUROC, mean over folds", "lowest to highest fold", "AUROC of all scores")

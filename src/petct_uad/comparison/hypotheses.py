@@ -1,41 +1,23 @@
-"""What the CMAD paper claims, and what the rows that were run say of it."""
+"""What papers claim of the rows that were run, and what those rows say of it."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from petct_uad.comparison.paired import Pair, PairedAurocs
-from petct_uad.evaluation.tables import Difference
-from petct_uad.models.cmad.params import CmadParams
+from petct_uad.comparison.tables import Difference
+from petct_uad.core.claims import Claim
+from petct_uad.scoring.tables import RowIdentity
 
 SUPPORTED = "supported"
 REFUTED = "not supported"
 OPEN = "not told apart"
 UNTESTED = "not tested"
-PROPOSED = "cmad-petct"
-_PROPOSAL = {"cmh": True, "gfr": True, "cmpt": 8}  # the paper's own switches (Table 4, Fig. 6)
 
 
 @dataclass(frozen=True)
-class Statement:
-    """A sentence of the paper, as the runs that it calls worse than the proposed one."""
-
-    text: str
-    source: str
-    worse: tuple[str, ...]
-
-
-STATEMENTS = (
-    Statement("both modalities are better than one", "Table 2", ("cmad-pet", "cmad-ct")),
-    Statement("the cross-modality hybrid module helps", "Table 4", ("cmad_no_cmh-petct",)),
-    Statement("global fusion refinement helps", "Table 4", ("cmad_no_gfr-petct",)),
-    Statement("8 tokens are best", "Fig. 6", ("cmad_4_tokens-petct", "cmad_16_tokens-petct")),
-)
-
-
-@dataclass(frozen=True)
-class Claim:
+class Comparison:
     """One run is better than another: its AUROC minus the other's, on the same slices."""
 
     better: str
@@ -46,21 +28,21 @@ class Claim:
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """A statement and the comparisons whose runs are there."""
+    """A claim and the comparisons whose runs are there."""
 
-    statement: Statement
-    claims: tuple[Claim, ...]
+    claim: Claim
+    comparisons: tuple[Comparison, ...]
 
     @property
     def missing(self) -> tuple[str, ...]:
         """Runs that were not compared."""
-        there = {claim.worse for claim in self.claims}
-        return tuple(run for run in self.statement.worse if run not in there)
+        there = {comparison.worse for comparison in self.comparisons}
+        return tuple(run for run in self.claim.worse if run not in there)
 
     @property
     def outcome(self) -> str:
         """Supported if every comparison supports it; not tested while a run is missing."""
-        outcomes = {claim.outcome for claim in self.claims}
+        outcomes = {comparison.outcome for comparison in self.comparisons}
         if REFUTED in outcomes:
             return REFUTED
         if self.missing:
@@ -68,31 +50,39 @@ class Hypothesis:
         return REFUTED if OPEN in outcomes else SUPPORTED
 
 
-def judge_statements(paired: PairedAurocs, proposed: CmadParams | None) -> tuple[Hypothesis, ...]:
-    """Every statement against the runs that are there; Holm's family is all of these comparisons.
+def judge_claims(paired: PairedAurocs, rows: Collection[RowIdentity]) -> tuple[Hypothesis, ...]:
+    """Every claim that the rows carry; Holm's family is all comparisons that could be made.
 
     Args:
         paired: the runs.
-        proposed: the params of ``cmad-petct``; a statement about the paper's proposal needs its
-            switches. None: they are the paper's.
+        rows: what they are. A claim is about its model as the paper has it, so that none is made of
+            a row that is not.
     """
-    pairs = {
-        statement: _pairs(statement, paired.values, proposed is None or _is_proposal(proposed))
-        for statement in STATEMENTS
-    }
+    published = {row.run for row in rows if row.as_published}
+    claims = dict.fromkeys(claim for row in rows for claim in row.claims)
+    pairs = {claim: _pairs(claim, paired.values, published) for claim in claims}
     family = [pair for some in pairs.values() for pair in some]
     found = dict(zip(family, paired.family(family), strict=True))
     level = 1 - paired.confidence
     return tuple(
         Hypothesis(
-            statement,
+            claim,
             tuple(
-                Claim(*pair, found[pair], judged(found[pair], level, SUPPORTED, OPEN, REFUTED))
+                Comparison(*pair, found[pair], judged(found[pair], level, SUPPORTED, OPEN, REFUTED))
                 for pair in some
             ),
         )
-        for statement, some in pairs.items()
+        for claim, some in pairs.items()
     )
+
+
+def by_paper(hypotheses: Iterable[Hypothesis]) -> dict[str, tuple[Hypothesis, ...]]:
+    """The same, paper by paper."""
+    found: dict[str, tuple[Hypothesis, ...]] = {}
+    for hypothesis in hypotheses:
+        paper = hypothesis.claim.paper
+        found[paper] = (*found.get(paper, ()), hypothesis)
+    return found
 
 
 def judged(difference: Difference, level: float, above: str, between: str, below: str) -> str:
@@ -105,11 +95,7 @@ def judged(difference: Difference, level: float, above: str, between: str, below
     return above if difference.p_holm < level else between
 
 
-def _pairs(statement: Statement, runs: Collection[str], proposal: bool) -> tuple[Pair, ...]:
-    if PROPOSED not in runs or not proposal:
+def _pairs(claim: Claim, runs: Collection[str], published: Collection[str]) -> tuple[Pair, ...]:
+    if claim.better not in published:
         return ()
-    return tuple((PROPOSED, worse) for worse in statement.worse if worse in runs)
-
-
-def _is_proposal(params: CmadParams) -> bool:
-    return all(getattr(params, key) == value for key, value in _PROPOSAL.items())
+    return tuple((claim.better, worse) for worse in claim.worse if worse in runs)

@@ -8,13 +8,14 @@ from pathlib import Path
 
 from petct_uad.comparison.markdown import markdown_table, p_in_words, signed_estimate
 from petct_uad.comparison.paired import PairedAurocs, family_of
+from petct_uad.comparison.tables import Difference, LeakRow
 from petct_uad.core.errors import EvaluationError
 from petct_uad.core.files import write_table, write_text
 from petct_uad.evaluation.metrics import Scores
 from petct_uad.evaluation.params import EvaluateParams
 from petct_uad.evaluation.results import RunResults
-from petct_uad.evaluation.tables import Difference, Estimate, LeakRow
-from petct_uad.evaluation.trivial import SUVMAX
+from petct_uad.evaluation.tables import Estimate
+from petct_uad.scoring.trivial import SUVMAX
 
 LEAK_FILES = ("leak.csv", "leak.md")
 _HEADER = ("run", "patient", "cmad (leaking)", "cmad minus patient", "p (Holm)",

@@ -4,23 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from petct_uad.comparison.hypotheses import UNTESTED, Hypothesis
-from petct_uad.evaluation.tables import LOSES, TRIVIAL_VERDICT, Estimate, SummaryRow
-from petct_uad.evaluation.trivial import SUVMAX
+from petct_uad.comparison.hypotheses import UNTESTED, Hypothesis, by_paper
+from petct_uad.comparison.tables import LOSES, TRIVIAL_VERDICT, SummaryRow
+from petct_uad.evaluation import figures
+from petct_uad.evaluation.figures import AUROC, Figure
+from petct_uad.evaluation.tables import Estimate
+from petct_uad.scoring.trivial import SUVMAX
 
 PATIENTS_UNKNOWN = (
     "Each slice counts as a patient of its own, as pictures whose patients are not known do: where "
     "some share a patient, intervals are too narrow, and the splits may share patients too."
 )
 LEAKING = "**Leaking protocol: patients of the test split were also trained on.**"
-_HEADER = ("run", "modality", "verdict", "AUROC", "minus SUVmax", "p (Holm)", "AP", "F1",
-           "sensitivity", "specificity", "oracle F1", "pixel AUROC", "AUPRO", "patient AUROC",
-           "parameters")  # fmt: skip
+
+
+def shown_figures() -> tuple[Figure, ...]:
+    """The figures that tables for people have, beside AUROC."""
+    return tuple(figure for figure in figures.FIGURES if figure.for_people and figure is not AUROC)
 
 
 def to_markdown(rows: Sequence[SummaryRow], hypotheses: Sequence[Hypothesis]) -> str:
-    """The headline table with its notes, and the paper's statements."""
-    parts = (markdown_table(_HEADER, map(_cells, rows)), _notes(rows), _statements(hypotheses))
+    """The headline table with its notes, and what each paper claims."""
+    titles = (figure.title for figure in shown_figures())
+    header = ("run", "modality", "verdict", AUROC.title, "minus SUVmax", "p (Holm)", *titles,
+              "parameters")  # fmt: skip
+    papers = (_claims(paper, some) for paper, some in by_paper(hypotheses).items())
+    parts = (markdown_table(header, map(_cells, rows)), _notes(rows), *papers)
     return "\n\n".join(parts) + "\n"
 
 
@@ -40,20 +49,33 @@ def signed_estimate(value: Estimate) -> str:
     return f"{value.value:+.3f} ({value.low:+.3f} to {value.high:+.3f})"
 
 
-def _statements(hypotheses: Sequence[Hypothesis]) -> str:
-    header = ("statement of the CMAD paper", "outcome", "by AUROC")
+def mixed_inputs(rows: Sequence[SummaryRow]) -> dict[str, list[str]]:
+    """Which models saw what, in words; nothing where all have the same teacher and image size."""
+    seen: dict[str, list[str]] = {}
+    for row in rows:
+        if row.verdict != TRIVIAL_VERDICT:
+            seen.setdefault(inputs_in_words(row), []).append(row.run)
+    return seen if len(seen) > 1 else {}
+
+
+def inputs_in_words(row: SummaryRow) -> str:
+    """The teacher of a row and the side of its images."""
+    return f"{row.teacher} at {row.image_size_px} px"
+
+
+def _claims(paper: str, hypotheses: Sequence[Hypothesis]) -> str:
+    header = (f"statement of the {paper} paper", "outcome", "by AUROC")
     rows = [
-        (f"{x.statement.text} ({x.statement.source})", f"**{x.outcome}**", _evidence(x))
-        for x in hypotheses
+        (f"{x.claim.text} ({x.claim.source})", f"**{x.outcome}**", _evidence(x)) for x in hypotheses
     ]
     return markdown_table(header, rows)
 
 
 def _evidence(hypothesis: Hypothesis) -> str:
     parts = [
-        f"{claim.better} minus {claim.worse} {signed_estimate(claim.difference)}, "
-        f"p {p_in_words(claim.difference.p_holm)}: {claim.outcome}"
-        for claim in hypothesis.claims
+        f"{x.better} minus {x.worse} {signed_estimate(x.difference)}, "
+        f"p {p_in_words(x.difference.p_holm)}: {x.outcome}"
+        for x in hypothesis.comparisons
     ]
     parts += [f"{run}: {UNTESTED}" for run in hypothesis.missing]
     return "; ".join(parts)
@@ -61,31 +83,17 @@ def _evidence(hypothesis: Hypothesis) -> str:
 
 def _cells(row: SummaryRow) -> tuple[str, ...]:
     name = f"{row.run} (leaking)" if row.leaking else row.run
-    minus = Estimate(
-        row.auroc_minus_suvmax, row.auroc_minus_suvmax_low, row.auroc_minus_suvmax_high
-    )
     is_suvmax = row.run == SUVMAX.name
     return (
         f"*{name}*" if row.verdict == TRIVIAL_VERDICT else name,
         row.modality,
         f"**{row.verdict}**" if row.verdict == LOSES else row.verdict,
-        f"{_spread(row.auroc, row.auroc_deviation)} ({row.auroc_low:.3f} to {row.auroc_high:.3f})",
-        "" if is_suvmax else signed_estimate(minus),
-        "" if is_suvmax else p_in_words(row.auroc_minus_suvmax_p_holm),
-        f"{_spread(row.ap, row.ap_deviation)} ({row.ap_low:.3f} to {row.ap_high:.3f})",
-        _spread(row.f1, row.f1_deviation),
-        *(f"{value:.3f}" for value in (row.sensitivity, row.specificity, row.oracle_f1)),
-        *(_optional(value) for value in (row.pixel_auroc, row.aupro, row.patient_auroc)),
+        AUROC.in_words(row.auroc),
+        "" if is_suvmax else signed_estimate(row.minus_suvmax),
+        "" if is_suvmax else p_in_words(row.minus_suvmax.p_holm),
+        *(figure.in_words(row.figures.get(figure.name)) for figure in shown_figures()),
         f"{row.parameters:,}",
     )
-
-
-def _optional(value: float | None) -> str:
-    return "" if value is None else f"{value:.3f}"
-
-
-def _spread(value: float, deviation: float | None) -> str:
-    return f"{value:.3f}" if deviation is None else f"{value:.3f} ± {deviation:.3f}"
 
 
 def _notes(rows: Sequence[SummaryRow]) -> str:
@@ -100,6 +108,9 @@ def _notes(rows: Sequence[SummaryRow]) -> str:
     )
     if (seeds := max(row.seeds for row in rows)) > 1:
         notes += f" Figures of models are means over {seeds} seeds, ± their standard deviation."
+    if inputs := mixed_inputs(rows):
+        words = "; ".join(f"{seen}: {', '.join(runs)}" for seen, runs in inputs.items())
+        notes += f" Teachers and sizes of the images differ: {words}."
     if first.n_patients == first.n_test_normal + first.n_test_abnormal:
         notes += f" {PATIENTS_UNKNOWN}"
     return f"{notes} {LEAKING}" if first.leaking else notes

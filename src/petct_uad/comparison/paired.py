@@ -17,11 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from petct_uad.comparison.tables import Difference
 from petct_uad.core.holm import holm
 from petct_uad.evaluation.bootstrap import auroc_of, draw_patients, estimate
 from petct_uad.evaluation.metrics import Scores, auroc
 from petct_uad.evaluation.params import EvaluateParams
-from petct_uad.evaluation.tables import Difference, Estimate
+from petct_uad.evaluation.tables import Estimate
 
 Pair = tuple[str, str]
 

@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import astuple, fields
 from pathlib import Path
@@ -106,11 +106,17 @@ def write_table(path: Path, row_type: type[Row], rows: Sequence[Row]) -> None:
 
     The order of the rows is the caller's: sort them by their identity first.
     """
+    columns = [field.name for field in fields(row_type)]  # type: ignore[arg-type]
+    write_columns(path, columns, map(astuple, rows))  # type: ignore[arg-type]
+
+
+def write_columns(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write values below these column names as :func:`write_table` does."""
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as out:
         writer = csv.writer(out, lineterminator="\n")
-        writer.writerow([field.name for field in fields(row_type)])  # type: ignore[arg-type]
+        writer.writerow(columns)
         for row in rows:
-            writer.writerow([_to_text(value) for value in astuple(row)])  # type: ignore[call-overload]
+            writer.writerow([_to_text(value) for value in row])
 
 
 def read_table(path: Path, row_type: type[Row]) -> list[Row]:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from petct_uad.core.files import atomic_path
 from petct_uad.evaluation.tables import PANEL_LAYERS
-from petct_uad.slices.store import SliceStore
+from petct_uad.slices.store import Shard
 
 _MOST_UPTAKE = 0.7  # how far the PET's colour covers the CT
 
@@ -34,12 +34,12 @@ class Panel:
     anomaly_map: NDArray[np.float32]
 
 
-def panel_of(store: SliceStore, index: int, anomaly_map: NDArray[np.float32]) -> Panel:
-    """The panel of the slice at ``index`` of the test split."""
+def panel_of(shard: Shard, shard_row: int, anomaly_map: NDArray[np.float32]) -> Panel:
+    """The panel of one slice of a study."""
     return Panel(
-        ct=store.ct[index].astype(np.float32),
-        pet=store.pet[index].astype(np.float32),
-        lesion=store.lesions([index])[0],
+        ct=shard.ct[shard_row].astype(np.float32),
+        pet=shard.pet[shard_row].astype(np.float32),
+        lesion=shard.lesion[shard_row] > 0,
         anomaly_map=anomaly_map,
     )
 

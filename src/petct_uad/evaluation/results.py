@@ -3,48 +3,35 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from itertools import groupby
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from petct_uad.core.errors import EvaluationError
-from petct_uad.core.files import DECIMALS, read_table, rounded, write_json, write_table
-from petct_uad.evaluation.bootstrap import ap_of, auroc_of, deviation, draw_patients, estimate_mean
-from petct_uad.evaluation.metrics import (
-    NOT_LOCALISED,
-    Confusion,
-    PixelFigures,
-    Scores,
-    Weights,
-    auroc,
-    average_precision,
-    histogram,
-    oracle_threshold,
-    patient_scores,
-    pr_points,
-    roc_points,
-    threshold_from_normals,
-)
+from petct_uad.core.files import read_table, rounded, write_json, write_table
+from petct_uad.evaluation import figures
+from petct_uad.evaluation.figures import Sample, figures_of, flat_figures
+from petct_uad.evaluation.metrics import Scores, histogram, pr_points, roc_points
 from petct_uad.evaluation.params import EvaluateParams
+from petct_uad.evaluation.seeds import Draws, SeedDecisions
 from petct_uad.evaluation.tables import (
-    Estimate,
     HistogramRow,
+    Measured,
     PrRow,
     RocRow,
     RunIdentity,
     RunMetrics,
     ScoreRow,
 )
+from petct_uad.scoring.tables import SeedScores, flat_identity, identity_of
 from petct_uad.slices.tables import ImageRow
 
-_ESTIMATES = tuple(
-    name for name, hint in get_type_hints(RunMetrics).items() if hint in (Estimate, Estimate | None)
-)
+_NESTED = ("identity", "figures")
 _PER_SEED = ("thresholds", "oracle_thresholds")
 
 
@@ -52,13 +39,13 @@ _PER_SEED = ("thresholds", "oracle_thresholds")
 class ResultPaths:
     """Where the results of one run lie."""
 
-    folder: Path  # metrics/runs/<family>/<run>
-    roc: Path  # metrics/roc/<family>/<run>.csv, apart from the rest, since DVC draws it
+    folder: Path  # metrics/runs/<entry>/<run>
+    roc: Path  # metrics/roc/<entry>/<run>.csv, apart from the rest, since DVC draws it
 
     @classmethod
-    def of(cls, metrics: Path, family: str, run: str) -> ResultPaths:
+    def of(cls, metrics: Path, entry: str, run: str) -> ResultPaths:
         """Those below ``metrics``."""
-        return cls(metrics / "runs" / family / run, metrics / "roc" / family / f"{run}.csv")
+        return cls(metrics / "runs" / entry / run, metrics / "roc" / entry / f"{run}.csv")
 
     @property
     def metrics(self) -> Path:
@@ -87,23 +74,6 @@ class ResultPaths:
 
 
 @dataclass(frozen=True)
-class SeedScores:
-    """What one seed's model says of the validation normals and of the test slices.
-
-    Attributes:
-        seed: of the training; 0 for a trivial baseline.
-        val: (m,) scores of the validation normals, which choose the threshold.
-        test: (n,) scores of the test slices, higher is more abnormal.
-        pixels: localisation of the same model.
-    """
-
-    seed: int
-    val: NDArray[np.float64]
-    test: NDArray[np.float64]
-    pixels: PixelFigures = NOT_LOCALISED
-
-
-@dataclass(frozen=True)
 class RunResults:
     """Everything that is written for one run; curves and histogram are those of the first seed."""
 
@@ -128,28 +98,50 @@ class RunResults:
 def measure(
     identity: RunIdentity,
     *,
-    seeds: Sequence[SeedScores],
+    seeds: Iterable[SeedScores],
     test_rows: Sequence[ImageRow],
     params: EvaluateParams,
+    lesions: NDArray[np.bool_] | None = None,
 ) -> RunResults:
     """Every figure of one run, as the mean over its seeds.
 
     Args:
-        seeds: at least one, all of the same slices.
+        seeds: at least one, all of the same slices; taken one by one, so that the maps of one seed
+            are in memory at a time.
         test_rows: the n test slices, in the order of their ids.
+        lesions: (n, S, S) their masks, for the figures of maps.
 
     Raises:
         EvaluationError: no validation normals, test slices of one class only, or scores that are
             not finite.
     """
-    trials = []
+    measured: list[_MeasuredSeed] = []
+    n_val_normal, draws = 0, None
     for seed in seeds:
         _check(identity.run, seed, test_rows)
-        trials.append(_Trial.of(seed, test_rows, params.false_positive_rate))
-    first = trials[0].scores
+        decided = SeedDecisions.of(seed, test_rows, params.false_positive_rate, lesions)
+        draws = draws or Draws.of(decided, params)
+        measured.append(_MeasuredSeed.of(decided, draws))
+        n_val_normal = len(seed.val)
+    assert draws, "a run has at least one seed"
+    first = measured[0].decisions.scores
     return RunResults(
-        metrics=_metrics(identity, trials, n_val_normal=len(seeds[0].val), params=params),
-        scores=tuple(row for trial in trials for row in trial.rows),
+        metrics=RunMetrics(
+            identity=identity,
+            leaking=identity.leaking,
+            n_patients=first.n_patients,
+            n_val_normal=n_val_normal,
+            n_test_normal=int((first.labels == 0).sum()),
+            n_test_abnormal=int((first.labels == 1).sum()),
+            seeds=len(measured),
+            thresholds=tuple(x.decisions.threshold for x in measured),
+            oracle_thresholds=tuple(x.decisions.oracle_threshold for x in measured),
+            confidence=params.confidence,
+            bootstrap_samples=params.bootstrap_samples,
+            bootstrap_redrawn=draws.slices.redrawn,
+            figures=_over_seeds(measured, params.confidence),
+        ),
+        scores=tuple(row for x in measured for row in x.decisions.rows),
         roc=tuple(roc_points(first)),
         pr=tuple(pr_points(first)),
         histogram=tuple(histogram(first)),
@@ -187,44 +179,24 @@ def read_results(paths: ResultPaths) -> RunResults:
 
 
 @dataclass(frozen=True)
-class _Trial:
-    """One seed's scores, and the thresholds that turn them into decisions."""
+class _MeasuredSeed:
+    """One seed, whose maps are forgotten once they are measured."""
 
-    rows: tuple[ScoreRow, ...]
-    scores: Scores
-    threshold: float
-    oracle_threshold: float
-    pixels: PixelFigures
+    decisions: SeedDecisions
+    samples: Mapping[str, Sample | None]  # by the name of the figure
 
     @classmethod
-    def of(
-        cls, seed: SeedScores, test_rows: Sequence[ImageRow], false_positive_rate: float
-    ) -> _Trial:
-        val, test = np.round(seed.val, DECIMALS), np.round(seed.test, DECIMALS)
-        threshold = threshold_from_normals(val, false_positive_rate)
-        rows = tuple(
-            ScoreRow(
-                seed=seed.seed,
-                slice_id=row.slice_id,
-                patient=row.patient,
-                study_id=row.study_id,
-                label=row.label,
-                score=score,
-                predicted=int(score > threshold),
-            )
-            for row, score in zip(test_rows, map(float, test), strict=True)
-        )
-        scores = Scores.of(rows)
-        return cls(rows, scores, threshold, oracle_threshold(scores), seed.pixels)
+    def of(cls, decisions: SeedDecisions, draws: Draws) -> _MeasuredSeed:
+        samples = {x.name: x.sample(decisions, draws) for x in figures.FIGURES}
+        return cls(replace(decisions, maps=None), samples)
 
-    @property
-    def oracle(self) -> Confusion:
-        """Decisions at the threshold that suits the test slices best."""
-        return Confusion.at(self.scores, self.oracle_threshold, self.scores.each_patient_once)
 
-    def decisions(self, weights: Weights) -> Confusion:
-        """Decisions at the threshold from validation normals."""
-        return Confusion.at(self.scores, self.threshold, weights)
+def _over_seeds(seeds: Sequence[_MeasuredSeed], confidence: float) -> dict[str, Measured]:
+    found = {
+        figure.name: figure.over_seeds([seed.samples[figure.name] for seed in seeds], confidence)
+        for figure in figures.FIGURES
+    }
+    return {name: measured for name, measured in found.items() if measured}
 
 
 def _check(run: str, seed: SeedScores, test_rows: Sequence[ImageRow]) -> None:
@@ -243,95 +215,24 @@ def _check(run: str, seed: SeedScores, test_rows: Sequence[ImageRow]) -> None:
         )
 
 
-def _metrics(
-    identity: RunIdentity, trials: Sequence[_Trial], *, n_val_normal: int, params: EvaluateParams
-) -> RunMetrics:
-    # Labels and patients are those of any seed, and so are the patients drawn.
-    scores = [trial.scores for trial in trials]
-    first, confidence = scores[0], params.confidence
-    resamples = draw_patients(first, params.bootstrap_samples, params.seed)
-    weights = resamples.weights
-    here = [trial.decisions(first.each_patient_once) for trial in trials]
-    drawn = [trial.decisions(weights) for trial in trials]
-    aurocs, aps = [auroc(x) for x in scores], [average_precision(x) for x in scores]
-
-    def decided(figure: Callable[[Confusion], NDArray[np.float64]]) -> Estimate:
-        values = [figure(x).item() for x in here]
-        return estimate_mean(values, [figure(x) for x in drawn], confidence)
-
-    def oracle(figure: Callable[[Confusion], NDArray[np.float64]]) -> float:
-        return float(np.mean([figure(trial.oracle).item() for trial in trials]))
-
-    return RunMetrics(
-        identity=identity,
-        leaking=identity.leaking,
-        n_patients=first.n_patients,
-        n_val_normal=n_val_normal,
-        n_test_normal=int((first.labels == 0).sum()),
-        n_test_abnormal=int((first.labels == 1).sum()),
-        seeds=len(trials),
-        auroc=estimate_mean(aurocs, [auroc_of(x, weights) for x in scores], confidence),
-        auroc_deviation=deviation(aurocs),
-        ap=estimate_mean(aps, [ap_of(x, weights) for x in scores], confidence),
-        ap_deviation=deviation(aps),
-        f1=decided(lambda x: x.f1),
-        f1_deviation=deviation([x.f1.item() for x in here]),
-        accuracy=decided(lambda x: x.accuracy),
-        sensitivity=decided(lambda x: x.sensitivity),
-        specificity=decided(lambda x: x.specificity),
-        thresholds=tuple(trial.threshold for trial in trials),
-        oracle_f1=oracle(lambda x: x.f1),
-        oracle_accuracy=oracle(lambda x: x.accuracy),
-        oracle_sensitivity=oracle(lambda x: x.sensitivity),
-        oracle_specificity=oracle(lambda x: x.specificity),
-        oracle_thresholds=tuple(trial.oracle_threshold for trial in trials),
-        pixel_auroc=_mean([trial.pixels.pixel_auroc for trial in trials]),
-        aupro=_mean([trial.pixels.aupro for trial in trials]),
-        patient_auroc=_patient_auroc(scores, params),
-        confidence=confidence,
-        bootstrap_samples=params.bootstrap_samples,
-        bootstrap_redrawn=resamples.redrawn,
-    )
-
-
-def _patient_auroc(scores: Sequence[Scores], params: EvaluateParams) -> Estimate | None:
-    patients = [patient_scores(x) for x in scores]
-    if not patients[0].has_both_classes:
-        return None
-    weights = draw_patients(patients[0], params.bootstrap_samples, params.seed).weights
-    drawn = [auroc_of(x, weights) for x in patients]
-    return estimate_mean([auroc(x) for x in patients], drawn, params.confidence)
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    """None where there is nothing to measure, which is so for every seed or for none."""
-    known = [value for value in values if value is not None]
-    return float(np.mean(known)) if known else None
-
-
 def _flat(metrics: RunMetrics) -> dict[str, Any]:
-    """One level of keys: an estimate ``auroc`` gives auroc, auroc_low and auroc_high."""
-    flat: dict[str, Any] = asdict(metrics.identity)
+    """One level of keys: a figure ``auroc`` gives auroc, auroc_low, auroc_high and the like."""
+    flat = flat_identity(metrics.identity)
     for field in fields(metrics):
         value = getattr(metrics, field.name)
-        if field.name in _ESTIMATES:
-            flat[field.name] = value.value if value else None
-            flat[f"{field.name}_low"] = value.low if value else None
-            flat[f"{field.name}_high"] = value.high if value else None
+        if field.name == "figures":
+            flat |= flat_figures(value)
         elif field.name != "identity":
             flat[field.name] = value
     return {key: _stable(value) for key, value in flat.items()}
 
 
 def _unflat(flat: dict[str, Any]) -> RunMetrics:
-    rest = dict(flat)
-    identity = RunIdentity(**{field.name: rest.pop(field.name) for field in fields(RunIdentity)})
-    for name in _ESTIMATES:
-        parts = [rest.pop(key) for key in (name, f"{name}_low", f"{name}_high")]
-        rest[name] = None if None in parts else Estimate(*parts)
-    for name in _PER_SEED:
-        rest[name] = tuple(rest[name])
-    return RunMetrics(identity, **rest)
+    row = identity_of(flat)
+    identity = RunIdentity(**vars(row), dataset=flat["dataset"], protocol=flat["protocol"])
+    facts = {x.name: flat[x.name] for x in fields(RunMetrics) if x.name not in _NESTED}
+    facts |= {name: tuple(facts[name]) for name in _PER_SEED}
+    return RunMetrics(identity=identity, figures=figures_of(flat), **facts)
 
 
 def _stable(value: object) -> object:

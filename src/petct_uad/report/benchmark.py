@@ -32,7 +32,7 @@ class ReportPaths:
     registration: Path  # metrics/registration.json
     validation: Path  # metrics/validation.json
     pictures: Path  # reports/registration
-    panels: Path  # reports/panels, a folder per family and run
+    panels: Path  # reports/panels, a folder per entry and run
     lineage: tuple[Path, ...]  # the lineage folders of the stages, in pipeline order
 
     @classmethod
@@ -47,7 +47,7 @@ class ReportPaths:
             validation=Path("metrics/validation.json"),
             pictures=Path("reports/registration"),
             panels=Path("reports/panels"),
-            lineage=_lineage_folders(interim, processed, Path("models"), results),
+            lineage=_lineage_folders(interim, processed, results),
         )
 
     def of_run(self, run: str) -> ResultPaths:
@@ -123,20 +123,18 @@ class Benchmark:
 
 
 def _lineage_folders(
-    interim: Path, processed: Path, models: Path, results: Sequence[ResultPaths]
+    interim: Path, processed: Path, results: Sequence[ResultPaths]
 ) -> tuple[Path, ...]:
-    """The lineage folders of all stages before compare that left one, in pipeline order.
-
-    Args:
-        models: the folder ``models``.
-    """
-    stages = ("ingest", "register", "split")
+    """The lineage folders of all stages before compare that left one, in pipeline order."""
+    models, scores = Path("models"), Path("data/scores")
+    entries = dict.fromkeys(paths.folder.parent.name for paths in results)
     folders = [
-        *(interim / stage for stage in stages),
+        *(interim / stage for stage in ("ingest", "register", "split")),
         processed,
         interim / "validate",
         models / "distil",
         *(models / paths.folder.parent.name / paths.folder.name for paths in results),
+        *(scores / entry for entry in entries),
         *(paths.folder for paths in results),
     ]
     lineage = (folder / "lineage" for folder in folders)

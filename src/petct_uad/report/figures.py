@@ -13,8 +13,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, MultipleLocator
 
+from petct_uad.comparison.tables import SummaryRow
 from petct_uad.evaluation.results import RunResults
-from petct_uad.evaluation.tables import RunIdentity, SummaryRow
+from petct_uad.evaluation.tables import RunIdentity
 from petct_uad.registration.tables import RegistrationRow
 from petct_uad.report.bands import Band, Bands
 
@@ -234,10 +235,11 @@ def cost_figure(
         figure = Figure(figsize=(5.2, 3.1), layout="constrained")
         axes = figure.subplots()
         for row in rows:
-            error = [[row.auroc - row.auroc_low], [row.auroc_high - row.auroc]]
+            auroc = row.auroc
+            error = [[auroc.value - (auroc.low or 0)], [(auroc.high or 0) - auroc.value]]
             axes.errorbar(
                 gflops[row.run],
-                row.auroc,
+                auroc.value,
                 yerr=error,
                 marker=_MARKERS[row.modality],
                 markersize=5,

@@ -12,8 +12,8 @@ from petct_uad.core.errors import EvaluationError
 
 
 @dataclass(frozen=True)
-class Figure:
-    """A name and a number in words."""
+class Fact:
+    """A name and what it is, in words."""
 
     name: str
     value: str
@@ -31,7 +31,7 @@ class Flag:
 class Registration:
     """``metrics/registration.json``."""
 
-    figures: tuple[Figure, ...]
+    figures: tuple[Fact, ...]
     flagged: tuple[Flag, ...]
 
 
@@ -41,8 +41,8 @@ class StageRun:
 
     stage: str
     source_sha256: str
-    params: tuple[Figure, ...]
-    packages: tuple[Figure, ...]
+    params: tuple[Fact, ...]
+    packages: tuple[Fact, ...]
 
     @property
     def of_one_row(self) -> bool:
@@ -54,10 +54,10 @@ def read_registration(path: Path) -> Registration:
     """Read the cohort summary of the register stage."""
     content = _read(path)
     counts = [
-        Figure(_words(key), str(value)) for key, value in content.items() if isinstance(value, int)
+        Fact(_words(key), str(value)) for key, value in content.items() if isinstance(value, int)
     ]
     medians = [
-        Figure(f"median {_words(key)}", f"{value:.3f}")
+        Fact(f"median {_words(key)}", f"{value:.3f}")
         for key, value in content.get("median", {}).items()
     ]
     flagged = tuple(Flag(item["study_id"], item["reason"]) for item in content.get("flagged", ()))
@@ -69,8 +69,8 @@ def read_stage_runs(paths: Iterable[Path]) -> tuple[StageRun, ...]:
     runs = []
     for path in paths:
         content = _read(path)
-        params = tuple(Figure(*pair) for pair in _flatten(content["params"]))
-        packages = tuple(Figure(*pair) for pair in sorted(content["packages"].items()))
+        params = tuple(Fact(*pair) for pair in _flatten(content["params"]))
+        packages = tuple(Fact(*pair) for pair in sorted(content["packages"].items()))
         runs.append(StageRun(content["stage"], content["source_sha256"], params, packages))
     return tuple(dict.fromkeys(runs))
 

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from petct_uad.comparison.hypotheses import Hypothesis
+from petct_uad.comparison.hypotheses import Hypothesis, by_paper
+from petct_uad.comparison.markdown import inputs_in_words, mixed_inputs, shown_figures
+from petct_uad.comparison.tables import BEATS, LOSES, PairRow, SummaryRow
 from petct_uad.core.provenance.record import ACTIVITY
+from petct_uad.evaluation.figures import Figure
 from petct_uad.evaluation.results import RunResults
-from petct_uad.evaluation.tables import BEATS, LOSES, PairRow, RunMetrics, SummaryRow
-from petct_uad.evaluation.trivial import SUVMAX
+from petct_uad.evaluation.tables import RunMetrics
 from petct_uad.ingest.tables import RejectedRow
 from petct_uad.report.bands import curve_bands
 from petct_uad.report.benchmark import MOST_PICTURES, Benchmark
@@ -27,7 +29,13 @@ from petct_uad.report.figures import (
 )
 from petct_uad.report.flow import FlowStep, SplitCount, flow_steps, split_counts
 from petct_uad.report.pictures import Layers, Picture, read_layers, registration_pictures
-from petct_uad.report.quality import Registration, StageRun, pictures_flagged_first, read_stage_runs
+from petct_uad.report.quality import (
+    Registration,
+    StageRun,
+    pictures_flagged_first,
+    read_stage_runs,
+)
+from petct_uad.scoring.trivial import SUVMAX
 
 _MOST_REFUSED = 100
 _MOST_HISTOGRAMS = 8
@@ -62,6 +70,8 @@ class HeadlineTable:
     """One row per run, by falling AUROC."""
 
     rows: tuple[SummaryRow, ...]
+    figures: tuple[Figure, ...]  # beside AUROC
+    inputs: Mapping[str, str]  # what each model saw, where they differ
     strips: Mapping[str, Strip]
     lines: Mapping[str, Stroke]
     axis: tuple[float, float]
@@ -73,7 +83,7 @@ class HeadlineTable:
 class Comparisons:
     """Runs against each other, by paired differences."""
 
-    hypotheses: tuple[Hypothesis, ...]
+    papers: Mapping[str, tuple[Hypothesis, ...]]  # what each claims
     pairs: tuple[PairRow, ...]
     level: float
 
@@ -179,24 +189,30 @@ def masthead(benchmark: Benchmark) -> Masthead:
 def headline_table(benchmark: Benchmark) -> HeadlineTable:
     """Every run with its intervals."""
     rows = benchmark.summary.rows
-    low = int(10 * min(row.auroc_low for row in rows)) / 10
+    low = int(10 * min(_interval(row)[0] for row in rows)) / 10
     suvmax = _suvmax(rows)
 
     def place(value: float) -> float:
         return round(100 * (value - low) / (1 - low), 2)
 
-    strips = {
-        row.run: Strip(*map(place, (row.auroc_low, row.auroc, row.auroc_high, suvmax.auroc)))
-        for row in rows
-    }
-    level = _level(benchmark)
-    return HeadlineTable(rows, strips, benchmark.lines, (low, 1.0), suvmax.run, level)
+    strips = {row.run: Strip(*map(place, (*_interval(row), suvmax.auroc.value))) for row in rows}
+    mixed = {run for runs in mixed_inputs(rows).values() for run in runs}
+    return HeadlineTable(
+        rows=rows,
+        figures=shown_figures(),
+        inputs={row.run: inputs_in_words(row) for row in rows if row.run in mixed},
+        strips=strips,
+        lines=benchmark.lines,
+        axis=(low, 1.0),
+        suvmax=suvmax.run,
+        level=_level(benchmark),
+    )
 
 
 def comparisons(benchmark: Benchmark) -> Comparisons:
-    """The claims of CMAD's paper, and every two models."""
+    """What papers claim, and every two models."""
     summary = benchmark.summary
-    return Comparisons(summary.hypotheses, summary.pairs, _level(benchmark))
+    return Comparisons(by_paper(summary.hypotheses), summary.pairs, _level(benchmark))
 
 
 def curves(benchmark: Benchmark) -> Curves:
@@ -290,6 +306,13 @@ def _ranked(benchmark: Benchmark) -> zip[tuple[SummaryRow, RunResults]]:
 
 def _models(benchmark: Benchmark) -> list[SummaryRow]:
     return [row for row, run in _ranked(benchmark) if not run.metrics.identity.trivial]
+
+
+def _interval(row: SummaryRow) -> tuple[float, float, float]:
+    """The AUROC between the ends of its interval."""
+    auroc = row.auroc
+    assert auroc.low is not None and auroc.high is not None, "AUROC is drawn"  # noqa: PT018
+    return auroc.low, auroc.value, auroc.high
 
 
 def _level(benchmark: Benchmark) -> float:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from petct_uad.core.console import track
@@ -34,6 +35,15 @@ class Scored:
     scores: NDArray[np.float64]
     maps: NDArray[np.float32]
     seconds_per_pair: float
+
+    def at_side(self, side_px: int) -> Scored:
+        """With the maps on a grid of this side, bilinear; scores stay those of the model's own."""
+        if self.maps.shape[-1] == side_px:
+            return self
+        maps = torch.from_numpy(self.maps)[:, None]
+        size = (side_px, side_px)
+        larger = F.interpolate(maps, size=size, mode="bilinear", align_corners=False)
+        return replace(self, maps=larger[:, 0].numpy())
 
 
 @dataclass(frozen=True)

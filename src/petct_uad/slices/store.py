@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import load_file, save_file
+from safetensors import safe_open
+from safetensors.numpy import save_file
 
 from petct_uad.core.errors import DatasetError
 from petct_uad.core.files import atomic_path, read_table, sha256_bytes
@@ -61,33 +62,35 @@ def read_shard(path: Path) -> Shard:
     Raises:
         DatasetError: the file is absent or lacks one of the four arrays.
     """
-    if not path.is_file():
-        raise DatasetError(f"{path}: shard not found. Run `dvc repro preprocess`.")
-    arrays = load_file(path)
-    missing = {"ct", "pet", "lesion", "body"} - arrays.keys()
-    if missing:
-        raise DatasetError(f"{path}: shard lacks {', '.join(sorted(missing))}")
-    return Shard(arrays["ct"], arrays["pet"], arrays["lesion"], arrays["body"])
+    return Shard(**_planes(path, "ct", "pet", "lesion", "body"))
+
+
+def read_lesions(processed: Path, rows: Sequence[ImageRow]) -> NDArray[np.bool_]:
+    """Lesion masks (n, S, S) of slices, and nothing else of their shards.
+
+    Raises:
+        DatasetError: a shard is absent.
+    """
+    (masks,) = _stacked(processed, rows, "lesion")
+    return masks > 0
 
 
 @dataclass(frozen=True)
 class SliceStore:
-    """All slices of one split, in memory, in the order of ``index.csv``.
+    """All images of one split, in memory, in the order of ``index.csv``; no masks.
 
     Attributes:
         rows: one per slice.
         ct, pet: (n, S, S) float16 in [0, 1].
-        lesion: (n, S, S) uint8.
     """
 
     rows: tuple[ImageRow, ...]
     ct: NDArray[np.float16]
     pet: NDArray[np.float16]
-    lesion: NDArray[np.uint8]
 
     @classmethod
     def open(cls, processed: Path, split: Split) -> Self:
-        """Read one split; only the shards of its studies are touched.
+        """Read one split; of its studies' shards the images only, of others nothing.
 
         Raises:
             DatasetError: the split is empty or a shard is missing.
@@ -96,17 +99,7 @@ class SliceStore:
         rows = tuple(row for row in index if row.split == split)
         if not rows:
             raise DatasetError(f"{processed}/index.csv: no slice in split {split!r}")
-        shards = {
-            study_id: read_shard(shard_path(processed, study_id))
-            for study_id in sorted({row.study_id for row in rows})
-        }
-        picked = [(shards[row.study_id], row.shard_row) for row in rows]
-        return cls(
-            rows,
-            np.stack([shard.ct[i] for shard, i in picked]),
-            np.stack([shard.pet[i] for shard, i in picked]),
-            np.stack([shard.lesion[i] for shard, i in picked]),
-        )
+        return cls(rows, *_stacked(processed, rows, "ct", "pet"))
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -116,12 +109,26 @@ class SliceStore:
         """Side S of the square slices."""
         return int(self.ct.shape[-1])
 
-    def lesions(self, indices: Sequence[int]) -> NDArray[np.bool_]:
-        """Lesion masks (B, S, S) of the slices at ``indices``."""
-        return self.lesion[list(indices)] > 0
-
 
 def files_of(processed: Path, stores: Sequence[SliceStore]) -> tuple[Path, ...]:
     """What was read to open these splits: the index, and the shards of their studies."""
     studies = sorted({row.study_id for store in stores for row in store.rows})
     return (processed / "index.csv", *(shard_path(processed, study) for study in studies))
+
+
+def _stacked(processed: Path, rows: Sequence[ImageRow], *names: str) -> list[NDArray[Any]]:
+    """These planes of slices, in the order of the slices: each (n, S, S)."""
+    shards = {
+        study_id: _planes(shard_path(processed, study_id), *names)
+        for study_id in sorted({row.study_id for row in rows})
+    }
+    return [np.stack([shards[row.study_id][name][row.shard_row] for row in rows]) for name in names]
+
+
+def _planes(path: Path, *names: str) -> dict[str, NDArray[Any]]:
+    if not path.is_file():
+        raise DatasetError(f"{path}: shard not found. Run `dvc repro preprocess`.")
+    with safe_open(path, framework="numpy") as file:
+        if missing := set(names) - set(file.keys()):
+            raise DatasetError(f"{path}: shard lacks {', '.join(sorted(missing))}")
+        return {name: file.get_tensor(name) for name in names}

@@ -3,7 +3,7 @@
 import csv
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,77 +11,115 @@ import pytest
 import torch
 
 from petct_uad.core.errors import EvaluationError, TrainingError
-from petct_uad.core.files import sha256_file, write_table
+from petct_uad.core.files import read_table, sha256_file, write_table
 from petct_uad.core.provenance.record import Derivation
-from petct_uad.evaluation.evaluate import EvaluationPaths, evaluate_family
+from petct_uad.evaluation.metrics import PixelFigures
 from petct_uad.evaluation.params import EvaluateParams
 from petct_uad.evaluation.results import RunResults, read_results
+from petct_uad.evaluation.run import EvaluationPaths, evaluate_entry
 from petct_uad.models.benchmark import BenchmarkEntry
 from petct_uad.models.build import load_model
-from petct_uad.models.common.batch import Batch
+from petct_uad.models.common.batch import Batch, at_side
 from petct_uad.models.patchcore.params import PatchcoreParams
-from petct_uad.scoring.inference import score_slices
-from petct_uad.slices.store import Shard, SliceStore, shard_path, write_shard
+from petct_uad.scoring.run import ScoringPaths, score_entry
+from petct_uad.scoring.tables import read_study
+from petct_uad.slices.store import (
+    Shard,
+    SliceStore,
+    read_lesions,
+    read_shard,
+    shard_path,
+    write_shard,
+)
 from petct_uad.slices.tables import ImageRow
 from petct_uad.teachers.params import TeacherParams
+from petct_uad.training.params import TrainParams
 from petct_uad.training.run import TrainingPaths, train_entry
-from tests.samples import train_section
 
 PARAMS = EvaluateParams(false_positive_rate=0.1, bootstrap_samples=50, confidence=0.9, seed=0)
 SPLITS = {"A_1": "train", "B_1": "train", "C_1": "val", "D_1": "test", "E_1": "test"}
 SIDE, SLICES = 64, 6
 SEEDS = (3, 11)
 PANELS = ("best.png", "median.png", "worst.png")
-FAMILY = BenchmarkEntry(
+ENTRY = BenchmarkEntry(
     model="patchcore",
     modalities=("pet", "ct", "petct"),
     params="models.patchcore",
+    teacher="teacher",
     after="metrics/validation.json",
 )
-MODELS = Path("models/patchcore")
+MODELS, PROCESSED = Path("models/patchcore"), Path("data/processed/tiny")
 
 
 @dataclass(frozen=True)
 class Evaluated:
+    """One way from trained models to figures."""
+
+    scoring: ScoringPaths
     paths: EvaluationPaths
+    scored: tuple[Derivation, ...]
     derived: dict[str, tuple[Derivation, ...]]
 
     def results(self, run: str) -> RunResults:
         return read_results(self.paths.results(run))
 
     def sources(self, run: str) -> dict[str, set[str]]:
-        """What each file of a run was made from."""
-        found = self.derived[run]
-        return {item.output.id: {entity.id for entity in item.inputs} for item in found}
+        """What each result and panel of a run was made from."""
+        return sources_of(self.derived[run])
+
+    def score_sources(self, run: str) -> dict[str, set[str]]:
+        """What each file of scores of a run was made from."""
+        found = sources_of(self.scored)
+        return {output: x for output, x in found.items() if f"/{run}/" in output}
+
+    def score_files(self) -> dict[str, str]:
+        """The hash of every file that ``score`` wrote."""
+        folder = self.scoring.scores
+        files = sorted(path for path in folder.rglob("*") if path.is_file())
+        return {path.relative_to(folder).as_posix(): sha256_file(path) for path in files}
+
+
+def sources_of(derivations: tuple[Derivation, ...]) -> dict[str, set[str]]:
+    return {item.output.id: {entity.id for entity in item.inputs} for item in derivations}
 
 
 @pytest.fixture(scope="module")
 def evaluated(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("repository"))
-        processed = Path("data/processed/tiny")
-        write_slices(processed)
-        train(processed)
-        yield evaluate(processed, Path())
+        write_slices(PROCESSED)
+        train(PROCESSED, MODELS)
+        yield evaluate(PROCESSED, Path())
+
+
+def score(
+    processed: Path, out: Path, models: Path = MODELS
+) -> tuple[ScoringPaths, tuple[Derivation, ...]]:
+    paths = ScoringPaths(processed, models, out / "data/scores/patchcore", out / "metrics/cost")
+    return paths, score_entry(ENTRY, paths, torch.device("cpu"))
 
 
 def evaluate(processed: Path, out: Path, models: Path = MODELS) -> Evaluated:
-    paths = EvaluationPaths(processed, models, out / "metrics", out / "reports/panels/patchcore")
-    cpu = torch.device("cpu")
-    derived = evaluate_family(FAMILY, paths, PARAMS, dataset="tiny", protocol="patient", device=cpu)
-    return Evaluated(paths, derived)
+    scoring, scored = score(processed, out, models)
+    panels = out / "reports/panels/patchcore"
+    paths = EvaluationPaths(processed, scoring.scores, out / "metrics", panels)
+    derived = evaluate_entry(paths, PARAMS, dataset="tiny", protocol="patient")
+    return Evaluated(scoring, paths, scored, derived)
 
 
-def train(processed: Path) -> None:
+def train(processed: Path, models: Path, entry: BenchmarkEntry = ENTRY) -> None:
     train_entry(
-        family=FAMILY,
+        entry=entry,
         params=PatchcoreParams(
             strides=(8,), max_patches=300, coreset_fraction=0.1, neighbours=2,
             map_sigma_px=4.0, batch_size=8,
         ),
         teacher=TeacherParams(name="efficientnet_lite0", weights="random"),
-        train=train_section(seeds=SEEDS),
-        paths=TrainingPaths(processed, MODELS, Path("curves"), Path("checkpoints")),
+        train=TrainParams(
+            seeds=SEEDS, device="cpu", precision="float32", launcher="python", validate_every=10,
+            patience=0, checkpoint_every=0,
+        ),
+        paths=TrainingPaths(processed, models, Path("curves"), Path("checkpoints")),
     )  # fmt: skip
 
 
@@ -133,9 +171,8 @@ def test_discs_are_found_in_the_test_split(evaluated):
     metrics = evaluated.results("patchcore-pet").metrics
     assert (metrics.n_test_normal, metrics.n_test_abnormal, metrics.n_val_normal) == (6, 6, 6)
     assert metrics.auroc.value > 0.9
-    assert metrics.pixel_auroc is not None
-    assert metrics.pixel_auroc > 0.8
-    assert metrics.patient_auroc is None  # both test patients are abnormal
+    assert metrics.figures["pixel_auroc"].value > 0.8
+    assert "patient_auroc" not in metrics.figures  # both test patients are abnormal
 
 
 def test_scores_hold_every_test_slice_and_no_other(evaluated):
@@ -153,7 +190,8 @@ def test_scores_hold_every_test_slice_and_no_other(evaluated):
 
 def test_evaluating_again_gives_the_same_bytes(evaluated):
     again = evaluate(evaluated.paths.processed, Path("again"))
-    for run in FAMILY.rows:
+    assert again.score_files() == evaluated.score_files()
+    for run in ENTRY.rows:
         first, second = (x.paths.results(run).files for x in (evaluated, again))
         first += tuple(evaluated.paths.panels / run / name for name in PANELS)
         second += tuple(again.paths.panels / run / name for name in PANELS)
@@ -162,7 +200,7 @@ def test_evaluating_again_gives_the_same_bytes(evaluated):
 
 def test_what_varies_between_machines_stays_out_of_metrics_json(evaluated):
     metrics = json.loads(evaluated.paths.results("patchcore-pet").metrics.read_text())
-    cost = json.loads(evaluated.paths.cost("patchcore-pet").read_text())
+    cost = json.loads((evaluated.scoring.costs / "patchcore-pet.json").read_text())
     assert not {"seconds_per_pair", "process_peak_memory_mib", "device"} & metrics.keys()
     assert metrics["scan"] == cost["scan"] == "none"  # of the weights
     assert cost["seconds_per_pair"] > 0
@@ -170,61 +208,52 @@ def test_what_varies_between_machines_stays_out_of_metrics_json(evaluated):
     assert cost["parameters"] == metrics["parameters"] > 0
 
 
-def test_figures_derive_from_weights_index_and_shards_of_validation_and_test(evaluated):
-    shards = {f"file:data/processed/tiny/shards/{study}.safetensors" for study in SPLITS}
+def file_of(*parts: str) -> str:
+    return "file:" + "/".join(parts)
+
+
+def shards_of(*studies: str) -> set[str]:
+    return {file_of(f"{PROCESSED}/shards/{study}.safetensors") for study in studies}
+
+
+def scores_of(run: str, *seeds: int, studies: tuple[str, ...] = ("C_1", "D_1", "E_1")) -> set[str]:
+    folder = f"data/scores/patchcore/{run}"
+    return {file_of(folder, f"seed-{n}/{x}.safetensors") for n in seeds for x in studies}
+
+
+def test_a_studys_scores_derive_from_the_model_of_their_seed_and_their_own_shard(evaluated):
+    found = evaluated.score_sources("patchcore-pet")
+    assert set(found) == {
+        *scores_of("patchcore-pet", *SEEDS),
+        "file:data/scores/patchcore/patchcore-pet/row.json",
+    }
+    (name,) = scores_of("patchcore-pet", 3, studies=("D_1",))
+    folder = f"{MODELS}/patchcore-pet/seed-3"
+    models = {file_of(folder, x) for x in ("weights.safetensors", "config.json")}
+    assert found[name] == {file_of(f"{PROCESSED}/index.csv"), *models, *shards_of("D_1")}
+
+
+def test_figures_derive_from_every_score_and_from_the_lesions_of_the_test_studies(evaluated):
     sources = evaluated.sources("patchcore-pet")
-    found = sources["file:metrics/runs/patchcore/patchcore-pet/metrics.json"]
-    trained = {f"file:data/processed/tiny/shards/{study}.safetensors" for study in ("A_1", "B_1")}
-    assert found & shards == shards - trained
-    weights = {f"file:{MODELS}/patchcore-pet/seed-{n}/weights.safetensors" for n in SEEDS}
-    assert weights <= found
-    assert "file:data/processed/tiny/index.csv" in found
+    scores = {
+        file_of(f"{PROCESSED}/index.csv"),
+        file_of("data/scores/patchcore/patchcore-pet/row.json"),
+        *scores_of("patchcore-pet", *SEEDS),
+    }
+    folder = "file:metrics/runs/patchcore/patchcore-pet"
+    assert sources[f"{folder}/scores.csv"] == scores
+    assert sources[f"{folder}/metrics.json"] == scores | shards_of("D_1", "E_1")
 
 
-@pytest.mark.parametrize("run", FAMILY.rows)
-def test_every_written_file_has_a_derivation(evaluated, run):
-    figures = evaluated.paths.results(run).files
-    panels = [evaluated.paths.panels / run / name for name in PANELS]
-    written = {f"file:{path.as_posix()}" for path in (*figures, *panels)}
-    assert evaluated.sources(run).keys() == written
-
-
-@pytest.mark.parametrize("panel", PANELS)
-def test_a_panel_derives_from_the_first_seed_and_the_shard_of_its_own_study_only(evaluated, panel):
-    sources = evaluated.sources("patchcore-pet")[
-        f"file:reports/panels/patchcore/patchcore-pet/{panel}"
-    ]
-    (shard,) = (source for source in sources if "shards" in source)
-    rank = {"best.png": 0, "median.png": 2, "worst.png": -1}[panel]
-    abnormal = [row for row in evaluated.results("patchcore-pet").by_seed[0] if row.label == 1]
-    shown = sorted(abnormal, key=lambda row: -row.score)[rank]
-    assert shard == f"file:data/processed/tiny/shards/{shown.study_id}.safetensors"
-    assert {x.split("/")[3] for x in sources if "models" in x} == {"seed-3"}
-
-
-@pytest.fixture
-def tf32_outside():
-    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
-    before = matmul.allow_tf32, cudnn.allow_tf32
-    matmul.allow_tf32 = cudnn.allow_tf32 = True
-    yield
-    matmul.allow_tf32, cudnn.allow_tf32 = before
-
-
-@pytest.mark.usefixtures("tf32_outside")
-def test_scores_are_computed_in_float32_whatever_a_training_left(evaluated, monkeypatch):
-    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
-    seen = []
-
-    def watched(*args):
-        algorithms = torch.are_deterministic_algorithms_enabled()
-        seen.append((matmul.allow_tf32, cudnn.allow_tf32, algorithms))
-        return score_slices(*args)
-
-    monkeypatch.setattr("petct_uad.evaluation.evaluate.score_slices", watched)
-    evaluate(evaluated.paths.processed, Path("float32"))
-    assert seen == [(False, False, True)] * (2 * 2 * len(SEEDS))  # splits, modalities
-    assert (matmul.allow_tf32, cudnn.allow_tf32) == (True, True)
+def test_a_panel_derives_from_the_first_seeds_map_and_the_shard_of_its_own_study(evaluated):
+    panels = {x: y for x, y in evaluated.sources("patchcore-pet").items() if x.endswith(".png")}
+    assert len(panels) == len(PANELS)
+    of_studies = [
+        {file_of(f"{PROCESSED}/index.csv"), *scores_of("patchcore-pet", 3, studies=(study,)),
+         *shards_of(study)}
+        for study in ("D_1", "E_1")
+    ]  # fmt: skip
+    assert all(sources in of_studies for sources in panels.values())
 
 
 def test_every_seed_is_scored_by_its_own_model(evaluated):
@@ -235,7 +264,7 @@ def test_every_seed_is_scored_by_its_own_model(evaluated):
         with torch.inference_mode():
             _, expected = model.detect(Batch.of(test, range(len(test))))
         assert [row.score for row in rows] == pytest.approx(expected.tolist(), abs=1e-5)
-    assert results.metrics.auroc_deviation is not None
+    assert results.metrics.auroc.deviation is not None
 
 
 def test_a_fused_row_averages_the_standardised_maps_of_each_seeds_two_models(evaluated):
@@ -263,19 +292,17 @@ def test_a_fused_row_sees_both_modalities_and_counts_both_models(evaluated):
     assert identity.parameters == 2 * alone.parameters
 
 
-def test_everything_of_a_fused_row_derives_from_both_models_and_the_validation_normals(evaluated):
-    folders = ("pet/seed-3", "pet/seed-11", "ct/seed-3", "ct/seed-11")
-    derived = evaluated.sources("patchcore-petct")
-    assert sum(output.endswith("png") for output in derived) == len(PANELS)
-    for output, sources in derived.items():
-        seeds = [f for f in folders if "seed-3" in f] if output.endswith("png") else folders
+def test_scores_of_a_fused_row_derive_from_both_models_and_the_validation_normals(evaluated):
+    for output, sources in evaluated.score_sources("patchcore-petct").items():
+        seeds = [n for n in SEEDS if f"/seed-{n}/" in output] or SEEDS
         models = {
-            f"file:{MODELS}/patchcore-{folder}/{name}"
-            for folder in seeds
+            file_of(f"{MODELS}/patchcore-{modality}/seed-{n}/{name}")
+            for modality in ("pet", "ct")
+            for n in seeds
             for name in ("weights.safetensors", "config.json")
         }
         assert {source for source in sources if "models" in source} == models
-        assert "file:data/processed/tiny/shards/C_1.safetensors" in sources
+        assert shards_of("C_1") <= sources or output.endswith("row.json")
 
 
 def test_rows_of_other_seeds_are_not_joined(evaluated, tmp_path):
@@ -291,14 +318,97 @@ def test_rows_of_other_seeds_are_not_joined(evaluated, tmp_path):
         shutil.rmtree(models / "patchcore-pet")
 
 
-def test_test_split_without_abnormal_slices_is_refused(evaluated, tmp_path):
+def test_test_split_without_abnormal_slices_is_refused(evaluated):
+    folder = Path("one_class")
     generator = np.random.default_rng(1)
     rows = []
     for study, split in (("C_1", "val"), ("D_1", "test")):
         shard = make_shard(generator, abnormal=False)
-        write_shard(shard_path(tmp_path, study), shard)
+        write_shard(shard_path(folder, study), shard)
         rows += [image_row(study, split, index, shard) for index in range(SLICES)]
-    write_table(tmp_path / "index.csv", ImageRow, rows)
+    write_table(folder / "index.csv", ImageRow, rows)
     with pytest.raises(EvaluationError, match="0 abnormal of 6 slices"):
-        evaluate(tmp_path, tmp_path)
-    assert not (tmp_path / "metrics").exists()
+        evaluate(folder, folder)
+    assert not (folder / "metrics/runs").exists()
+
+
+def test_scores_know_nothing_of_the_labels_and_lesions_of_test_slices(evaluated):
+    folder = Path("other_labels")
+    shutil.copytree(PROCESSED, folder / "processed")
+    index = read_table(PROCESSED / "index.csv", ImageRow)
+    other = [replace(x, label=1 - x.label) if x.split == "test" else x for x in index]
+    write_table(folder / "processed/index.csv", ImageRow, other)
+    for study in ("C_1", "D_1", "E_1"):
+        path = shard_path(folder / "processed", study)
+        shard = read_shard(path)
+        write_shard(path, replace(shard, lesion=1 - shard.lesion))
+    scoring, _ = score(folder / "processed", folder)
+    found = replace(evaluated, scoring=scoring).score_files()
+    assert found == evaluated.score_files()
+    # Another label of a validation slice takes that slice away, so the bytes can differ.
+    other[12] = replace(other[12], label=1)
+    write_table(folder / "processed/index.csv", ImageRow, other)
+    scoring, _ = score(folder / "processed", folder)
+    assert replace(evaluated, scoring=scoring).score_files() != found
+
+
+def test_only_validation_normals_and_test_slices_are_scored(evaluated):
+    folder = evaluated.scoring.scores / "patchcore-petct" / "seed-3"
+    assert sorted(path.stem for path in folder.iterdir()) == ["C_1", "D_1", "E_1"]
+    study = read_study(folder / "D_1.safetensors")
+    assert study.shard_rows.tolist() == list(range(SLICES))
+    assert (study.scores.dtype, study.maps.shape) == (np.float64, (SLICES, SIDE, SIDE))
+
+
+def test_half_precision_of_stored_maps_moves_pixel_figures_by_less_than_a_thousandth(evaluated):
+    test = SliceStore.open(PROCESSED, "test")
+    model, _ = load_model(MODELS / "patchcore-pet/seed-3")
+    with torch.inference_mode():
+        maps = model.anomaly_map(Batch.of(test, range(len(test)))).numpy()
+    stored = np.concatenate(
+        [
+            read_study(evaluated.scoring.scores / f"patchcore-pet/seed-3/{x}.safetensors").maps
+            for x in ("D_1", "E_1")
+        ]
+    )
+    assert stored == pytest.approx(maps, rel=2**-11)
+    lesions = read_lesions(PROCESSED, test.rows)
+    exact, found = PixelFigures.of(maps, lesions), PixelFigures.of(stored, lesions)
+    assert found.pixel_auroc == pytest.approx(exact.pixel_auroc, abs=1e-3)
+    assert found.aupro == pytest.approx(exact.aupro, abs=1e-3)
+
+
+def test_maps_of_a_row_that_saw_smaller_images_lie_on_the_shards_grid(evaluated):
+    folder = Path("small")
+    models = folder / "models/patchcore"
+    train(PROCESSED, models, ENTRY.model_copy(update={"image_size_px": SIDE // 2}))
+    small = evaluate(PROCESSED, folder, models)
+    identity = small.results("patchcore-petct").metrics.identity
+    assert identity.image_size_px == SIDE // 2
+    study = read_study(small.scoring.scores / "patchcore-pet/seed-3/D_1.safetensors")
+    assert study.maps.shape == (SLICES, SIDE, SIDE)
+    store = at_side(SliceStore.open(PROCESSED, "test"), SIDE // 2)
+    model, _ = load_model(models / "patchcore-pet/seed-3")
+    with torch.inference_mode():
+        maps, scores = model.detect(Batch.of(store, range(SLICES)))
+    assert maps.shape == (SLICES, SIDE // 2, SIDE // 2)
+    assert study.scores == pytest.approx(scores.numpy(), abs=1e-6)
+    # Each pixel of a bilinear map lies between its neighbours, so the mean stays about the same.
+    assert study.maps.mean() == pytest.approx(float(maps.mean()), rel=0.02)
+    assert small.results("patchcore-petct").metrics.figures["pixel_auroc"].value > 0.8
+
+
+def test_scores_of_other_slices_than_the_indexs_are_refused(evaluated, tmp_path):
+    shutil.copytree(PROCESSED, tmp_path / "processed")
+    index = read_table(PROCESSED / "index.csv", ImageRow)
+    moved = [replace(x, split="test") if x.study_id == "B_1" else x for x in index]
+    write_table(tmp_path / "processed/index.csv", ImageRow, moved)
+    paths = replace(evaluated.paths, processed=tmp_path / "processed", metrics=tmp_path)
+    with pytest.raises(EvaluationError, match=r"B_1\.safetensors: not found. Run"):
+        evaluate_entry(paths, PARAMS, dataset="tiny", protocol="patient")
+
+
+def test_an_entry_without_scores_is_refused_by_name(evaluated, tmp_path):
+    paths = replace(evaluated.paths, scores=tmp_path / "padim")
+    with pytest.raises(EvaluationError, match="Run `dvc repro score@padim`"):
+        evaluate_entry(paths, PARAMS, dataset="tiny", protocol="patient")

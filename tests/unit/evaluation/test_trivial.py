@@ -6,14 +6,9 @@ import pytest
 
 from petct_uad.core.files import write_table
 from petct_uad.evaluation.params import EvaluateParams
-from petct_uad.evaluation.results import ResultPaths
-from petct_uad.evaluation.trivial import (
-    SUVMAX,
-    TRIVIAL_BASELINES,
-    closeness_to_middle,
-    evaluate_trivial,
-    score_trivial,
-)
+from petct_uad.evaluation.results import ResultPaths, RunResults, read_results
+from petct_uad.evaluation.run import evaluate_trivial
+from petct_uad.scoring.trivial import SUVMAX, TRIVIAL_BASELINES, closeness_to_middle
 from petct_uad.slices.tables import ImageRow
 
 PARAMS = EvaluateParams(false_positive_rate=0.25, bootstrap_samples=20, confidence=0.95, seed=0)
@@ -53,23 +48,32 @@ ROWS = [
 ]
 
 
-def test_suvmax_takes_its_threshold_from_validation_normals_only():
+def measured(folder: Path) -> dict[str, RunResults]:
+    """The results of every baseline on ``ROWS``."""
+    write_table(folder / "index.csv", ImageRow, ROWS)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        evaluate_trivial(Path("index.csv"), "tiny", "patient", PARAMS, Path("metrics"))
+        names = [baseline.name for baseline in TRIVIAL_BASELINES]
+        return {x: read_results(ResultPaths.of(Path("metrics"), "trivial", x)) for x in names}
+
+
+def test_suvmax_takes_its_threshold_from_validation_normals_only(tmp_path):
     # One of four normals may lie above, so the threshold is the third: 3.0, and not 4.0 or 50.0.
-    results = score_trivial(SUVMAX, ROWS, "tiny", "patient", PARAMS)
+    results = measured(tmp_path)[SUVMAX.name]
     assert results.metrics.thresholds == (3.0,)
     assert (results.metrics.seeds, {row.seed for row in results.scores}) == (1, {0})
     assert results.metrics.n_val_normal == 4
     predicted = {score.score: score.predicted for score in results.scores}
     assert predicted == {1.5: 0, 5.0: 1, 3.5: 1, 2.5: 0}
     assert results.metrics.auroc.value == pytest.approx(3 / 4)
-    assert results.metrics.sensitivity.value == results.metrics.specificity.value == 0.5
+    figures = results.metrics.figures
+    assert figures["sensitivity"].value == figures["specificity"].value == 0.5
+    assert {"pixel_auroc", "aupro"}.isdisjoint(figures)
 
 
-def test_each_baseline_reads_its_own_number():
-    aurocs = {
-        baseline.name: score_trivial(baseline, ROWS, "t", "patient", PARAMS).metrics.auroc.value
-        for baseline in TRIVIAL_BASELINES
-    }
+def test_each_baseline_reads_its_own_number(tmp_path):
+    aurocs = {name: found.metrics.auroc.value for name, found in measured(tmp_path).items()}
     assert aurocs == pytest.approx({"suvmax": 0.75, "body_area": 0.0, "position": 1.0})
 
 
@@ -82,11 +86,11 @@ def test_every_baseline_gets_the_files_of_a_run_and_derives_from_the_index(tmp_p
     monkeypatch.chdir(tmp_path)
     write_table(Path("index.csv"), ImageRow, ROWS)
     derived = evaluate_trivial(Path("index.csv"), "tiny", "cmad", PARAMS, Path("metrics"))
-    assert {folder.name for folder in derived} == {"suvmax", "body_area", "position"}
-    for folder, derivations in derived.items():
-        paths = ResultPaths.of(Path("metrics"), "trivial", folder.name)
-        written = {*folder.iterdir(), paths.roc}
+    assert set(derived) == {"suvmax", "body_area", "position"}
+    for baseline, derivations in derived.items():
+        paths = ResultPaths.of(Path("metrics"), "trivial", baseline)
+        written = {*paths.folder.iterdir(), paths.roc}
         assert written == set(paths.files)
         assert {item.inputs[0].id for item in derivations} == {"file:index.csv"}
-        with (folder / "scores.csv").open(newline="") as stream:
+        with paths.scores.open(newline="") as stream:
             assert len(list(csv.DictReader(stream))) == 4

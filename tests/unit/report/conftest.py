@@ -13,15 +13,16 @@ from petct_uad.comparison.compare import result_paths
 from petct_uad.core.files import write_json, write_table
 from petct_uad.core.provenance.record import ACTIVITY
 from petct_uad.core.provenance.table import TABLE, write_derivations
-from petct_uad.evaluation.metrics import PixelFigures
 from petct_uad.evaluation.panels import Panel, write_panel
 from petct_uad.evaluation.params import EvaluateParams
-from petct_uad.evaluation.results import ResultPaths, SeedScores, measure, write_results
+from petct_uad.evaluation.results import ResultPaths, measure, write_results
+from petct_uad.evaluation.run import evaluate_trivial
 from petct_uad.evaluation.tables import RunIdentity
-from petct_uad.evaluation.trivial import evaluate_trivial
 from petct_uad.ingest.tables import InstanceRow, RejectedRow, SeriesRow, StudyRow
+from petct_uad.models.cmad.params import CmadParams
 from petct_uad.registration.tables import RegistrationRow
 from petct_uad.report.benchmark import ReportPaths
+from petct_uad.scoring.tables import SeedScores
 from petct_uad.slices.tables import ImageRow, SliceRow
 from petct_uad.validation.tables import DriftRow, DuplicateRow, Measured
 from petct_uad.validation.validate import Outcome, write_outcomes
@@ -59,9 +60,9 @@ def build_project(protocol: str) -> Project:
     write_ingest_tables(interim, images)
     metrics = Path("metrics")
     evaluate_trivial(processed / "index.csv", "tiny", protocol, PARAMS, metrics)
-    results = result_paths(metrics, {run: run.split("-")[0] for run in STRENGTHS})
-    for paths, run in zip(results, STRENGTHS, strict=False):
-        write_run(paths, run, images, protocol)
+    for run in STRENGTHS:
+        write_run(ResultPaths.of(metrics, run.split("-")[0], run), run, images, protocol)
+    results = result_paths(metrics, dict.fromkeys(run.split("-")[0] for run in STRENGTHS))
     write_panels(Path("reports/panels/cmad/cmad-petct"))
     write_quality(metrics)
     write_checks(metrics, interim / "validate")
@@ -119,19 +120,31 @@ def write_run(paths: ResultPaths, run: str, images: list[ImageRow], protocol: st
     test = [row for row in images if row.split == "test"]
     normals = [row for row in images if row.split == "val"]
     labels = np.array([row.label for row in test])
+    lesions = np.zeros((len(test), 8, 8), dtype=bool)
+    lesions[labels == 1, :2, :2] = True
     seeds = [
         SeedScores(
             seed,
             val=generator.normal(size=len(normals)),
             test=generator.normal(size=len(test)) + STRENGTHS[run] * labels,
-            pixels=PixelFigures(0.9, 0.6),
+            maps=generator.random((len(test), 8, 8), np.float32) + lesions,
         )
         for seed in SEEDS
     ]
     identity = RunIdentity(
-        run, model, modality, False, "tiny", protocol, 1_234_567, "none", 0.5 * len(run)
+        run=run,
+        model=model,
+        modality=modality,
+        teacher="efficientnet_lite0",
+        image_size_px=64,
+        dataset="tiny",
+        protocol=protocol,
+        parameters=1_234_567,
+        gflops_per_pair=0.5 * len(run),
+        claims=CmadParams.claims if model == "cmad" else (),
     )
-    write_results(paths, measure(identity, seeds=seeds, test_rows=test, params=PARAMS))
+    measured = measure(identity, seeds=seeds, test_rows=test, params=PARAMS, lesions=lesions)
+    write_results(paths, measured)
 
 
 def write_panels(folder: Path) -> None:

@@ -60,7 +60,7 @@ def normals(*hundredths: int, abnormal: tuple[int, ...] = ()) -> Normals:
     numbers = [*hundredths, *abnormal]
     pixels = np.repeat(np.array(numbers, np.float16) / 100, 16).reshape(-1, 4, 4).astype(np.float16)
     rows = tuple(image_row(slice_id=str(n), label=int(n in abnormal)) for n in numbers)
-    return Normals(SliceStore(rows, pixels, pixels, np.zeros(pixels.shape, np.uint8)), 4, CPU)
+    return Normals(SliceStore(rows, pixels, pixels), 4, CPU)
 
 
 def run(

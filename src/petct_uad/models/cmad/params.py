@@ -6,8 +6,11 @@ from typing import Literal
 
 from pydantic import Field
 
+from petct_uad.core.claims import Claim
 from petct_uad.core.params.base import Modality, ScanBackend
 from petct_uad.models.common.params import PublishedSize, TokenParams
+
+_PAPER, _PROPOSED = "CMAD", "cmad-petct"
 
 
 def _table_4(modality: Modality, *, cmh: bool, gfr: bool, operations_g: float) -> PublishedSize:
@@ -27,6 +30,16 @@ class CmadParams(TokenParams):
 
     sections = ("model",)
     sees_both_modalities = True
+    claims = (
+        Claim("both modalities are better than one", _PAPER, "Table 2", _PROPOSED,
+              ("cmad-pet", "cmad-ct")),
+        Claim("the cross-modality hybrid module helps", _PAPER, "Table 4", _PROPOSED,
+              ("cmad_no_cmh-petct",)),
+        Claim("global fusion refinement helps", _PAPER, "Table 4", _PROPOSED,
+              ("cmad_no_gfr-petct",)),
+        Claim("8 tokens are best", _PAPER, "Fig. 6", _PROPOSED,
+              ("cmad_4_tokens-petct", "cmad_16_tokens-petct")),
+    )  # fmt: skip
 
     cmpt: int = Field(ge=1, le=64, description="number of cross-modality prior tokens (Fig. 6)")
     cmh: bool = Field(description="cross-modality hybrid module (Eq. 3)")
@@ -46,3 +59,7 @@ class CmadParams(TokenParams):
         _table_4("petct", cmh=False, gfr=True, operations_g=190.67),
         _table_4("petct", cmh=True, gfr=True, operations_g=192.55),
     )
+
+    def is_as_published(self) -> bool:
+        """With both modules and eight tokens, as the paper proposes it (Table 4, Fig. 6)?"""
+        return self.cmh and self.gfr and self.cmpt == 8

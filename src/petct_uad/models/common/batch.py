@@ -46,8 +46,7 @@ class Batch:
 def at_side(store: SliceStore, side_px: int | None) -> SliceStore:
     """The store with its images resampled to squares of ``side_px``, once; None keeps them.
 
-    Bilinear, widened with the reduction, so that nothing aliases. Lesion masks keep their size,
-    since no model sees them.
+    Bilinear, widened with the reduction, so that nothing aliases.
     """
     if side_px is None or side_px == store.image_size_px:
         return store

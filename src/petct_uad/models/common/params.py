@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from petct_uad.core.claims import Claim
 from petct_uad.core.params.base import Modality, Positive, Section
 
 # What every model waits for: data that passed their checks.
@@ -66,6 +67,7 @@ class ModelSection(Section):
         waits_for: what must be there before it trains: the verdict of ``validate``, or what another
             stage makes of the teacher.
         published: sizes that its paper prints, which ``petct models`` shows beside ours.
+        claims: what its paper says of its rows, which ``compare`` judges where they were run.
     """
 
     sections: ClassVar[tuple[str, ...]] = ()
@@ -73,8 +75,13 @@ class ModelSection(Section):
     needs_cnn_teacher: ClassVar[bool] = False
     waits_for: ClassVar[str] = VALIDATED
     published: ClassVar[tuple[PublishedSize, ...]] = ()
+    claims: ClassVar[tuple[Claim, ...]] = ()
 
     map_sigma_px: float = Field(ge=0, le=32, description="Gaussian on the map, at 256 px")
+
+    def is_as_published(self) -> bool:
+        """Is this the model that the paper's claims are about?"""
+        return True
 
 
 class GradientParams(ModelSection):

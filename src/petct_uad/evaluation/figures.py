@@ -1,0 +1,191 @@
+"""Every figure of merit, declared once: how it is measured, and where and how it is shown.
+
+``metrics.json``, ``summary.csv``, ``summary.md`` and the report's table follow from ``FIGURES``;
+nothing else names a figure in order to pass it on. AUROC alone has a part of its own: verdicts are
+about it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from petct_uad.evaluation.bootstrap import ap_of, auroc_of, deviation, estimate_mean
+from petct_uad.evaluation.metrics import Confusion, auroc, average_precision
+from petct_uad.evaluation.seeds import Draws, SeedDecisions
+from petct_uad.evaluation.tables import Measured
+
+Part = Literal["value", "low", "high", "deviation"]
+_SUFFIX: Mapping[Part, str] = {
+    "value": "", "low": "_low", "high": "_high", "deviation": "_deviation",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A figure of one seed, and in each resample of the patients (resamples,), if it is drawn."""
+
+    value: float
+    drawn: NDArray[np.float64] | None = None
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure of merit: the mean over the seeds' models, each at its own threshold.
+
+    Attributes:
+        name: of its keys in ``metrics.json`` and its columns in ``summary.csv``.
+        title: its heading in tables for people.
+        of_seed: the figure of one seed; None where there is nothing to measure, which is so for
+            every seed of a run or for none.
+        of_draws: the same in each resample (resamples,), from which its interval comes; None: it
+            has none.
+        deviates: is its standard deviation over seeds kept?
+        columns: what ``summary.csv`` has of it; nothing: it stands in ``metrics.json`` only.
+        shown: do ``summary.md`` and the report have it too? Those show what ``columns`` has of it.
+        short: its heading where there is little room; by default the title.
+        decimals: of what is shown to people.
+    """
+
+    name: str
+    title: str
+    of_seed: Callable[[SeedDecisions], float | None]
+    of_draws: Callable[[SeedDecisions, Draws], NDArray[np.float64]] | None = None
+    deviates: bool = False
+    columns: tuple[Part, ...] = ("value",)
+    shown: bool = True
+    short: str = ""
+    decimals: int = 3
+
+    @property
+    def for_people(self) -> bool:
+        """Do ``summary.md`` and the report have it?"""
+        return self.shown and bool(self.columns)
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """What is measured of it, as ``metrics.json`` has it."""
+        interval: tuple[Part, ...] = ("low", "high") if self.of_draws else ()
+        return ("value", *interval, *(("deviation",) if self.deviates else ()))
+
+    def key(self, part: Part) -> str:
+        """``auroc``, ``auroc_low``, ``auroc_high`` or ``auroc_deviation``."""
+        return self.name + _SUFFIX[part]
+
+    def sample(self, seed: SeedDecisions, draws: Draws) -> Sample | None:
+        """The figure of one seed; None where there is nothing to measure."""
+        if (value := self.of_seed(seed)) is None:
+            return None
+        return Sample(value, self.of_draws(seed, draws) if self.of_draws else None)
+
+    def over_seeds(self, samples: Sequence[Sample | None], confidence: float) -> Measured | None:
+        """The mean over seeds, with the interval of that mean over the same drawn patients."""
+        known = [sample for sample in samples if sample]
+        if not known:
+            return None
+        values = [sample.value for sample in known]
+        spread = deviation(values) if self.deviates else None
+        drawn = [sample.drawn for sample in known if sample.drawn is not None]
+        if not drawn:
+            return Measured(float(np.mean(values)), deviation=spread)
+        found = estimate_mean(values, drawn, confidence)
+        return Measured(found.value, found.low, found.high, spread)
+
+    def in_words(self, measured: Measured | None) -> str:
+        """For people: the value, ± its deviation, and its interval, as far as columns have them."""
+        if measured is None:
+            return ""
+        words = self.number(measured.value)
+        if "deviation" in self.columns and measured.deviation is not None:
+            words += f" ± {self.number(measured.deviation)}"
+        if "low" in self.columns and measured.low is not None and measured.high is not None:
+            words += f" ({self.number(measured.low)} to {self.number(measured.high)})"
+        return words
+
+    def number(self, value: float) -> str:
+        """A number with the decimals of this figure."""
+        return f"{value:.{self.decimals}f}"
+
+
+def flat_figures(figures: Mapping[str, Measured]) -> dict[str, float | None]:
+    """Every figure as ``metrics.json`` has it: one level of keys, null for what is not there."""
+    return {
+        figure.key(part): getattr(figures.get(figure.name), part, None)
+        for figure in FIGURES
+        for part in figure.parts
+    }
+
+
+def figures_of(flat: Mapping[str, Any]) -> dict[str, Measured]:
+    """What :func:`flat_figures` gave.
+
+    Raises:
+        KeyError: a figure is missing.
+    """
+    parts = {x.name: {part: flat[x.key(part)] for part in x.parts} for x in FIGURES}
+    return {name: Measured(**x) for name, x in parts.items() if x["value"] is not None}
+
+
+def _decided(
+    name: str, title: str, pick: Callable[[Confusion], NDArray[np.float64]], **how: Any
+) -> Figure:
+    """One of the decisions at the threshold from validation normals."""
+
+    def of_draws(seed: SeedDecisions, draws: Draws) -> NDArray[np.float64]:
+        return pick(seed.decisions(draws.slices.weights))
+
+    return Figure(name, title, lambda seed: pick(seed.called).item(), of_draws, **how)
+
+
+def _oracle(
+    name: str, title: str, pick: Callable[[Confusion], NDArray[np.float64]], **how: Any
+) -> Figure:
+    """One at the threshold with the best F1 on the test split, as papers have it; flatters."""
+    return Figure(name, title, lambda seed: pick(seed.oracle).item(), **how)
+
+
+def _of_patients(seed: SeedDecisions) -> float | None:
+    return auroc(seed.patients) if seed.patients.has_both_classes else None
+
+
+def _of_drawn_patients(seed: SeedDecisions, draws: Draws) -> NDArray[np.float64]:
+    assert draws.patients, "drawn where there are both classes"
+    return auroc_of(seed.patients, draws.patients.weights)
+
+
+AUROC = Figure(
+    name="auroc",
+    title="AUROC",
+    of_seed=lambda seed: auroc(seed.scores),
+    of_draws=lambda seed, draws: auroc_of(seed.scores, draws.slices.weights),
+    deviates=True,
+    columns=("value", "low", "high", "deviation"),
+)
+AP = Figure(
+    name="ap",
+    title="AP",
+    of_seed=lambda seed: average_precision(seed.scores),
+    of_draws=lambda seed, draws: ap_of(seed.scores, draws.slices.weights),
+    deviates=True,
+    columns=("value", "low", "high", "deviation"),
+)
+PATIENT_AUROC = Figure("patient_auroc", "patient AUROC", _of_patients, _of_drawn_patients)
+FIGURES: tuple[Figure, ...] = (
+    AUROC,
+    AP,
+    _decided("f1", "F1", lambda x: x.f1, deviates=True, columns=("value", "deviation")),
+    _decided("accuracy", "accuracy", lambda x: x.accuracy, shown=False),
+    _decided("sensitivity", "sensitivity", lambda x: x.sensitivity, short="sens."),
+    _decided("specificity", "specificity", lambda x: x.specificity, short="spec."),
+    _oracle("oracle_f1", "oracle F1", lambda x: x.f1),
+    _oracle("oracle_accuracy", "oracle accuracy", lambda x: x.accuracy, columns=()),
+    _oracle("oracle_sensitivity", "oracle sensitivity", lambda x: x.sensitivity, columns=()),
+    _oracle("oracle_specificity", "oracle specificity", lambda x: x.specificity, columns=()),
+    Figure("pixel_auroc", "pixel AUROC", lambda seed: seed.pixels.pixel_auroc),
+    Figure("aupro", "AUPRO", lambda seed: seed.pixels.aupro),
+    PATIENT_AUROC,
+)

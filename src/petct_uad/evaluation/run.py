@@ -1,0 +1,199 @@
+"""The rows of one entry of the benchmark, and the trivial baselines: measured, drawn, written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from petct_uad.core.errors import DatasetError
+from petct_uad.core.files import atomic_folder, read_table
+from petct_uad.core.params.base import Protocol
+from petct_uad.core.provenance.record import Derivation, Entity
+from petct_uad.evaluation.metrics import choose_panels
+from petct_uad.evaluation.panels import panel_of, write_panel
+from petct_uad.evaluation.params import EvaluateParams
+from petct_uad.evaluation.results import ResultPaths, RunResults, measure, write_results
+from petct_uad.evaluation.tables import RunIdentity
+from petct_uad.scoring.tables import (
+    ROW_FILE,
+    RowIdentity,
+    ScoredRow,
+    SeedScores,
+    scored_rows,
+)
+from petct_uad.scoring.trivial import TRIVIAL, TRIVIAL_BASELINES, score_trivial
+from petct_uad.slices.store import read_lesions, read_shard, shard_path
+from petct_uad.slices.tables import ImageRow
+
+
+@dataclass(frozen=True)
+class EvaluationPaths:
+    """Where the rows of an entry are read from and written to, a folder or file per row."""
+
+    processed: Path  # data/processed/<dataset>
+    scores: Path  # data/scores/<entry>
+    metrics: Path  # metrics
+    panels: Path  # reports/panels/<entry>
+
+    @classmethod
+    def of(cls, dataset: str, entry: str) -> EvaluationPaths:
+        """Those of a data set and an entry, below the repository's root."""
+        return cls(
+            processed=Path("data/processed") / dataset,
+            scores=Path("data/scores") / entry,
+            metrics=Path("metrics"),
+            panels=Path("reports/panels") / entry,
+        )
+
+    @property
+    def index(self) -> Path:
+        """What splits and labels the slices."""
+        return self.processed / "index.csv"
+
+    def results(self, run: str) -> ResultPaths:
+        """The results of one row."""
+        return ResultPaths.of(self.metrics, self.scores.name, run)
+
+
+@dataclass(frozen=True)
+class _Slices:
+    """The slices that choose a threshold, and those that every row is measured on."""
+
+    normals: tuple[ImageRow, ...]  # of validation
+    test: tuple[ImageRow, ...]
+
+    @classmethod
+    def read(cls, index: Path) -> _Slices:
+        rows = read_table(index, ImageRow)
+        test = tuple(row for row in rows if row.split == "test")
+        if not test:
+            raise DatasetError(f"{index}: no slice in split 'test'")
+        return cls(tuple(x for x in rows if x.split == "val" and x.label == 0), test)
+
+
+def evaluate_entry(
+    paths: EvaluationPaths, params: EvaluateParams, *, dataset: str, protocol: Protocol
+) -> dict[str, tuple[Derivation, ...]]:
+    """Measure and draw every scored row; the only function that opens test labels and masks.
+
+    Returns:
+        For each row, what each written file was made from.
+
+    Raises:
+        DatasetError: there is no test slice, or a shard is missing.
+        EvaluationError: scores are missing, not finite or of other slices; no validation normals,
+            or test slices of one class.
+    """
+    rows, slices = scored_rows(paths.scores), _Slices.read(paths.index)
+    lesions = read_lesions(paths.processed, slices.test)
+    derived = {}
+    for row in rows:
+        results = _measure(row, slices, lesions, _identity(row.identity, dataset, protocol), params)
+        run = row.identity.run
+        write_results(paths.results(run), results)
+        shown = _write_panels(paths, row, slices.test, results)
+        derived[run] = _derivations(paths, row, slices.test, shown)
+    return derived
+
+
+def evaluate_trivial(
+    index: Path, dataset: str, protocol: Protocol, params: EvaluateParams, metrics: Path
+) -> dict[str, tuple[Derivation, ...]]:
+    """Write the results of each trivial baseline below ``metrics``.
+
+    Returns:
+        For each, what its files were made from.
+
+    Raises:
+        DatasetError: there is no test slice.
+        EvaluationError: validation has no normals, or the test split is of one class.
+    """
+    slices = _Slices.read(index)
+    derived: dict[str, tuple[Derivation, ...]] = {}
+    for baseline in TRIVIAL_BASELINES:
+        paths = ResultPaths.of(metrics, TRIVIAL, baseline.name)
+        results = measure(
+            _identity(baseline.identity, dataset, protocol),
+            seeds=[score_trivial(baseline, slices.normals, slices.test)],
+            test_rows=slices.test,
+            params=params,
+        )
+        write_results(paths, results)
+        source = (Entity.of_file(index),)
+        files = map(Entity.of_file, paths.files)
+        derived[baseline.name] = tuple(Derivation(file, source) for file in files)
+    return derived
+
+
+def _identity(row: RowIdentity, dataset: str, protocol: Protocol) -> RunIdentity:
+    return RunIdentity(**vars(row), dataset=dataset, protocol=protocol)
+
+
+def _measure(
+    row: ScoredRow,
+    slices: _Slices,
+    lesions: NDArray[np.bool_],
+    identity: RunIdentity,
+    params: EvaluateParams,
+) -> RunResults:
+    seeds = (
+        SeedScores(
+            seed,
+            row.scores(seed, slices.normals),
+            row.scores(seed, slices.test),
+            row.maps(seed, slices.test),
+        )
+        for seed in row.seeds
+    )
+    return measure(identity, seeds=seeds, test_rows=slices.test, params=params, lesions=lesions)
+
+
+def _write_panels(
+    paths: EvaluationPaths, row: ScoredRow, test: Sequence[ImageRow], results: RunResults
+) -> dict[str, ImageRow]:
+    """Write the first seed's {best,median,worst}.png; returns which test slice each shows."""
+    first = results.scores_by_seed[0]
+    chosen = {name: test[i] for name, i in choose_panels(first.labels, first.scores).items()}
+    with atomic_folder(paths.panels / row.identity.run) as out:
+        for name, image in chosen.items():
+            (anomaly_map,) = row.maps(row.seeds[0], [image])
+            shard = read_shard(shard_path(paths.processed, image.study_id))
+            write_panel(out / f"{name}.png", panel_of(shard, image.shard_row, anomaly_map))
+    return chosen
+
+
+def _derivations(
+    paths: EvaluationPaths, row: ScoredRow, test: Sequence[ImageRow], shown: dict[str, ImageRow]
+) -> tuple[Derivation, ...]:
+    """Results from all scores, and figures from the test studies' lesions too.
+
+    A panel comes from the first seed's map and the shard of its own study.
+    """
+    results, index = paths.results(row.identity.run), Entity.of_file(paths.index)
+    files = [path for seed in row.seeds for path in row.files(seed)]
+    scores = (index, *map(Entity.of_file, (row.folder / ROW_FILE, *files)))
+    studies = sorted({x.study_id for x in test})
+    shards = {x: Entity.of_file(shard_path(paths.processed, x)) for x in studies}
+    measured = [
+        Derivation(
+            Entity.of_file(path),
+            (*scores, *shards.values()) if path == results.metrics else scores,
+        )
+        for path in results.files
+    ]
+    panels = [
+        Derivation(
+            Entity.of_file(paths.panels / row.identity.run / f"{name}.png"),
+            (
+                index,
+                Entity.of_file(row.file(row.seeds[0], image.study_id)),
+                shards[image.study_id],
+            ),
+        )
+        for name, image in shown.items()
+    ]
+    return (*measured, *panels)

@@ -1,0 +1,126 @@
+"""One seed of a run, ready to be measured: its scores, what they decide, and its maps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from petct_uad.core.files import DECIMALS
+from petct_uad.evaluation.bootstrap import Resamples, draw_patients
+from petct_uad.evaluation.metrics import (
+    NOT_LOCALISED,
+    Confusion,
+    PixelFigures,
+    Scores,
+    Weights,
+    oracle_threshold,
+    patient_scores,
+    threshold_from_normals,
+)
+from petct_uad.evaluation.params import EvaluateParams
+from petct_uad.evaluation.tables import ScoreRow
+from petct_uad.scoring.tables import SeedScores
+from petct_uad.slices.tables import ImageRow
+
+
+@dataclass(frozen=True)
+class SeedMaps:
+    """One seed's maps of the test slices beside their lesions.
+
+    Attributes:
+        maps: (n, S, S) higher is more abnormal.
+        lesions: (n, S, S) True inside a lesion.
+    """
+
+    maps: NDArray[np.float32]
+    lesions: NDArray[np.bool_]
+
+    @cached_property
+    def pixels(self) -> PixelFigures:
+        """How well the maps show where the lesions are."""
+        return PixelFigures.of(self.maps, self.lesions)
+
+
+@dataclass(frozen=True)
+class SeedDecisions:
+    """One seed's scores of the test slices, and the thresholds that turn them into decisions."""
+
+    rows: tuple[ScoreRow, ...]
+    scores: Scores
+    threshold: float  # from validation normals
+    oracle_threshold: float
+    maps: SeedMaps | None = None
+
+    @classmethod
+    def of(
+        cls,
+        seed: SeedScores,
+        test_rows: Sequence[ImageRow],
+        false_positive_rate: float,
+        lesions: NDArray[np.bool_] | None = None,
+    ) -> SeedDecisions:
+        """Decide at six decimals, as the scores are written."""
+        val, test = np.round(seed.val, DECIMALS), np.round(seed.test, DECIMALS)
+        threshold = threshold_from_normals(val, false_positive_rate)
+        rows = tuple(
+            ScoreRow(
+                seed=seed.seed,
+                slice_id=row.slice_id,
+                patient=row.patient,
+                study_id=row.study_id,
+                label=row.label,
+                score=score,
+                predicted=int(score > threshold),
+            )
+            for row, score in zip(test_rows, map(float, test), strict=True)
+        )
+        scores = Scores.of(rows)
+        known = seed.maps is not None and lesions is not None
+        maps = SeedMaps(seed.maps, lesions) if known else None  # type: ignore[arg-type]
+        return cls(rows, scores, threshold, oracle_threshold(scores), maps)
+
+    def decisions(self, weights: Weights) -> Confusion:
+        """Decisions at the threshold from validation normals, in each resample."""
+        return Confusion.at(self.scores, self.threshold, weights)
+
+    @cached_property
+    def called(self) -> Confusion:
+        """The same in the sample itself."""
+        return self.decisions(self.scores.each_patient_once)
+
+    @cached_property
+    def oracle(self) -> Confusion:
+        """Decisions at the threshold that suits the test slices best."""
+        return Confusion.at(self.scores, self.oracle_threshold, self.scores.each_patient_once)
+
+    @cached_property
+    def patients(self) -> Scores:
+        """One item per patient."""
+        return patient_scores(self.scores)
+
+    @property
+    def pixels(self) -> PixelFigures:
+        """Localisation; nothing without maps."""
+        return self.maps.pixels if self.maps else NOT_LOCALISED
+
+
+@dataclass(frozen=True)
+class Draws:
+    """The drawn patients, the same for every seed of a run."""
+
+    slices: Resamples  # of the slices' patients
+    patients: Resamples | None  # of patients as items; None where all are of one class
+
+    @classmethod
+    def of(cls, seed: SeedDecisions, params: EvaluateParams) -> Draws:
+        """Labels and patients are those of any seed."""
+        samples, drawn = params.bootstrap_samples, params.seed
+        both = seed.patients.has_both_classes
+        return cls(
+            draw_patients(seed.scores, samples, drawn),
+            draw_patients(seed.patients, samples, drawn) if both else None,
+        )

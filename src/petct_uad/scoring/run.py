@@ -1,0 +1,229 @@
+"""The rows of one entry of the benchmark over the validation normals and the test split."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from petct_uad.core.files import atomic_folder, write_json
+from petct_uad.core.provenance.record import Derivation, Entity
+from petct_uad.models.benchmark import BenchmarkEntry
+from petct_uad.models.build import ModelConfig
+from petct_uad.models.common.batch import at_side
+from petct_uad.models.common.device import deterministic, peak_memory_mib
+from petct_uad.models.common.params import AnyModelParams
+from petct_uad.scoring.fusion import LateFusion
+from petct_uad.scoring.inference import Cost, Scored, gflops_of_one_pair, join, score_slices
+from petct_uad.scoring.tables import (
+    ROW_FILE,
+    RowIdentity,
+    ScoredRow,
+    StudyScores,
+    write_study,
+)
+from petct_uad.scoring.trained import TrainedModel, load_trained, model_files, seeds_of
+from petct_uad.slices.store import SliceStore, files_of, shard_path
+from petct_uad.slices.tables import ImageRow
+
+_SEED = 0  # of torch's generator; no model draws anything once it is trained
+
+
+@dataclass(frozen=True)
+class ScoringPaths:
+    """Where the rows of an entry are read from and written to, a folder or file per row."""
+
+    processed: Path  # data/processed/<dataset>
+    models: Path  # models/<entry>
+    scores: Path  # data/scores/<entry>
+    costs: Path  # metrics/cost; differs between machines, so no output of a stage
+
+    @classmethod
+    def of(cls, dataset: str, entry: str) -> ScoringPaths:
+        """Those of a data set and an entry, below the repository's root."""
+        return cls(
+            processed=Path("data/processed") / dataset,
+            models=Path("models") / entry,
+            scores=Path("data/scores") / entry,
+            costs=Path("metrics/cost"),
+        )
+
+
+@dataclass(frozen=True)
+class _Data:
+    """What every row is scored on."""
+
+    paths: ScoringPaths
+    val: SliceStore
+    test: SliceStore
+    device: torch.device
+
+    @property
+    def normals(self) -> list[int]:
+        return [i for i, row in enumerate(self.val.rows) if row.label == 0]
+
+    @property
+    def scored_rows(self) -> tuple[ImageRow, ...]:
+        """The slices that are scored: the validation normals, then the test split."""
+        return (*(self.val.rows[i] for i in self.normals), *self.test.rows)
+
+
+@dataclass(frozen=True)
+class _Member:
+    """One seed's model of one trained row on both splits."""
+
+    trained: TrainedModel
+    val: Scored  # the normals
+    test: Scored
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One seed of a row: what its one member says, or the two that are fused."""
+
+    members: tuple[_Member, ...]
+    val: Scored
+    test: Scored
+
+    @property
+    def configs(self) -> list[ModelConfig[AnyModelParams]]:
+        return [member.trained.config for member in self.members]
+
+
+def score_entry(
+    entry: BenchmarkEntry, paths: ScoringPaths, device: torch.device
+) -> tuple[Derivation, ...]:
+    """Score every row of an entry; the only function that runs a network on the test split.
+
+    Neither labels of test slices nor lesion masks are read. Every seed's model runs once, and a
+    fused row joins the float32 maps of two others; one seed's are in memory at a time.
+
+    Returns:
+        What each written file was made from.
+
+    Raises:
+        TrainingError: weights or a config are missing or do not fit.
+        DatasetError: the splits hold nothing, or a shard is missing.
+    """
+    val, test = (SliceStore.open(paths.processed, split) for split in ("val", "test"))
+    data = _Data(paths, val, test, device)
+    seeds = seeds_of([paths.models / row for row in entry.trained])
+    # In float32, whatever train.tf32 says.
+    with deterministic(_SEED, tf32=False), atomic_folder(paths.scores) as out:
+        for seed in seeds:
+            for run, row in _score_seed(entry, seed, data).items():
+                identity = _identity(run, entry.model, row, data) if seed == seeds[0] else None
+                _write_seed(out / run / f"seed-{seed}", row, data)
+                if identity:
+                    ScoredRow(out / run, identity, seeds).write()
+                    write_json(paths.costs / f"{run}.json", asdict(_cost(identity, row, data)))
+    return tuple(
+        item
+        for run, parts in entry.rows.items()
+        for item in _derivations(ScoredRow.read(paths.scores / run), parts, data)
+    )
+
+
+def _score_seed(entry: BenchmarkEntry, seed: int, data: _Data) -> dict[str, _Row]:
+    members = {row: _score_member(row, seed, data) for row in entry.trained}
+    return {run: _joined([members[part] for part in parts]) for run, parts in entry.rows.items()}
+
+
+def _score_member(row: str, seed: int, data: _Data) -> _Member:
+    trained = load_trained(data.paths.models / row, seed, data.device)
+    val, test = (at_side(x, trained.config.image_size_px) for x in (data.val, data.test))
+    normals, every = data.normals, list(range(len(test)))
+    model, what, side = trained.model, f"{row}, seed {seed}", data.test.image_size_px
+    return _Member(
+        trained,
+        score_slices(model, val, normals, data.device, f"{what}: val normals").at_side(side),
+        score_slices(model, test, every, data.device, f"{what}: test").at_side(side),
+    )
+
+
+def _joined(members: Sequence[_Member]) -> _Row:
+    """One member as it is; several with their maps joined, scored as the first scores its own."""
+    first = members[0]
+    if len(members) == 1:
+        return _Row((first,), first.val, first.test)
+    val, test = [x.val for x in members], [x.test for x in members]
+    fusion = LateFusion.of_normals([torch.from_numpy(x.maps) for x in val])
+    model = first.trained.model
+    return _Row(tuple(members), join(model, fusion, val), join(model, fusion, test))
+
+
+def _write_seed(folder: Path, row: _Row, data: _Data) -> None:
+    rows = data.scored_rows
+    scores = np.concatenate([row.val.scores, row.test.scores])
+    maps = np.concatenate([row.val.maps, row.test.maps])
+    for study_id in sorted({x.study_id for x in rows}):
+        chosen = [i for i, x in enumerate(rows) if x.study_id == study_id]
+        shard_rows = np.array([rows[i].shard_row for i in chosen], dtype=np.int64)
+        study = StudyScores(shard_rows, scores[chosen], maps[chosen])
+        write_study(folder / f"{study_id}.safetensors", study)
+
+
+def _identity(run: str, model: str, row: _Row, data: _Data) -> RowIdentity:
+    first = row.configs[0]
+    return RowIdentity(
+        run=run,
+        model=model,
+        modality=first.run.modality if len(row.configs) == 1 else "petct",
+        teacher=first.teacher.name,
+        image_size_px=first.image_size_px,
+        parameters=sum(config.learnt_values for config in row.configs),
+        scan=first.scan_backend,
+        gflops_per_pair=_gflops(row, data),
+        as_published=first.params.is_as_published(),
+        claims=first.params.claims,
+    )
+
+
+def _gflops(row: _Row, data: _Data) -> float:
+    """A fused row takes what its members do; joining two maps is next to nothing."""
+    one = replace(data.test, rows=data.test.rows[:1], ct=data.test.ct[:1], pet=data.test.pet[:1])
+    return sum(
+        gflops_of_one_pair(
+            member.trained.model, at_side(one, member.trained.config.image_size_px), data.device
+        )
+        for member in row.members
+    )
+
+
+def _cost(identity: RowIdentity, row: _Row, data: _Data) -> Cost:
+    device = data.device
+    return Cost(
+        run=identity.run,
+        device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        threads=torch.get_num_threads(),
+        scan=identity.scan,
+        parameters=identity.parameters,
+        gflops_per_pair=identity.gflops_per_pair,
+        pairs=len(row.test.scores),
+        seconds_per_pair=sum(member.test.seconds_per_pair for member in row.members),
+        process_peak_memory_mib=peak_memory_mib(device),
+    )
+
+
+def _derivations(row: ScoredRow, parts: Sequence[str], data: _Data) -> list[Derivation]:
+    """A study's scores from the models of its seed and its own shard.
+
+    Joined maps are calibrated on the validation normals, so they come from those shards too.
+    """
+    processed, models = data.paths.processed, [data.paths.models / part for part in parts]
+    index = Entity.of_file(processed / "index.csv")
+    calibrated = files_of(processed, [data.val])[1:] if len(parts) > 1 else ()
+    shards = {x.study_id: shard_path(processed, x.study_id) for x in data.scored_rows}
+    entities = {path: Entity.of_file(path) for path in {*calibrated, *shards.values()}}
+    trained = {seed: tuple(map(Entity.of_file, model_files(models, [seed]))) for seed in row.seeds}
+    every_model = tuple(entity for entities in trained.values() for entity in entities)
+    found = [Derivation(Entity.of_file(row.folder / ROW_FILE), every_model)]
+    for seed in row.seeds:
+        for study_id, shard in sorted(shards.items()):
+            read = sorted({*calibrated, shard})
+            inputs = (index, *trained[seed], *(entities[path] for path in read))
+            found.append(Derivation(Entity.of_file(row.file(seed, study_id)), inputs))
+    return found

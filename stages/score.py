@@ -1,0 +1,25 @@
+"""score: one model over validation normals and test, ``python stages/score.py cmad``."""
+
+from typing import Annotated
+
+import typer
+
+from petct_uad.core.params.base import DevicePart
+from petct_uad.core.provenance.stage import run_stage
+from petct_uad.models.benchmark import BenchmarkEntry, model_folder
+from petct_uad.models.common.device import choose_device
+from petct_uad.scoring.run import ScoringPaths, score_entry
+
+
+def main(name: Annotated[str, typer.Argument(help="a key of benchmark in params.yaml")]) -> None:
+    """Write data/scores/<name> and metrics/cost."""
+    with run_stage(f"score {name}", __file__) as run:
+        entry = run.params.section(BenchmarkEntry, f"benchmark.{name}")
+        device = choose_device(run.params.section(DevicePart, "train").device)
+        paths = ScoringPaths.of(run.params.dataset, name)
+        derivations = score_entry(entry, paths, device)
+        run.record(paths.scores, derivations, loaded=(model_folder(entry.model),))
+
+
+if __name__ == "__main__":
+    typer.run(main)
