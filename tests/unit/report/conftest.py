@@ -1,7 +1,7 @@
 """A small benchmark made of random scores, with every file that compare reads."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,8 @@ from petct_uad.comparison.compare import result_paths
 from petct_uad.core.files import write_json, write_table
 from petct_uad.core.provenance.record import ACTIVITY
 from petct_uad.core.provenance.table import TABLE, write_derivations
+from petct_uad.evaluation import figures
+from petct_uad.evaluation.figures import Figure
 from petct_uad.evaluation.panels import Panel, write_panel
 from petct_uad.evaluation.params import EvaluateParams
 from petct_uad.evaluation.results import ResultPaths, measure, write_results
@@ -50,6 +52,18 @@ def project(tmp_path_factory) -> Iterator[Project]:
 def leaking_project(tmp_path, monkeypatch) -> Project:
     monkeypatch.chdir(tmp_path)
     return build_project("cmad")
+
+
+@pytest.fixture
+def project_with(tmp_path, monkeypatch) -> Callable[..., Project]:
+    """Builds the benchmark with further figures of merit."""
+
+    def build(*further: Figure) -> Project:
+        monkeypatch.setattr(figures, "FIGURES", (*figures.FIGURES, *further))
+        monkeypatch.chdir(tmp_path)
+        return build_project("patient")
+
+    return build
 
 
 def build_project(protocol: str) -> Project:

@@ -1,0 +1,80 @@
+"""A figure of merit is one declaration, from which every table follows."""
+
+import csv
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from petct_uad.comparison.compare import read_runs, summarise, write_summary
+from petct_uad.evaluation.figures import Figure
+from petct_uad.report.page import render_report
+
+SPREAD = Figure(
+    name="score_spread",
+    title="score spread",
+    of_seed=lambda seed: 100 + float(np.ptp(seed.scores.scores)),
+    of_draws=lambda seed, draws: draws.slices.weights.max(axis=1),
+    deviates=True,
+    columns=("value", "low", "high", "deviation"),
+    short="spread",
+    decimals=1,
+)
+BRIGHTEST = Figure(
+    name="brightest_pixel",
+    title="brightest pixel",
+    of_seed=lambda seed: float(seed.maps.maps.max()) if seed.maps else None,
+    shown=False,
+)
+HIDDEN = Figure("hidden", "hidden", lambda seed: 0.25, columns=())
+
+
+@pytest.fixture
+def written(project_with) -> tuple[Path, str]:
+    """The folder of the tables, and the page."""
+    project = project_with(SPREAD, BRIGHTEST, HIDDEN)
+    runs = read_runs(project.report.results)
+    summary = summarise(runs, project.params)
+    write_summary(Path("metrics"), summary)
+    return Path("metrics"), render_report(summary, runs, project.report)
+
+
+def test_a_new_figure_is_in_every_table_that_its_declaration_names(written):
+    metrics, page = written
+    content = json.loads((metrics / "runs/cmad/cmad-pet/metrics.json").read_text())
+    parts = [key for key in content if key.startswith(("score_spread", "brightest", "hidden"))]
+    assert parts == [
+        "score_spread", "score_spread_low", "score_spread_high", "score_spread_deviation",
+        "brightest_pixel", "hidden",
+    ]  # fmt: skip
+    assert content["score_spread"] > 100
+    assert 1 <= content["score_spread_low"] <= content["score_spread_high"]
+    assert content["hidden"] == 0.25
+
+    with (metrics / "summary.csv").open(newline="") as stream:
+        rows = {row["run"]: row for row in csv.DictReader(stream)}
+    names = list(rows["cmad-pet"])
+    at = names.index("patient_auroc")
+    assert names[at + 1 : at + 7] == [*parts[:5], "parameters"]
+    for key in parts[:5]:
+        assert float(rows["cmad-pet"][key]) == content[key]
+    assert rows["suvmax"]["brightest_pixel"] == ""
+
+    value, deviation, low, high = (
+        f"{content[f'score_spread{x}']:.1f}" for x in ("", "_deviation", "_low", "_high")
+    )
+    header, _, *lines = (metrics / "summary.md").read_text().splitlines()
+    assert header.endswith("| patient AUROC | score spread | parameters |")
+    (line,) = (line for line in lines if line.startswith("| cmad-pet |"))
+    assert f"| {value} ± {deviation} ({low} to {high}) |" in line
+
+    headings = re.findall(r'<button type="button">([^/]*?)</button>', page.split("<tbody>")[0])
+    assert headings[3:] == [
+        "AP", "F1", "Sens.", "Spec.", "Oracle<br>F1", "Pixel<br>AUROC", "AUPRO",
+        "Patient<br>AUROC", "Spread", "Params<br>(million)",
+    ]  # fmt: skip
+    row = page.split('<th scope="row" data-v="cmad-pet">')[1].split("</tr>")[0]
+    assert f">{value}<br><small>± " in row
+    assert "brightest" not in (metrics / "summary.md").read_text() + page.lower()
