@@ -21,6 +21,7 @@ from petct_uad.models.benchmark import BenchmarkEntry
 from petct_uad.models.build import load_model
 from petct_uad.models.common.batch import Batch, at_side
 from petct_uad.models.patchcore.params import PatchcoreParams
+from petct_uad.scoring.inference import score_slices
 from petct_uad.scoring.run import ScoringPaths, score_entry
 from petct_uad.scoring.tables import read_study
 from petct_uad.slices.store import (
@@ -33,8 +34,8 @@ from petct_uad.slices.store import (
 )
 from petct_uad.slices.tables import ImageRow
 from petct_uad.teachers.params import TeacherParams
-from petct_uad.training.params import TrainParams
 from petct_uad.training.run import TrainingPaths, train_entry
+from tests.samples import train_section
 
 PARAMS = EvaluateParams(false_positive_rate=0.1, bootstrap_samples=50, confidence=0.9, seed=0)
 SPLITS = {"A_1": "train", "B_1": "train", "C_1": "val", "D_1": "test", "E_1": "test"}
@@ -115,10 +116,7 @@ def train(processed: Path, models: Path, entry: BenchmarkEntry = ENTRY) -> None:
             map_sigma_px=4.0, batch_size=8,
         ),
         teacher=TeacherParams(name="efficientnet_lite0", weights="random"),
-        train=TrainParams(
-            seeds=SEEDS, device="cpu", precision="float32", launcher="python", validate_every=10,
-            patience=0, checkpoint_every=0,
-        ),
+        train=train_section(seeds=SEEDS),
         paths=TrainingPaths(processed, models, Path("curves"), Path("checkpoints")),
     )  # fmt: skip
 
@@ -245,15 +243,52 @@ def test_figures_derive_from_every_score_and_from_the_lesions_of_the_test_studie
     assert sources[f"{folder}/metrics.json"] == scores | shards_of("D_1", "E_1")
 
 
-def test_a_panel_derives_from_the_first_seeds_map_and_the_shard_of_its_own_study(evaluated):
-    panels = {x: y for x, y in evaluated.sources("patchcore-pet").items() if x.endswith(".png")}
-    assert len(panels) == len(PANELS)
-    of_studies = [
-        {file_of(f"{PROCESSED}/index.csv"), *scores_of("patchcore-pet", 3, studies=(study,)),
-         *shards_of(study)}
-        for study in ("D_1", "E_1")
-    ]  # fmt: skip
-    assert all(sources in of_studies for sources in panels.values())
+@pytest.mark.parametrize("run", ENTRY.rows)
+def test_every_written_file_has_a_derivation(evaluated, run):
+    figures = evaluated.paths.results(run).files
+    panels = [evaluated.paths.panels / run / name for name in PANELS]
+    written = {f"file:{path.as_posix()}" for path in (*figures, *panels)}
+    assert evaluated.sources(run).keys() == written
+    folder = evaluated.scoring.scores / run
+    scored = {f"file:{path.as_posix()}" for path in folder.rglob("*") if path.is_file()}
+    assert evaluated.score_sources(run).keys() == scored
+
+
+@pytest.mark.parametrize("panel", PANELS)
+def test_a_panel_derives_from_the_first_seeds_map_and_the_shard_of_its_own_study(evaluated, panel):
+    sources = evaluated.sources("patchcore-pet")[
+        f"file:reports/panels/patchcore/patchcore-pet/{panel}"
+    ]
+    rank = {"best.png": 0, "median.png": 2, "worst.png": -1}[panel]
+    abnormal = [row for row in evaluated.results("patchcore-pet").by_seed[0] if row.label == 1]
+    study = sorted(abnormal, key=lambda row: -row.score)[rank].study_id
+    scores = scores_of("patchcore-pet", 3, studies=(study,))
+    assert sources == {file_of(f"{PROCESSED}/index.csv"), *scores, *shards_of(study)}
+
+
+@pytest.fixture
+def tf32_outside():
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, cudnn.allow_tf32
+    matmul.allow_tf32 = cudnn.allow_tf32 = True
+    yield
+    matmul.allow_tf32, cudnn.allow_tf32 = before
+
+
+@pytest.mark.usefixtures("tf32_outside")
+def test_scores_are_computed_in_float32_whatever_a_training_left(evaluated, monkeypatch):
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    seen = []
+
+    def watched(*args):
+        algorithms = torch.are_deterministic_algorithms_enabled()
+        seen.append((matmul.allow_tf32, cudnn.allow_tf32, algorithms))
+        return score_slices(*args)
+
+    monkeypatch.setattr("petct_uad.scoring.run.score_slices", watched)
+    score(evaluated.paths.processed, Path("float32"))
+    assert seen == [(False, False, True)] * (2 * 2 * len(SEEDS))  # splits, modalities
+    assert (matmul.allow_tf32, cudnn.allow_tf32) == (True, True)
 
 
 def test_every_seed_is_scored_by_its_own_model(evaluated):
