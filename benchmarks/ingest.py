@@ -33,9 +33,9 @@ from petct_uad.core.console import console
 from petct_uad.core.files import sha256_file
 from petct_uad.ingest.dicom.geometry import stack_slices
 from petct_uad.ingest.dicom.index import index_files
-from petct_uad.ingest.dicom.run import ingest_dataset
 from petct_uad.ingest.dicom.volumes import read_ct, read_pet
 from petct_uad.ingest.params import IngestParams
+from petct_uad.ingest.run import ingest_dataset
 from petct_uad.phantom.cohort import make_cohort
 from petct_uad.phantom.params import PhantomParams
 

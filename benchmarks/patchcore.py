@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from petct_uad.core.console import console
 from petct_uad.core.files import read_table, write_table
-from petct_uad.ingest.images.run import ingest_data
+from petct_uad.ingest.run import ingest_data
 from petct_uad.ingest.tables import StudyRow
 from petct_uad.models.common.batch import Batch
 from petct_uad.models.common.device import peak_memory_mib

@@ -1,4 +1,4 @@
-"""ingest: any tree of DICOM files to CT (HU) and PET (SUVbw) volumes, or images as they are."""
+"""ingest: a data set of any kind to native volumes and tables under pseudonyms."""
 
 from pathlib import Path
 
@@ -6,8 +6,8 @@ import typer
 
 from petct_uad.core.files import atomic_folder
 from petct_uad.core.provenance.stage import run_stage
-from petct_uad.ingest.images.run import ingest_data
 from petct_uad.ingest.params import IngestParams
+from petct_uad.ingest.run import ingest_data
 
 
 def main() -> None:

@@ -1,13 +1,12 @@
-"""A person's folder of DICOM or of pictures, judged before it is added: ``petct validate``."""
+"""A person's folder, judged before it is added: ``petct validate``."""
 
 from __future__ import annotations
 
 import os
 import signal
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from multiprocessing import active_children
 from pathlib import Path
 from shutil import rmtree
@@ -15,30 +14,18 @@ from tempfile import TemporaryDirectory
 from typing import NoReturn
 
 from petct_uad.core.errors import InputsRefusedError, NothingUsableError, ValidationFailedError
-from petct_uad.core.files import read_table
-from petct_uad.ingest.dicom.run import ingest_dataset
-from petct_uad.ingest.images.layout import Layout, find_layout
-from petct_uad.ingest.images.run import ingest_pictures
 from petct_uad.ingest.params import IngestParams
-from petct_uad.ingest.tables import (
-    MASK,
-    PICTURE,
-    Ingested,
-    InstanceRow,
-    PictureRow,
-    RejectedRow,
-    SeriesRow,
-    StudyRow,
-)
+from petct_uad.ingest.reader import Reading
+from petct_uad.ingest.rejections import in_words
+from petct_uad.ingest.run import ACCEPTED, ingest_dataset
 from petct_uad.validation.checks import OF_INGEST, Promises, checks
 from petct_uad.validation.frames import frames_of_ingest
-from petct_uad.validation.tables import Measured, Tables
+from petct_uad.validation.tables import IngestTables
 from petct_uad.validation.validate import Outcome, describe, of_severity, run_checks
 from petct_uad.validation.volumes import measure_volumes
 
 _SHOWN = 20
 _TERMINATED = 128 + signal.SIGTERM  # what a shell reports of such an end
-_SPLITS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
@@ -46,16 +33,15 @@ class Verdict:
     """What was read of a folder, and what the suites say of it."""
 
     folder: Path
-    ingested: Ingested  # with the files' own identifiers: for the owner's screen only
+    reading: Reading  # its ``shown`` is for the owner's screen only
     outcomes: tuple[Outcome, ...]
-    pictures: tuple[PictureRow, ...] = ()  # of an image benchmark
 
     @property
     def exit_code(self) -> int:
         """0, or as in :mod:`petct_uad.core.errors`: 1 a critical check, 3 refused inputs."""
         if of_severity(self.outcomes, "critical"):
             return ValidationFailedError.exit_code
-        return InputsRefusedError.exit_code if self.ingested.rejected else 0
+        return InputsRefusedError.exit_code if self.reading.shown.rejected else 0
 
     @property
     def lines(self) -> tuple[str, ...]:
@@ -66,64 +52,28 @@ class Verdict:
 def validate_folder(
     folder: Path, params: IngestParams, promises: Promises, workers: int = 1
 ) -> Verdict:
-    """Read a tree of DICOM, or an image benchmark, as ingest does, and hold it to the suites of
-    what ingest writes.
+    """Read a folder as ingest does, and hold it to the suites of what ingest writes.
 
     Volumes go to a temporary folder (TMPDIR) that is gone afterwards; nothing is written to
     ``folder``. No key is needed, since no pseudonym leaves.
 
     Raises:
         NothingUsableError: no such folder, or no study in it can be used.
-        DatasetError: no name in any label object matches ``ingest.label_roi``; or ``data.json`` of
-            an image benchmark is not as expected.
-        LabelError: ``ingest.labels`` is ``csv`` and ``labels.csv`` cannot be read.
+        DatasetError, LabelError: see the readers of :data:`petct_uad.ingest.run.READERS`.
     """
     if not folder.is_dir() or not any(folder.iterdir()):
-        raise NothingUsableError(
-            f"{folder}: no folder, or empty. Name the folder of DICOM files or pictures."
-        )
+        raise NothingUsableError(f"{folder}: no folder, or empty. Name the folder of {ACCEPTED}.")
     asked = params.model_copy(update={"pseudonyms": "public", "key": "any", "on_reject": "report"})
-    layout = find_layout(folder)
     with _temporary_folder() as read:
-        if layout is not None:
-            return _judge_pictures(folder, layout, read, asked, promises, workers)
-        ingested = ingest_dataset(folder, read, asked, workers)
-        studies = [study.study_id for study in ingested.studies]
+        reading = ingest_dataset(folder, read, asked, workers)
+        studies = [study.study_id for study in reading.shown.studies]
         volumes = measure_volumes(read / "volumes", studies, workers)
-    return Verdict(folder, ingested, _judge(folder, ingested, Measured(tuple(volumes)), promises))
+    shown = reading.shown
+    tables = IngestTables(folder.name, shown.instances, shown.series, shown.studies, tuple(volumes))
+    return Verdict(folder, reading, _judge(tables, promises))
 
 
-def _judge_pictures(  # noqa: PLR0917
-    folder: Path,
-    layout: Layout,
-    read: Path,
-    params: IngestParams,
-    promises: Promises,
-    workers: int,
-) -> Verdict:
-    """Pictures go to ``read``, with the tables, in which a public key leaves names as they are."""
-    unlisted = replace(layout, listing="")  # no lineage, which only files of a repository can have
-    ingest_pictures(folder, unlisted, read, read, params, workers)
-    ingested = Ingested(
-        instances=tuple(read_table(read / "instances.csv", InstanceRow)),
-        series=tuple(read_table(read / "series.csv", SeriesRow)),
-        studies=tuple(read_table(read / "studies.csv", StudyRow)),
-        rejected=tuple(read_table(read / "rejected.csv", RejectedRow)),
-    )
-    pictures = tuple(read_table(read / "volumes/pictures.csv", PictureRow))
-    return Verdict(folder, ingested, _judge(folder, ingested, Measured(), promises), pictures)
-
-
-def _judge(
-    folder: Path, ingested: Ingested, measured: Measured, promises: Promises
-) -> tuple[Outcome, ...]:
-    tables = Tables(
-        dataset=folder.name,
-        instances=ingested.instances,
-        series=ingested.series,
-        studies=ingested.studies,
-        measured=measured,
-    )
+def _judge(tables: IngestTables, promises: Promises) -> tuple[Outcome, ...]:
     chosen = [check for check in checks(promises) if check.table in OF_INGEST]
     return tuple(run_checks(frames_of_ingest(tables), chosen))
 
@@ -152,52 +102,16 @@ def _end(folder: Path) -> NoReturn:
 
 
 def _lines(verdict: Verdict) -> Iterator[str]:
-    read, outcomes = verdict.ingested, verdict.outcomes
-    yield from _counts_of_pictures(verdict) if verdict.pictures else _counts_of_studies(verdict)
-    noted = [f"{study.study_id} ({study.patient}): {study.notes}"
-             for study in read.studies if study.notes]  # fmt: skip
-    refused = [
-        f"{row.subject}: {row.code}: found {row.found}; expected {row.expected}. {row.advice}"
-        for row in read.rejected
-    ]
-    yield from _list("made good, with a note", noted)
-    yield from _list("pixels of an earlier split (see split.duplicates)", _copies(verdict))
+    reading, outcomes = verdict.reading, verdict.outcomes
+    first, *others = reading.counts
+    yield f"{verdict.folder}: {first}"
+    yield from others
+    for title, lines in reading.remarks.items():
+        yield from _list(title, lines)
     yield from _list("warnings", [*map(describe, of_severity(outcomes, "warning"))])
-    yield from _list("refused", refused)
+    yield from _list("refused", [*map(in_words, reading.shown.rejected)])
     yield from _list("critical", [*map(describe, of_severity(outcomes, "critical"))])
     yield _conclusion(verdict)
-
-
-def _counts_of_studies(verdict: Verdict) -> Iterator[str]:
-    studies = verdict.ingested.studies
-    patients = len({study.patient for study in studies})
-    labelled = sum(study.label_kind != "none" for study in studies)
-    yield f"{verdict.folder}: {len(verdict.ingested.instances)} DICOM files that could be read"
-    yield f"usable studies: {len(studies)}, of {patients} patients; with a label: {labelled}"
-
-
-def _counts_of_pictures(verdict: Verdict) -> Iterator[str]:
-    splits = Counter(picture.split for picture in verdict.pictures)
-    abnormal = sum(picture.label for picture in verdict.pictures)
-    masks = sum(study.label_kind == MASK for study in verdict.ingested.studies)
-    yield f"{verdict.folder}: {len(verdict.ingested.instances)} picture files that could be read"
-    yield (
-        f"usable pictures: {len(verdict.pictures)}, "
-        f"{', '.join(f'{splits[name]} {name}' for name in _SPLITS)}; abnormal: {abnormal}; "
-        f"with a mask: {masks}"
-    )
-
-
-def _copies(verdict: Verdict) -> list[str]:
-    """Pictures of val and test that were seen before, each with the first that shows the same."""
-    files = {row.study_id: row.file for row in verdict.ingested.instances if row.role == PICTURE}
-    found: list[str] = []
-    first: dict[str, PictureRow] = {}
-    for picture in sorted(verdict.pictures, key=lambda row: _SPLITS.index(row.split)):
-        other = first.setdefault(picture.pixels_sha256, picture)
-        if other.split != picture.split:
-            found.append(f"{files[picture.study_id]}: as {files[other.study_id]} ({other.split})")
-    return sorted(found)
 
 
 def _list(title: str, lines: Sequence[str]) -> Iterator[str]:

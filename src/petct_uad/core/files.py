@@ -14,9 +14,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import astuple, fields
 from pathlib import Path
 from types import UnionType
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin, get_type_hints
 
-Row = TypeVar("Row")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Row = TypeVar("Row", bound="DataclassInstance")
 
 DECIMALS = 6  # of every float that is written
 
@@ -125,7 +128,7 @@ def read_table(path: Path, row_type: type[Row]) -> list[Row]:
     Raises:
         ValueError: a column is missing or extra, or a value does not fit its field's type.
     """
-    names = [field.name for field in fields(row_type)]  # type: ignore[arg-type]
+    names = [field.name for field in fields(row_type)]
     hints = get_type_hints(row_type)
     with path.open(encoding="utf-8", newline="") as stream:
         reader = csv.reader(stream)

@@ -1,4 +1,4 @@
-"""Bringing a folder of DICOM into the repository: ``petct add``."""
+"""Bringing a folder of whatever kind into the repository: ``petct add``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from petct_uad.core.console import track
 from petct_uad.core.errors import DatasetError
 from petct_uad.core.files import atomic_folder
-from petct_uad.ingest.dicom.index import find_files
+from petct_uad.ingest.files import find_files
 
 RAW = Path("data/raw")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
@@ -53,7 +53,7 @@ def copy_tree(source: Path, target: Path) -> None:
             "\n".join([f"{source}: {len(refused)} entries cannot be added:", *lines])
         )
     if not files:
-        raise DatasetError(f"{source}: holds no files. Name the folder that holds the DICOM files.")
+        raise DatasetError(f"{source}: holds no files. Name the folder that holds the data set.")
     with atomic_folder(target) as folder:
         for file in track(files, "copying"):
             (folder / file).parent.mkdir(parents=True, exist_ok=True)
@@ -90,7 +90,7 @@ def _check_name(name: str, target: Path) -> None:
 
 def _check_source(source: Path, target: Path) -> None:
     if not source.is_dir():
-        raise DatasetError(f"{source}: not a folder. Name the folder that holds the DICOM files.")
+        raise DatasetError(f"{source}: not a folder. Name the folder that holds the data set.")
     inside, outside = target.resolve(), source.resolve()
     if inside.is_relative_to(outside) or outside.is_relative_to(inside.parent):
         raise DatasetError(f"{source}: lies around or in {target.parent}. Add a folder elsewhere.")

@@ -10,7 +10,7 @@ from petct_uad.core.params.base import Section
 
 
 class IngestParams(Section):
-    """Reading DICOM."""
+    """Reading a data set."""
 
     labels: Literal["auto", "seg", "rtstruct", "csv"]
     label_roi: str = Field(min_length=1, description="regular expression on ROI or segment names")

@@ -14,10 +14,11 @@ import secrets
 import stat
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from petct_uad.core.errors import PseudonymError
+from petct_uad.ingest.tables import PatientPseudonym, PublicPath, StudyId, UidPseudonym
 
 KEY_VARIABLE = "PETCT_KEY_FILE"
 _DEFAULT_KEY = Path("~/.config/petct/pseudonym.key")
@@ -34,23 +35,32 @@ class Pseudonyms:
     kind: Literal["public", "secret"]
     key: bytes = field(repr=False)
 
-    def patient(self, patient_id: str) -> str:
+    def patient(self, patient_id: str) -> PatientPseudonym:
         """``p-<10 hex digits>`` for a PatientID (0010,0020)."""
-        return f"p-{self._digest('patient', patient_id).hex()[:_DIGITS]}"
+        return PatientPseudonym(f"p-{self._digest('patient', patient_id).hex()[:_DIGITS]}")
 
-    def study_id(self, patient_id: str, study_uid: str) -> str:
+    def study_id(self, patient_id: str, study_uid: str) -> StudyId:
         """``p-<10 hex digits>_<8 hex digits>``, safe as a folder name; see docs/contracts.md."""
         study = hashlib.sha256(self.uid(study_uid).encode()).hexdigest()[:8]
-        return f"{self.patient(patient_id)}_{study}"
+        return StudyId(f"{self.patient(patient_id)}_{study}")
 
     def token(self, text: str) -> str:
         """``x-<10 hex digits>`` for the name of a file or folder that would name a person."""
         return f"x-{self._digest('token', text).hex()[:_DIGITS]}"
 
-    def uid(self, uid: str) -> str:
+    def file(self, file: str) -> PublicPath:
+        """A path whose names may be a person's under a secret key, and are none under the public.
+
+        For files without a header that says whose they are.
+        """
+        if self.kind == "public":
+            return PublicPath(file)
+        return PublicPath(self.token(file) + PurePosixPath(file).suffix)
+
+    def uid(self, uid: str) -> UidPseudonym:
         """A UID ``2.25.<integer>`` (PS3.5 B.2) for a UID; "" stays ""."""
         number = int.from_bytes(self._digest("uid", uid)[:16], "big")
-        return f"2.25.{number}" if uid else ""
+        return UidPseudonym(f"2.25.{number}" if uid else "")
 
     def fingerprint(self) -> str:
         """``k-<16 hex digits>``, which tells two keys apart and gives neither away."""
@@ -63,12 +73,28 @@ class Pseudonyms:
 PUBLIC = Pseudonyms("public", _PUBLIC_KEY)
 
 
+def check_distinct(patients: Iterable[str], pseudonyms: Pseudonyms) -> None:
+    """Has every patient a pseudonym of its own?
+
+    Raises:
+        PseudonymError: two patients get one pseudonym.
+    """
+    by_pseudonym: dict[str, str] = {}
+    for patient in sorted(set(patients)):
+        other = by_pseudonym.setdefault(pseudonyms.patient(patient), patient)
+        if other != patient:
+            raise PseudonymError(
+                f"the patients {other} and {patient} get the same pseudonym under this key. "
+                "Ingest them as two data sets, or use another key."
+            )
+
+
 def choose_pseudonyms(asked: str, removed: Iterable[bool]) -> Pseudonyms:
     """The pseudonyms that ``ingest.pseudonyms`` asks for.
 
     Args:
         asked: ``public``, ``secret`` or ``auto``.
-        removed: of every CT and PET file, whether it says that the identity is removed.
+        removed: of every image file, whether it says that the identity is removed.
 
     Raises:
         PseudonymError: a secret key is needed and there is none that can be used.

@@ -1,26 +1,55 @@
-"""Rows of the tables that the ingest stage writes.
+"""Rows of the tables that the ingest stage writes, in which nothing names a person.
 
-In the files, patients, UIDs and paths that would name a person are pseudonyms (``dicom.publish``).
+Every text that could is of a type that only :class:`petct_uad.ingest.pseudonyms.Pseudonyms` and the
+readers' scrubbing make, so that mypy finds the PatientID that somebody would put there. What the
+files themselves say is in :mod:`petct_uad.ingest.found`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import NewType
+
+from petct_uad.core.files import write_table
+
+PatientPseudonym = NewType("PatientPseudonym", str)  # p-<10 hex digits>
+StudyId = NewType("StudyId", str)  # <PatientPseudonym>_<8 hex digits>
+UidPseudonym = NewType("UidPseudonym", str)  # 2.25.<integer>, or ""
+PublicPath = NewType("PublicPath", str)  # POSIX, below data/raw/<dataset>; telling names replaced
+PublicText = NewType("PublicText", str)  # without the identifiers of any file of the data set
+
+NO_STUDY = StudyId("")
 
 PICTURE = "picture"  # SeriesRow.modality and InstanceRow.role of a picture
 MASK = "mask"  # InstanceRow.role of its mask
 
+# Which modalities a role of SeriesRow may have.
+SERIES_ROLES: Mapping[str, tuple[str, ...]] = {
+    "ct": ("CT",),
+    "pet": ("PT",),
+    "label": ("SEG", "RTSTRUCT"),
+    "unused": (),
+    PICTURE: (PICTURE,),
+}
+INSTANCE_ROLES = (*SERIES_ROLES, MASK)
+IMAGE_MODALITIES = ("CT", "PT", PICTURE)  # a study of which something can be seen has one of these
+# The publisher says which are abnormal, and where if there is a mask: no area decides.
+ASSIGNED_LABELS = (PICTURE, MASK)
+LABEL_KINDS = ("seg", "rtstruct", "csv", "none", *ASSIGNED_LABELS)
+
 
 @dataclass(frozen=True, order=True)
 class InstanceRow:
-    """One DICOM file that was read: ``instances.csv``, sorted by file."""
+    """One file that was read: ``instances.csv``, sorted by file."""
 
-    file: str  # POSIX path below data/raw/<dataset>
+    file: PublicPath
     sha256: str
-    sop_instance_uid: str
-    series_instance_uid: str
-    study_id: str  # "" when the file is used by no study
-    role: str  # ct, pet, label or unused
+    sop_instance_uid: UidPseudonym
+    series_instance_uid: UidPseudonym
+    study_id: StudyId  # "" when the file is used by no study
+    role: str  # of INSTANCE_ROLES
     # Position along the normal in its volume; None for labels, unused and multi-frame files.
     slice_index: int | None
 
@@ -33,60 +62,65 @@ class SeriesRow:
     told apart by ``stack``; each is chosen or passed over by itself.
     """
 
-    series_instance_uid: str
+    series_instance_uid: UidPseudonym
     stack: int  # from 1, in its series
-    study_instance_uid: str
-    patient: str
+    study_instance_uid: UidPseudonym
+    patient: PatientPseudonym
     modality: str
     manufacturer: str
     model_name: str
-    description: str
+    description: PublicText
     instances: int  # files; an enhanced file counts for each stack that it holds
     rows: int
     columns: int
     spacing_x_mm: float | None
     spacing_y_mm: float | None
     spacing_z_mm: float | None
-    study_id: str
-    role: str  # ct, pet, label or unused
-    reason: str  # why it was chosen or lost
+    study_id: StudyId
+    role: str  # of SERIES_ROLES
+    reason: PublicText  # why it was chosen or lost
 
 
 @dataclass(frozen=True, order=True)
 class StudyRow:
     """One usable study: ``studies.csv``, sorted by study_id."""
 
-    study_id: str
-    patient: str
+    study_id: StudyId
+    patient: PatientPseudonym
     scanner: str  # Manufacturer and model name, e.g. "GE Discovery STE"
-    ct_series_instance_uid: str
-    pet_series_instance_uid: str
-    label_series_instance_uid: str  # "" when the study has no label object
-    label_kind: str  # seg, rtstruct, csv or none
-    lesion_kind: str  # segment or ROI description(s), joined by "+"; "none" where there are none
+    ct_series_instance_uid: UidPseudonym  # "" of a flat image, as the next
+    pet_series_instance_uid: UidPseudonym
+    label_series_instance_uid: UidPseudonym  # "" when the study has no label object
+    label_kind: str  # of LABEL_KINDS
+    lesion_kind: PublicText  # segment or ROI names, joined by "+"; "none" where there are none
     ct_slices: int
     pet_slices: int
     same_frame_of_reference: bool
-    notes: str  # defects that were handled, in words, joined by "; "
+    notes: PublicText  # defects that were handled, in words, joined by "; "
     suv_kind: str = "bw"  # bw, lbm or bsa: what the PET is normalised to (ingest.suv)
+
+    @property
+    def has_volumes(self) -> bool:
+        """Is there a CT and a PET, and not a flat image?"""
+        return bool(self.ct_series_instance_uid)
 
 
 @dataclass(frozen=True, order=True)
 class RejectedRow:
     """One refused file, series or study: ``rejected.csv``, sorted by subject."""
 
-    subject: str  # file below data/raw/<dataset>, or a UID
+    subject: PublicText  # a PublicPath or a UidPseudonym
     code: str  # RejectedInputError.code
-    found: str
-    expected: str
-    advice: str
+    found: PublicText
+    expected: PublicText
+    advice: PublicText
 
 
 @dataclass(frozen=True, order=True)
 class PictureRow:
     """One picture that was read: ``volumes/pictures.csv``, sorted by study_id."""
 
-    study_id: str
+    study_id: StudyId
     split: str  # train, val or test, as its publisher has it
     label: int  # 0 normal, 1 abnormal, as its publisher has it
     lesion_area_px: int  # of the mask, on the picture's own grid; 0 without a mask
@@ -94,10 +128,17 @@ class PictureRow:
 
 
 @dataclass(frozen=True)
-class Ingested:
-    """The four tables."""
+class PublishedTables:
+    """The four tables as they may leave the house."""
 
     instances: tuple[InstanceRow, ...]
     series: tuple[SeriesRow, ...]
     studies: tuple[StudyRow, ...]
     rejected: tuple[RejectedRow, ...]
+
+    def write(self, folder: Path) -> None:
+        """Write one CSV per table to ``folder``."""
+        write_table(folder / "instances.csv", InstanceRow, self.instances)
+        write_table(folder / "series.csv", SeriesRow, self.series)
+        write_table(folder / "studies.csv", StudyRow, self.studies)
+        write_table(folder / "rejected.csv", RejectedRow, self.rejected)

@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from petct_uad.core.errors import DatasetError
 from petct_uad.core.files import read_table, write_table
-
-if TYPE_CHECKING:  # pydicom takes half a second that a look at the list need not wait for
-    from petct_uad.ingest.dicom.identity import Identity
-    from petct_uad.ingest.dicom.index import Index
-    from petct_uad.ingest.pseudonyms import Pseudonyms
 
 WITHDRAWN = Path("data/withdrawn.csv")
 _PSEUDONYM = re.compile(r"p-[0-9a-f]{10}")
@@ -51,6 +44,11 @@ def read_withdrawn(path: Path = WITHDRAWN) -> list[WithdrawnRow]:
     return rows
 
 
+def withdrawn_patients(path: Path = WITHDRAWN) -> set[str]:
+    """The pseudonyms on the list."""
+    return {row.patient for row in read_withdrawn(path)}
+
+
 def add_withdrawn(patient: str, day: str, path: Path = WITHDRAWN) -> bool:
     """Record one withdrawal; False if the patient stands there already.
 
@@ -68,25 +66,3 @@ def add_withdrawn(patient: str, day: str, path: Path = WITHDRAWN) -> bool:
         raise DatasetError(f"--date {day!r}: expected YYYY-MM-DD.") from error
     write_table(path, WithdrawnRow, sorted([*rows, WithdrawnRow(patient, day)]))
     return True
-
-
-def leave_out(
-    index: Index, pseudonyms: Pseudonyms, refused_identity: Callable[[str], Identity | None]
-) -> Index:
-    """The index without the files of withdrawn patients, refused ones included.
-
-    Args:
-        index: what was found below the data set.
-        pseudonyms: those that the list was written under.
-        refused_identity: reads whose file a refused one is.
-    """
-    gone = {row.patient for row in read_withdrawn()}
-    if not gone:
-        return index
-
-    def kept(identity: Identity | None) -> bool:
-        return identity is None or pseudonyms.patient(identity.patient) not in gone
-
-    headers = (h for h in index.headers if pseudonyms.patient(h.patient) not in gone)
-    rejected = (row for row in index.rejected if kept(refused_identity(row.subject)))
-    return replace(index, headers=tuple(headers), rejected=tuple(rejected))

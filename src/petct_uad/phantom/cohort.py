@@ -8,7 +8,7 @@ from pathlib import Path
 from petct_uad.core.files import atomic_folder
 from petct_uad.core.parallel import map_in_processes
 from petct_uad.phantom.design import plan_cohort
-from petct_uad.phantom.dicom_writer import Study, write_ct, write_pet
+from petct_uad.phantom.dicom_writer import PhantomStudy, write_ct, write_pet
 from petct_uad.phantom.grids import Vector
 from petct_uad.phantom.identity import draw_identity
 from petct_uad.phantom.params import PhantomParams
@@ -49,7 +49,7 @@ def _make_patient(job: _Job) -> None:
     anatomy = patient.anatomy
     rng = stream(job.params, job.plan.index, 4)
     identity = draw_identity(rng, anatomy.sex, anatomy.age, anatomy.weight_kg)
-    study = Study(patient, identity, job.params.seed)
+    study = PhantomStudy(patient, identity, job.params.seed)
     folder = job.raw_folder / patient.patient_id
     ct, pet = make_ct(job.params, patient), make_pet(job.params, patient)
     write_segmentation(study, ct, write_ct(study, ct, folder / "CT"), folder / "SEG")

@@ -25,7 +25,7 @@ _CT_INTERCEPT = -1024
 
 
 @dataclass(frozen=True)
-class Study:
+class PhantomStudy:
     """What every object of a patient shares."""
 
     patient: Patient
@@ -42,7 +42,7 @@ class Study:
         return str(uid("petct-uad phantom", self.seed, self.patient.patient_id, *parts))
 
 
-def write_ct(study: Study, image: CtImage, folder: Path) -> list[Dataset]:
+def write_ct(study: PhantomStudy, image: CtImage, folder: Path) -> list[Dataset]:
     """Write one file per slice, feet first, and return the data sets."""
     written = []
     for index, plane in enumerate(image.volume.voxels):
@@ -54,7 +54,7 @@ def write_ct(study: Study, image: CtImage, folder: Path) -> list[Dataset]:
     return written
 
 
-def write_pet(study: Study, image: PetImage, folder: Path) -> list[Dataset]:
+def write_pet(study: PhantomStudy, image: PetImage, folder: Path) -> list[Dataset]:
     """Write one file per slice in Bq/ml, each with its own rescale slope."""
     written = []
     scale = bq_per_suv(study)
@@ -67,7 +67,7 @@ def write_pet(study: Study, image: PetImage, folder: Path) -> list[Dataset]:
     return written
 
 
-def bq_per_suv(study: Study) -> float:
+def bq_per_suv(study: PhantomStudy) -> float:
     """Stored Bq/ml at SUVbw 1: dose over weight, decayed to the scan unless corrected to ADMIN."""
     identity = study.identity
     dose = identity.dose_bq
@@ -77,7 +77,9 @@ def bq_per_suv(study: Study) -> float:
     return float(dose / (study.patient.anatomy.weight_kg * 1000.0))
 
 
-def _image(study: Study, modality: str, sop_class: str, index: int, volume: Volume) -> FileDataset:
+def _image(
+    study: PhantomStudy, modality: str, sop_class: str, index: int, volume: Volume
+) -> FileDataset:
     """The modules that CT and PET share: patient, study, series, equipment, frame, plane."""
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = sop_class
@@ -97,7 +99,7 @@ def _image(study: Study, modality: str, sop_class: str, index: int, volume: Volu
     return dataset
 
 
-def _describe_visit(dataset: Dataset, study: Study) -> None:
+def _describe_visit(dataset: Dataset, study: PhantomStudy) -> None:
     identity, anatomy, scanner = study.identity, study.patient.anatomy, study.scanner
     dataset.PatientName = identity.name
     dataset.PatientID = study.patient.patient_id
@@ -139,7 +141,7 @@ def _describe_plane(dataset: Dataset, index: int, volume: Volume) -> None:
     dataset.PhotometricInterpretation = "MONOCHROME2"
 
 
-def _describe_ct(dataset: Dataset, study: Study, index: int, volume: Volume) -> None:
+def _describe_ct(dataset: Dataset, study: PhantomStudy, index: int, volume: Volume) -> None:
     """CT Image module, PS3.3 C.8.2.1."""
     dataset.PatientPosition = "HFS"
     begin = study.identity.study
@@ -166,7 +168,7 @@ def _describe_ct(dataset: Dataset, study: Study, index: int, volume: Volume) -> 
     dataset.WindowWidth = "400"
 
 
-def _describe_pet(dataset: Dataset, study: Study, index: int, volume: Volume) -> None:
+def _describe_pet(dataset: Dataset, study: PhantomStudy, index: int, volume: Volume) -> None:
     """PET Series, Isotope and Image modules, PS3.3 C.8.9.1, C.8.9.2 and C.8.9.4."""
     scanner, begin = study.scanner, study.identity.pet_start
     bed = int(index * volume.spacing_mm[2] // scanner.bed_mm)
@@ -207,7 +209,7 @@ def _supine() -> Dataset:
     return item
 
 
-def _decay_factor(study: Study, waited_s: int) -> float:
+def _decay_factor(study: PhantomStudy, waited_s: int) -> float:
     """What a slice's counts were multiplied by, to the instant that DecayCorrection names."""
     identity = study.identity
     middle = waited_s + study.scanner.bed_seconds / 2
@@ -216,7 +218,7 @@ def _decay_factor(study: Study, waited_s: int) -> float:
     return float(2.0 ** (middle / F18_HALF_LIFE_S))
 
 
-def _fdg(study: Study) -> Dataset:
+def _fdg(study: PhantomStudy) -> Dataset:
     """Radiopharmaceutical Information Sequence item (0054,0016)."""
     identity = study.identity
     item = Dataset()

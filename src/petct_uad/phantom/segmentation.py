@@ -12,13 +12,13 @@ from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.uid import ExplicitVRLittleEndian
 
-from petct_uad.phantom.dicom_writer import Study
+from petct_uad.phantom.dicom_writer import PhantomStudy
 from petct_uad.phantom.grids import Mask
 from petct_uad.phantom.physics import CtImage
 
 
 def write_segmentation(
-    study: Study, image: CtImage, ct: Sequence[Dataset], folder: Path
+    study: PhantomStudy, image: CtImage, ct: Sequence[Dataset], folder: Path
 ) -> Path | None:
     """Write the SEG on the CT's frame, labelled by lesion kind; nothing for a healthy patient.
 
@@ -52,7 +52,7 @@ def write_segmentation(
     return path
 
 
-def _masks_by_kind(study: Study, image: CtImage) -> dict[str, Mask]:
+def _masks_by_kind(study: PhantomStudy, image: CtImage) -> dict[str, Mask]:
     """One (z, y, x) mask per kind that is present, in the order of the lesions."""
     masks: dict[str, Mask] = {}
     for lesion, mask in zip(study.patient.lesions, image.lesion_masks, strict=True):
@@ -61,7 +61,7 @@ def _masks_by_kind(study: Study, image: CtImage) -> dict[str, Mask]:
     return masks
 
 
-def _describe(number: int, kind: str, study: Study) -> hd.seg.SegmentDescription:
+def _describe(number: int, kind: str, study: PhantomStudy) -> hd.seg.SegmentDescription:
     return hd.seg.SegmentDescription(
         segment_number=number,
         segment_label=kind,
@@ -73,7 +73,7 @@ def _describe(number: int, kind: str, study: Study) -> hd.seg.SegmentDescription
     )
 
 
-def _fix(segmentation: Dataset, study: Study) -> None:
+def _fix(segmentation: Dataset, study: PhantomStudy) -> None:
     """Replace every instant and UID that highdicom did not get from us."""
     moment = study.identity.pet_start + timedelta(days=1)
     for prefix in ("Content", "Series", "InstanceCreation"):

@@ -1,4 +1,4 @@
-"""Pictures of an image benchmark as model input: one shard of one slice each."""
+"""Flat images as model input: one shard of one slice each."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from petct_uad.slices.store import Shard, shard_path, write_shard
 from petct_uad.slices.tables import ImageRow, SliceRow
 
 
-def write_picture_shard(
-    rows: Sequence[SliceRow], picture: Path, mask: Path | None, processed: Path, side_px: int
+def write_image_shard(
+    rows: Sequence[SliceRow], image: Path, mask: Path | None, processed: Path, side_px: int
 ) -> list[ImageRow]:
-    """Write the shard of one picture: resized to a square, and the same in both planes.
+    """Write the shard of one image: resized to a square, and the same in both planes.
 
     So the CMAD paper does with single-modality data. Grey levels 0 to 255 become 0 to 1; the body
     is what is not black. In the index, columns of SUV and HU hold grey levels in [0, 1], areas
-    pixels of the square (the body's) or of the picture (the lesion's).
+    pixels of the square (the body's) or of the file (the lesion's).
 
     Raises:
         DatasetError: a PNG cannot be read.
     """
-    plane = (_resized(picture, side_px) / np.float32(255)).astype(np.float16)[None]
+    plane = (_resized(image, side_px) / np.float32(255)).astype(np.float16)[None]
     lesion = np.zeros(plane.shape, np.uint8)
     if mask is not None:
         lesion[0] = _resized(mask, side_px) > 127.5

@@ -13,7 +13,7 @@ from petct_uad.slices.store import Shard
 from petct_uad.slices.tables import ImageRow, SliceRow
 from petct_uad.volumes.motion.transforms import Transform
 from petct_uad.volumes.resample import interpolate
-from petct_uad.volumes.study import Study
+from petct_uad.volumes.study import StudyVolumes
 
 Floats = NDArray[np.float64]
 
@@ -22,7 +22,7 @@ _PARTS = 8  # of a PET slice, each of which counts as inside the body or outside
 
 @dataclass(frozen=True)
 class Measures:
-    """One number per slice of the body's grid, (n,) each; of a picture see ``picture_shards``.
+    """One number per slice of the body's grid, (n,) each; of a flat image see ``images``.
 
     Attributes:
         suv_max: SUVbw over the body; the native PET interpolated at the body's voxels, unblurred.
@@ -39,7 +39,7 @@ class Measures:
     lesion_kept_fraction: Floats
 
 
-def measure_slices(study: Study) -> Measures:
+def measure_slices(study: StudyVolumes) -> Measures:
     """Measure every slice of a study."""
     inside = sitk.GetArrayViewFromImage(study.body) > 0
     suv = _array(interpolate(study.pet, study.body, study.transform))
@@ -113,7 +113,7 @@ def _inside(body: sitk.Image, pet: sitk.Image, transform: Transform) -> NDArray[
     return np.asarray(part / _PARTS, dtype=np.float32)
 
 
-def _lesion_kept(study: Study) -> Floats:
+def _lesion_kept(study: StudyVolumes) -> Floats:
     nearest = sitk.sitkNearestNeighbor
     body = sitk.Resample(study.body, study.lesion, sitk.Transform(), nearest, 0.0)
     lesion = _array(study.lesion) > 0

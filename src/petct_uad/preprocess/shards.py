@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from petct_uad.core.parallel import map_in_processes
 from petct_uad.core.provenance.record import Derivation, Entity
 from petct_uad.core.volumes import AIR_HU
-from petct_uad.preprocess.images import write_picture_shard
+from petct_uad.preprocess.images import write_image_shard
 from petct_uad.preprocess.measures import index_row, measure_slices, suv_total_ratio
 from petct_uad.preprocess.params import PreprocessParams
 from petct_uad.slices.store import Shard, shard_path, write_shard
 from petct_uad.slices.tables import ImageRow, SliceRow
 from petct_uad.volumes.resample import resample_ct, resample_mask, resample_pet
-from petct_uad.volumes.study import Study, VolumeFolders, read_study
+from petct_uad.volumes.study import StudyFolder, StudyVolumes, VolumeFolders, read_study
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def shard_derivations(
     """Every slice from the volumes of its study, every shard and the index from those slices."""
     table = Entity.of_file(slices_file)
     sources = {
-        study_id: tuple(map(Entity.of_file, volumes.sources(study_id)))
+        study_id: tuple(map(Entity.of_file, volumes.study(study_id).sources))
         for study_id in sorted({row.study_id for row in rows})
     }
     slices = {row.slice_id: Entity(f"slice:{row.slice_id}", row.sha256) for row in rows}
@@ -101,12 +101,18 @@ def shard_derivations(
 def _write_study(
     task: _Task, *, volumes: VolumeFolders, processed: Path, params: PreprocessParams
 ) -> list[ImageRow]:
-    if picture := volumes.picture(task.study_id):
-        return write_picture_shard(
-            task.rows, picture, volumes.mask(task.study_id), processed, params.image_size_px
-        )
+    folder = volumes.study(task.study_id)
+    if image := folder.flat_image:
+        side_px = params.image_size_px
+        return write_image_shard(task.rows, image, folder.flat_mask, processed, side_px)
+    return _write_volumes(task, folder, processed, params)
+
+
+def _write_volumes(
+    task: _Task, folder: StudyFolder, processed: Path, params: PreprocessParams
+) -> list[ImageRow]:
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
-    study = read_study(volumes, task.study_id)
+    study = read_study(folder)
     planes = resample_study(study, params)
     picked = [row.slice_index for row in task.rows]
     whole = model_input(planes, params)
@@ -117,7 +123,7 @@ def _write_study(
     return [index_row(row, i, measures, ratio, shard) for i, row in enumerate(task.rows)]
 
 
-def resample_study(study: Study, params: PreprocessParams) -> Planes:
+def resample_study(study: StudyVolumes, params: PreprocessParams) -> Planes:
     """CT, PET and lesions from their native grids to the model's, each in one interpolation.
 
     The model's grid is the square around the body's bounding box over the whole study, so that the

@@ -62,6 +62,7 @@ def _medians(rows: Sequence[RegistrationRow]) -> Medians:
 
 
 def _flagged(studies: Sequence[StudyRow], rows: Sequence[RegistrationRow]) -> list[dict[str, str]]:
+    one_frame: dict[str, bool]
     one_frame = {study.study_id: study.same_frame_of_reference for study in studies}
     moved = np.array([row.displacement_median_mm for row in rows])
     found = []

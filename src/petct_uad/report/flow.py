@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from petct_uad.core.files import read_table
-from petct_uad.ingest.tables import PICTURE, InstanceRow, RejectedRow, SeriesRow, StudyRow
+from petct_uad.ingest.tables import InstanceRow, RejectedRow, SeriesRow, StudyRow
 from petct_uad.slices.tables import ImageRow, SliceRow
 
 _INGEST = ("instances", "series", "studies", "rejected")
@@ -81,10 +81,10 @@ def flow_steps(tables: FlowTables) -> tuple[FlowStep, ...]:
     seen_studies = {row.study_instance_uid for row in tables.series}
     excluded = [row for row in tables.slices if row.split == "excluded"]
     refused = _losses(row.code for row in tables.rejected)
-    pictures = any(row.modality == PICTURE for row in tables.series)
+    files, studies = _names(tables.studies)
     return (
         FlowStep(
-            "Picture files read" if pictures else "DICOM files read",
+            files,
             len(tables.instances),
             len(tables.instances) - len(unused),
             _losses("in a series that no study uses" for _ in unused),
@@ -96,7 +96,7 @@ def flow_steps(tables: FlowTables) -> tuple[FlowStep, ...]:
             _losses(row.reason for row in unused_series),
         ),
         FlowStep(
-            "Studies of one picture" if pictures else "Studies with one CT and one PET",
+            studies,
             max(len(seen_studies), len(tables.studies)),
             len(tables.studies),
             refused if len(seen_studies) > len(tables.studies) else (),
@@ -126,6 +126,13 @@ def split_counts(images: Sequence[ImageRow]) -> tuple[SplitCount, ...]:
         normal = len(rows) - abnormal
         counts.append(SplitCount(split, len(patients), len(studies), normal, abnormal))
     return tuple(counts)
+
+
+def _names(studies: Sequence[StudyRow]) -> tuple[str, str]:
+    """What the files and studies of a data set are called."""
+    if all(study.has_volumes for study in studies):
+        return "DICOM files read", "Studies with one CT and one PET"
+    return "Picture files read", "Studies of one picture"
 
 
 def _losses(reasons: Iterable[str]) -> tuple[Loss, ...]:

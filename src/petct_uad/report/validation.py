@@ -6,13 +6,10 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 from petct_uad.core.errors import EvaluationError
-from petct_uad.core.files import read_table
+from petct_uad.core.files import Row, read_table
 from petct_uad.validation.tables import DriftRow, DuplicateRow, LiverRow
-
-Row = TypeVar("Row")
 
 _SHOWN_PAIRS = 20
 # In the order in which data pass them; a table that is not named here comes last.

@@ -13,9 +13,9 @@ from petct_uad.core.errors import SplitError
 from petct_uad.core.files import read_table
 from petct_uad.ingest.tables import PictureRow, StudyRow
 from petct_uad.slices.tables import SliceRow
-from petct_uad.split.images import split_pictures
+from petct_uad.split.assigned import keep_assigned
 from petct_uad.split.params import SplitParams
-from petct_uad.volumes.study import VolumeFolders, read_lesion, read_mask
+from petct_uad.volumes.study import StudyFolder, VolumeFolders, read_lesion, read_mask
 
 Part = Literal["train", "val", "test"]
 
@@ -26,15 +26,15 @@ _MIN_BODY_MM2 = 1000.0  # a disc of 36 mm: beyond the head, a foot or a hand the
 def split_slices(
     studies: Sequence[StudyRow], volumes: VolumeFolders, params: SplitParams
 ) -> list[SliceRow]:
-    """Every slice with its label and split; of pictures, those of their publisher.
+    """Every slice with its label and split: those of their publisher, where it has assigned them.
 
     Raises:
         DatasetError: a mask cannot be read.
         RegistrationError: register ran on other volumes than those of ingest.
         SplitError: a split would have no patient or no normal slice.
     """
-    if volumes.pictures.is_file():
-        return split_pictures(read_table(volumes.pictures, PictureRow), studies, params)
+    if assigned := volumes.assigned:
+        return keep_assigned(read_table(assigned, PictureRow), studies, params)
     return assign_splits(label_slices(studies, volumes, params), studies, params)
 
 
@@ -51,7 +51,7 @@ def label_slices(
     """
     rows: list[SliceRow] = []
     for study in studies:
-        rows += _rows_of(study, _measure(volumes, study.study_id), params)
+        rows += _rows_of(study, _measure(volumes.study(study.study_id)), params)
     return sorted(rows, key=lambda row: row.slice_id)
 
 
@@ -203,11 +203,11 @@ def _exclude_doubtful(
     return row
 
 
-def _measure(volumes: VolumeFolders, study_id: str) -> _Stack:
-    body = read_mask(volumes.body(study_id))
+def _measure(folder: StudyFolder) -> _Stack:
+    body = read_mask(folder.body)
     count = body.GetSize()[2]
     z_mm = np.array([body.TransformIndexToPhysicalPoint((0, 0, i))[2] for i in range(count)])
-    lesion = read_lesion(volumes, study_id, body)
+    lesion = read_lesion(folder, body)
     area_mm2 = np.zeros(count) if lesion is None else _areas_mm2(lesion)
     return _Stack(z_mm, area_mm2, _areas_mm2(body))
 

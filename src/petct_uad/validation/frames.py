@@ -9,20 +9,27 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from petct_uad.ingest.tables import MASK, PICTURE, InstanceRow, SeriesRow, StudyRow
+from petct_uad.ingest.tables import (
+    ASSIGNED_LABELS,
+    IMAGE_MODALITIES,
+    SERIES_ROLES,
+    InstanceRow,
+    SeriesRow,
+    StudyRow,
+)
 from petct_uad.registration.tables import RegistrationRow
 from petct_uad.slices.tables import ImageRow, SliceRow
 from petct_uad.validation.suites.check import Promises
-from petct_uad.validation.tables import DriftRow, LiverRow, ShardRow, Tables, VolumeRow
+from petct_uad.validation.tables import (
+    DriftRow,
+    IngestTables,
+    LiverRow,
+    ShardRow,
+    Tables,
+    VolumeRow,
+)
 
 _TOLERANCE = 1e-6  # tables hold six decimals
-_MODALITIES = {
-    "ct": ("CT",),
-    "pet": ("PT",),
-    "label": ("SEG", "RTSTRUCT"),
-    PICTURE: (PICTURE,),
-    "unused": (),
-}
 SPLITS = ("train", "val", "test")
 
 
@@ -30,7 +37,7 @@ def frames_of(tables: Tables, promises: Promises) -> dict[str, pd.DataFrame]:
     """One frame per table name of :data:`petct_uad.validation.suites.IDENTITY`."""
     images, slices = _images(tables), _slices(tables, promises)
     return {
-        **frames_of_ingest(tables),
+        **frames_of_ingest(tables.ingested),
         "benchmark": _benchmark(tables),
         "livers": frame(tables.measured.livers, LiverRow),
         "registration": _registration(tables),
@@ -45,7 +52,7 @@ def frames_of(tables: Tables, promises: Promises) -> dict[str, pd.DataFrame]:
     }
 
 
-def frames_of_ingest(tables: Tables) -> dict[str, pd.DataFrame]:
+def frames_of_ingest(tables: IngestTables) -> dict[str, pd.DataFrame]:
     """The frames of :data:`petct_uad.validation.suites.OF_INGEST`."""
     return {
         "cohort": _cohort(tables),
@@ -73,7 +80,7 @@ def with_finiteness(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(not_finite=pd.Series(names, index=table.index, dtype=str))
 
 
-def _instances(tables: Tables) -> pd.DataFrame:
+def _instances(tables: IngestTables) -> pd.DataFrame:
     known = {row.study_id for row in tables.studies}
     listed = {row.series_instance_uid for row in tables.series}
     table = frame(tables.instances, InstanceRow)
@@ -83,10 +90,10 @@ def _instances(tables: Tables) -> pd.DataFrame:
     )
 
 
-def _series(tables: Tables) -> pd.DataFrame:
+def _series(tables: IngestTables) -> pd.DataFrame:
     table = frame(tables.series, SeriesRow)
     spacing = ["spacing_x_mm", "spacing_y_mm", "spacing_z_mm"]
-    fits = [row.role == "unused" or row.modality in _MODALITIES.get(row.role, ())
+    fits = [row.role == "unused" or row.modality in SERIES_ROLES.get(row.role, ())
             for row in tables.series]  # fmt: skip
     return table.assign(
         modality_fits=fits,
@@ -96,19 +103,20 @@ def _series(tables: Tables) -> pd.DataFrame:
     )
 
 
-def _studies(tables: Tables) -> pd.DataFrame:
+def _studies(tables: IngestTables) -> pd.DataFrame:
     table = frame(tables.studies, StudyRow)
     names_one = (table["label_kind"] == "none") | (table["lesion_kind"] != "none")
     return table.assign(label_names_a_lesion=names_one)
 
 
-def _volumes(tables: Tables) -> pd.DataFrame:
-    rows = tables.measured.volumes
+def _volumes(tables: IngestTables) -> pd.DataFrame:
+    rows = tables.volumes
     table = frame(rows, VolumeRow).drop(columns="not_finite")
     kinds = {kind: {row.study_id for row in rows if row.kind == kind} for kind in ("ct", "pet")}
     # A study without one of its volumes would have no row to fail: it gets one.
     missing = [study.study_id for study in tables.studies if study.ct_series_instance_uid
                and not all(study.study_id in there for there in kinds.values())]  # fmt: skip
+    listed: dict[tuple[str, str], int]
     listed = {("ct", row.study_id): row.ct_slices for row in tables.studies}
     listed |= {("pet", row.study_id): row.pet_slices for row in tables.studies}
     as_listed = [listed.get((row.kind, row.study_id), row.slices) == row.slices for row in rows]
@@ -145,8 +153,8 @@ def _slices(tables: Tables, promises: Promises) -> pd.DataFrame:
     kept = table["split"] != "excluded"
     area, least_mm2 = table["lesion_area_mm2"], max(promises.min_lesion_area_mm2, _TOLERANCE)
     fits = np.where(table["label"] == 1, area >= least_mm2 - _TOLERANCE, area <= 0)
-    pictures = {row.study_id for row in tables.studies if row.label_kind in {PICTURE, MASK}}
-    given = table["study_id"].isin(pictures)  # their labels are their publisher's, not an area's
+    assigned = {row.study_id for row in tables.studies if row.label_kind in ASSIGNED_LABELS}
+    given = table["study_id"].isin(assigned)  # their labels are their publisher's, not an area's
     near = (table["label"] == 0) & (_distance_mm(table) <= promises.guard_mm)
     return table.assign(
         study_known=table["study_id"].isin({row.study_id for row in tables.studies}),
@@ -248,10 +256,8 @@ def _drift(tables: Tables) -> pd.DataFrame:
     return table.assign(comparison=names)
 
 
-def _cohort(tables: Tables) -> pd.DataFrame:
-    imaged = {
-        row.study_instance_uid for row in tables.series if row.modality in {"CT", "PT", PICTURE}
-    }
+def _cohort(tables: IngestTables) -> pd.DataFrame:
+    imaged = {row.study_instance_uid for row in tables.series if row.modality in IMAGE_MODALITIES}
     row = {
         "dataset": tables.dataset,
         "lost_study_fraction": max(0.0, 1 - len(tables.studies) / max(len(imaged), 1)),

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal, Self
 
 from petct_uad.core.files import read_table, write_table
+from petct_uad.ingest.found import FoundInstance, FoundSeries, FoundStudy
 from petct_uad.ingest.tables import InstanceRow, SeriesRow, StudyRow
 from petct_uad.registration.tables import RegistrationRow
 from petct_uad.slices.tables import ImageRow, SliceRow
@@ -133,6 +134,17 @@ class Measured:
 
 
 @dataclass(frozen=True)
+class IngestTables:
+    """What the suites of ingest look at; in clear where they are made for a screen only."""
+
+    dataset: str
+    instances: tuple[InstanceRow, ...] | tuple[FoundInstance, ...]
+    series: tuple[SeriesRow, ...] | tuple[FoundSeries, ...]
+    studies: tuple[StudyRow, ...] | tuple[FoundStudy, ...]
+    volumes: tuple[VolumeRow, ...]
+
+
+@dataclass(frozen=True)
 class Tables:
     """Every row that the suites look at."""
 
@@ -144,6 +156,13 @@ class Tables:
     slices: tuple[SliceRow, ...] = ()
     images: tuple[ImageRow, ...] = ()
     measured: Measured = Measured()
+
+    @property
+    def ingested(self) -> IngestTables:
+        """Those of ingest, and their volumes."""
+        return IngestTables(
+            self.dataset, self.instances, self.series, self.studies, self.measured.volumes
+        )
 
 
 Written = Literal["instances", "series", "studies", "registration", "slices", "images"]

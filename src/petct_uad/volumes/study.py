@@ -1,4 +1,4 @@
-"""What split and preprocess read of one study: native volumes, the body, and the motion."""
+"""What a study has: native volumes, the body and the motion; or a flat image and its mask."""
 
 from __future__ import annotations
 
@@ -14,68 +14,96 @@ from petct_uad.volumes.resample import native_slices
 
 
 @dataclass(frozen=True)
-class VolumeFolders:
-    """Where the volumes of all studies lie.
+class StudyFolder:
+    """One study's files, and which of them there are: a CT and a PET, or one flat image.
 
     Attributes:
-        native: holds ``<study_id>/{ct,pet,label}.nii.gz`` of ingest; the label may be absent. Of a
-            data set of pictures ``pictures.csv`` and ``<study_id>/{image,mask}.png``; the mask may
-            be absent.
-        registered: holds ``<study_id>/{body.nii.gz,transform.json}`` of register.
+        native: ``{ct,pet,label}.nii.gz`` of ingest, or ``{image,mask}.png``; label and mask may be
+            absent.
+        registered: ``{body.nii.gz,transform.json}`` of register; a flat image has none.
     """
 
     native: Path
     registered: Path
 
     @property
-    def pictures(self) -> Path:
-        """The table of a data set of pictures; no other has one."""
-        return self.native / "pictures.csv"
+    def flat_image(self) -> Path | None:
+        """The image where the study is a flat one; None where it has volumes."""
+        return _there(self.native / "image.png")
 
-    def picture(self, study_id: str) -> Path | None:
-        """The picture, where the study is one."""
-        path = self.native / study_id / "image.png"
-        return path if path.is_file() else None
+    @property
+    def flat_mask(self) -> Path | None:
+        """The lesion of a flat image, where it has a mask."""
+        return _there(self.native / "mask.png")
 
-    def mask(self, study_id: str) -> Path | None:
-        """The picture's mask, where it has one."""
-        path = self.native / study_id / "mask.png"
-        return path if path.is_file() else None
+    @property
+    def ct(self) -> Path:
+        """The CT."""
+        return self.native / "ct.nii.gz"
 
-    def sources(self, study_id: str) -> tuple[Path, ...]:
-        """Every file that a study's slices are made from."""
-        if picture := self.picture(study_id):
-            files = [picture, self.mask(study_id)]
-        else:
-            files = [*self.images(study_id), self.body(study_id), self.label(study_id)]
-        return tuple(sorted(path for path in files if path))
+    @property
+    def pet(self) -> Path:
+        """The PET."""
+        return self.native / "pet.nii.gz"
 
-    def label_sources(self, study_ids: Iterable[str]) -> tuple[Path, ...]:
-        """Every file that these studies' labels come from."""
-        if self.pictures.is_file():
-            return (self.pictures,)
-        ids = list(study_ids)
-        labels = (self.label(study_id) for study_id in ids)
-        return (*map(self.body, ids), *(path for path in labels if path))
+    @property
+    def label(self) -> Path | None:
+        """The lesion of the volumes, where the study has a label."""
+        return _there(self.native / "label.nii.gz")
 
-    def body(self, study_id: str) -> Path:
+    @property
+    def body(self) -> Path:
         """The body's mask."""
-        return self.registered / study_id / "body.nii.gz"
+        return self.registered / "body.nii.gz"
 
-    def label(self, study_id: str) -> Path | None:
-        """The label, where the study has one."""
-        path = self.native / study_id / "label.nii.gz"
-        return path if path.is_file() else None
+    @property
+    def transform(self) -> Path:
+        """Where the PET lies on the CT."""
+        return self.registered / "transform.json"
 
-    def images(self, study_id: str) -> tuple[Path, ...]:
-        """CT, PET and transform."""
-        native = self.native / study_id
-        transform = self.registered / study_id / "transform.json"
-        return native / "ct.nii.gz", native / "pet.nii.gz", transform
+    @property
+    def sources(self) -> tuple[Path, ...]:
+        """Every file that the study's slices are made from."""
+        files: tuple[Path | None, ...]
+        if self.flat_image:
+            files = (self.flat_image, self.flat_mask)
+        else:
+            files = (self.ct, self.pet, self.transform, self.body, self.label)
+        return tuple(sorted(path for path in files if path))
 
 
 @dataclass(frozen=True)
-class Study:
+class VolumeFolders:
+    """Where the studies lie.
+
+    Attributes:
+        native: holds a folder per study, of ingest.
+        registered: holds a folder per registered study, of register.
+    """
+
+    native: Path
+    registered: Path
+
+    def study(self, study_id: str) -> StudyFolder:
+        """One study's files."""
+        return StudyFolder(self.native / study_id, self.registered / study_id)
+
+    @property
+    def assigned(self) -> Path | None:
+        """The table of each study's split and label, where their publisher has assigned them."""
+        return _there(self.native / "pictures.csv")
+
+    def label_sources(self, study_ids: Iterable[str]) -> tuple[Path, ...]:
+        """Every file that these studies' labels come from."""
+        if self.assigned:
+            return (self.assigned,)
+        studies = [self.study(study_id) for study_id in study_ids]
+        labels = (study.label for study in studies)
+        return (*(study.body for study in studies), *(path for path in labels if path))
+
+
+@dataclass(frozen=True)
+class StudyVolumes:
     """One study's volumes, as SimpleITK images (x, y, z).
 
     Attributes:
@@ -94,38 +122,36 @@ class Study:
     transform: Transform
 
 
-def read_study(folders: VolumeFolders, study_id: str) -> Study:
-    """Read all that a study's slices are made from.
+def read_study(folder: StudyFolder) -> StudyVolumes:
+    """Read all that the slices of a study with volumes are made from.
 
     Raises:
         DatasetError: a volume is missing or unreadable, or there is no body.
         RegistrationError: the transform is none, or the CT is another than the one registered.
     """
-    ct, pet, transform = folders.images(study_id)
-    body = read_mask(folders.body(study_id))
-    slices = native_slices(_read(ct, sitk.sitkFloat32), body)
-    lesion = read_lesion(folders, study_id, body)
+    body = read_mask(folder.body)
+    slices = native_slices(_read(folder.ct, sitk.sitkFloat32), body)
+    lesion = read_lesion(folder, body)
     if lesion is None:
         lesion = sitk.Image(slices.GetSize(), sitk.sitkUInt8)
         lesion.CopyInformation(slices)
-    return Study(
+    return StudyVolumes(
         ct=slices,
-        pet=_read(pet, sitk.sitkFloat32),
+        pet=_read(folder.pet, sitk.sitkFloat32),
         lesion=lesion,
-        body=_bounded(body, study_id),
-        transform=read_transform(transform),
+        body=_bounded(body, folder.native.name),
+        transform=read_transform(folder.transform),
     )
 
 
-def read_lesion(folders: VolumeFolders, study_id: str, body: sitk.Image) -> sitk.Image | None:
+def read_lesion(folder: StudyFolder, body: sitk.Image) -> sitk.Image | None:
     """The native lesion mask on the slices of ``body``; None for a study without a label object.
 
     Raises:
         DatasetError: the label cannot be read.
         RegistrationError: its slices are not those that were registered.
     """
-    path = folders.label(study_id)
-    return None if path is None else native_slices(read_mask(path), body)
+    return None if folder.label is None else native_slices(read_mask(folder.label), body)
 
 
 def read_mask(path: Path) -> sitk.Image:
@@ -135,6 +161,10 @@ def read_mask(path: Path) -> sitk.Image:
         DatasetError: the file is missing or unreadable.
     """
     return _read(path, sitk.sitkUInt8) > 0
+
+
+def _there(path: Path) -> Path | None:
+    return path if path.is_file() else None
 
 
 def _read(path: Path, pixel_type: int) -> sitk.Image:

@@ -17,7 +17,7 @@ from petct_uad.audit.verify import verify
 from petct_uad.cli.app import app
 from petct_uad.core.errors import DatasetError, InputsRefusedError, NothingUsableError, SplitError
 from petct_uad.core.files import read_table, sha256_file
-from petct_uad.ingest.images.run import ingest_data
+from petct_uad.ingest.run import ingest_data
 from petct_uad.ingest.tables import InstanceRow, RejectedRow
 from petct_uad.ingest.withdrawn import WITHDRAWN
 from petct_uad.schema import load_params

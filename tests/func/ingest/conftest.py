@@ -14,9 +14,9 @@ import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sr.codedict import codes
 
-from petct_uad.ingest.dicom.run import ingest_dataset
+from petct_uad.ingest.found import FoundTables
 from petct_uad.ingest.params import IngestParams
-from petct_uad.ingest.tables import Ingested
+from petct_uad.ingest.run import ingest_dataset
 from petct_uad.phantom.cohort import make_cohort
 from petct_uad.phantom.params import PhantomParams
 
@@ -224,7 +224,7 @@ class Run:
     """What one ingest wrote, and its tables with the files' own identifiers."""
 
     out: Path
-    tables: Ingested
+    tables: FoundTables
 
     def codes(self) -> list[str]:
         return sorted(row.code for row in self.tables.rejected)
@@ -254,7 +254,7 @@ def run(raw: Path, tmp_path: Path) -> Callable[..., Run]:
     def ingest(source: Path = raw, workers: int = 1, **changes: object) -> Run:
         out = tmp_path / f"out{len(list(tmp_path.iterdir()))}"
         out.mkdir()
-        return Run(out, ingest_dataset(source, out, ingest_params(**changes), workers))
+        return Run(out, ingest_dataset(source, out, ingest_params(**changes), workers).shown)
 
     return ingest
 

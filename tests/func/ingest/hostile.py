@@ -22,9 +22,9 @@ import pydicom
 import SimpleITK as sitk
 from pydicom.dataset import Dataset
 
-from petct_uad.ingest.dicom.run import Ingested, ingest_dataset
+from petct_uad.ingest.found import FoundRejection, FoundSeries, FoundStudy, FoundTables
 from petct_uad.ingest.params import IngestParams
-from petct_uad.ingest.tables import RejectedRow, SeriesRow, StudyRow
+from petct_uad.ingest.run import ingest_dataset
 from petct_uad.schema import load_params
 from tests.func.ingest.conftest import Edit, Patient, no_edit, save
 
@@ -41,13 +41,13 @@ class Outcome:
 
     raw: Path
     out: Path
-    tables: Ingested
+    tables: FoundTables
 
-    def studies(self, folder: str = "case") -> list[StudyRow]:
+    def studies(self, folder: str = "case") -> list[FoundStudy]:
         ids = {row.study_id for row in self.tables.instances if _below(row.file, folder)}
         return [row for row in self.tables.studies if row.study_id in ids - {""}]
 
-    def study(self, folder: str = "case") -> StudyRow:
+    def study(self, folder: str = "case") -> FoundStudy:
         (row,) = self.studies(folder)
         return row
 
@@ -62,14 +62,14 @@ class Outcome:
         home = self.out / "volumes" / self.study(folder).study_id
         return {path.name: path.read_bytes() for path in sorted(home.iterdir())}
 
-    def refused(self, file: str = "") -> list[RejectedRow]:
+    def refused(self, file: str = "") -> list[FoundRejection]:
         """Refusals of the case; of one file where its name (or how it ends) is given."""
         return [row for row in self.tables.rejected if row.subject.endswith(file)]
 
-    def series(self, modality: str) -> list[SeriesRow]:
+    def series(self, modality: str) -> list[FoundSeries]:
         return [row for row in self.tables.series if row.modality == modality]
 
-    def series_of(self, file: str) -> SeriesRow:
+    def series_of(self, file: str) -> FoundSeries:
         """The row of series.csv for the series that holds a file of the case."""
         (uid,) = {
             row.series_instance_uid
@@ -102,7 +102,7 @@ def case(arrange: Arrange, *checks: Check) -> Case:
 
 def ingest(raw: Path, out: Path, **changes: object) -> Outcome:
     out.mkdir()
-    return Outcome(raw, out, ingest_dataset(raw, out, params(**changes)))
+    return Outcome(raw, out, ingest_dataset(raw, out, params(**changes)).shown)
 
 
 def params(**changes: object) -> IngestParams:

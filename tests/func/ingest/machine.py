@@ -62,7 +62,7 @@ class Repository:
     def start(self, prepare: Prepare = as_it_is, value: int = 0) -> Running:
         """Run the stage in a process forked from a fresh interpreter; ``prepare`` runs first."""
         context = get_context("forkserver")
-        context.set_forkserver_preload(["petct_uad.ingest.dicom.run", "tests.func.ingest.machine"])
+        context.set_forkserver_preload(["petct_uad.ingest.run", "tests.func.ingest.machine"])
         reader, writer = context.Pipe(duplex=False)
         process = context.Process(target=_run, args=(self.root, writer, prepare, value))
         process.start()

@@ -17,8 +17,8 @@ from typer.testing import CliRunner
 from petct_uad.cli.app import app as cli
 from petct_uad.core.errors import PseudonymError
 from petct_uad.core.provenance.record import Activity, write_lineage
-from petct_uad.ingest.dicom.run import derivations, ingest_dataset
 from petct_uad.ingest.pseudonyms import KEY_VARIABLE, PUBLIC, Pseudonyms, choose_pseudonyms
+from petct_uad.ingest.run import derivations, ingest_dataset
 from petct_uad.registration.register import RegisterPaths, register_studies
 from petct_uad.schema import load_params
 from tests.func.ingest.conftest import ingest_params, save

@@ -16,7 +16,7 @@ from pydicom.uid import RLELossless
 
 from petct_uad.core.errors import DatasetError
 from petct_uad.core.files import read_table, sha256_file
-from petct_uad.ingest.dicom.run import derivations
+from petct_uad.ingest.run import derivations
 from petct_uad.ingest.tables import InstanceRow, RejectedRow, SeriesRow, StudyRow
 
 

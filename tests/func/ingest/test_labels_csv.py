@@ -16,7 +16,7 @@ from scipy import ndimage
 from skimage.measure import find_contours
 
 from petct_uad.core.errors import LabelError
-from petct_uad.ingest.dicom.run import derivations
+from petct_uad.ingest.run import derivations
 from petct_uad.phantom.cohort import make_cohort
 from petct_uad.phantom.params import PhantomParams
 from tests.func.ingest.conftest import Patient, Run, save

@@ -11,10 +11,10 @@ import pytest
 import SimpleITK as sitk
 from scipy import ndimage
 
-from petct_uad.ingest.dicom.run import ingest_dataset
+from petct_uad.ingest.run import ingest_dataset
 from petct_uad.phantom import physics
 from petct_uad.phantom.design import plan_cohort
-from petct_uad.phantom.dicom_writer import Study, write_ct, write_pet
+from petct_uad.phantom.dicom_writer import PhantomStudy, write_ct, write_pet
 from petct_uad.phantom.identity import draw_identity
 from petct_uad.phantom.params import PhantomParams
 from petct_uad.phantom.patient import Patient, draw_patient, stream
@@ -50,7 +50,7 @@ def scans(tmp_path_factory: pytest.TempPathFactory) -> list[Scan]:
     volumes = folder / "out" / "volumes"
     return [
         Scan(patients[study.patient], sitk.ReadImage(volumes / study.study_id / "pet.nii.gz"))
-        for study in done.studies
+        for study in done.shown.studies
     ]
 
 
@@ -58,7 +58,7 @@ def write(patient: Patient, folder: Path) -> None:
     rng = stream(PARAMS, patient.plan.index, 4)
     anatomy = patient.anatomy
     identity = draw_identity(rng, anatomy.sex, anatomy.age, anatomy.weight_kg)
-    study = Study(patient, identity, PARAMS.seed)
+    study = PhantomStudy(patient, identity, PARAMS.seed)
     write_ct(study, physics.make_ct(PARAMS, patient), folder / "CT")
     write_pet(study, physics.make_pet(PARAMS, patient), folder / "PET")
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import SimpleITK as sitk
 
-from petct_uad.ingest.dicom.run import ingest_dataset
 from petct_uad.ingest.params import IngestParams
+from petct_uad.ingest.run import ingest_dataset
 from petct_uad.registration.align import align
 from petct_uad.schema import load_params
 from petct_uad.volumes.motion.rigid import RigidTransform

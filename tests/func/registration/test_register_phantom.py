@@ -13,9 +13,9 @@ import SimpleITK as sitk
 from petct_uad.core.errors import RegistrationError
 from petct_uad.core.files import read_table, sha256_file, write_table
 from petct_uad.core.provenance.record import Derivation
-from petct_uad.ingest.dicom.run import ingest_dataset
 from petct_uad.ingest.params import IngestParams
 from petct_uad.ingest.pseudonyms import PUBLIC
+from petct_uad.ingest.run import ingest_dataset
 from petct_uad.ingest.tables import StudyRow
 from petct_uad.phantom.cohort import make_cohort
 from petct_uad.phantom.params import PhantomParams
@@ -127,7 +127,7 @@ def test_preprocess_keeps_uptake_and_lesions(cohort: Registered) -> None:
     volumes = VolumeFolders(Path("ingest/volumes"), Path("register/volumes"))
     native_mm2 = kept_mm2 = 0.0
     for study in cohort.studies:
-        native = read_study(volumes, study.study_id)
+        native = read_study(volumes.study(study.study_id))
         planes = resample_study(native, PREPROCESS)
         ratio = suv_total_ratio(native.pet, planes.pet, native.body, native.transform)
         assert ratio == pytest.approx(1.0, abs=0.02), study.study_id

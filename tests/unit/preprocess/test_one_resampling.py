@@ -14,7 +14,7 @@ from petct_uad.registration.grid import target_grid
 from petct_uad.volumes.motion.rigid import RigidTransform
 from petct_uad.volumes.motion.transforms import write_transform
 from petct_uad.volumes.resample import resample_ct, resample_pet
-from petct_uad.volumes.study import Study, VolumeFolders, read_study
+from petct_uad.volumes.study import StudyFolder, StudyVolumes, read_study
 
 Points = NDArray[np.float64]  # (..., 3) in mm, CT frame
 
@@ -65,31 +65,30 @@ def filled(image: sitk.Image, values: NDArray[np.generic]) -> sitk.Image:
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+def study(tmp_path_factory: pytest.TempPathFactory) -> StudyVolumes:
     """CT and PET files of the same waves, the PET taken after a known motion."""
     folder = tmp_path_factory.mktemp("volumes")
-    volumes = VolumeFolders(folder / "ingest", folder / "register")
+    files = StudyFolder(folder / "ingest/S", folder / "register/S")
     (folder / "ingest/S").mkdir(parents=True)
     (folder / "register/S").mkdir(parents=True)
     ct = empty((320, 260, 14), CT_SPACING_MM, (-156.0, -127.0, -60.0))
     pet = empty((100, 90, 40), PET_SPACING_MM, (-201.0, -181.0, -84.0))
     body = empty((156, 127, 11), (2.0, 2.0, 5.0), (-156.0, -127.0, -50.0))
-    ct_path, pet_path, transform = volumes.images("S")
-    sitk.WriteImage(filled(ct, np.rint(waves(centres(ct), *HU)).astype(np.int16)), ct_path)
+    sitk.WriteImage(filled(ct, np.rint(waves(centres(ct), *HU)).astype(np.int16)), files.ct)
     inverse = MOTION.to_sitk().GetInverse()
     rotation = np.array(inverse.GetMatrix()).reshape(3, 3)
     shift = np.array(inverse.TransformPoint((0.0, 0.0, 0.0)))
     before = centres(pet) @ rotation.T + shift
-    sitk.WriteImage(filled(pet, waves(before, *SUV).astype(np.float32)), pet_path)
+    sitk.WriteImage(filled(pet, waves(before, *SUV).astype(np.float32)), files.pet)
     x, y, _ = np.moveaxis(centres(body), -1, 0)
     inside = (x / 130) ** 2 + (y / 100) ** 2 <= 1
-    sitk.WriteImage(filled(body, inside.astype(np.uint8)), volumes.body("S"))
-    write_transform(transform, MOTION)
-    return read_study(volumes, "S")
+    sitk.WriteImage(filled(body, inside.astype(np.uint8)), files.body)
+    write_transform(files.transform, MOTION)
+    return read_study(files)
 
 
 @pytest.fixture(scope="module")
-def planes(study: Study) -> Planes:
+def planes(study: StudyVolumes) -> Planes:
     return resample_study(study, PARAMS)
 
 
@@ -126,7 +125,7 @@ def test_each_pet_pixel_is_the_function_at_its_point_through_the_motion(planes: 
     assert largest_error(planes, planes.pet, SUV) < allowed_pet(planes) < 0.11
 
 
-def test_resampling_twice_would_break_both_promises(study: Study, planes: Planes) -> None:
+def test_resampling_twice_would_break_both_promises(study: StudyVolumes, planes: Planes) -> None:
     """Onto a grid of 2 mm, and from there to the model's."""
     between = target_grid(study.ct, 2.0)
     ct = resample_ct(resample_ct(study.ct, between), planes.ct)
@@ -136,7 +135,7 @@ def test_resampling_twice_would_break_both_promises(study: Study, planes: Planes
 
 
 def test_the_grid_is_a_square_around_the_body_on_the_slices_of_the_ct(
-    study: Study, planes: Planes
+    study: StudyVolumes, planes: Planes
 ) -> None:
     size_px, _, slices = planes.ct.GetSize()
     assert slices == study.body.GetSize()[2] == 11
@@ -148,6 +147,6 @@ def test_the_grid_is_a_square_around_the_body_on_the_slices_of_the_ct(
         assert here == pytest.approx(-50.0 + 5.0 * z, abs=1e-4)
 
 
-def test_the_activity_in_the_body_is_the_native_one(study: Study, planes: Planes) -> None:
+def test_the_activity_in_the_body_is_the_native_one(study: StudyVolumes, planes: Planes) -> None:
     ratio = suv_total_ratio(study.pet, planes.pet, study.body, MOTION)
     assert ratio == pytest.approx(1.0, abs=0.01)

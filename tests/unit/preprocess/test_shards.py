@@ -8,8 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from petct_uad.registration.body import body_mask
-
 from petct_uad.core.errors import DatasetError
 from petct_uad.core.files import write_table
 from petct_uad.models.common.batch import Batch
@@ -161,7 +159,7 @@ def test_activity_in_the_body_is_kept(tmp_path: Path) -> None:
 
 def test_a_body_that_was_not_found_over_a_lesion_shows_in_the_index(tmp_path: Path) -> None:
     write_volumes(tmp_path, "S")
-    path = folders(tmp_path).body("S")
+    path = folders(tmp_path).study("S").body
     body = sitk.ReadImage(path)
     body[70:75, 45:55, :] = 0  # the left half of the lesion
     sitk.WriteImage(body, path)
@@ -183,7 +181,7 @@ def test_what_register_did_not_make_is_refused_by_name(tmp_path: Path) -> None:
         write_shards(slice_rows("S"), folders(tmp_path), tmp_path / "o", preprocess_params())
 
     write_volumes(tmp_path, "S")
-    body = folders(tmp_path).body("S")
+    body = folders(tmp_path).study("S").body
     sitk.WriteImage(sitk.ReadImage(body) * 0, body)
     with pytest.raises(DatasetError, match=r"S: .* holds no body; lower register\.body_threshold"):
         attempt()

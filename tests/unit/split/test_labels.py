@@ -51,7 +51,7 @@ def write_study(
     body = np.ones(mask.shape, np.uint8)
     body[list(empty)] = 0
     for path, array in (
-        (volumes(folder).body(row.study_id), body),
+        (volumes(folder).study(row.study_id).body, body),
         (native_label(folder, row), mask),
     ):
         if array is body or lesion_px is not None:
@@ -85,8 +85,8 @@ def test_label_follows_lesion_area_with_doubtful_slices_excluded(tmp_path: Path)
 def test_a_lesion_is_measured_on_the_slices_that_were_kept(tmp_path: Path) -> None:
     row = study("P1")
     write_study(tmp_path, row, [0, 9, 8, 7, 6, 5])
-    body = sitk.ReadImage(volumes(tmp_path).body(row.study_id))
-    sitk.WriteImage(body[:, :, 2:5], volumes(tmp_path).body(row.study_id))
+    body = sitk.ReadImage(volumes(tmp_path).study(row.study_id).body)
+    sitk.WriteImage(body[:, :, 2:5], volumes(tmp_path).study(row.study_id).body)
     rows = label_slices([row], volumes(tmp_path), split_params())
     assert [r.lesion_area_mm2 for r in rows] == pytest.approx([32.0, 28.0, 24.0])
     assert [r.z_mm for r in rows] == pytest.approx([10.0, 15.0, 20.0])

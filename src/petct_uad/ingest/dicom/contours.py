@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 
 from petct_uad.core.errors import LabelError
 from petct_uad.ingest.dicom.geometry import Stack
-from petct_uad.ingest.dicom.index import Header, printable, rejected_row
-from petct_uad.ingest.tables import RejectedRow
+from petct_uad.ingest.dicom.index import Header
+from petct_uad.ingest.found import FoundRejection
+from petct_uad.ingest.rejections import printable, rejected_row
 
 LABELS_CSV = "labels.csv"
 LABEL_ADVICE = "Correct the label, or remove it and its study: unlabelled lesions count as normal."
@@ -40,7 +41,7 @@ class Contour:
 
 def read_contours(
     path: Path, headers: Iterable[Header]
-) -> tuple[dict[str, tuple[Contour, ...]], list[RejectedRow]]:
+) -> tuple[dict[str, tuple[Contour, ...]], list[FoundRejection]]:
     """The contours by the StudyInstanceUID of their slices, and the lines that were passed over.
 
     Raises:
@@ -49,7 +50,7 @@ def read_contours(
     """
     slices = {h.sop_instance_uid: h for h in headers if h.modality in {"CT", "PT"}}
     contours: dict[str, list[Contour]] = {}
-    refused: list[RejectedRow] = []
+    refused: list[FoundRejection] = []
     first_line: dict[tuple[str, ...], int] = {}
     for line, fields in _lines(path):
         uid, roi, points = fields
@@ -118,12 +119,12 @@ def _distance_mm(points: NDArray[np.float64], header: Header) -> float:
     return float(np.abs((points - np.asarray(header.position_mm)) @ normal).max())
 
 
-def _unknown(line: int, uid: str) -> RejectedRow:
+def _unknown(line: int, uid: str) -> FoundRejection:
     found = f"SOPInstanceUID {printable(uid) or 'missing'}"
     return rejected_row(_wrong(line, found, "that of a CT or PET slice that could be read"))
 
 
-def _again(line: int, first: int) -> RejectedRow:
+def _again(line: int, first: int) -> FoundRejection:
     return rejected_row(
         LabelError(
             LABELS_CSV,

@@ -15,7 +15,9 @@ from pathlib import Path
 from pydicom.dataset import Dataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
-from petct_uad.ingest.dicom.reader import opened, read_meta, read_tags, tag_of, values
+from petct_uad.core.errors import RejectedInputError
+from petct_uad.ingest.dicom.parsing import opened, read_meta, read_tags, tag_of, values
+from petct_uad.ingest.files import check_kind
 
 _NAMES = (
     "PatientName", "OtherPatientNames", "PatientBirthName", "PatientMotherBirthName",
@@ -105,6 +107,15 @@ def identity_of_file(path: Path) -> Identity | None:
             return read_identity(read_tags(stream, meta, _TAGS))
     except Exception:
         return None
+
+
+def refused_identity(raw: Path, subject: str) -> Identity | None:
+    """Of what was refused: None where it is a UID, no plain file, or says nothing of anybody."""
+    try:
+        check_kind(raw / subject, subject, (raw / subject).is_dir())
+    except (RejectedInputError, OSError):
+        return None
+    return identity_of_file(raw / subject)
 
 
 def _texts(dataset: Dataset, keyword: str) -> tuple[str, ...]:

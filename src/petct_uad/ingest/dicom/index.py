@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 import re
-import stat
 import warnings
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
 
@@ -26,7 +23,13 @@ from petct_uad.core.errors import (
     UnsupportedObjectError,
 )
 from petct_uad.core.parallel import map_in_processes
-from petct_uad.ingest.dicom.identity import IDENTITY_TAGS, NOBODY, Identity, read_identity
+from petct_uad.ingest.dicom.identity import (
+    IDENTITY_TAGS,
+    NOBODY,
+    Identity,
+    read_identity,
+    refused_identity,
+)
 from petct_uad.ingest.dicom.multiframe import (
     FUNCTIONAL_GROUPS,
     MULTIFRAME_MODALITIES,
@@ -34,9 +37,12 @@ from petct_uad.ingest.dicom.multiframe import (
     frame_count,
 )
 from petct_uad.ingest.dicom.native import IMAGE_KEYWORDS, NativePixels, find_native
-from petct_uad.ingest.dicom.reader import opened, read_meta, read_tags, tag_of, values
+from petct_uad.ingest.dicom.parsing import opened, read_meta, read_tags, tag_of, values
 from petct_uad.ingest.dicom.suv import PET_KEYWORDS, PET_PRIVATE_TAGS, PetHeader, read_pet_header
-from petct_uad.ingest.tables import RejectedRow
+from petct_uad.ingest.files import find_files
+from petct_uad.ingest.found import FoundRejection
+from petct_uad.ingest.pseudonyms import Pseudonyms
+from petct_uad.ingest.rejections import printable, rejected_row
 
 MODALITIES = {
     uid.CTImageStorage: "CT",
@@ -62,10 +68,6 @@ _WORTH_A_PROCESS = 1000
 _META_START = 144  # preamble, DICM, and the element that tells the length of the rest
 _MOST_INFLATED = 1 << 28
 _PIECE = 1 << 16
-_LONGEST_TEXT = 200
-_FORMULA = ("=", "+", "-", "@")  # what a spreadsheet takes for the start of a formula
-# DVC with cache.type symlink turns every file of the workspace into such a link.
-_DVC_CACHE_OBJECT = re.compile(r".*/files/md5/[0-9a-f]{2}/[0-9a-f]{30}")
 
 
 @dataclass(frozen=True, order=True)
@@ -111,7 +113,7 @@ class Index:
     """Every usable header, sorted by file, and every refused file."""
 
     headers: tuple[Header, ...]
-    rejected: tuple[RejectedRow, ...]
+    rejected: tuple[FoundRejection, ...]
 
 
 @dataclass(frozen=True)
@@ -132,50 +134,29 @@ def index_files(raw: Path, workers: int) -> Index:
     results = map_in_processes(_read_batch, batches, "reading headers", workers)
     found = [item for batch in results for item in batch]
     headers = [item for item in found if isinstance(item, Header)]
-    rejected += [item for item in found if isinstance(item, RejectedRow)]
+    rejected += [item for item in found if isinstance(item, FoundRejection)]
     unique, shared = _without_shared_uids(headers)
     return Index(tuple(sorted(unique)), tuple(sorted([*rejected, *shared])))
 
 
-def find_files(raw: Path) -> tuple[list[str], list[RejectedRow]]:
-    """Regular files below ``raw`` as sorted POSIX paths, and what is refused by its kind or name.
+def leave_out(index: Index, raw: Path, pseudonyms: Pseudonyms, gone: Collection[str]) -> Index:
+    """The index without the files of some patients, refused ones included.
 
-    Folders behind symbolic links are never entered; a link to a file counts only when it points
-    into a DVC cache.
+    Args:
+        index: what was found below ``raw``.
+        raw: the data set.
+        pseudonyms: those that ``gone`` is written in.
+        gone: who took their consent back.
     """
-    files: list[str] = []
-    rejected: list[RejectedRow] = []
-    for folder, path in _walk(raw, rejected):
-        name = path.relative_to(raw).as_posix()
-        try:
-            check_kind(path, name, folder)
-        except RejectedInputError as error:
-            rejected.append(rejected_row(error))
-        else:
-            files.append(name)
-    return sorted(files), rejected
+    if not gone:
+        return index
 
+    def kept(identity: Identity | None) -> bool:
+        return identity is None or pseudonyms.patient(identity.patient) not in gone
 
-def check_kind(path: Path, name: str, folder: bool) -> None:
-    """Refuse what is not a plain file with a UTF-8 name.
-
-    Raises:
-        UnreadableFileError: a symbolic link, FIFO, socket or device, or an undecodable name.
-    """
-    refuse = UnreadableFileError
-    if not name.isprintable() or name[0] in _FORMULA:
-        raise refuse(printable(name), found="a name that is not UTF-8, holds control characters or "
-                     "would be a formula in a spreadsheet",
-                     expected="a plain UTF-8 name", advice="Rename the file.")  # fmt: skip
-    if folder or path.is_symlink():
-        target = path.readlink()
-        if folder or not _DVC_CACHE_OBJECT.fullmatch(os.path.realpath(path)):
-            raise refuse(printable(name), found=f"a symbolic link to {printable(str(target))}",
-                         expected="a regular file or folder",
-                         advice="Replace the link by what it points to.")  # fmt: skip
-    elif not stat.S_ISREG(path.lstat().st_mode):
-        raise refuse(printable(name), found="a FIFO, socket or device",
-                     expected="a regular file", advice="Remove it from the data set.")  # fmt: skip
+    headers = (h for h in index.headers if pseudonyms.patient(h.patient) not in gone)
+    rejected = (row for row in index.rejected if kept(refused_identity(raw, row.subject)))
+    return Index(tuple(headers), tuple(rejected))
 
 
 def read_header(raw: Path, file: str) -> Header:
@@ -217,48 +198,11 @@ def read_header(raw: Path, file: str) -> Header:
     return header
 
 
-def rejected_row(error: RejectedInputError) -> RejectedRow:
-    """The row of rejected.csv for an error."""
-    return RejectedRow(
-        printable(error.subject), error.code, printable(error.found),
-        printable(error.expected), printable(error.advice),
-    )  # fmt: skip
-
-
-@lru_cache(4096)
-def printable(text: str) -> str:
-    """Text that is safe in a CSV and on a terminal.
-
-    Control characters go, undecodable bytes are spelled out, and a spreadsheet will not take a
-    leading ``=``, ``+``, ``-`` or ``@`` for a formula.
-    """
-    text = os.fsencode(text).decode("utf-8", "backslashreplace")
-    text = "".join(letter if letter.isprintable() else " " for letter in text)
-    text = " ".join(text.split())[:_LONGEST_TEXT]
-    return f"'{text}" if text[:1] in _FORMULA else text
-
-
-def _walk(raw: Path, rejected: list[RejectedRow]) -> Iterator[tuple[bool, Path]]:
-    """Each file (False) and each symbolic link to a folder (True)."""
-
-    def refuse(error: OSError) -> None:
-        name = os.path.relpath(error.filename, raw)
-        found = error.strerror or "an unreadable folder"
-        advice = "Check the permissions."
-        rejected.append(
-            RejectedRow(printable(name), "unreadable", found, "a readable folder", advice)
-        )
-
-    for folder, names, files in os.walk(raw, onerror=refuse):
-        yield from ((False, Path(folder, file)) for file in files)
-        yield from ((True, Path(folder, n)) for n in names if Path(folder, n).is_symlink())
-
-
-def _read_batch(batch: _Batch) -> list[Header | RejectedRow]:
+def _read_batch(batch: _Batch) -> list[Header | FoundRejection]:
     return [_header_or_row(batch.raw, file) for file in batch.files]
 
 
-def _header_or_row(raw: Path, file: str) -> Header | RejectedRow:
+def _header_or_row(raw: Path, file: str) -> Header | FoundRejection:
     try:
         return read_header(raw, file)
     except RejectedInputError as error:
@@ -413,13 +357,13 @@ def _referenced_series(dataset: Dataset) -> Iterator[str]:
                 yield str(series.SeriesInstanceUID)
 
 
-def _without_shared_uids(headers: Sequence[Header]) -> tuple[list[Header], list[RejectedRow]]:
+def _without_shared_uids(headers: Sequence[Header]) -> tuple[list[Header], list[FoundRejection]]:
     """Keep one file per SOPInstanceUID, and none where two files with it differ."""
     by_uid: dict[str, list[Header]] = {}
     for header in sorted(headers):
         by_uid.setdefault(header.sop_instance_uid, []).append(header)
     kept: list[Header] = []
-    rejected: list[RejectedRow] = []
+    rejected: list[FoundRejection] = []
     for group in by_uid.values():
         same = len({header.sha256 for header in group}) == 1
         kept += group[:1] if same else []

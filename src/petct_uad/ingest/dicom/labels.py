@@ -19,10 +19,11 @@ from pydicom.dataset import Dataset
 from petct_uad.core.errors import LabelError, RejectedInputError
 from petct_uad.ingest.dicom.contours import LABEL_ADVICE, LABELS_CSV, Contour, by_roi, parsed
 from petct_uad.ingest.dicom.geometry import Grid, Stack
-from petct_uad.ingest.dicom.index import Header, printable
-from petct_uad.ingest.dicom.reader import read_dataset, values
+from petct_uad.ingest.dicom.index import Header
+from petct_uad.ingest.dicom.parsing import read_dataset, values
 from petct_uad.ingest.dicom.series import Series
 from petct_uad.ingest.params import IngestParams
+from petct_uad.ingest.rejections import printable
 
 if TYPE_CHECKING:
     import highdicom

@@ -18,7 +18,7 @@ from pydicom import uid
 from pydicom.dataset import Dataset
 from pydicom.filereader import data_element_generator
 
-from petct_uad.ingest.dicom.reader import values
+from petct_uad.ingest.dicom.parsing import values
 
 IMAGE_KEYWORDS = (
     "SamplesPerPixel", "PhotometricInterpretation", "NumberOfFrames", "Rows", "Columns",

@@ -4,25 +4,31 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields, replace
+from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
-from typing import TypeVar
 
-from petct_uad.core.errors import PseudonymError
 from petct_uad.ingest.dicom.contours import LABELS_CSV
 from petct_uad.ingest.dicom.identity import WORD, Identity, folded
-from petct_uad.ingest.pseudonyms import Pseudonyms
-from petct_uad.ingest.tables import Ingested, InstanceRow, RejectedRow, SeriesRow, StudyRow
+from petct_uad.ingest.found import (
+    FoundInstance,
+    FoundRejection,
+    FoundSeries,
+    FoundStudy,
+    FoundTables,
+)
+from petct_uad.ingest.pseudonyms import Pseudonyms, check_distinct
+from petct_uad.ingest.tables import (
+    InstanceRow,
+    PublicPath,
+    PublicText,
+    PublishedTables,
+    RejectedRow,
+    SeriesRow,
+    StudyRow,
+)
 
-Row = TypeVar("Row", InstanceRow, SeriesRow, StudyRow, RejectedRow)
 Words = tuple[str, ...]
 
-# Every other text is scrubbed. Manufacturer and model say which scanner, not where it stands.
-_KEPT = {
-    "sha256", "study_id", "role", "modality", "manufacturer", "model_name", "scanner", "code",
-    "label_kind", "suv_kind",
-}  # fmt: skip
 _REMOVED = "[removed]"
 _UID = re.compile(r"((?<![\w.])\d+(?:\.\d+){2,}(?!\w))")
 _DICOM_ROOT = "1.2.840.10008."  # UIDs of the standard itself, such as SOP classes
@@ -30,34 +36,93 @@ _ABSOLUTE_PATH = re.compile(r"(?<!\S)/\S+")
 _SUFFIX = re.compile(r"\.[A-Za-z][A-Za-z0-9]{0,3}")
 _SHORTEST = 3  # characters that are looked for inside the names of the file's own folders
 _LONG = 6  # characters that are looked for inside any word
-_CUT = 200  # where index.printable cuts these texts: the last word may be half an identifier
-_MAY_BE_CUT = {"found", "expected", "advice", "description"}
+_CUT = 200  # where rejections.printable cuts: the last word may be half an identifier
 
 
 def publish(
-    found: Ingested, identities: Mapping[str, Identity | None], pseudonyms: Pseudonyms
-) -> Ingested:
+    found: FoundTables, identities: Mapping[str, Identity | None], pseudonyms: Pseudonyms
+) -> PublishedTables:
     """Replace or remove whatever identifies, in every text of the four tables.
 
     Args:
-        found: the tables with the files' own identifiers; ``study_id`` is a pseudonym already.
+        found: the tables with the files' own identifiers.
         identities: of every file below the data set; None where its header cannot be read.
 
     Raises:
         PseudonymError: two patients get one pseudonym.
     """
     scrub = _Scrub(identities, pseudonyms)
-    _check_distinct({row.patient for row in found.series}, pseudonyms)
+    check_distinct((row.patient for row in found.series), pseudonyms)
     uids = {uid for r in found.series for uid in (r.series_instance_uid, r.study_instance_uid)}
-    return Ingested(
-        instances=_rows(found.instances, scrub),
-        series=_rows(found.series, scrub),
-        studies=_rows(found.studies, scrub),
-        rejected=tuple(
-            sorted(replace(row, subject=scrub.subject(raw.subject, uids))
-            for raw, row in ((r, _row(r, scrub)) for r in found.rejected))
-        ),
-    )  # fmt: skip
+    return PublishedTables(
+        instances=tuple(sorted(_instance(row, scrub) for row in found.instances)),
+        series=tuple(sorted(_series(row, scrub) for row in found.series)),
+        studies=tuple(sorted(_study(row, scrub) for row in found.studies)),
+        rejected=tuple(sorted(_rejection(row, scrub, uids) for row in found.rejected)),
+    )
+
+
+def _instance(row: FoundInstance, scrub: _Scrub) -> InstanceRow:
+    return InstanceRow(
+        file=scrub.path(row.file),
+        sha256=row.sha256,
+        sop_instance_uid=scrub.pseudonyms.uid(row.sop_instance_uid),
+        series_instance_uid=scrub.pseudonyms.uid(row.series_instance_uid),
+        study_id=row.study_id,
+        role=row.role,
+        slice_index=row.slice_index,
+    )
+
+
+def _series(row: FoundSeries, scrub: _Scrub) -> SeriesRow:
+    return SeriesRow(
+        series_instance_uid=scrub.pseudonyms.uid(row.series_instance_uid),
+        stack=row.stack,
+        study_instance_uid=scrub.pseudonyms.uid(row.study_instance_uid),
+        patient=scrub.pseudonyms.patient(row.patient),
+        modality=row.modality,
+        # Which scanner it is, not where it stands.
+        manufacturer=row.manufacturer,
+        model_name=row.model_name,
+        description=scrub.text(_uncut(row.description)),
+        instances=row.instances,
+        rows=row.rows,
+        columns=row.columns,
+        spacing_x_mm=row.spacing_x_mm,
+        spacing_y_mm=row.spacing_y_mm,
+        spacing_z_mm=row.spacing_z_mm,
+        study_id=row.study_id,
+        role=row.role,
+        reason=scrub.text(row.reason),
+    )
+
+
+def _study(row: FoundStudy, scrub: _Scrub) -> StudyRow:
+    return StudyRow(
+        study_id=row.study_id,
+        patient=scrub.pseudonyms.patient(row.patient),
+        scanner=row.scanner,
+        ct_series_instance_uid=scrub.pseudonyms.uid(row.ct_series_instance_uid),
+        pet_series_instance_uid=scrub.pseudonyms.uid(row.pet_series_instance_uid),
+        label_series_instance_uid=scrub.pseudonyms.uid(row.label_series_instance_uid),
+        label_kind=row.label_kind,
+        lesion_kind=scrub.text(row.lesion_kind),
+        ct_slices=row.ct_slices,
+        pet_slices=row.pet_slices,
+        same_frame_of_reference=row.same_frame_of_reference,
+        notes=scrub.text(row.notes),
+        suv_kind=row.suv_kind,
+    )
+
+
+def _rejection(row: FoundRejection, scrub: _Scrub, uids: set[str]) -> RejectedRow:
+    return RejectedRow(
+        subject=scrub.subject(row.subject, uids),
+        code=row.code,
+        found=scrub.text(_uncut(row.found)),
+        expected=scrub.text(_uncut(row.expected)),
+        advice=scrub.text(_uncut(row.advice)),
+    )
 
 
 class _Scrub:
@@ -83,21 +148,22 @@ class _Scrub:
         for file in sorted(self._paths, key=len, reverse=True):
             self._by_name.setdefault(file.rsplit("/", 1)[-1].split(" ")[-1], []).append(file)
 
-    def path(self, file: str) -> str:
+    def path(self, file: str) -> PublicPath:
         """The path below the data set with its telling components replaced."""
-        return self._paths.get(file) or self.text(file)
+        return PublicPath(self._paths.get(file) or self.text(file))
 
-    def subject(self, subject: str, uids: set[str]) -> str:
+    def subject(self, subject: str, uids: set[str]) -> PublicText:
         """A file's path, or a UID."""
-        return self.pseudonyms.uid(subject) if subject in uids else self.path(subject)
+        uid = self.pseudonyms.uid(subject) if subject in uids else None
+        return PublicText(uid or self.path(subject))
 
-    def text(self, text: str) -> str:
+    def text(self, text: str) -> PublicText:
         """Free text without the identifiers of any file of the data set."""
         text = unicodedata.normalize("NFC", self._with_known_paths(text))
         pieces = _UID.split(_ABSOLUTE_PATH.sub(_REMOVED, text))  # every other one is a UID
         pieces[::2] = map(self._without_phrases, pieces[::2])
         pieces[1::2] = map(self._uid, pieces[1::2])
-        return "".join(pieces)
+        return PublicText("".join(pieces))
 
     def _learn(self, identity: Identity) -> None:
         self._add(identity.patient, self.pseudonyms.patient(identity.patient))
@@ -182,27 +248,8 @@ class _Scrub:
         return self._holds_long[word]
 
 
-def _rows(rows: Iterable[Row], scrub: _Scrub) -> tuple[Row, ...]:
-    return tuple(sorted(_row(row, scrub) for row in rows))
-
-
-def _row(row: Row, scrub: _Scrub) -> Row:
-    changes = {
-        field.name: _value(field.name, getattr(row, field.name), scrub)
-        for field in fields(row)
-        if field.name not in _KEPT and isinstance(getattr(row, field.name), str)
-    }
-    return replace(row, **changes)  # type: ignore[arg-type]
-
-
-def _value(name: str, text: str, scrub: _Scrub) -> str:
-    if name == "patient":
-        return scrub.pseudonyms.patient(text)
-    if name.endswith("_uid"):
-        return scrub.pseudonyms.uid(text)
-    if name in _MAY_BE_CUT and len(text) >= _CUT:
-        text = text.rpartition(" ")[0]
-    return scrub.path(text) if name == "file" else scrub.text(text)
+def _uncut(text: str) -> str:
+    return text.rpartition(" ")[0] if len(text) >= _CUT else text
 
 
 def _unchanged(file: str, path: str) -> set[str]:
@@ -212,14 +259,3 @@ def _unchanged(file: str, path: str) -> set[str]:
 def _suffix(part: str, is_file: bool) -> str:
     suffix = PurePosixPath(part).suffix
     return suffix if is_file and _SUFFIX.fullmatch(suffix) else ""
-
-
-def _check_distinct(patients: set[str], pseudonyms: Pseudonyms) -> None:
-    by_pseudonym: dict[str, str] = {}
-    for patient in sorted(patients):
-        other = by_pseudonym.setdefault(pseudonyms.patient(patient), patient)
-        if other != patient:
-            raise PseudonymError(
-                f"the patients {other} and {patient} get the same pseudonym under this key. "
-                "Ingest them as two data sets, or use another key."
-            )

@@ -1,129 +1,205 @@
-"""pydicom, where no file is believed: bounded, quiet, and every value decoded once per process."""
+"""DICOM: any tree of files to paired CT (HU) and PET (SUV) volumes with lesion masks."""
 
 from __future__ import annotations
 
-import io
-import warnings
-from collections.abc import Callable, Sequence
-from functools import cache
-from io import BytesIO
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar, cast
 
-from pydicom import dcmread, filereader, uid
-from pydicom.dataelem import RawDataElement
-from pydicom.dataset import Dataset, FileDataset
-from pydicom.multival import MultiValue
-from pydicom.tag import BaseTag, Tag
+from petct_uad.core.console import console
+from petct_uad.core.errors import DatasetError, NothingUsableError, PairingError
+from petct_uad.core.files import sha256_file
+from petct_uad.core.parallel import map_in_processes
+from petct_uad.core.provenance.record import Derivation, Entity
+from petct_uad.ingest.dicom.choice import StudyTask
+from petct_uad.ingest.dicom.contours import LABELS_CSV, Contour, read_contours
+from petct_uad.ingest.dicom.identity import Identity, refused_identity
+from petct_uad.ingest.dicom.index import Header, index_files, leave_out
+from petct_uad.ingest.dicom.patients import refuse_mixed_patients, refuse_twins, shared_frames
+from petct_uad.ingest.dicom.publish import publish
+from petct_uad.ingest.dicom.rows import instance_row
+from petct_uad.ingest.dicom.series import DicomStudy, group_studies
+from petct_uad.ingest.dicom.study import StudyResult, ingest_study
+from petct_uad.ingest.found import FoundRejection, FoundTables
+from petct_uad.ingest.params import IngestParams
+from petct_uad.ingest.pseudonyms import Pseudonyms, check_key, choose_pseudonyms
+from petct_uad.ingest.reader import Reader, Reading, Written, instance_entity
+from petct_uad.ingest.rejections import maybe_stop, rejected_row, shown
+from petct_uad.ingest.tables import StudyRow
+from petct_uad.ingest.withdrawn import withdrawn_patients
 
-_READ_WHOLE = 1 << 26
-_MOST_KNOWN = 1 << 14
-_LONGEST_KNOWN = 256
-# The files of a series say the same: decoded once, they are read in half the time and share their
-# values.
-_KNOWN: dict[tuple[object, ...], object] = {}
-# Not deflated, little endian, and no guess needed.
-_AS_IT_STANDS = {*uid.AllTransferSyntaxes} - {
-    uid.DeflatedExplicitVRLittleEndian,
-    uid.ExplicitVRBigEndian,
-}
-_PIXELS = {0x7FE00008, 0x7FE00009, 0x7FE00010}  # as float, as double, as integers
-
-Known = TypeVar("Known")
-
-
-class BoundedReader(io.BufferedReader):
-    """A file that never asks for more memory than it has bytes.
-
-    pydicom reads as much as an element claims to hold, and Python makes room for it beforehand:
-    four wrong bytes would cost 4 GiB.
-    """
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(io.FileIO(path))
-        self._size = path.stat().st_size
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        """Read ``size`` bytes or what is left; all of it without a size."""
-        if size is not None and size > io.DEFAULT_BUFFER_SIZE:
-            size = max(0, min(size, self._size - self.tell()))
-        return super().read(size)
+# Which instances each volume is made of, by their role; a label is drawn on the CT, from the PET's
+# references too.
+_SOURCES = {"ct": ("ct",), "pet": ("pet",), "label": ("label", "ct", "pet")}
 
 
-def opened(path: Path) -> BinaryIO:
-    """A file in memory, where pydicom's many small reads are fast; from the disk if it is large."""
-    small = path.stat().st_size <= _READ_WHOLE
-    return BytesIO(path.read_bytes()) if small else BoundedReader(path)
+class DicomReader(Reader):
+    """CT, PET, SEG and RTSTRUCT in any tree; the names of folders and files mean nothing."""
+
+    name = "DICOM files"
+
+    def recognises(self, raw: Path) -> bool:
+        """Only reading every file could tell, so that any folder may be of this kind."""
+        return True
+
+    def read(self, raw: Path, out: Path, params: IngestParams, workers: int = 1) -> Reading:
+        """Write ``volumes/<study_id>/{ct,pet,label}.nii.gz``.
+
+        Raises:
+            DatasetError: no name in any label object matches ``label_roi``.
+            LabelError: ``labels`` is ``csv`` and ``labels.csv`` cannot be read.
+            InputsRefusedError: something was refused and ``on_reject`` is ``stop``.
+            NothingUsableError: no study has a usable CT and PET.
+            PseudonymError: the key that ``pseudonyms`` asks for is missing, unsafe or not ``key``.
+        """
+        index = index_files(raw, workers)
+        pseudonyms = _pseudonyms(index.headers, params)
+        index = leave_out(index, raw, pseudonyms, withdrawn_patients())
+        grouped, mixed_series = group_studies(index.headers)
+        studies, mixed_patients = refuse_mixed_patients(grouped)
+        contours, bad_lines = _contours(raw, index.headers, params)
+        not_dicom = [row for row in index.rejected if not _is_labels_csv(row, params)]
+        refused = [*not_dicom, *mixed_series, *mixed_patients, *bad_lines]
+        maybe_stop(refused, params)
+        task = partial(StudyTask, raw=raw, volumes=out / "volumes", params=params)
+        shared = shared_frames(studies)
+        tasks = [
+            task(
+                study_id=pseudonyms.study_id(study.patient, study.uid),
+                study=study,
+                contours=contours.get(study.uid, ()),
+                frame_shared=bool(study.frames & shared),
+            )
+            for study in studies
+            if study.of("CT", "PT")
+        ]
+        results = map_in_processes(ingest_study, tasks, "reading studies", workers)
+        results, twins = refuse_twins(results, out / "volumes")
+        refused += [*twins, *(row for result in results for row in result.rejected)]
+        refused += [_label_alone(study) for study in studies if not study.of("CT", "PT")]
+        maybe_stop(refused, params)
+        found = _tables(index.headers, results, refused)
+        _check_usable(raw, found, results, params)
+        published = publish(found, _identities(raw, index.headers, refused), pseudonyms)
+        _say(found, pseudonyms)
+        return Reading(published, found, pseudonyms, _counts(found), _remarks(found))
+
+    def derivations(self, raw: Path, written: Written) -> Iterator[Derivation]:
+        """Each volume from its instances, and a label from ``labels.csv`` too where it is drawn."""
+        for study in written.studies:
+            contours = (_labels_csv(raw),) if study.label_kind == "csv" else ()
+            yield from _study_derivations(study, written, contours)
 
 
-def read_dataset(path: Path, pixels: bool = False) -> FileDataset:
-    """Read a DICOM file without pydicom's warnings on every odd value."""
-    with warnings.catch_warnings(), opened(path) as stream:
-        warnings.simplefilter("ignore")
-        return dcmread(stream, stop_before_pixels=not pixels)
+def _study_derivations(
+    study: StudyRow, written: Written, contours: tuple[Entity, ...]
+) -> Iterator[Derivation]:
+    mine = [row for row in written.instances if row.study_id == study.study_id]
+    for name, roles in _SOURCES.items():
+        file = f"volumes/{study.study_id}/{name}.nii.gz"
+        if written.has(file):
+            sources = (instance_entity(row) for row in mine if row.role in roles)
+            inputs = (*sources, *(contours if name == "label" else ()))
+            yield Derivation(written.entity(file), inputs)
 
 
-def read_meta(stream: BinaryIO) -> Dataset:
-    """The file meta information (PS3.10, 7.1) at the start of a file, without what follows it.
+def _labels_csv(raw: Path) -> Entity:
+    return Entity(f"file:{(raw / LABELS_CSV).as_posix()}", sha256_file(raw / LABELS_CSV))
 
-    Raises:
-        InvalidDicomError: no preamble, or any other of pydicom's errors.
-    """
-    stream.seek(0)
-    filereader.read_preamble(stream, False)
-    return filereader.read_dataset(
-        stream, False, True, stop_when=lambda tag, _vr, _length: tag.group != 2
+
+def _pseudonyms(headers: Iterable[Header], params: IngestParams) -> Pseudonyms:
+    images = (header for header in headers if header.modality in {"CT", "PT"})
+    chosen = choose_pseudonyms(params.pseudonyms, (header.identity.removed for header in images))
+    check_key(chosen, params.key)
+    return chosen
+
+
+def _contours(
+    raw: Path, headers: Iterable[Header], params: IngestParams
+) -> tuple[dict[str, tuple[Contour, ...]], list[FoundRejection]]:
+    return read_contours(raw / LABELS_CSV, headers) if params.labels == "csv" else ({}, [])
+
+
+def _is_labels_csv(row: FoundRejection, params: IngestParams) -> bool:
+    return params.labels == "csv" and row.subject == LABELS_CSV
+
+
+def _identities(
+    raw: Path, headers: Iterable[Header], refused: Iterable[FoundRejection]
+) -> dict[str, Identity | None]:
+    """Of every file that was read, and of every one that was refused and still says whose it is."""
+    uids = {uid for h in headers for uid in (h.series_instance_uid, h.study_instance_uid)}
+    subjects = {row.subject for row in refused} - uids
+    found = {subject: refused_identity(raw, subject) for subject in sorted(subjects)}
+    return found | {header.file: header.identity for header in headers}
+
+
+def _label_alone(study: DicomStudy) -> FoundRejection:
+    return rejected_row(
+        PairingError(
+            study.uid,
+            found=f"a label object of patient {study.patient} without its images",
+            expected="the CT and PET that it was drawn on",
+            advice="Add the images, or remove the label object.",
+        )
     )
 
 
-def read_tags(stream: BinaryIO, meta: Dataset, tags: Sequence[int]) -> Dataset:
-    """Some elements of what follows ``read_meta``; the stream then stands before any pixels."""
-    syntax = meta.get("TransferSyntaxUID")
-    if syntax in _AS_IT_STANDS:
-        implicit = syntax == uid.ImplicitVRLittleEndian
-        return filereader.read_dataset(
-            stream, implicit, True, stop_when=_at_pixels, specific_tags=list(tags)
+def _tables(
+    headers: Sequence[Header], results: Sequence[StudyResult], refused: Sequence[FoundRejection]
+) -> FoundTables:
+    rows = {header.file: instance_row(header) for header in headers}
+    rows |= {row.file: row for result in results for row in result.instances}
+    return FoundTables(
+        instances=tuple(sorted(rows.values())),
+        series=tuple(sorted(row for result in results for row in result.series)),
+        studies=tuple(sorted(result.row for result in results if result.row is not None)),
+        rejected=tuple(sorted(set(refused))),
+    )
+
+
+def _check_usable(
+    raw: Path, found: FoundTables, results: Sequence[StudyResult], params: IngestParams
+) -> None:
+    if not found.studies:
+        raise NothingUsableError(
+            f"{raw}: no study with a usable CT and PET among {len(found.instances)} DICOM files "
+            f"that could be read. What was refused:\n{shown(found.rejected)}\n"
+            "Correct these, or add other data with `petct add`."
         )
-    stream.seek(0)
-    # dcmread would look up every tag again for every file.
-    return filereader.read_partial(stream, _at_pixels, specific_tags=list(tags))
+    passed_over = sorted({name for result in results for name in result.passed_over})
+    labelled = [study for study in found.studies if study.label_kind != "none"]
+    if passed_over and all(study.lesion_kind == "none" for study in labelled):
+        raise DatasetError(
+            f"ingest.label_roi {params.label_roi!r} matches none of the names in the label "
+            f"objects: {', '.join(passed_over)}. Every lesion would count as normal."
+        )
 
 
-@cache
-def tag_of(keyword: str) -> BaseTag:
-    """The tag of a keyword; pydicom looks it up anew for every element of every file."""
-    return Tag(keyword)
+def _counts(found: FoundTables) -> tuple[str, ...]:
+    patients = len({study.patient for study in found.studies})
+    labelled = sum(study.label_kind != "none" for study in found.studies)
+    return (
+        f"{len(found.instances)} DICOM files that could be read",
+        f"usable studies: {len(found.studies)}, of {patients} patients; with a label: {labelled}",
+    )
 
 
-def remembered(
-    dataset: Dataset, tag: BaseTag, convert: Callable[[Dataset, BaseTag], Known]
-) -> Known:
-    """What ``convert`` makes of an element that is there: once for all that hold the same bytes."""
-    raw = dataset.get_item(tag, keep_deferred=True)
-    if not isinstance(raw, RawDataElement) or raw.length > _LONGEST_KNOWN:
-        return convert(dataset, tag)
-    charset = dataset.original_character_set
-    encodings = charset if isinstance(charset, str) else tuple(charset or ())
-    key = (convert, *raw[:4], *raw[5:7], encodings)
-    if key not in _KNOWN:
-        if len(_KNOWN) >= _MOST_KNOWN:
-            _KNOWN.clear()
-        _KNOWN[key] = convert(dataset, tag)
-    return cast(Known, _KNOWN[key])
+def _remarks(found: FoundTables) -> dict[str, list[str]]:
+    noted = [f"{study.study_id} ({study.patient}): {study.notes}"
+             for study in found.studies if study.notes]  # fmt: skip
+    return {"made good, with a note": noted}
 
 
-def values(dataset: Dataset, keyword: str) -> tuple[Any, ...]:
-    """The values of an element as a tuple, empty where it is absent or empty."""
-    tag = tag_of(keyword)
-    return remembered(dataset, tag, _values) if tag in dataset else ()
-
-
-def _values(dataset: Dataset, tag: BaseTag) -> tuple[Any, ...]:
-    value = dataset[tag].value
-    if value is None or value == "":
-        return ()
-    return tuple(value) if isinstance(value, (list, MultiValue)) else (value,)
-
-
-def _at_pixels(tag: BaseTag, _vr: str | None, _length: int) -> bool:
-    return tag in _PIXELS
+def _say(found: FoundTables, pseudonyms: Pseudonyms) -> None:
+    noted = sum(bool(study.notes) for study in found.studies)
+    console.print(
+        f"{len(found.studies)} studies from {len(found.instances)} DICOM files; "
+        f"{noted} with notes (studies.csv), {len(found.rejected)} refusals (rejected.csv); "
+        f"pseudonyms under the {pseudonyms.kind} key {pseudonyms.fingerprint()}"
+    )
+    for tag in ("(0012,0062)", "(0028,0301)"):
+        told = [note for study in found.studies for note in study.notes.split("; ")
+                if tag in note]  # fmt: skip
+        if told:
+            console.print(f"warning: in {len(told)} studies, {told[0]}", style="yellow")

@@ -1,9 +1,8 @@
-"""Which series of a study is its CT and which its PET."""
+"""Files to stacks of slices, series and studies."""
 
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -11,21 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from petct_uad.core.errors import IdentityError
-from petct_uad.ingest.dicom.geometry import (
-    COSINE_TOLERANCE,
-    SAME_PLACE_MM,
-    SPACING_TOLERANCE_MM,
-    Stack,
-)
-from petct_uad.ingest.dicom.index import Header, printable, rejected_row
-from petct_uad.ingest.tables import RejectedRow
-
-# Image types (0008,0008) that are no axial reconstruction.
-_NO_VOLUME = ("LOCALIZER", "MIP", "MAX_IP", "PROJECTION IMAGE", "SCREEN SAVE", "DOSE", "FUSED")
-_AXIAL_COSINE = 0.8  # between the slice normal and the patient's axis
-
-# A date and a time of day, as far as neither was blanked.
-_MOMENT = re.compile(r"\d{8}(?!000000)\d{6}")
+from petct_uad.ingest.dicom.geometry import COSINE_TOLERANCE, SAME_PLACE_MM, SPACING_TOLERANCE_MM
+from petct_uad.ingest.dicom.index import Header
+from petct_uad.ingest.found import FoundRejection
+from petct_uad.ingest.rejections import rejected_row
 
 StackKey = tuple[str, int]
 
@@ -53,22 +41,7 @@ class Series:
 
 
 @dataclass(frozen=True)
-class Merit:
-    """One criterion of a choice; more is better."""
-
-    name: str
-    value: int
-
-
-@dataclass(frozen=True, order=True)
-class _Scan:
-    frame: str
-    modality: str
-    start: str  # date and time
-
-
-@dataclass(frozen=True)
-class Study:
+class DicomStudy:
     """The series of one StudyInstanceUID, with the label objects drawn on them."""
 
     uid: str
@@ -79,9 +52,14 @@ class Study:
         return tuple(item for item in self.series if item.first.modality in modalities)
 
     @property
+    def headers(self) -> list[Header]:
+        """Of all its files."""
+        return [header for item in self.series for header in item.headers]
+
+    @property
     def frames(self) -> set[str]:
         """Frame of Reference UIDs (0020,0052)."""
-        return {header.frame_of_reference_uid for header in _headers(self)} - {""}
+        return {header.frame_of_reference_uid for header in self.headers} - {""}
 
     @property
     def patient(self) -> str:
@@ -89,7 +67,7 @@ class Study:
         return (self.of("CT", "PT") or self.series)[0].first.patient
 
 
-def group_studies(headers: Iterable[Header]) -> tuple[list[Study], list[RejectedRow]]:
+def group_studies(headers: Iterable[Header]) -> tuple[list[DicomStudy], list[FoundRejection]]:
     """Group headers by series and study; refuse what shares a UID or a PatientID and must not.
 
     A label object belongs to the study whose series it references, whatever its own study is.
@@ -104,57 +82,8 @@ def group_studies(headers: Iterable[Header]) -> tuple[list[Study], list[Rejected
         referenced = [home[uid] for uid in item.first.referenced_series if uid in home]
         own = (referenced or [item.first.study_instance_uid])[0]
         by_study.setdefault(own, []).extend(split_into_stacks(item))
-    studies = [Study(uid, tuple(items)) for uid, items in sorted(by_study.items())]
+    studies = [DicomStudy(uid, tuple(items)) for uid, items in sorted(by_study.items())]
     return studies, rejected
-
-
-def refuse_mixed_patients(studies: Sequence[Study]) -> tuple[list[Study], list[RejectedRow]]:
-    """Refuse studies of two patients, PatientIDs that two people share, and one of two PatientIDs.
-
-    A Frame of Reference UID (PS3.3 C.7.4.1) is made for one examination of one patient. Under two
-    PatientIDs, with scans of one modality that started in the same instant, it is one person, who
-    would stand on both sides of a split. By itself it may be a constant, which some anonymisers
-    write into every file: then ``dicom.twins`` compares the slices.
-    """
-    people: dict[str, set[tuple[str, str]]] = {}
-    scans: dict[_Scan, set[str]] = {}
-    for study in studies:
-        for header in _headers(study):
-            people.setdefault(header.patient, set()).add(("birth date", header.birth_date))
-            people[header.patient].add(("sex", header.sex if header.sex in {"M", "F"} else ""))
-        for scan in _scans(study):
-            scans.setdefault(scan, set()).add(study.patient)
-    kept, rejected = [], []
-    for study in studies:
-        found = _mixture(study, people) or _same_scan(study, scans)
-        if found:
-            rejected.append(_mixed_patients(study, found))
-        else:
-            kept.append(study)
-    return kept, rejected
-
-
-def shared_frames(studies: Iterable[Study]) -> set[str]:
-    """Frame of Reference UIDs (0020,0052) under more than one PatientID."""
-    patients: dict[str, set[str]] = {}
-    for study in studies:
-        for uid in study.frames:
-            patients.setdefault(uid, set()).add(study.patient)
-    return {uid for uid, found in patients.items() if len(found) > 1}
-
-
-def why_no_volume(series: Series) -> str:
-    """Why a series is no stack of axial slices; "" where it may be one."""
-    kind = series.first.image_type
-    unfit = [word for word in _NO_VOLUME if any(word in item for item in kind)]
-    if unfit:
-        return f"ImageType (0008,0008) says {unfit[0]}"
-    cosines = series.first.orientation
-    if cosines is not None:
-        normal = np.cross(cosines[:3], cosines[3:])
-        if abs(normal[2]) < _AXIAL_COSINE:
-            return "not axial"
-    return ""
 
 
 def split_into_stacks(series: Series) -> list[Series]:
@@ -179,66 +108,6 @@ def split_into_stacks(series: Series) -> list[Series]:
 def stack_key(header: Header) -> StackKey:
     """SeriesInstanceUID and the number of the stack in it."""
     return header.series_instance_uid, header.stack
-
-
-def pet_merits(stack: Stack) -> tuple[Merit, ...]:
-    """Attenuation-corrected first, then more slices."""
-    corrected = "ATTN" in stack.headers[0].corrected_image
-    return (
-        Merit("attenuation correction (0028,0051)", int(corrected)),
-        Merit("slices", len(stack.headers)),
-    )
-
-
-def ct_merits(stack: Stack, pet: Stack) -> tuple[Merit, ...]:
-    """Same frame of reference as the PET first, then more slices over it, then ORIGINAL."""
-    return (
-        Merit("the PET's Frame of Reference UID (0020,0052)", int(same_frame(stack, pet))),
-        Merit("slices over the PET", slices_within(stack, pet)),
-        Merit("ORIGINAL in ImageType (0008,0008)", int("ORIGINAL" in stack.headers[0].image_type)),
-    )
-
-
-def ranked(stacks: Iterable[Stack], merits: Callable[[Stack], tuple[Merit, ...]]) -> list[Stack]:
-    """The best first; equals by UID and number."""
-    return sorted(
-        stacks,
-        key=lambda stack: (
-            tuple(-merit.value for merit in merits(stack)),
-            stack_key(stack.headers[0]),
-        ),
-    )
-
-
-def why_lost(winner: Sequence[Merit], loser: Sequence[Merit]) -> str:
-    """The first criterion in which a stack is worse than the one that was taken."""
-    for best, own in zip(winner, loser, strict=True):
-        if best.value != own.value:
-            if best.value > 1:
-                return f"fewer {best.name}: {own.value} against {best.value}"
-            return f"lacks {best.name}, which the chosen one has"
-    return "equal to the chosen one in every rule; the first UID is taken"
-
-
-def same_frame(one: Stack, other: Stack) -> bool:
-    """Do two series share a Frame of Reference UID (0020,0052)?"""
-    uid = one.headers[0].frame_of_reference_uid
-    return bool(uid) and uid == other.headers[0].frame_of_reference_uid
-
-
-def slices_within(ct: Stack, pet: Stack) -> int:
-    """How many CT slices lie within the PET's extent along the PET's normal."""
-    index = pet.grid.indices(ct.grid.slice_centres())[:, 2]
-    return int(((index > -0.5) & (index < len(pet.headers) - 0.5)).sum())
-
-
-def scanner_name(header: Header) -> str:
-    """Manufacturer and model name in short: ``GE Discovery STE``."""
-    words = header.manufacturer.split()
-    maker = words[0] if words else "unknown"
-    maker = maker if len(maker) <= 3 else maker.capitalize()
-    model = header.model_name
-    return printable(model if model.lower().startswith(maker.lower()) else f"{maker} {model}")
 
 
 def _grouped(
@@ -313,13 +182,9 @@ def _depths(slices: Sequence[Header]) -> NDArray[np.float64] | None:
     return depths
 
 
-def _headers(study: Study) -> list[Header]:
-    return [header for item in study.series for header in item.headers]
-
-
 def _consistent_series(
     groups: Iterable[list[Header]],
-) -> tuple[list[Series], list[RejectedRow]]:
+) -> tuple[list[Series], list[FoundRejection]]:
     kept, rejected = [], []
     for group in groups:
         found = {(h.study_instance_uid, h.modality, h.patient) for h in group}
@@ -330,55 +195,12 @@ def _consistent_series(
     return sorted(kept, key=lambda item: item.uid), rejected
 
 
-def _mixed_series(uid: str, found: list[tuple[str, str, str]]) -> RejectedRow:
+def _mixed_series(uid: str, found: list[tuple[str, str, str]]) -> FoundRejection:
     return rejected_row(
         IdentityError(
             uid,
             found=" and ".join(f"study {s}, {m}, patient {p}" for s, m, p in found[:2]),
             expected="one study, modality and PatientID per SeriesInstanceUID (0020,000E)",
             advice="Give each series its own UID.",
-        )
-    )
-
-
-def _mixture(study: Study, people: dict[str, set[tuple[str, str]]]) -> str:
-    patients = sorted({header.patient for header in _headers(study)})
-    if len(patients) > 1:
-        return "PatientID (0010,0020) " + " and ".join(patients)
-    told = people[patients[0]]
-    for trait in ("birth date", "sex"):
-        if len({value for name, value in told if name == trait and value}) > 1:
-            return f"more than one {trait} under PatientID (0010,0020) {patients[0]}"
-    return ""
-
-
-def _scans(study: Study) -> set[_Scan]:
-    """When the earliest slice of each modality was acquired; none where that is blanked."""
-    starts: dict[tuple[str, str], str] = {}
-    for header in _headers(study):
-        key = header.frame_of_reference_uid, header.modality
-        if header.frame_of_reference_uid and _MOMENT.match(header.acquisition_time):
-            starts[key] = min(header.acquisition_time, starts.get(key, header.acquisition_time))
-    return {_Scan(frame, modality, start) for (frame, modality), start in starts.items()}
-
-
-def _same_scan(study: Study, scans: dict[_Scan, set[str]]) -> str:
-    for scan in sorted(_scans(study)):
-        if len(scans[scan]) > 1:
-            patients = " and ".join(sorted(scans[scan]))
-            return (
-                f"Frame of Reference UID (0020,0052) {scan.frame} and a {scan.modality} acquired "
-                f"at {scan.start} under PatientID (0010,0020) {patients}"
-            )
-    return ""
-
-
-def _mixed_patients(study: Study, found: str) -> RejectedRow:
-    return rejected_row(
-        IdentityError(
-            study.uid,
-            found=f"{found}; its first file is {min(_headers(study)).file}",
-            expected="one patient per PatientID and per study",
-            advice="Find out whose images these are and correct the PatientID.",
         )
     )

@@ -28,7 +28,7 @@ from pydicom.tag import BaseTag
 from pydicom.valuerep import DA, DT, TM
 
 from petct_uad.core.errors import UnitsError
-from petct_uad.ingest.dicom.reader import remembered, tag_of
+from petct_uad.ingest.dicom.parsing import remembered, tag_of
 
 _GRAMS_PER_KG = 1000
 _CM2_PER_M2 = 10_000

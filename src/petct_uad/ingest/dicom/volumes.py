@@ -22,11 +22,12 @@ from pydicom.pixels import pixel_array
 from petct_uad.core.errors import PixelError, RejectedInputError, UnitsError
 from petct_uad.core.volumes import AIR_HU
 from petct_uad.ingest.dicom.geometry import Stack
-from petct_uad.ingest.dicom.index import Header, printable
+from petct_uad.ingest.dicom.index import Header
 from petct_uad.ingest.dicom.multiframe import frame_attributes, read_as_single_frame_pet
 from petct_uad.ingest.dicom.native import NativePixels, padding_ends, read_native
-from petct_uad.ingest.dicom.reader import read_dataset
+from petct_uad.ingest.dicom.parsing import read_dataset
 from petct_uad.ingest.dicom.suv import PetHeader, SuvKind, read_pet_header, suv_factors
+from petct_uad.ingest.rejections import printable
 
 _INT16 = np.iinfo(np.int16)
 _MOST_HU = 1 << 20  # of an intercept that int32 has room for

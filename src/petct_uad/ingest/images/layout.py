@@ -33,8 +33,8 @@ _FOLDERS: tuple[tuple[str, Split, int], ...] = (
 
 
 @dataclass(frozen=True, order=True)
-class ListedPicture:
-    """A picture that the layout names; it may be missing."""
+class ListedImage:
+    """An image that the layout names; it may be missing."""
 
     file: str  # POSIX path below the data set
     split: Split
@@ -47,39 +47,44 @@ class Layout:
     """What a data set of pictures holds.
 
     Attributes:
-        pictures: sorted by file.
+        images: sorted by file.
         others: files that are neither a picture nor the mask of one, sorted.
         listing: the file that says so; "" where the folders do.
         masks: do abnormal pictures have masks?
     """
 
-    pictures: tuple[ListedPicture, ...]
+    images: tuple[ListedImage, ...]
     others: tuple[str, ...]
     listing: str
     masks: bool
 
 
-def find_layout(raw: Path) -> Layout | None:
-    """The layout of a data set; None where it is none of the two, so that it may be DICOM.
+def recognises(raw: Path) -> bool:
+    """Has the data set one of the two layouts?"""
+    return _is_listed(raw) or (raw / _GOOD).is_dir()
+
+
+def find_layout(raw: Path) -> Layout:
+    """The layout of a data set that has one.
 
     Raises:
         DatasetError: ``data.json`` is not as expected, names a file twice or one outside
             ``images``; or two masks have one picture's name.
     """
-    if (raw / LISTING).is_file() and (raw / IMAGES).is_dir():
-        pictures = sorted(_listed(raw / LISTING))
-        return _layout(raw, pictures, LISTING)
-    if (raw / _GOOD).is_dir():
-        pictures = sorted(x for folder in _FOLDERS for x in _in_folder(raw, *folder))
-        return _layout(raw, pictures, "")
-    return None
+    if _is_listed(raw):
+        return _layout(raw, sorted(_listed(raw / LISTING)), LISTING)
+    return _layout(raw, sorted(x for folder in _FOLDERS for x in _in_folder(raw, *folder)), "")
 
 
-def _layout(raw: Path, pictures: list[ListedPicture], listing: str) -> Layout:
-    known = {listing, *(x.file for x in pictures), *(x.mask for x in pictures)}
+def _is_listed(raw: Path) -> bool:
+    return (raw / LISTING).is_file() and (raw / IMAGES).is_dir()
+
+
+def _layout(raw: Path, images: list[ListedImage], listing: str) -> Layout:
+    known = {listing, *(x.file for x in images), *(x.mask for x in images)}
     others = {path.relative_to(raw).as_posix() for path in raw.rglob("*") if path.is_file()}
-    masks = any(picture.mask for picture in pictures if picture.label)
-    return Layout(tuple(pictures), tuple(sorted(others - known)), listing, masks)
+    masks = any(image.mask for image in images if image.label)
+    return Layout(tuple(images), tuple(sorted(others - known)), listing, masks)
 
 
 class _Train(BaseModel):
@@ -99,7 +104,7 @@ class _Listing(BaseModel):
     test: _Test
 
 
-def _listed(path: Path) -> Iterator[ListedPicture]:
+def _listed(path: Path) -> Iterator[ListedImage]:
     try:
         listing = _Listing.model_validate_json(path.read_bytes())
     except (ValidationError, OSError) as error:
@@ -119,17 +124,17 @@ def _listed(path: Path) -> Iterator[ListedPicture]:
             if name in seen:
                 raise DatasetError(f"{path}: {name!r} is listed twice; a picture has one split")
             seen.add(name)
-            yield ListedPicture(f"{IMAGES}/{name}", split, label)
+            yield ListedImage(f"{IMAGES}/{name}", split, label)
 
 
-def _in_folder(raw: Path, folder: str, split: Split, label: int) -> Iterator[ListedPicture]:
+def _in_folder(raw: Path, folder: str, split: Split, label: int) -> Iterator[ListedImage]:
     place = raw / folder
-    pictures = place / "img" if (place / "img").is_dir() else place
+    images = place / "img" if (place / "img").is_dir() else place
     masks = _masks(place / "label")
-    for path in sorted(pictures.iterdir()) if pictures.is_dir() else ():
+    for path in sorted(images.iterdir()) if images.is_dir() else ():
         if path.is_file():
             mask = masks.get(path.stem)
-            yield ListedPicture(
+            yield ListedImage(
                 path.relative_to(raw).as_posix(),
                 split,
                 label,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from great_expectations.expectations.row_conditions import Column
 
-from petct_uad.ingest.tables import PICTURE
+from petct_uad.ingest.tables import SERIES_ROLES
 from petct_uad.validation.suites.check import (
     Check,
     Promises,
@@ -30,7 +30,7 @@ def checks(promises: Promises) -> list[Check]:
         Check(TABLE, "stack_unique", "critical", "one row per stack of a series",
               unique("series_instance_uid", "stack")),
         Check(TABLE, "role_known", "critical", "every stack is used or its disuse is stated",
-              in_set("role", ["ct", "pet", "label", "unused", PICTURE])),
+              in_set("role", SERIES_ROLES)),
         Check(TABLE, "choice_has_reason", "critical", "no stack is passed over in silence",
               matches("reason", r"\S")),
         Check(TABLE, "modality_fits_role", "critical",

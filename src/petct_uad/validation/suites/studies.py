@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from petct_uad.ingest.tables import MASK, PICTURE
+from petct_uad.ingest.tables import LABEL_KINDS
 from petct_uad.validation.suites.check import Check, Promises, holds, in_set, matches, unique
 
 TABLE = "studies"
@@ -18,7 +18,7 @@ def checks(promises: Promises) -> list[Check]:
         Check(TABLE, "scanner_stated", "warning", "splits are stratified by scanner",
               matches("scanner", r"\S")),
         Check(TABLE, "label_kind_known", "critical", "a label is a SEG, an RTSTRUCT or labels.csv",
-              in_set("label_kind", ["seg", "rtstruct", "csv", "none", PICTURE, MASK])),
+              in_set("label_kind", LABEL_KINDS)),
         Check(TABLE, "label_names_a_lesion", "critical",
               "a SEG or RTSTRUCT of which ingest.label_roi picks nothing would pass lesions off as "
               "normal",

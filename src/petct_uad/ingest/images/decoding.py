@@ -1,4 +1,4 @@
-"""One picture as grey levels, and its mask, from files that may be anything."""
+"""One image as grey levels, and its mask, from files that may be anything."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr")
 
 
 @dataclass(frozen=True)
-class Picture:
+class GreyImage:
     """What one file holds.
 
     Attributes:
@@ -37,38 +37,38 @@ class Picture:
         return sha256_bytes(f"{self.grey.shape}".encode() + self.grey.tobytes())
 
 
-def read_picture(raw: Path, file: str) -> Picture:
-    """Read a picture as luma (ITU-R 601-2).
+def read_image(raw: Path, file: str) -> GreyImage:
+    """Read an image as luma (ITU-R 601-2).
 
     Raises:
         UnreadableFileError: missing, or no format that Pillow knows.
         PixelError: cannot be decoded, is deeper than 8 bits, too large, several frames, or blank.
     """
-    picture = _read(raw, file)
-    if picture.grey.min() == picture.grey.max():
+    image = _read(raw, file)
+    if image.grey.min() == image.grey.max():
         raise PixelError(
             file,
-            found=f"the grey level {picture.grey.min()} everywhere",
+            found=f"the grey level {image.grey.min()} everywhere",
             expected="a picture of something",
             advice="Restore the file from its publisher, or take it out of the set.",
         )
-    return picture
+    return image
 
 
-def read_mask(raw: Path, file: str, picture: Picture, label: int) -> Picture:
-    """Read the mask of a picture: 255 where it is brighter than half its maximum, else 0.
+def read_mask(raw: Path, file: str, image: GreyImage, label: int) -> GreyImage:
+    """Read the mask of an image: 255 where it is brighter than half its maximum, else 0.
 
     Raises:
-        UnreadableFileError: as of a picture.
-        PixelError: as of a picture.
-        LabelError: not of the picture's size, empty for an abnormal one, or not for a normal one.
+        UnreadableFileError: as of an image.
+        PixelError: as of an image.
+        LabelError: not of the image's size, empty for an abnormal one, or not for a normal one.
     """
     mask = _read(raw, file)
-    if mask.grey.shape != picture.grey.shape:
+    if mask.grey.shape != image.grey.shape:
         raise LabelError(
             file,
             found=f"a mask of {mask.grey.shape[1]} x {mask.grey.shape[0]} pixels",
-            expected=f"the picture's {picture.grey.shape[1]} x {picture.grey.shape[0]}",
+            expected=f"the picture's {image.grey.shape[1]} x {image.grey.shape[0]}",
             advice="Restore both files from their publisher.",
         )
     lesion = mask.grey > int(mask.grey.max()) // 2
@@ -79,10 +79,10 @@ def read_mask(raw: Path, file: str, picture: Picture, label: int) -> Picture:
             expected="at least one in an abnormal picture and none in a normal one",
             advice="Move the picture where it belongs, or restore the mask from its publisher.",
         )
-    return Picture(lesion.astype(np.uint8) * 255, mask.sha256)
+    return GreyImage(lesion.astype(np.uint8) * 255, mask.sha256)
 
 
-def _read(raw: Path, file: str) -> Picture:
+def _read(raw: Path, file: str) -> GreyImage:
     try:
         content = (raw / file).read_bytes()
     except OSError as error:
@@ -111,7 +111,7 @@ def _read(raw: Path, file: str) -> Picture:
             expected="a whole picture",
             advice="Restore the file from its publisher.",
         ) from error
-    return Picture(np.asarray(grey, dtype=np.uint8), sha256_bytes(content))
+    return GreyImage(np.asarray(grey, dtype=np.uint8), sha256_bytes(content))
 
 
 def _check(opened: Image.Image, file: str) -> None:

@@ -1,4 +1,4 @@
-"""The split of an image benchmark: its publisher's, less what would leak."""
+"""The split that a publisher has assigned, less what would leak."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from petct_uad.split.params import SplitParams
 _ORDER = {"train": 0, "val": 1, "test": 2}
 
 
-def split_pictures(
-    pictures: Sequence[PictureRow], studies: Sequence[StudyRow], params: SplitParams
+def keep_assigned(
+    images: Sequence[PictureRow], studies: Sequence[StudyRow], params: SplitParams
 ) -> list[SliceRow]:
-    """One row per picture, in the split that its publisher gives it, sorted by slice_id.
+    """One row per image, in the split that its publisher gives it, sorted by slice_id.
 
     Without validation normals of its own, a set gives up ``val_fraction`` of its distinct training
     pictures for them, by ``seed``; copies of one picture stay together. Abnormal validation
@@ -35,7 +35,7 @@ def split_pictures(
             f"split.protocol: {params.protocol} divides the slices of patients; pictures have a "
             "split of their own and no patients. Set split.protocol: patient."
         )
-    placed = _hold_out(pictures, params)
+    placed = _hold_out(images, params)
     first = {x.pixels_sha256: x.split for x in sorted(placed, key=lambda x: -_ORDER[x.split])}
     patients = {study.study_id: study for study in studies}
     rows = [_place(x, patients[x.study_id], first[x.pixels_sha256], params) for x in placed]
@@ -44,11 +44,11 @@ def split_pictures(
     return sorted(rows, key=lambda row: row.slice_id)
 
 
-def _hold_out(pictures: Sequence[PictureRow], params: SplitParams) -> list[PictureRow]:
+def _hold_out(images: Sequence[PictureRow], params: SplitParams) -> list[PictureRow]:
     """Move a seeded fraction of the distinct training pictures to an empty validation split."""
-    if any((picture.split, picture.label) == ("val", 0) for picture in pictures):
-        return list(pictures)
-    distinct = sorted({x.pixels_sha256 for x in pictures if x.split == "train"})
+    if any((image.split, image.label) == ("val", 0) for image in images):
+        return list(images)
+    distinct = sorted({x.pixels_sha256 for x in images if x.split == "train"})
     count = max(round(params.val_fraction * len(distinct)), 1)
     if count >= len(distinct):
         raise SplitError(
@@ -59,13 +59,13 @@ def _hold_out(pictures: Sequence[PictureRow], params: SplitParams) -> list[Pictu
     held_out = {distinct[i] for i in order[:count]}
     return [
         replace(x, split="val") if x.split == "train" and x.pixels_sha256 in held_out else x
-        for x in pictures
+        for x in images
     ]
 
 
-def _place(picture: PictureRow, study: StudyRow, first: str, params: SplitParams) -> SliceRow:
-    split, reason = picture.split, "abnormal" if picture.label else "normal"
-    if split == "val" and picture.label:
+def _place(image: PictureRow, study: StudyRow, first: str, params: SplitParams) -> SliceRow:
+    split, reason = image.split, "abnormal" if image.label else "normal"
+    if split == "val" and image.label:
         split, reason = "excluded", "abnormal validation picture: nothing is chosen on these"
     elif first != split:
         reason = f"{reason}, with the pixels of a {first} picture"
@@ -78,8 +78,8 @@ def _place(picture: PictureRow, study: StudyRow, first: str, params: SplitParams
         slice_index=0,
         z_mm=0.0,
         position=0.0,
-        lesion_area_mm2=float(picture.lesion_area_px),
-        label=picture.label,
+        lesion_area_mm2=float(image.lesion_area_px),
+        label=image.label,
         split=split,
         reason=reason,
     )

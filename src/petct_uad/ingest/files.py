@@ -1,0 +1,73 @@
+"""Which files lie in a folder that somebody hands in, and which of them may be opened."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from petct_uad.core.errors import RejectedInputError, UnreadableFileError
+from petct_uad.ingest.found import FoundRejection
+from petct_uad.ingest.rejections import FORMULA, printable, rejected_row
+
+# DVC with cache.type symlink turns every file of the workspace into such a link.
+_DVC_CACHE_OBJECT = re.compile(r".*/files/md5/[0-9a-f]{2}/[0-9a-f]{30}")
+
+
+def find_files(raw: Path) -> tuple[list[str], list[FoundRejection]]:
+    """Regular files below ``raw`` as sorted POSIX paths, and what is refused by its kind or name.
+
+    Folders behind symbolic links are never entered; a link to a file counts only when it points
+    into a DVC cache.
+    """
+    files: list[str] = []
+    rejected: list[FoundRejection] = []
+    for folder, path in _walk(raw, rejected):
+        name = path.relative_to(raw).as_posix()
+        try:
+            check_kind(path, name, folder)
+        except RejectedInputError as error:
+            rejected.append(rejected_row(error))
+        else:
+            files.append(name)
+    return sorted(files), rejected
+
+
+def check_kind(path: Path, name: str, folder: bool) -> None:
+    """Refuse what is not a plain file with a UTF-8 name.
+
+    Raises:
+        UnreadableFileError: a symbolic link, FIFO, socket or device, or an undecodable name.
+    """
+    refuse = UnreadableFileError
+    if not name.isprintable() or name[0] in FORMULA:
+        raise refuse(printable(name), found="a name that is not UTF-8, holds control characters or "
+                     "would be a formula in a spreadsheet",
+                     expected="a plain UTF-8 name", advice="Rename the file.")  # fmt: skip
+    if folder or path.is_symlink():
+        target = path.readlink()
+        if folder or not _DVC_CACHE_OBJECT.fullmatch(os.path.realpath(path)):
+            raise refuse(printable(name), found=f"a symbolic link to {printable(str(target))}",
+                         expected="a regular file or folder",
+                         advice="Replace the link by what it points to.")  # fmt: skip
+    elif not stat.S_ISREG(path.lstat().st_mode):
+        raise refuse(printable(name), found="a FIFO, socket or device",
+                     expected="a regular file", advice="Remove it from the data set.")  # fmt: skip
+
+
+def _walk(raw: Path, rejected: list[FoundRejection]) -> Iterator[tuple[bool, Path]]:
+    """Each file (False) and each symbolic link to a folder (True)."""
+
+    def refuse(error: OSError) -> None:
+        name = os.path.relpath(error.filename, raw)
+        found = error.strerror or "an unreadable folder"
+        advice = "Check the permissions."
+        rejected.append(
+            FoundRejection(printable(name), "unreadable", found, "a readable folder", advice)
+        )
+
+    for folder, names, files in os.walk(raw, onerror=refuse):
+        yield from ((False, Path(folder, file)) for file in files)
+        yield from ((True, Path(folder, n)) for n in names if Path(folder, n).is_symlink())
