@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
+
 from petct_uad.core.errors import DatasetError
 from petct_uad.core.files import write_table
 from petct_uad.models.common.batch import Batch
