@@ -68,6 +68,11 @@ class FoundStudy(NamedTuple):
     notes: str
     suv_kind: str
 
+    @property
+    def has_volumes(self) -> bool:
+        """Is there a CT and a PET?"""
+        return bool(self.ct_series_instance_uid)
+
 
 class FoundRejection(NamedTuple):
     """A :class:`~petct_uad.ingest.tables.RejectedRow` in clear."""

@@ -71,9 +71,7 @@ def register_studies(
         RegistrationError: a volume is missing or unreadable, or a PET covers no CT slice.
     """
     studies = [
-        study
-        for study in read_table(paths.ingest / "studies.csv", StudyRow)
-        if study.ct_series_instance_uid
+        study for study in read_table(paths.ingest / "studies.csv", StudyRow) if study.has_volumes
     ]
     with atomic_folder(paths.register / "volumes") as volumes, atomic_folder(paths.pictures) as art:
         tasks = [

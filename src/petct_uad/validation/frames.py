@@ -114,7 +114,7 @@ def _volumes(tables: IngestTables) -> pd.DataFrame:
     table = frame(rows, VolumeRow).drop(columns="not_finite")
     kinds = {kind: {row.study_id for row in rows if row.kind == kind} for kind in ("ct", "pet")}
     # A study without one of its volumes would have no row to fail: it gets one.
-    missing = [study.study_id for study in tables.studies if study.ct_series_instance_uid
+    missing = [study.study_id for study in tables.studies if study.has_volumes
                and not all(study.study_id in there for there in kinds.values())]  # fmt: skip
     listed: dict[tuple[str, str], int]
     listed = {("ct", row.study_id): row.ct_slices for row in tables.studies}

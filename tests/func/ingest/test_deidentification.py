@@ -232,17 +232,17 @@ def test_a_pseudonym_shared_by_two_patients_is_refused(patient, run, monkeypatch
 def test_key_is_made_once_and_for_its_owner_alone(tmp_path: Path, monkeypatch) -> None:
     path = tmp_path / "config" / "pseudonym.key"
     monkeypatch.setenv(KEY_VARIABLE, str(path))
-    assert CliRunner().invoke(cli.app, ["key", "create"]).exit_code == 0
+    assert CliRunner().invoke(cli, ["key", "create"]).exit_code == 0
     made = path.read_text()
     assert (len(made.strip()), path.stat().st_mode & 0o777) == (64, 0o600)
-    assert CliRunner().invoke(cli.app, ["key", "create"]).exit_code == 1
+    assert CliRunner().invoke(cli, ["key", "create"]).exit_code == 1
     assert path.read_text() == made
 
 
 def test_another_key_than_the_one_asked_for_is_refused(patient, run, key) -> None:
     patient().both()
     mine = Pseudonyms("secret", bytes.fromhex(KEY)).fingerprint()
-    assert mine in CliRunner().invoke(cli.app, ["key", "show"]).output
+    assert mine in CliRunner().invoke(cli, ["key", "show"]).output
     assert run(pseudonyms="secret", key=mine).tables.studies
     with pytest.raises(PseudonymError, match=f"{mine}.*{PUBLIC.fingerprint()}.*dvc repro"):
         run(pseudonyms="public", key=mine)

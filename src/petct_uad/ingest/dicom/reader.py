@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from petct_uad.core.provenance.record import Derivation, Entity
 from petct_uad.ingest.dicom.choice import StudyTask
 from petct_uad.ingest.dicom.contours import LABELS_CSV, Contour, read_contours
 from petct_uad.ingest.dicom.identity import Identity, refused_identity
-from petct_uad.ingest.dicom.index import Header, index_files, leave_out
+from petct_uad.ingest.dicom.index import Header, Index, index_files, leave_out
 from petct_uad.ingest.dicom.patients import refuse_mixed_patients, refuse_twins, shared_frames
 from petct_uad.ingest.dicom.publish import publish
 from petct_uad.ingest.dicom.rows import instance_row
@@ -55,24 +55,12 @@ class DicomReader(Reader):
         index = index_files(raw, workers)
         pseudonyms = _pseudonyms(index.headers, params)
         index = leave_out(index, raw, pseudonyms, withdrawn_patients())
-        grouped, mixed_series = group_studies(index.headers)
-        studies, mixed_patients = refuse_mixed_patients(grouped)
+        studies, refused = _studies(index, params)
         contours, bad_lines = _contours(raw, index.headers, params)
-        not_dicom = [row for row in index.rejected if not _is_labels_csv(row, params)]
-        refused = [*not_dicom, *mixed_series, *mixed_patients, *bad_lines]
+        refused += bad_lines
         maybe_stop(refused, params)
         task = partial(StudyTask, raw=raw, volumes=out / "volumes", params=params)
-        shared = shared_frames(studies)
-        tasks = [
-            task(
-                study_id=pseudonyms.study_id(study.patient, study.uid),
-                study=study,
-                contours=contours.get(study.uid, ()),
-                frame_shared=bool(study.frames & shared),
-            )
-            for study in studies
-            if study.of("CT", "PT")
-        ]
+        tasks = _tasks(studies, contours, pseudonyms, task)
         results = map_in_processes(ingest_study, tasks, "reading studies", workers)
         results, twins = refuse_twins(results, out / "volumes")
         refused += [*twins, *(row for result in results for row in result.rejected)]
@@ -112,6 +100,34 @@ def _pseudonyms(headers: Iterable[Header], params: IngestParams) -> Pseudonyms:
     chosen = choose_pseudonyms(params.pseudonyms, (header.identity.removed for header in images))
     check_key(chosen, params.key)
     return chosen
+
+
+def _studies(index: Index, params: IngestParams) -> tuple[list[DicomStudy], list[FoundRejection]]:
+    """Studies of one patient each, and what was refused so far."""
+    grouped, mixed_series = group_studies(index.headers)
+    studies, mixed_patients = refuse_mixed_patients(grouped)
+    not_dicom = [row for row in index.rejected if not _is_labels_csv(row, params)]
+    return studies, [*not_dicom, *mixed_series, *mixed_patients]
+
+
+def _tasks(
+    studies: Sequence[DicomStudy],
+    contours: Mapping[str, tuple[Contour, ...]],
+    pseudonyms: Pseudonyms,
+    task: Callable[..., StudyTask],
+) -> list[StudyTask]:
+    """One per study with images; ``task`` knows what all have in common."""
+    shared = shared_frames(studies)
+    return [
+        task(
+            study_id=pseudonyms.study_id(study.patient, study.uid),
+            study=study,
+            contours=contours.get(study.uid, ()),
+            frame_shared=bool(study.frames & shared),
+        )
+        for study in studies
+        if study.of("CT", "PT")
+    ]
 
 
 def _contours(
