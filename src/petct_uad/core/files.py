@@ -109,8 +109,8 @@ def write_table(path: Path, row_type: type[Row], rows: Sequence[Row]) -> None:
 
     The order of the rows is the caller's: sort them by their identity first.
     """
-    columns = [field.name for field in fields(row_type)]  # type: ignore[arg-type]
-    write_columns(path, columns, map(astuple, rows))  # type: ignore[arg-type]
+    columns = [field.name for field in fields(row_type)]
+    write_columns(path, columns, map(astuple, rows))
 
 
 def write_columns(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
