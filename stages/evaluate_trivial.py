@@ -9,7 +9,7 @@ from petct_uad.core.provenance.stage import run_stage
 from petct_uad.evaluation.params import EvaluateParams
 from petct_uad.evaluation.results import ResultPaths
 from petct_uad.evaluation.run import evaluate_trivial
-from petct_uad.scoring.trivial import TRIVIAL
+from petct_uad.evaluation.trivial import TRIVIAL
 
 METRICS = Path("metrics")
 

@@ -13,7 +13,7 @@ from petct_uad.audit.store import parse_yaml
 from petct_uad.core.console import console
 from petct_uad.core.errors import EvaluationError, LineageError
 from petct_uad.evaluation.results import ResultPaths, RunResults, read_results
-from petct_uad.scoring.trivial import TRIVIAL
+from petct_uad.evaluation.trivial import TRIVIAL
 
 
 def read_revision(revision: Revision) -> Mapping[str, RunResults]:

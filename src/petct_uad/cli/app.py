@@ -35,7 +35,7 @@ def add(
 ) -> None:
     """Copy a folder of DICOM or pictures to data/raw/NAME and put it under DVC."""
     # pydicom and SimpleITK take a second that `petct --help` need not wait for.
-    from petct_uad.ingest.dataset import add_dataset
+    from petct_uad.cli.add import add_dataset
 
     with fail_cleanly():
         target = add_dataset(name, folder)
@@ -148,9 +148,9 @@ def leak(
     A revision is a commit, branch, tag, DVC experiment or `workspace`. Writes
     metrics/leak.{csv,md}.
     """
+    from petct_uad.audit.leak import leak_markdown, leak_table, left_out, write_leak
     from petct_uad.audit.revision import find_revision
     from petct_uad.audit.runs import read_revision
-    from petct_uad.comparison.leak import leak_markdown, leak_table, left_out, write_leak
 
     with fail_cleanly():
         patient, cmad = (read_revision(find_revision(name)) for name in (honest, leaking))
@@ -169,9 +169,9 @@ def folds(
     A revision is a commit, branch, tag, DVC experiment or `workspace`. Writes
     metrics/folds.{csv,md}.
     """
+    from petct_uad.audit.folds import folds_markdown, folds_table, write_folds
     from petct_uad.audit.revision import find_revision
     from petct_uad.audit.runs import read_folds
-    from petct_uad.comparison.folds import folds_markdown, folds_table, write_folds
 
     with fail_cleanly():
         results = read_folds([find_revision(name) for name in revisions])

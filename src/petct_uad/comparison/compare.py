@@ -24,7 +24,7 @@ from petct_uad.core.errors import EvaluationError
 from petct_uad.core.files import rounded, write_columns, write_json, write_table, write_text
 from petct_uad.evaluation.params import EvaluateParams
 from petct_uad.evaluation.results import ResultPaths, RunResults, read_results
-from petct_uad.scoring.trivial import SUVMAX, TRIVIAL
+from petct_uad.evaluation.trivial import SUVMAX, TRIVIAL
 
 SUMMARY_FILES = ("summary.json", "summary.csv", "summary.md", "pairs.csv", "hypotheses.csv")
 

@@ -9,7 +9,7 @@ from petct_uad.comparison.tables import LOSES, TRIVIAL_VERDICT, SummaryRow
 from petct_uad.evaluation import figures
 from petct_uad.evaluation.figures import AUROC, Figure
 from petct_uad.evaluation.tables import Estimate
-from petct_uad.scoring.trivial import SUVMAX
+from petct_uad.evaluation.trivial import SUVMAX
 
 PATIENTS_UNKNOWN = (
     "Each slice counts as a patient of its own, as pictures whose patients are not known do: where "

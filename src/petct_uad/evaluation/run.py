@@ -18,6 +18,7 @@ from petct_uad.evaluation.panels import panel_of, write_panel
 from petct_uad.evaluation.params import EvaluateParams
 from petct_uad.evaluation.results import ResultPaths, RunResults, measure, write_results
 from petct_uad.evaluation.tables import RunIdentity
+from petct_uad.evaluation.trivial import TRIVIAL, TRIVIAL_BASELINES, score_trivial
 from petct_uad.scoring.tables import (
     ROW_FILE,
     RowIdentity,
@@ -25,7 +26,6 @@ from petct_uad.scoring.tables import (
     SeedScores,
     scored_rows,
 )
-from petct_uad.scoring.trivial import TRIVIAL, TRIVIAL_BASELINES, score_trivial
 from petct_uad.slices.store import read_lesions, read_shard, shard_path
 from petct_uad.slices.tables import ImageRow
 

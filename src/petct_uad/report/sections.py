@@ -14,6 +14,7 @@ from petct_uad.core.provenance.record import ACTIVITY
 from petct_uad.evaluation.figures import Figure
 from petct_uad.evaluation.results import RunResults
 from petct_uad.evaluation.tables import RunMetrics
+from petct_uad.evaluation.trivial import SUVMAX
 from petct_uad.ingest.tables import RejectedRow
 from petct_uad.report.bands import curve_bands
 from petct_uad.report.benchmark import MOST_PICTURES, Benchmark
@@ -35,7 +36,6 @@ from petct_uad.report.quality import (
     pictures_flagged_first,
     read_stage_runs,
 )
-from petct_uad.scoring.trivial import SUVMAX
 
 _MOST_REFUSED = 100
 _MOST_HISTOGRAMS = 8

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from petct_uad.cli.add import add_dataset
 from petct_uad.cli.app import app
 from petct_uad.core.errors import DatasetError
-from petct_uad.ingest.dataset import add_dataset
 
 ROOT = Path(__file__).parents[3]
 

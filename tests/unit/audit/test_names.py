@@ -10,9 +10,9 @@ from petct_uad.audit.names import family_of, metrics_file, patient_pseudonyms
 from petct_uad.core.errors import PseudonymError
 from petct_uad.core.files import write_json
 from petct_uad.evaluation.results import ResultPaths
+from petct_uad.evaluation.trivial import TRIVIAL, TRIVIAL_BASELINES
 from petct_uad.ingest.pseudonyms import KEY_VARIABLE, PUBLIC, Pseudonyms, create_key, read_key
 from petct_uad.schema import load_params
-from petct_uad.scoring.trivial import TRIVIAL, TRIVIAL_BASELINES
 
 ROWS = {
     **load_params(Path(__file__).parents[3] / "params/cpu.yaml").rows,

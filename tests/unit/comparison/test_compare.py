@@ -27,9 +27,9 @@ from petct_uad.core.claims import Claim
 from petct_uad.core.errors import EvaluationError
 from petct_uad.core.files import read_table
 from petct_uad.evaluation.results import ResultPaths, RunResults, write_results
+from petct_uad.evaluation.trivial import TRIVIAL, TRIVIAL_BASELINES
 from petct_uad.models.cmad.params import CmadParams
 from petct_uad.schema import load_params
-from petct_uad.scoring.trivial import TRIVIAL, TRIVIAL_BASELINES
 from tests.small_results import LABELS, PARAMS, image_rows, noise, results
 
 

@@ -8,7 +8,7 @@ from petct_uad.core.files import write_table
 from petct_uad.evaluation.params import EvaluateParams
 from petct_uad.evaluation.results import ResultPaths, RunResults, read_results
 from petct_uad.evaluation.run import evaluate_trivial
-from petct_uad.scoring.trivial import SUVMAX, TRIVIAL_BASELINES, closeness_to_middle
+from petct_uad.evaluation.trivial import SUVMAX, TRIVIAL_BASELINES, closeness_to_middle
 from petct_uad.slices.tables import ImageRow
 
 PARAMS = EvaluateParams(false_positive_rate=0.25, bootstrap_samples=20, confidence=0.95, seed=0)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from petct_uad.comparison.leak import Runs, leak_markdown, leak_table, left_out, write_leak
+from petct_uad.audit.leak import Runs, leak_markdown, leak_table, left_out, write_leak
 from petct_uad.comparison.paired import PairedAurocs
 from petct_uad.core.errors import EvaluationError
 from tests.small_results import BOTH, HALF, NONE, PARAMS, PATIENTS, small_results

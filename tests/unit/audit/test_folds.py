@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from petct_uad.comparison.folds import Runs, folds_table, write_folds
+from petct_uad.audit.folds import Runs, folds_table, write_folds
 from petct_uad.core.errors import EvaluationError
 from tests.small_results import BOTH, HALF, NONE, PARAMS, small_results
 

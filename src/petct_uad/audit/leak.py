@@ -15,7 +15,7 @@ from petct_uad.evaluation.metrics import Scores
 from petct_uad.evaluation.params import EvaluateParams
 from petct_uad.evaluation.results import RunResults
 from petct_uad.evaluation.tables import Estimate
-from petct_uad.scoring.trivial import SUVMAX
+from petct_uad.evaluation.trivial import SUVMAX
 
 LEAK_FILES = ("leak.csv", "leak.md")
 _HEADER = ("run", "patient", "cmad (leaking)", "cmad minus patient", "p (Holm)",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from petct_uad.comparison.leak import Runs
+from petct_uad.audit.leak import Runs
 from petct_uad.comparison.markdown import markdown_table
 from petct_uad.comparison.paired import PairedAurocs
 from petct_uad.comparison.tables import FoldsRow
