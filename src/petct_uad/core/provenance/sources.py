@@ -11,7 +11,7 @@ import hashlib
 import re
 import sys
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cache
 from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
@@ -60,9 +60,7 @@ def package_versions(files: Iterable[Path]) -> dict[str, str]:
     Raises:
         LineageError: a file imports what pyproject.toml does not name.
     """
-    modules = {
-        (name.split(".")[0], file) for file in files for name in _imported_names(file)
-    }  # fmt: skip
+    modules = {(name.split(".")[0], file) for file in files for name in _imported_names(file)}
     owners = _owners()
     found: dict[str, str] = {}
     for module, file in sorted(modules):
@@ -88,7 +86,7 @@ def _python_files(entry: Path) -> list[Path]:
 def _imported_names(path: Path) -> frozenset[str]:
     """Dotted names of modules that a file imports, and of what it takes from them."""
     names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in _statements(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
@@ -96,6 +94,15 @@ def _imported_names(path: Path) -> frozenset[str]:
             if node.module.split(".")[0] == _PACKAGE:
                 names.update(f"{node.module}.{alias.name}" for alias in node.names)
     return frozenset(names)
+
+
+def _statements(tree: ast.AST) -> Iterator[ast.AST]:
+    """Every node but those that only a type checker sees."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            continue
+        yield node
+        yield from _statements(node)
 
 
 def _own_files(path: Path) -> set[Path]:
