@@ -21,6 +21,8 @@ from petct_uad.core.errors import LineageError
 _PACKAGE = "petct_uad"
 _SOURCE_ROOT = Path("src")
 _PROJECT = Path("pyproject.toml")
+# What a package loads by itself where it is installed, without an import of ours.
+_PLUGINS = {"pydicom": ("pylibjpeg", "pylibjpeg-libjpeg", "pylibjpeg-openjpeg", "pyjpegls")}
 
 
 def library_modules(*entries: Path) -> list[Path]:
@@ -72,7 +74,7 @@ def package_versions(files: Iterable[Path]) -> dict[str, str]:
                 f"{_PROJECT} names. Add the package to its dependencies and install it."
             )
         if package := owners[module]:
-            found[package] = version(package)
+            found |= {name: version(name) for name in (package, *_PLUGINS.get(package, ()))}
     return dict(sorted(found.items()))
 
 
