@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
+from filelock import FileLock
 
 from petct_uad.cli.presets import preset_content
 
@@ -83,10 +84,34 @@ def make_clone(folder: Path) -> Clone:
 
 
 @pytest.fixture(scope="session")
-def smoke(tmp_path_factory: pytest.TempPathFactory) -> Clone:
-    """A clone in which the smoke preset has been rebuilt and committed."""
-    clone = make_clone(tmp_path_factory.mktemp("smoke") / "repository")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    """A clone in which the smoke preset has been rebuilt and committed, to copy and never to change.
+
+    All processes of pytest-xdist share it.
+    """
+    own = tmp_path_factory.getbasetemp()
+    shared = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "smoke-built"
+    with FileLock(f"{shared}.lock"):
+        if not shared.exists():
+            clone = build_smoke(tmp_path_factory.mktemp("smoke") / "building")
+            clone.root.rename(shared)
+    return Clone(shared)
+
+
+@pytest.fixture(scope="session")
+def smoke(built: Clone, tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    """A copy of it to work in."""
+    return copy_of(built, tmp_path_factory.mktemp("smoke") / "repository")
+
+
+def build_smoke(folder: Path) -> Clone:
+    clone = make_clone(folder)
     clone.dvc("repro")
     clone.run("git", "add", "--all")
     clone.run("git", "commit", "--quiet", "--message", "smoke")
     return clone
+
+
+def copy_of(clone: Clone, folder: Path) -> Clone:
+    """The same, down to DVC's cache, in another folder."""
+    return Clone(Path(shutil.copytree(clone.root, folder, symlinks=True)))

@@ -21,6 +21,8 @@ app = typer.Typer(no_args_is_help=True, help="A data-versioned benchmark on pair
 key = typer.Typer(no_args_is_help=True, help="The secret key of the patients' pseudonyms.")
 app.add_typer(key, name="key")
 app.add_typer(lineage, name="lineage")
+new = typer.Typer(no_args_is_help=True, help="Write the files of something of your own.")
+app.add_typer(new, name="new")
 
 
 @app.callback()
@@ -104,6 +106,27 @@ def show() -> None:
     with fail_cleanly():
         fingerprint = Pseudonyms("secret", read_key(key_file())).fingerprint()
     console.print(f"{key_file()}: {fingerprint}", markup=False, soft_wrap=True)
+
+
+@new.callback()
+def new_what() -> None:
+    """Nothing that is there is ever overwritten."""
+
+
+@new.command(name="model")
+def new_model(
+    name: Annotated[str, typer.Argument(help="of its folder, in lower_snake_case")],
+) -> None:
+    """Write a small model that works, with its params, test and row, to change into your own."""
+    from petct_uad.cli.new import write_model
+
+    with fail_cleanly():
+        written = write_model(name)
+    for path in written:
+        console.print(f"  {path}", markup=False, highlight=False)
+    console.print("Written. docs/your_model.md says what each is for. Next:", markup=False)
+    console.print(f"  python -m pytest tests/unit/models/test_{name}.py", markup=False)
+    console.print("  dvc repro compare", markup=False)
 
 
 @app.command()

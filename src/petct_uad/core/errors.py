@@ -19,6 +19,7 @@
   x TrainingError          training diverged or has nothing to train on
   x EvaluationError        nothing to measure, or score tables that cannot be compared
   x LineageError           a table of derivations names something that does not exist
+  x NewModelError          ``petct new model`` would overwrite something, or the name is no good
   x DatasetError           ``data/raw/<dataset>`` is missing, empty, or would be overwritten
     - InputsRefusedError     some inputs were refused and ingest.on_reject is stop; exit code 3
     - NothingUsableError     the data set is missing, empty, or holds no usable study; exit code 4
@@ -140,6 +141,10 @@ class EvaluationError(PetctError):
 
 class LineageError(PetctError):
     """A table of derivations names something that does not exist."""
+
+
+class NewModelError(PetctError):
+    """``petct new model`` would overwrite something, or the name is no good."""
 
 
 class DatasetError(PetctError):
