@@ -14,7 +14,7 @@ help:
 	@echo "make test    run the tests                             (about 10 minutes on two cores)"
 	@echo "make lint    ruff and mypy                             (under a minute)"
 	@echo "make bench   speed of the kernels beside their peers   (about 3 minutes)"
-	@echo "make lock    pin what is installed in $(VENV) again"
+	@echo "make lock    pin what pyproject.toml asks for again, with hashes"
 
 setup: $(READY)
 
@@ -22,7 +22,7 @@ $(READY): requirements.lock pyproject.toml
 	@echo "==> creating $(VENV) and installing the pinned packages (about 4 minutes, 7 GB)"
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { echo "Python 3.11 is needed: install it, or run make PYTHON=/path/to/python3.11"; exit 1; }
 	$(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $(READY)
 	@echo "==> ready: source $(BIN)/activate"
@@ -50,7 +50,8 @@ bench: $(READY)
 	@echo "==> benchmarks (about 3 minutes)"
 	@for line in $(BENCHMARKS); do echo "--> benchmarks/$$line"; $(BIN)/python benchmarks/$$line || exit 1; done
 
-# CUDA libraries exist for Linux only, so their pins carry a marker.
+# For every platform at once, with the hashes of PyPI. What is pinned stays; delete the file first to
+# take the newest of everything.
 lock:
-	$(BIN)/python -m pip freeze --exclude-editable --all | grep -vE '^(pip|wheel)==' \
-	  | sed -E 's/^((nvidia|cuda|triton)[^=]*==.*)$$/\1 ; sys_platform == "linux"/' > requirements.lock
+	$(BIN)/uv pip compile pyproject.toml --extra dev --extra export --universal --generate-hashes \
+	  --no-annotate --no-header --quiet --output-file requirements.lock
