@@ -12,13 +12,14 @@ import pytest
 from petct_uad.cli.validate import validate_folder
 from petct_uad.core.errors import NothingUsableError
 from petct_uad.core.files import read_table, sha256_file, write_text
+from petct_uad.core.params.reading import ParamsFile
 from petct_uad.core.provenance.record import Derivation
 from petct_uad.ingest import run
 from petct_uad.ingest.params import IngestParams
 from petct_uad.ingest.pseudonyms import PUBLIC
 from petct_uad.ingest.reader import Reader, Reading, Written, instance_entity
 from petct_uad.ingest.tables import InstanceRow, PublishedTables
-from petct_uad.validation.suites import Promises
+from petct_uad.validation.checks import Promises
 
 ROOT = Path(__file__).resolve().parents[3]
 SOURCE = ROOT / "src/petct_uad"
@@ -75,10 +76,7 @@ def test_a_new_kind_of_input_is_its_reader_and_a_line_among_the_readers(letters:
 
 
 def test_petct_validate_lets_the_reader_say_what_is_there(letters: Path) -> None:
-    from petct_uad.schema import load_params
-
-    params = load_params(ROOT / "params.yaml")
-    promises = Promises.of(params.split, params.register_, params.validate_)
+    promises = Promises.read(ParamsFile.read(ROOT / "params.yaml"))
     lines = validate_folder(letters, PARAMS, promises).lines
     assert lines[0] == f"{letters}: 1 letter"
     assert lines[1:3] == ("a word: 1", "  to the wise")

@@ -129,7 +129,7 @@ def test_a_slice_counts_from_1000_mm2_of_body_on(
 ) -> None:
     row = study("P1")
     write_study(tmp_path, row, [0, 0, 0])
-    path = volumes(tmp_path).body(row.study_id)
+    path = volumes(tmp_path).study(row.study_id).body
     image = sitk.ReadImage(path)
     voxels = sitk.GetArrayFromImage(image)
     voxels[1].reshape(-1)[body_px:] = 0  # of 4 mm2 each
