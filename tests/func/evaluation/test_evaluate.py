@@ -1,10 +1,14 @@
 """Two PatchCores fitted on a few synthetic slices, evaluated alone and fused, as the stage does."""
 
+from __future__ import annotations
+
 import csv
 import json
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -85,7 +89,7 @@ def sources_of(derivations: tuple[Derivation, ...]) -> dict[str, set[str]]:
 
 
 @pytest.fixture(scope="module")
-def evaluated(tmp_path_factory):
+def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Evaluated]:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("repository"))
         write_slices(PROCESSED)
@@ -165,7 +169,7 @@ def image_row(study: str, split: str, index: int, shard: Shard) -> ImageRow:
     )
 
 
-def test_discs_are_found_in_the_test_split(evaluated):
+def test_discs_are_found_in_the_test_split(evaluated: Evaluated) -> None:
     metrics = evaluated.results("patchcore-pet").metrics
     assert (metrics.n_test_normal, metrics.n_test_abnormal, metrics.n_val_normal) == (6, 6, 6)
     assert metrics.auroc.value > 0.9
@@ -173,7 +177,7 @@ def test_discs_are_found_in_the_test_split(evaluated):
     assert "patient_auroc" not in metrics.figures  # both test patients are abnormal
 
 
-def test_scores_hold_every_test_slice_and_no_other(evaluated):
+def test_scores_hold_every_test_slice_and_no_other(evaluated: Evaluated) -> None:
     with evaluated.paths.results("patchcore-pet").scores.open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     columns = ["seed", "slice_id", "patient", "study_id", "label", "score", "predicted"]
@@ -186,7 +190,7 @@ def test_scores_hold_every_test_slice_and_no_other(evaluated):
     ]
 
 
-def test_evaluating_again_gives_the_same_bytes(evaluated):
+def test_evaluating_again_gives_the_same_bytes(evaluated: Evaluated) -> None:
     again = evaluate(evaluated.paths.processed, Path("again"))
     assert again.score_files() == evaluated.score_files()
     for run in ENTRY.rows:
@@ -196,7 +200,7 @@ def test_evaluating_again_gives_the_same_bytes(evaluated):
         assert list(map(sha256_file, first)) == list(map(sha256_file, second))
 
 
-def test_what_varies_between_machines_stays_out_of_metrics_json(evaluated):
+def test_what_varies_between_machines_stays_out_of_metrics_json(evaluated: Evaluated) -> None:
     metrics = json.loads(evaluated.paths.results("patchcore-pet").metrics.read_text())
     cost = json.loads((evaluated.scoring.costs / "patchcore-pet.json").read_text())
     assert not {"seconds_per_pair", "process_peak_memory_mib", "device"} & metrics.keys()
@@ -219,7 +223,9 @@ def scores_of(run: str, *seeds: int, studies: tuple[str, ...] = ("C_1", "D_1", "
     return {file_of(folder, f"seed-{n}/{x}.safetensors") for n in seeds for x in studies}
 
 
-def test_a_studys_scores_derive_from_the_model_of_their_seed_and_their_own_shard(evaluated):
+def test_a_studys_scores_derive_from_the_model_of_their_seed_and_their_own_shard(
+    evaluated: Evaluated,
+) -> None:
     found = evaluated.score_sources("patchcore-pet")
     assert set(found) == {
         *scores_of("patchcore-pet", *SEEDS),
@@ -231,7 +237,9 @@ def test_a_studys_scores_derive_from_the_model_of_their_seed_and_their_own_shard
     assert found[name] == {file_of(f"{PROCESSED}/index.csv"), *models, *shards_of("D_1")}
 
 
-def test_figures_derive_from_every_score_and_from_the_lesions_of_the_test_studies(evaluated):
+def test_figures_derive_from_every_score_and_from_the_lesions_of_the_test_studies(
+    evaluated: Evaluated,
+) -> None:
     sources = evaluated.sources("patchcore-pet")
     scores = {
         file_of(f"{PROCESSED}/index.csv"),
@@ -244,7 +252,7 @@ def test_figures_derive_from_every_score_and_from_the_lesions_of_the_test_studie
 
 
 @pytest.mark.parametrize("run", ENTRY.rows)
-def test_every_written_file_has_a_derivation(evaluated, run):
+def test_every_written_file_has_a_derivation(evaluated: Evaluated, run: Any) -> None:
     figures = evaluated.paths.results(run).files
     panels = [evaluated.paths.panels / run / name for name in PANELS]
     written = {f"file:{path.as_posix()}" for path in (*figures, *panels)}
@@ -255,7 +263,9 @@ def test_every_written_file_has_a_derivation(evaluated, run):
 
 
 @pytest.mark.parametrize("panel", PANELS)
-def test_a_panel_derives_from_the_first_seeds_map_and_the_shard_of_its_own_study(evaluated, panel):
+def test_a_panel_derives_from_the_first_seeds_map_and_the_shard_of_its_own_study(
+    evaluated: Evaluated, panel: Any
+) -> None:
     sources = evaluated.sources("patchcore-pet")[
         f"file:reports/panels/patchcore/patchcore-pet/{panel}"
     ]
@@ -267,7 +277,7 @@ def test_a_panel_derives_from_the_first_seeds_map_and_the_shard_of_its_own_study
 
 
 @pytest.fixture
-def tf32_outside():
+def tf32_outside() -> Iterator[None]:
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     before = matmul.allow_tf32, cudnn.allow_tf32
     matmul.allow_tf32 = cudnn.allow_tf32 = True
@@ -276,11 +286,13 @@ def tf32_outside():
 
 
 @pytest.mark.usefixtures("tf32_outside")
-def test_scores_are_computed_in_float32_whatever_a_training_left(evaluated, monkeypatch):
+def test_scores_are_computed_in_float32_whatever_a_training_left(
+    evaluated: Evaluated, monkeypatch: pytest.MonkeyPatch
+) -> None:
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     seen = []
 
-    def watched(*args):
+    def watched(*args: Any) -> Any:
         algorithms = torch.are_deterministic_algorithms_enabled()
         seen.append((matmul.allow_tf32, cudnn.allow_tf32, algorithms))
         return score_slices(*args)
@@ -291,7 +303,7 @@ def test_scores_are_computed_in_float32_whatever_a_training_left(evaluated, monk
     assert (matmul.allow_tf32, cudnn.allow_tf32) == (True, True)
 
 
-def test_every_seed_is_scored_by_its_own_model(evaluated):
+def test_every_seed_is_scored_by_its_own_model(evaluated: Evaluated) -> None:
     results = evaluated.results("patchcore-pet")
     test = SliceStore.open(evaluated.paths.processed, "test")
     for seed, rows in zip(SEEDS, results.by_seed, strict=True):
@@ -302,7 +314,9 @@ def test_every_seed_is_scored_by_its_own_model(evaluated):
     assert results.metrics.auroc.deviation is not None
 
 
-def test_a_fused_row_averages_the_standardised_maps_of_each_seeds_two_models(evaluated):
+def test_a_fused_row_averages_the_standardised_maps_of_each_seeds_two_models(
+    evaluated: Evaluated,
+) -> None:
     results = evaluated.results("patchcore-petct")
     val = SliceStore.open(evaluated.paths.processed, "val")  # all of them normals
     test = SliceStore.open(evaluated.paths.processed, "test")
@@ -319,7 +333,7 @@ def test_a_fused_row_averages_the_standardised_maps_of_each_seeds_two_models(eva
         )
 
 
-def test_a_fused_row_sees_both_modalities_and_counts_both_models(evaluated):
+def test_a_fused_row_sees_both_modalities_and_counts_both_models(evaluated: Evaluated) -> None:
     identity = evaluated.results("patchcore-petct").metrics.identity
     alone = evaluated.results("patchcore-pet").metrics.identity
     assert (identity.model, identity.modality) == ("patchcore", "petct")
@@ -327,7 +341,9 @@ def test_a_fused_row_sees_both_modalities_and_counts_both_models(evaluated):
     assert identity.parameters == 2 * alone.parameters
 
 
-def test_scores_of_a_fused_row_derive_from_both_models_and_the_validation_normals(evaluated):
+def test_scores_of_a_fused_row_derive_from_both_models_and_the_validation_normals(
+    evaluated: Evaluated,
+) -> None:
     for output, sources in evaluated.score_sources("patchcore-petct").items():
         seeds = [n for n in SEEDS if f"/seed-{n}/" in output] or SEEDS
         models = {
@@ -340,7 +356,7 @@ def test_scores_of_a_fused_row_derive_from_both_models_and_the_validation_normal
         assert shards_of("C_1") <= sources or output.endswith("row.json")
 
 
-def test_rows_of_other_seeds_are_not_joined(evaluated, tmp_path):
+def test_rows_of_other_seeds_are_not_joined(evaluated: Evaluated, tmp_path: Path) -> None:
     models = tmp_path / "patchcore"
     shutil.copytree(MODELS / "patchcore-pet", models / "patchcore-pet")
     for folder, message in (
@@ -353,7 +369,7 @@ def test_rows_of_other_seeds_are_not_joined(evaluated, tmp_path):
         shutil.rmtree(models / "patchcore-pet")
 
 
-def test_test_split_without_abnormal_slices_is_refused(evaluated):
+def test_test_split_without_abnormal_slices_is_refused(evaluated: Evaluated) -> None:
     folder = Path("one_class")
     generator = np.random.default_rng(1)
     rows = []
@@ -367,7 +383,7 @@ def test_test_split_without_abnormal_slices_is_refused(evaluated):
     assert not (folder / "metrics/runs").exists()
 
 
-def test_scores_know_nothing_of_the_labels_and_lesions_of_test_slices(evaluated):
+def test_scores_know_nothing_of_the_labels_and_lesions_of_test_slices(evaluated: Evaluated) -> None:
     folder = Path("other_labels")
     shutil.copytree(PROCESSED, folder / "processed")
     index = read_table(PROCESSED / "index.csv", ImageRow)
@@ -387,7 +403,7 @@ def test_scores_know_nothing_of_the_labels_and_lesions_of_test_slices(evaluated)
     assert replace(evaluated, scoring=scoring).score_files() != found
 
 
-def test_only_validation_normals_and_test_slices_are_scored(evaluated):
+def test_only_validation_normals_and_test_slices_are_scored(evaluated: Evaluated) -> None:
     folder = evaluated.scoring.scores / "patchcore-petct" / "seed-3"
     assert sorted(path.stem for path in folder.iterdir()) == ["C_1", "D_1", "E_1"]
     study = read_study(folder / "D_1.safetensors")
@@ -395,7 +411,9 @@ def test_only_validation_normals_and_test_slices_are_scored(evaluated):
     assert (study.scores.dtype, study.maps.shape) == (np.float64, (SLICES, SIDE, SIDE))
 
 
-def test_half_precision_of_stored_maps_moves_pixel_figures_by_less_than_a_thousandth(evaluated):
+def test_half_precision_of_stored_maps_moves_pixel_figures_by_less_than_a_thousandth(
+    evaluated: Evaluated,
+) -> None:
     test = SliceStore.open(PROCESSED, "test")
     model, _ = load_model(MODELS / "patchcore-pet/seed-3")
     with torch.inference_mode():
@@ -413,7 +431,7 @@ def test_half_precision_of_stored_maps_moves_pixel_figures_by_less_than_a_thousa
     assert found.aupro == pytest.approx(exact.aupro, abs=1e-3)
 
 
-def test_maps_of_a_row_that_saw_smaller_images_lie_on_the_shards_grid(evaluated):
+def test_maps_of_a_row_that_saw_smaller_images_lie_on_the_shards_grid(evaluated: Evaluated) -> None:
     folder = Path("small")
     models = folder / "models/patchcore"
     train(PROCESSED, models, ENTRY.model_copy(update={"image_size_px": SIDE // 2}))
@@ -433,7 +451,9 @@ def test_maps_of_a_row_that_saw_smaller_images_lie_on_the_shards_grid(evaluated)
     assert small.results("patchcore-petct").metrics.figures["pixel_auroc"].value > 0.8
 
 
-def test_scores_of_other_slices_than_the_indexs_are_refused(evaluated, tmp_path):
+def test_scores_of_other_slices_than_the_indexs_are_refused(
+    evaluated: Evaluated, tmp_path: Path
+) -> None:
     shutil.copytree(PROCESSED, tmp_path / "processed")
     index = read_table(PROCESSED / "index.csv", ImageRow)
     moved = [replace(x, split="test") if x.study_id == "B_1" else x for x in index]
@@ -443,7 +463,7 @@ def test_scores_of_other_slices_than_the_indexs_are_refused(evaluated, tmp_path)
         evaluate_entry(paths, PARAMS, dataset="tiny", protocol="patient")
 
 
-def test_an_entry_without_scores_is_refused_by_name(evaluated, tmp_path):
+def test_an_entry_without_scores_is_refused_by_name(evaluated: Evaluated, tmp_path: Path) -> None:
     paths = replace(evaluated.paths, scores=tmp_path / "padim")
     with pytest.raises(EvaluationError, match="Run `dvc repro score@padim`"):
         evaluate_entry(paths, PARAMS, dataset="tiny", protocol="patient")

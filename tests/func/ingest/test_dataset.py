@@ -86,7 +86,7 @@ def test_names_that_params_would_not_take_are_refused(raw: Path, source: Path) -
     assert list(raw.iterdir()) == []
 
 
-def test_links_and_pipes_are_refused_by_name(raw: Path, source: Path, tmp_path) -> None:
+def test_links_and_pipes_are_refused_by_name(raw: Path, source: Path, tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("outside")
     (source / "link").symlink_to(tmp_path / "secret")
     (source / "loop").symlink_to(source)
@@ -124,7 +124,9 @@ def test_command_tracks_the_copy_and_says_what_comes_next(repository: Path, sour
     assert "error:" in again.stderr
 
 
-def test_preset_replaces_params_only_when_valid(tmp_path: Path, monkeypatch) -> None:
+def test_preset_replaces_params_only_when_valid(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     shutil.copytree(ROOT / "params", tmp_path / "params")
     (tmp_path / "params" / "wrong.yaml").write_text("dataset: 3\n")

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from pydicom import Dataset
+
+from tests.func.ingest.conftest import Patient, Run
 
 dcm2niix = pytest.importorskip("dcm2niix", reason="dcm2niix is not installed (dev extra)")
 
@@ -32,7 +37,7 @@ def assert_same_place(ours: sitk.Image, theirs: sitk.Image) -> None:
         assert np.allclose(*places, atol=_AFFINE_MM)
 
 
-def assert_agree(done, folder: Path, out: Path) -> int:
+def assert_agree(done: Run, folder: Path, out: Path) -> int:
     """Compare every study of a run; answers how many CT series were compared."""
     theirs = converted(folder, out)
     for study in done.tables.studies:
@@ -57,7 +62,9 @@ def assert_agree(done, folder: Path, out: Path) -> int:
     return len(done.tables.studies)
 
 
-def test_every_phantom_series_agrees(phantom_raw: Path, run, tmp_path: Path) -> None:
+def test_every_phantom_series_agrees(
+    phantom_raw: Path, run: Callable[..., Run], tmp_path: Path
+) -> None:
     assert assert_agree(run(phantom_raw), phantom_raw, tmp_path / "theirs") == 4
 
 
@@ -70,10 +77,16 @@ def test_every_phantom_series_agrees(phantom_raw: Path, run, tmp_path: Path) -> 
         [1, 0, 0, 0, 0.9961947, 0.0871557],  # oblique: pitched by five degrees
     ],
 )
-def test_every_patient_position_agrees(cosines, patient, run, raw: Path, tmp_path: Path) -> None:
+def test_every_patient_position_agrees(
+    cosines: Any,
+    patient: Callable[..., Patient],
+    run: Callable[..., Run],
+    raw: Path,
+    tmp_path: Path,
+) -> None:
     normal = np.cross(cosines[:3], cosines[3:])
 
-    def turn(dataset, index: int) -> None:
+    def turn(dataset: Dataset, index: int) -> None:
         dataset.ImageOrientationPatient = cosines
         corner = np.array(dataset.ImagePositionPatient[:2])
         place = corner[0] * np.array(cosines[:3]) + corner[1] * np.array(cosines[3:])
@@ -86,7 +99,9 @@ def test_every_patient_position_agrees(cosines, patient, run, raw: Path, tmp_pat
     assert assert_agree(run(), raw, tmp_path / "theirs") == 1
 
 
-def test_every_real_series_agrees(shared_data: Path, run, raw: Path, tmp_path: Path) -> None:
+def test_every_real_series_agrees(
+    shared_data: Path, run: Callable[..., Run], raw: Path, tmp_path: Path
+) -> None:
     for study in sorted((shared_data / "sts" / "dicom").iterdir()):
         for series in ("CT", "PET"):
             shutil.copytree(study / series / "image", raw / study.name / series)

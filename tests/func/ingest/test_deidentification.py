@@ -21,7 +21,7 @@ from petct_uad.ingest.pseudonyms import KEY_VARIABLE, PUBLIC, Pseudonyms, choose
 from petct_uad.ingest.run import derivations, ingest_dataset
 from petct_uad.registration.register import RegisterPaths, register_studies
 from petct_uad.schema import load_params
-from tests.func.ingest.conftest import ingest_params, save
+from tests.func.ingest.conftest import Patient, Run, ingest_params, save
 from tests.func.ingest.hostile import hostile_values
 
 PLANTED = {
@@ -63,7 +63,7 @@ def plant(description: str) -> Callable[[Dataset, int], None]:
 
 
 @pytest.fixture
-def planted(patient, raw: Path) -> set[str]:
+def planted(patient: Callable[..., Patient], raw: Path) -> set[str]:
     """A data set full of identifiers; returns every UID in it."""
     case = patient("Schmidtova Annegret 23.11.1947")
     case.ct("CT ACC99812345", plant("thorax of Schmidtova, born 1947-11-23"))
@@ -111,7 +111,13 @@ def lineage_of(out: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["secret", "public"])
-def test_no_output_byte_holds_a_planted_identifier(planted, run, key, kind, monkeypatch) -> None:
+def test_no_output_byte_holds_a_planted_identifier(
+    planted: set[str],
+    run: Callable[..., Run],
+    key: Path,
+    kind: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     done = run(pseudonyms=kind)
     assert len(done.tables.studies) == 1
     lineage_of(done.out)
@@ -128,11 +134,15 @@ def test_no_output_byte_holds_a_planted_identifier(planted, run, key, kind, monk
         assert found_in(folder, (*told, *planted)) == []
 
 
-def test_the_search_would_find_what_is_there(planted, run, key, raw: Path) -> None:
+def test_the_search_would_find_what_is_there(
+    planted: set[str], run: Callable[..., Run], key: Path, raw: Path
+) -> None:
     assert {word for _, word in found_in(raw, TOLD)} >= {"Schmidtova", "HOSP-4711x", "Weissmueller"}
 
 
-def test_refusals_can_still_be_understood(planted, run, key) -> None:
+def test_refusals_can_still_be_understood(
+    planted: set[str], run: Callable[..., Run], key: Path
+) -> None:
     done = run(pseudonyms="public")
     with (done.out / "rejected.csv").open() as stream:
         rows = list(csv.DictReader(stream))
@@ -144,7 +154,9 @@ def test_refusals_can_still_be_understood(planted, run, key) -> None:
     assert copy["subject"].endswith(".dcm")
 
 
-def test_owner_can_recompute_a_pseudonym_and_nobody_else(planted, run, key) -> None:
+def test_owner_can_recompute_a_pseudonym_and_nobody_else(
+    planted: set[str], run: Callable[..., Run], key: Path
+) -> None:
     secret, public = run(pseudonyms="secret"), run(pseudonyms="public")
     names = []
     for done in (secret, public):
@@ -166,12 +178,14 @@ def test_another_key_changes_both_parts_of_a_study_id() -> None:
     assert [a == b for a, b in zip(one, other, strict=True)] == [False, False]
 
 
-def described(run) -> list[str]:
+def described(run: Callable[..., Run]) -> list[str]:
     with (run.out / "series.csv").open() as stream:
         return [row["description"] for row in csv.DictReader(stream) if row["modality"] == "CT"]
 
 
-def test_half_a_name_at_the_end_of_a_cut_text_goes(patient, run) -> None:
+def test_half_a_name_at_the_end_of_a_cut_text_goes(
+    patient: Callable[..., Patient], run: Callable[..., Run]
+) -> None:
     words = "thorax " * 27 + "CT2"
     case = patient()
     with hostile_values():
@@ -184,7 +198,9 @@ def test_half_a_name_at_the_end_of_a_cut_text_goes(patient, run) -> None:
     ("tag", "value", "told"),
     [("PatientName", "Nguyen^Lee", "Lee"), ("AccessionNumber", "A17", "A17")],
 )
-def test_three_letters_are_enough_to_identify(patient, run, tag, value, told) -> None:
+def test_three_letters_are_enough_to_identify(
+    patient: Callable[..., Patient], run: Callable[..., Run], tag: str, value: str, told: str
+) -> None:
     def edit(dataset: Dataset, _index: int) -> None:
         setattr(dataset, tag, value)
         dataset.SeriesDescription = f"of {told}"
@@ -196,7 +212,10 @@ def test_three_letters_are_enough_to_identify(patient, run, tag, value, told) ->
 
 
 def test_auto_is_public_only_where_every_image_says_identity_removed(
-    patient, run, tmp_path: Path, monkeypatch
+    patient: Callable[..., Patient],
+    run: Callable[..., Run],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv(KEY_VARIABLE, str(tmp_path / "none.key"))
     case = patient().both()
@@ -207,7 +226,9 @@ def test_auto_is_public_only_where_every_image_says_identity_removed(
         run(pseudonyms="auto")
 
 
-def test_identity_that_is_not_removed_and_burned_in_text_are_noted(patient, run) -> None:
+def test_identity_that_is_not_removed_and_burned_in_text_are_noted(
+    patient: Callable[..., Patient], run: Callable[..., Run]
+) -> None:
     case = patient()
     case.ct(edit=plant("CT"))
 
@@ -221,7 +242,9 @@ def test_identity_that_is_not_removed_and_burned_in_text_are_noted(patient, run)
     assert "(0028,0301) is not NO" in notes
 
 
-def test_a_pseudonym_shared_by_two_patients_is_refused(patient, run, monkeypatch) -> None:
+def test_a_pseudonym_shared_by_two_patients_is_refused(
+    patient: Callable[..., Patient], run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
     patient("one").both()
     patient("two").both()
     monkeypatch.setattr(Pseudonyms, "patient", lambda _self, _id: "p-0000000000")
@@ -229,7 +252,9 @@ def test_a_pseudonym_shared_by_two_patients_is_refused(patient, run, monkeypatch
         run()
 
 
-def test_key_is_made_once_and_for_its_owner_alone(tmp_path: Path, monkeypatch) -> None:
+def test_key_is_made_once_and_for_its_owner_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "config" / "pseudonym.key"
     monkeypatch.setenv(KEY_VARIABLE, str(path))
     assert CliRunner().invoke(cli, ["key", "create"]).exit_code == 0
@@ -239,7 +264,9 @@ def test_key_is_made_once_and_for_its_owner_alone(tmp_path: Path, monkeypatch) -
     assert path.read_text() == made
 
 
-def test_another_key_than_the_one_asked_for_is_refused(patient, run, key) -> None:
+def test_another_key_than_the_one_asked_for_is_refused(
+    patient: Callable[..., Patient], run: Callable[..., Run], key: Path
+) -> None:
     patient().both()
     mine = Pseudonyms("secret", bytes.fromhex(KEY)).fingerprint()
     assert mine in CliRunner().invoke(cli, ["key", "show"]).output
@@ -248,7 +275,13 @@ def test_another_key_than_the_one_asked_for_is_refused(patient, run, key) -> Non
         run(pseudonyms="public", key=mine)
 
 
-def test_change_of_key_since_the_last_run_is_told(patient, run, key, tmp_path, capsys) -> None:
+def test_change_of_key_since_the_last_run_is_told(
+    patient: Callable[..., Patient],
+    run: Callable[..., Run],
+    key: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     patient().both()
     last = run(pseudonyms="secret").out
     capsys.readouterr()
@@ -282,7 +315,9 @@ def test_missing_key_says_how_to_make_one(key: Path) -> None:
         choose_pseudonyms("secret", [])
 
 
-def test_key_inside_a_repository_is_refused(key: Path, monkeypatch, tmp_path: Path) -> None:
+def test_key_inside_a_repository_is_refused(
+    key: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     choose_pseudonyms("secret", [])
     (key.parent / ".dvc").mkdir()
     with pytest.raises(PseudonymError, match="inside a repository"):

@@ -12,6 +12,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from petct_uad.core import errors
+from tests.func.ingest.conftest import Patient
 
 ROOT = Path(__file__).parents[3]
 DOCS = ROOT / "docs" / "rejections.md"
@@ -48,13 +49,23 @@ def written(tmp_path: Path) -> list[str]:
     return sorted(path.name for path in (tmp_path / "project/data").glob("interim/cases/ingest/*"))
 
 
-def test_0_when_all_were_read(patient, raw: Path, stage, tmp_path: Path) -> None:
+def test_0_when_all_were_read(
+    patient: Callable[..., Patient],
+    raw: Path,
+    stage: Callable[..., subprocess.CompletedProcess[str]],
+    tmp_path: Path,
+) -> None:
     patient().both()
     assert stage(raw).returncode == 0
     assert "studies.csv" in written(tmp_path)
 
 
-def test_0_when_some_were_refused_and_reported(patient, raw: Path, stage, tmp_path: Path) -> None:
+def test_0_when_some_were_refused_and_reported(
+    patient: Callable[..., Patient],
+    raw: Path,
+    stage: Callable[..., subprocess.CompletedProcess[str]],
+    tmp_path: Path,
+) -> None:
     patient().both()
     (raw / "notes.txt").write_text("no DICOM")
     assert stage(raw).returncode == 0
@@ -62,7 +73,10 @@ def test_0_when_some_were_refused_and_reported(patient, raw: Path, stage, tmp_pa
 
 
 def test_3_when_some_were_refused_and_on_reject_is_stop(
-    patient, raw: Path, stage, tmp_path: Path
+    patient: Callable[..., Patient],
+    raw: Path,
+    stage: Callable[..., subprocess.CompletedProcess[str]],
+    tmp_path: Path,
 ) -> None:
     patient().both()
     (raw / "notes.txt").write_text("no DICOM")
@@ -73,7 +87,12 @@ def test_3_when_some_were_refused_and_on_reject_is_stop(
     assert written(tmp_path) == []
 
 
-def test_4_when_nothing_can_be_used(patient, raw: Path, stage, tmp_path: Path) -> None:
+def test_4_when_nothing_can_be_used(
+    patient: Callable[..., Patient],
+    raw: Path,
+    stage: Callable[..., subprocess.CompletedProcess[str]],
+    tmp_path: Path,
+) -> None:
     patient().ct()
     done = stage(raw)
     assert done.returncode == 4
@@ -81,11 +100,17 @@ def test_4_when_nothing_can_be_used(patient, raw: Path, stage, tmp_path: Path) -
     assert written(tmp_path) == []
 
 
-def test_4_when_there_is_no_data_set(raw: Path, stage) -> None:
+def test_4_when_there_is_no_data_set(
+    raw: Path, stage: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
     assert stage(raw).returncode == 4
 
 
-def test_1_when_params_are_wrong(patient, raw: Path, stage) -> None:
+def test_1_when_params_are_wrong(
+    patient: Callable[..., Patient],
+    raw: Path,
+    stage: Callable[..., subprocess.CompletedProcess[str]],
+) -> None:
     patient().both()
     assert stage(raw, suv="bodyweight").returncode == 1
 

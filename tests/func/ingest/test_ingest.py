@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
@@ -18,9 +20,10 @@ from petct_uad.core.errors import DatasetError
 from petct_uad.core.files import read_table, sha256_file
 from petct_uad.ingest.run import derivations
 from petct_uad.ingest.tables import InstanceRow, RejectedRow, SeriesRow, StudyRow
+from tests.func.ingest.conftest import Patient, Run
 
 
-def setter(**values: object):
+def setter(**values: object) -> Callable[[Dataset, int], None]:
     """An edit that sets the same values on every slice."""
 
     def edit(dataset: Dataset, _index: int) -> None:
@@ -30,7 +33,7 @@ def setter(**values: object):
     return edit
 
 
-def array(run, name: str) -> np.ndarray:
+def array(run: Callable[..., Run], name: str) -> np.ndarray:
     study = run.tables.studies[0].study_id
     return sitk.GetArrayFromImage(sitk.ReadImage(run.out / "volumes" / study / f"{name}.nii.gz"))
 
@@ -41,7 +44,9 @@ def square(low: float, high: float, z_mm: float) -> np.ndarray:
     )
 
 
-def test_volumes_hold_hu_and_suv_on_their_own_grids(patient, run) -> None:
+def test_volumes_hold_hu_and_suv_on_their_own_grids(
+    patient: Callable[..., Patient], run: Callable[..., Run]
+) -> None:
     patient().both()
     done = run()
     ct, pet = array(done, "ct"), array(done, "pet")
@@ -55,7 +60,9 @@ def test_volumes_hold_hu_and_suv_on_their_own_grids(patient, run) -> None:
     assert image.GetOrigin() == pytest.approx((-44, -44, 0))
 
 
-def test_same_input_gives_the_same_bytes(patient, run) -> None:
+def test_same_input_gives_the_same_bytes(
+    patient: Callable[..., Patient], run: Callable[..., Run]
+) -> None:
     case = patient().both()
     case.seg(np.ones((12, 24, 24), bool))
     one, two = run(), run(workers=2)
@@ -65,7 +72,7 @@ def test_same_input_gives_the_same_bytes(patient, run) -> None:
         assert sha256_file(one.out / file) == sha256_file(two.out / file), file
 
 
-def test_tables_read_back(patient, run) -> None:
+def test_tables_read_back(patient: Callable[..., Patient], run: Callable[..., Run]) -> None:
     patient().both()
     done = run()
     assert len(read_table(done.out / "instances.csv", InstanceRow)) == 24
@@ -76,7 +83,9 @@ def test_tables_read_back(patient, run) -> None:
     assert study.scanner == "GE Discovery STE"
 
 
-def test_one_series_over_two_folders_and_two_in_one(patient, run, raw: Path) -> None:
+def test_one_series_over_two_folders_and_two_in_one(
+    patient: Callable[..., Patient], run: Callable[..., Run], raw: Path
+) -> None:
     patient().both()
     moved = raw / "elsewhere"
     moved.mkdir()
@@ -95,7 +104,9 @@ def mirror(dataset: Dataset, _index: int) -> None:
 
 @pytest.mark.parametrize("slices", [[4], [4, 5, 6], [1, 9]])
 @pytest.mark.parametrize("edit", [setter(), mirror], ids=["upward", "mirrored"])
-def test_seg_lands_on_the_ct_voxels_that_it_names(patient, run, slices, edit) -> None:
+def test_seg_lands_on_the_ct_voxels_that_it_names(
+    patient: Callable[..., Patient], run: Callable[..., Run], slices: list[int], edit: Any
+) -> None:
     case = patient()
     case.ct(edit=edit)
     case.pet()
@@ -110,7 +121,9 @@ def test_seg_lands_on_the_ct_voxels_that_it_names(patient, run, slices, edit) ->
     assert (study.label_kind, study.lesion_kind) == ("seg", "adenocarcinoma")
 
 
-def test_rtstruct_on_the_ct_goes_before_one_on_the_pet(patient, run) -> None:
+def test_rtstruct_on_the_ct_goes_before_one_on_the_pet(
+    patient: Callable[..., Patient], run: Callable[..., Run]
+) -> None:
     case = patient().both()
     case.rtstruct([square(-20, 20, 16.0)], on="CT", name="on CT")
     case.rtstruct([square(-40, 40, 16.0)], on="PET", name="on PET")
@@ -121,14 +134,18 @@ def test_rtstruct_on_the_ct_goes_before_one_on_the_pet(patient, run) -> None:
     assert array(done, "label")[4].any()
 
 
-def test_rtstruct_on_the_pet_is_drawn_on_the_ct_and_noted(patient, run) -> None:
+def test_rtstruct_on_the_pet_is_drawn_on_the_ct_and_noted(
+    patient: Callable[..., Patient], run: Callable[..., Run]
+) -> None:
     patient().both().rtstruct([square(-20, 20, 16.0)], on="PET")
     done = run()
     assert array(done, "label").shape == (12, 24, 24)
     assert "references the PET" in done.tables.studies[0].notes
 
 
-def test_rtstruct_on_a_coarser_pet_fills_the_ct_slices_between(patient, run) -> None:
+def test_rtstruct_on_a_coarser_pet_fills_the_ct_slices_between(
+    patient: Callable[..., Patient], run: Callable[..., Run]
+) -> None:
     case = patient()
     case.ct()
     case.slices = 6
@@ -141,7 +158,7 @@ def test_rtstruct_on_a_coarser_pet_fills_the_ct_slices_between(patient, run) -> 
     assert array(run(), "label").any(axis=(1, 2)).nonzero()[0].tolist() == [3, 4, 5]
 
 
-def second_roi(name: str, points: np.ndarray):
+def second_roi(name: str, points: np.ndarray) -> Any:
     """An edit that adds an ROI of one contour to an RTSTRUCT."""
 
     def edit(dataset: Dataset, _index: int) -> None:
@@ -161,7 +178,9 @@ def two_squares() -> np.ndarray:
     return mask
 
 
-def test_rois_that_overlap_are_united(patient, run) -> None:
+def test_rois_that_overlap_are_united(
+    patient: Callable[..., Patient], run: Callable[..., Run]
+) -> None:
     other = second_roi("node", square(0, 40, 16.0))
     patient().both().rtstruct([square(-20, 20, 16.0)], edit=other)
     done = run()
@@ -169,14 +188,18 @@ def test_rois_that_overlap_are_united(patient, run) -> None:
     assert done.tables.studies[0].lesion_kind == "GTV+node"
 
 
-def test_segments_that_overlap_are_united(patient, run) -> None:
+def test_segments_that_overlap_are_united(
+    patient: Callable[..., Patient], run: Callable[..., Run]
+) -> None:
     patient().both().seg(two_squares(), "tumour", "node")
     done = run()
     assert array(done, "label").sum() == 175
     assert done.tables.studies[0].lesion_kind == "node+tumour"
 
 
-def test_label_roi_is_the_whole_name_of_an_roi(patient, run) -> None:
+def test_label_roi_is_the_whole_name_of_an_roi(
+    patient: Callable[..., Patient], run: Callable[..., Run]
+) -> None:
     edema = second_roi("GTV_edema", square(0, 40, 16.0))
     patient().both().rtstruct([square(-20, 20, 16.0)], edit=edema)
     done = run(label_roi="GTV")
@@ -184,14 +207,18 @@ def test_label_roi_is_the_whole_name_of_an_roi(patient, run) -> None:
     assert done.tables.studies[0].lesion_kind == "GTV"
 
 
-def test_label_roi_is_the_whole_name_of_a_segment(patient, run) -> None:
+def test_label_roi_is_the_whole_name_of_a_segment(
+    patient: Callable[..., Patient], run: Callable[..., Run]
+) -> None:
     patient().both().seg(two_squares(), "GTV", "GTV_edema")
     done = run(label_roi="GTV")
     assert array(done, "label").sum() == 100
     assert done.tables.studies[0].lesion_kind == "GTV"
 
 
-def test_labels_parameter_picks_the_kind(patient, run) -> None:
+def test_labels_parameter_picks_the_kind(
+    patient: Callable[..., Patient], run: Callable[..., Run]
+) -> None:
     case = patient().both()
     case.seg(np.ones((12, 24, 24), bool))
     case.rtstruct([square(-20, 20, 16.0)])
@@ -199,7 +226,9 @@ def test_labels_parameter_picks_the_kind(patient, run) -> None:
     assert kinds == ["seg", "seg", "rtstruct"]
 
 
-def test_label_in_another_frame_refuses_the_study(patient, run) -> None:
+def test_label_in_another_frame_refuses_the_study(
+    patient: Callable[..., Patient], run: Callable[..., Run]
+) -> None:
     patient("good").both()
     case = patient("bad").both()
     elsewhere = case.uid("another frame")
@@ -214,19 +243,25 @@ def test_label_in_another_frame_refuses_the_study(patient, run) -> None:
     assert elsewhere in done.tables.rejected[0].found
 
 
-def test_label_outside_the_ct_refuses_the_study(patient, run) -> None:
+def test_label_outside_the_ct_refuses_the_study(
+    patient: Callable[..., Patient], run: Callable[..., Run]
+) -> None:
     patient("good").both()
     patient("bad").both().rtstruct([square(-20, 20, 900.0)])
     assert run().codes() == ["label"]
 
 
-def test_label_roi_that_matches_nothing_anywhere_stops(patient, run) -> None:
+def test_label_roi_that_matches_nothing_anywhere_stops(
+    patient: Callable[..., Patient], run: Callable[..., Run]
+) -> None:
     patient().both().rtstruct([square(-20, 20, 16.0)], name="heart")
     with pytest.raises(DatasetError, match="heart"):
         run(label_roi="lesion.*")
 
 
-def test_label_of_an_unknown_patient_is_listed(patient, run) -> None:
+def test_label_of_an_unknown_patient_is_listed(
+    patient: Callable[..., Patient], run: Callable[..., Run]
+) -> None:
     patient("good").both()
     patient("lonely").rtstruct([square(-20, 20, 16.0)])
     done = run()
@@ -234,7 +269,9 @@ def test_label_of_an_unknown_patient_is_listed(patient, run) -> None:
     assert "without its images" in done.tables.rejected[0].found
 
 
-def test_thin_ct_in_the_same_frame_is_chosen_and_the_reason_kept(patient, run) -> None:
+def test_thin_ct_in_the_same_frame_is_chosen_and_the_reason_kept(
+    patient: Callable[..., Patient], run: Callable[..., Run]
+) -> None:
     case = patient().both()
     case.slices = 30
 
@@ -253,13 +290,17 @@ def test_thin_ct_in_the_same_frame_is_chosen_and_the_reason_kept(patient, run) -
     assert not done.tables.rejected
 
 
-def test_attenuation_corrected_pet_is_chosen(patient, run) -> None:
+def test_attenuation_corrected_pet_is_chosen(
+    patient: Callable[..., Patient], run: Callable[..., Run]
+) -> None:
     case = patient().both()
     case.pet("A-uncorrected", setter(CorrectedImage=["DECY"]))
     assert run().tables.studies[0].pet_series_instance_uid == case.uid("PET")
 
 
-def test_bad_series_is_named_and_the_next_one_used(patient, run) -> None:
+def test_bad_series_is_named_and_the_next_one_used(
+    patient: Callable[..., Patient], run: Callable[..., Run]
+) -> None:
     case = patient().both()
     case.slices = 20
     case.pet("no dose", lambda d, _: d.RadiopharmaceuticalInformationSequence.clear())
@@ -268,7 +309,7 @@ def test_bad_series_is_named_and_the_next_one_used(patient, run) -> None:
     assert done.codes() == ["units"]
 
 
-def private(group: int, creator: str, offset: int, text: str, **values: object):
+def private(group: int, creator: str, offset: int, text: str, **values: object) -> Any:
     """An edit that adds a private element as the vendor writes it."""
 
     def edit(dataset: Dataset, index: int) -> None:
@@ -278,7 +319,9 @@ def private(group: int, creator: str, offset: int, text: str, **values: object):
     return edit
 
 
-def test_philips_counts_become_suv_by_the_private_factor(patient, run) -> None:
+def test_philips_counts_become_suv_by_the_private_factor(
+    patient: Callable[..., Patient], run: Callable[..., Run]
+) -> None:
     case = patient()
     case.ct()
     case.pet(edit=private(0x7053, "Philips PET Private Group", 0x00, "0.0005", Units="CNTS"))
@@ -286,7 +329,9 @@ def test_philips_counts_become_suv_by_the_private_factor(patient, run) -> None:
 
 
 @pytest.mark.parametrize(("kind", "per_weight"), [("lbm", 0.5999), ("bsa", 0.2474)])
-def test_other_kinds_of_suv_on_request(patient, run, kind: str, per_weight: float) -> None:
+def test_other_kinds_of_suv_on_request(
+    patient: Callable[..., Patient], run: Callable[..., Run], kind: str, per_weight: float
+) -> None:
     case = patient()
     case.ct()
     case.pet(edit=setter(PatientSize="1.60"))
@@ -295,7 +340,9 @@ def test_other_kinds_of_suv_on_request(patient, run, kind: str, per_weight: floa
     assert array(asked, "pet") == pytest.approx(array(plain, "pet") * per_weight, rel=1e-3)
 
 
-def test_ge_scan_time_counts_where_the_series_was_written_later(patient, run) -> None:
+def test_ge_scan_time_counts_where_the_series_was_written_later(
+    patient: Callable[..., Patient], run: Callable[..., Run]
+) -> None:
     case = patient()
     case.ct()
     scan = "20200101100000.00"
@@ -310,7 +357,9 @@ def test_ge_scan_time_counts_where_the_series_was_written_later(patient, run) ->
     assert array(run(), "pet")[7, 0, 9] == pytest.approx(16 * 17 * one_hour * 70_000 / 350e6)
 
 
-def test_half_life_of_another_nuclide_is_refused(patient, run) -> None:
+def test_half_life_of_another_nuclide_is_refused(
+    patient: Callable[..., Patient], run: Callable[..., Run]
+) -> None:
     patient("good").both()
     case = patient("bad")
     case.ct()
@@ -328,7 +377,9 @@ def test_half_life_of_another_nuclide_is_refused(patient, run) -> None:
     assert found == ["Radionuclide Half Life (0018,1075) 1223"]
 
 
-def test_shifted_and_shorter_pet_are_noted(patient, run) -> None:
+def test_shifted_and_shorter_pet_are_noted(
+    patient: Callable[..., Patient], run: Callable[..., Run]
+) -> None:
     case = patient()
     case.ct()
     case.slices = 10
@@ -342,7 +393,9 @@ def test_shifted_and_shorter_pet_are_noted(patient, run) -> None:
     assert "10 PET slices for 12 CT slices" in notes
 
 
-def test_pet_that_reaches_beyond_the_ct_is_no_defect(patient, run) -> None:
+def test_pet_that_reaches_beyond_the_ct_is_no_defect(
+    patient: Callable[..., Patient], run: Callable[..., Run]
+) -> None:
     case = patient()
     case.ct()
     case.slices = 20
@@ -355,7 +408,9 @@ def test_pet_that_reaches_beyond_the_ct_is_no_defect(patient, run) -> None:
     assert run().tables.studies[0].notes == ""
 
 
-def test_another_frame_of_reference_is_said(patient, run) -> None:
+def test_another_frame_of_reference_is_said(
+    patient: Callable[..., Patient], run: Callable[..., Run]
+) -> None:
     case = patient()
     case.ct()
     case.pet(edit=setter(FrameOfReferenceUID="1.2.3"))
@@ -364,7 +419,9 @@ def test_another_frame_of_reference_is_said(patient, run) -> None:
     assert "Frame of Reference" in study.notes
 
 
-def test_identical_copy_of_a_file_is_dropped_by_name(patient, run, raw: Path) -> None:
+def test_identical_copy_of_a_file_is_dropped_by_name(
+    patient: Callable[..., Patient], run: Callable[..., Run], raw: Path
+) -> None:
     patient().both()
     shutil.copy(raw / "P1" / "CT" / "99.dcm", raw / "P1" / "copy.dcm")
     done = run()
@@ -373,7 +430,9 @@ def test_identical_copy_of_a_file_is_dropped_by_name(patient, run, raw: Path) ->
     assert done.tables.studies[0].ct_slices == 12
 
 
-def test_two_files_that_share_a_uid_are_both_refused(patient, run) -> None:
+def test_two_files_that_share_a_uid_are_both_refused(
+    patient: Callable[..., Patient], run: Callable[..., Run]
+) -> None:
     patient("good").both()
     case = patient("bad").both()
 
@@ -385,7 +444,9 @@ def test_two_files_that_share_a_uid_are_both_refused(patient, run) -> None:
     assert run().codes() == ["geometry", "identity", "identity", "pairing"]
 
 
-def test_two_people_under_one_patient_id_are_refused(patient, run) -> None:
+def test_two_people_under_one_patient_id_are_refused(
+    patient: Callable[..., Patient], run: Callable[..., Run]
+) -> None:
     patient("good").both()
     case = patient("bad")
     case.ct()
@@ -395,7 +456,9 @@ def test_two_people_under_one_patient_id_are_refused(patient, run) -> None:
     assert "1960" not in done.tables.rejected[0].found
 
 
-def test_one_study_under_two_patient_ids_is_refused(patient, run) -> None:
+def test_one_study_under_two_patient_ids_is_refused(
+    patient: Callable[..., Patient], run: Callable[..., Run]
+) -> None:
     patient("good").both()
     case = patient("bad")
     case.ct()
@@ -412,7 +475,9 @@ CASES = {
 
 @pytest.mark.parametrize("code", sorted(CASES))
 @pytest.mark.parametrize("role", ["ct", "pet"])
-def test_bad_tag_refuses_one_study_and_keeps_the_other(patient, run, code, role) -> None:
+def test_bad_tag_refuses_one_study_and_keeps_the_other(
+    patient: Callable[..., Patient], run: Callable[..., Run], code: Any, role: str
+) -> None:
     patient("good").both()
     case = patient("bad")
     for name in ("ct", "pet"):
@@ -434,7 +499,9 @@ def test_bad_tag_refuses_one_study_and_keeps_the_other(patient, run, code, role)
         (setter(PhotometricInterpretation="MONOCHROME1"), "(0028,0004)"),
     ],
 )
-def test_ct_without_trustworthy_hu_is_refused_by_tag(patient, run, edit, tag) -> None:
+def test_ct_without_trustworthy_hu_is_refused_by_tag(
+    patient: Callable[..., Patient], run: Callable[..., Run], edit: Any, tag: str
+) -> None:
     patient("good").both()
     case = patient("bad")
     case.ct(edit=edit)
@@ -442,7 +509,9 @@ def test_ct_without_trustworthy_hu_is_refused_by_tag(patient, run, edit, tag) ->
     assert any(tag in row.found for row in run().tables.rejected)
 
 
-def test_hu_are_rounded_to_the_nearest(patient, run) -> None:
+def test_hu_are_rounded_to_the_nearest(
+    patient: Callable[..., Patient], run: Callable[..., Run]
+) -> None:
     case = patient()
     case.ct(edit=setter(RescaleSlope="0.37"))
     case.pet()
@@ -450,7 +519,9 @@ def test_hu_are_rounded_to_the_nearest(patient, run) -> None:
     assert row.tolist() == [-1023, -1023, -1022, -1022]  # -1022.89, -1022.52, -1022.15, -1021.78
 
 
-def test_padding_of_the_ct_becomes_air(patient, run) -> None:
+def test_padding_of_the_ct_becomes_air(
+    patient: Callable[..., Patient], run: Callable[..., Run]
+) -> None:
     def pad(dataset: Dataset, _index: int) -> None:
         dataset.add_new("PixelPaddingValue", "SS", -2000)
         pixels = np.frombuffer(dataset.PixelData, np.int16).copy()
@@ -465,7 +536,9 @@ def test_padding_of_the_ct_becomes_air(patient, run) -> None:
     assert "288 padding voxels" in done.tables.studies[0].notes
 
 
-def test_compressed_and_big_endian_files_give_the_same_volume(patient, run, raw: Path) -> None:
+def test_compressed_and_big_endian_files_give_the_same_volume(
+    patient: Callable[..., Patient], run: Callable[..., Run], raw: Path
+) -> None:
     case = patient().both()
     plain = array(run(), "ct")
     for file in (raw / "P1" / "CT").iterdir():
@@ -477,7 +550,9 @@ def test_compressed_and_big_endian_files_give_the_same_volume(patient, run, raw:
     assert np.array_equal(array(run(), "ct"), plain)
 
 
-def test_things_that_are_no_dicom_are_listed_by_name(patient, run, raw: Path, tmp_path) -> None:
+def test_things_that_are_no_dicom_are_listed_by_name(
+    patient: Callable[..., Patient], run: Callable[..., Run], raw: Path, tmp_path: Path
+) -> None:
     patient().both()
     (raw / "empty.dcm").touch()
     (raw / "short.dcm").write_bytes(b"x" * 100)
@@ -498,20 +573,24 @@ def test_things_that_are_no_dicom_are_listed_by_name(patient, run, raw: Path, tm
     }  # fmt: skip
 
 
-def test_stop_names_what_was_refused(patient, run, raw: Path) -> None:
+def test_stop_names_what_was_refused(
+    patient: Callable[..., Patient], run: Callable[..., Run], raw: Path
+) -> None:
     patient().both()
     (raw / "notes.txt").write_text("no DICOM")
     with pytest.raises(DatasetError, match=r"notes\.txt"):
         run(on_reject="stop")
 
 
-def test_nothing_usable_says_what_was_refused(patient, run) -> None:
+def test_nothing_usable_says_what_was_refused(
+    patient: Callable[..., Patient], run: Callable[..., Run]
+) -> None:
     patient().ct()
     with pytest.raises(DatasetError, match="no usable PET"):
         run()
 
 
-def test_missing_data_set_says_how_to_add_one(run, raw: Path) -> None:
+def test_missing_data_set_says_how_to_add_one(run: Callable[..., Run], raw: Path) -> None:
     with pytest.raises(DatasetError, match="petct add raw"):
         run()
     raw.mkdir()
@@ -519,7 +598,9 @@ def test_missing_data_set_says_how_to_add_one(run, raw: Path) -> None:
         run()
 
 
-def test_every_volume_derives_from_its_instances(patient, run) -> None:
+def test_every_volume_derives_from_its_instances(
+    patient: Callable[..., Patient], run: Callable[..., Run]
+) -> None:
     case = patient().both()
     case.seg(np.ones((12, 24, 24), bool))
     done = run()
@@ -537,7 +618,9 @@ def test_every_volume_derives_from_its_instances(patient, run) -> None:
     }
 
 
-def test_raw_becquerel_agrees_with_the_suv_of_the_same_scan(shared_data: Path, run, raw) -> None:
+def test_raw_becquerel_agrees_with_the_suv_of_the_same_scan(
+    shared_data: Path, run: Callable[..., Run], raw: Path
+) -> None:
     """STS_001 as the scanner stored it, against the SUV that its publishers computed."""
     (raw / "sts").mkdir(parents=True)
     shutil.copytree(shared_data / "sts" / "dicom" / "STS_001", raw / "sts" / "cropped")
@@ -555,7 +638,9 @@ def test_raw_becquerel_agrees_with_the_suv_of_the_same_scan(shared_data: Path, r
     assert np.abs(difference).max() < 1e-3
 
 
-def test_known_defects_of_real_patients_are_noted(shared_data: Path, run, raw: Path) -> None:
+def test_known_defects_of_real_patients_are_noted(
+    shared_data: Path, run: Callable[..., Run], raw: Path
+) -> None:
     for name in ("STS_019", "STS_035"):
         shutil.copytree(shared_data / "sts" / "dicom" / name, raw / name)
     shifted, shorter = run().tables.studies

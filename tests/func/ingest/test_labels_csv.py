@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import highdicom
 import numpy as np
@@ -28,7 +29,7 @@ BESIDE = "0 0 16 40 0 16 40 40 16 0 40 16"  # a quarter of it in SQUARE
 
 
 @pytest.fixture
-def case(patient) -> Patient:
+def case(patient: Callable[..., Patient]) -> Patient:
     return patient("good").both()
 
 
@@ -53,7 +54,9 @@ def mask(done: Run) -> np.ndarray:
 
 @pytest.mark.parametrize("modality", ["ct", "pet"])
 @pytest.mark.parametrize(("end", "bom"), [("\n", False), ("\r\n", True)])
-def test_contour_is_drawn_on_the_ct(write, run, modality: str, end: str, bom: bool) -> None:
+def test_contour_is_drawn_on_the_ct(
+    write: Callable[..., None], run: Callable[..., Run], modality: str, end: str, bom: bool
+) -> None:
     write(f"{{{modality}}},tumour,{SQUARE}", f"{{{modality}}},tumour,{HOLE}", end=end, bom=bom)
     done = run(labels="csv")
     assert not done.tables.rejected
@@ -63,38 +66,46 @@ def test_contour_is_drawn_on_the_ct(write, run, modality: str, end: str, bom: bo
 
 
 @pytest.mark.parametrize("other", ["heart", "tumour_edema"])
-def test_label_roi_picks_the_lesions(write, run, other: str) -> None:
+def test_label_roi_picks_the_lesions(
+    write: Callable[..., None], run: Callable[..., Run], other: str
+) -> None:
     write(f"{{ct}},tumour,{SQUARE}", f"{{ct}},{other},{BESIDE}")
     done = run(labels="csv", label_roi="tumour")
     assert mask(done).sum() == 100
     assert done.tables.studies[0].lesion_kind == "tumour"
 
 
-def test_rois_that_overlap_are_united(write, run) -> None:
+def test_rois_that_overlap_are_united(write: Callable[..., None], run: Callable[..., Run]) -> None:
     write(f"{{ct}},tumour,{SQUARE}", f"{{ct}},node,{BESIDE}")
     assert mask(run(labels="csv")).sum() == 175
 
 
-def test_contour_less_than_half_a_slice_off_is_of_its_slice(write, run) -> None:
+def test_contour_less_than_half_a_slice_off_is_of_its_slice(
+    write: Callable[..., None], run: Callable[..., Run]
+) -> None:
     write(f"{{ct}},tumour,{SQUARE.replace('16', '17.9')}")
     assert mask(run(labels="csv"))[4].sum() == 100
 
 
-def test_table_is_no_label_unless_asked_for(write, run) -> None:
+def test_table_is_no_label_unless_asked_for(
+    write: Callable[..., None], run: Callable[..., Run]
+) -> None:
     write(f"{{ct}},tumour,{SQUARE}")
     done = run()
     assert done.tables.studies[0].label_kind == "none"
     assert [row.subject for row in done.tables.rejected] == ["labels.csv"]
 
 
-def test_same_line_twice_counts_once(write, run) -> None:
+def test_same_line_twice_counts_once(write: Callable[..., None], run: Callable[..., Run]) -> None:
     write(f"{{ct}},tumour,{SQUARE}", f"{{ct}},tumour,{SQUARE}")
     done = run(labels="csv")
     assert mask(done).sum() == 100
     assert [row.found for row in done.tables.rejected] == ["line 3: the contour of line 2 again"]
 
 
-def test_unknown_slice_is_refused_by_line_and_the_rest_goes_on(write, run) -> None:
+def test_unknown_slice_is_refused_by_line_and_the_rest_goes_on(
+    write: Callable[..., None], run: Callable[..., Run]
+) -> None:
     write(f"1.2.3,tumour,{SQUARE}", f"{{ct}},tumour,{SQUARE}")
     done = run(labels="csv")
     assert mask(done).sum() == 100
@@ -117,7 +128,11 @@ def test_unknown_slice_is_refused_by_line_and_the_rest_goes_on(write, run) -> No
     ],
 )
 def test_bad_contour_refuses_its_study_and_no_other(
-    write, run, patient, points: str, found: str
+    write: Callable[..., None],
+    run: Callable[..., Run],
+    patient: Callable[..., Patient],
+    points: str,
+    found: str,
 ) -> None:
     patient("other").both()
     write(f"{{ct}},tumour,{points}")
@@ -140,7 +155,7 @@ def test_bad_contour_refuses_its_study_and_no_other(
     ],
 )
 def test_broken_table_stops_since_any_lesion_could_be_missing(
-    case, run, raw: Path, content: bytes | None, found: str
+    case: Patient, run: Callable[..., Run], raw: Path, content: bytes | None, found: str
 ) -> None:
     if content is not None:
         (raw / "labels.csv").write_bytes(content)
@@ -148,7 +163,9 @@ def test_broken_table_stops_since_any_lesion_could_be_missing(
         run(labels="csv")
 
 
-def test_label_derives_from_the_table(write, run, raw: Path) -> None:
+def test_label_derives_from_the_table(
+    write: Callable[..., None], run: Callable[..., Run], raw: Path
+) -> None:
     write(f"{{ct}},tumour,{SQUARE}")
     done = run(labels="csv")
     found = derivations(done.out, Path("ingest"), raw)
@@ -156,13 +173,17 @@ def test_label_derives_from_the_table(write, run, raw: Path) -> None:
     assert f"file:{raw.as_posix()}/labels.csv" in {source.id for source in label.inputs}
 
 
-def test_contour_twice_in_an_rtstruct_is_no_hole_in_itself(case, run) -> None:
+def test_contour_twice_in_an_rtstruct_is_no_hole_in_itself(
+    case: Patient, run: Callable[..., Run]
+) -> None:
     square = np.array(SQUARE.split(), float).reshape(-1, 3)
     case.rtstruct([square, square])
     assert mask(run()).sum() == 100
 
 
-def test_points_in_an_rtstruct_are_counted_in_the_notes(case, run) -> None:
+def test_points_in_an_rtstruct_are_counted_in_the_notes(
+    case: Patient, run: Callable[..., Run]
+) -> None:
     def mark(dataset: Dataset, _index: int) -> None:
         dataset.ROIContourSequence[0].ContourSequence[1].ContourGeometricType = "POINT"
 
@@ -182,7 +203,9 @@ def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return next((folder / "raw").glob("*/SEG/*.dcm")).parents[1]
 
 
-def test_seg_rtstruct_and_csv_give_the_same_mask(phantom: Path, raw: Path, run) -> None:
+def test_seg_rtstruct_and_csv_give_the_same_mask(
+    phantom: Path, raw: Path, run: Callable[..., Run]
+) -> None:
     shutil.copytree(phantom, raw / "patient")
     seg = highdicom.seg.segread(next(raw.rglob("SEG*.dcm")))
     contours = list(contours_of(seg, raw / "patient" / "CT"))
@@ -201,7 +224,7 @@ def test_seg_rtstruct_and_csv_give_the_same_mask(phantom: Path, raw: Path, run) 
     assert np.array_equal(masks[1], masks[2])
 
 
-def contours_of(seg: highdicom.seg.Segmentation, ct: Path):
+def contours_of(seg: highdicom.seg.Segmentation, ct: Path) -> Any:
     """Outlines of the lesions on each CT slice in mm, with the slice's SOPInstanceUID."""
     for file in sorted(ct.glob("*.dcm")):
         header = pydicom.dcmread(file, stop_before_pixels=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
@@ -12,6 +13,8 @@ import pytest
 import SimpleITK as sitk
 from highdicom.legacy import LegacyConvertedEnhancedCTImage, LegacyConvertedEnhancedPETImage
 from pydicom.dataset import Dataset, FileMetaDataset
+
+from tests.func.ingest.conftest import Patient, Run
 
 # Decay is corrected to the start of the scan, and to the injection.
 START, ADMIN = "PHANTOM-0001", "PHANTOM-0002"
@@ -104,7 +107,7 @@ def write(dataset: Dataset, file: Path) -> None:
     dataset.save_as(file, enforce_file_format=True)
 
 
-def images(done) -> dict[str, sitk.Image]:
+def images(done: Run) -> dict[str, sitk.Image]:
     folder = next((done.out / "volumes").iterdir())
     return {name: sitk.ReadImage(folder / f"{name}.nii.gz") for name in ("ct", "pet")}
 
@@ -124,7 +127,11 @@ def studies(phantom_raw: Path) -> Callable[[str], tuple[list[Dataset], list[Data
 
 @pytest.mark.parametrize("way", [(enhanced, START), (enhanced, ADMIN), (legacy, START)])
 def test_multiframe_is_the_single_frame_volume(
-    way, phantom_raw: Path, run, raw: Path, studies
+    way: tuple[Any, Any],
+    phantom_raw: Path,
+    run: Callable[..., Run],
+    raw: Path,
+    studies: Callable[[str], tuple[list[Dataset], list[Dataset]]],
 ) -> None:
     convert, name = way
     for series in ("CT", "PET"):
@@ -142,7 +149,11 @@ def test_multiframe_is_the_single_frame_volume(
     ]
 
 
-def test_two_stacks_in_one_file_are_told_apart(run, raw: Path, studies) -> None:
+def test_two_stacks_in_one_file_are_told_apart(
+    run: Callable[..., Run],
+    raw: Path,
+    studies: Callable[[str], tuple[list[Dataset], list[Dataset]]],
+) -> None:
     ct, pet = studies(START)
     both = enhanced([*ct, *ct[:3]])
     for group in both.PerFrameFunctionalGroupsSequence[-3:]:
@@ -159,7 +170,11 @@ def test_two_stacks_in_one_file_are_told_apart(run, raw: Path, studies) -> None:
     assert [row.role for row in done.tables.instances] == ["ct", "pet"]
 
 
-def test_frames_are_in_the_character_set_of_their_file(run, raw: Path, studies) -> None:
+def test_frames_are_in_the_character_set_of_their_file(
+    run: Callable[..., Run],
+    raw: Path,
+    studies: Callable[[str], tuple[list[Dataset], list[Dataset]]],
+) -> None:
     for number, singles in enumerate(studies(START)):
         whole = enhanced(singles)
         whole.SpecificCharacterSet = "ISO_IR 192"
@@ -214,7 +229,11 @@ def a_table_of_values(group: Dataset) -> None:
     ],
 )
 def test_an_enhanced_pet_that_lacks_a_tag_is_refused_by_it(
-    broken, patient, run, raw: Path, studies
+    broken: tuple[Any, str, str],
+    patient: Callable[..., Patient],
+    run: Callable[..., Run],
+    raw: Path,
+    studies: Callable[[str], tuple[list[Dataset], list[Dataset]]],
 ) -> None:
     edit, code, tag = broken
     patient("good").both()

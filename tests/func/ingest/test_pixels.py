@@ -9,6 +9,7 @@ import struct
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import imagecodecs
 import numpy as np
@@ -24,6 +25,7 @@ from pydicom.encaps import encapsulate
 from petct_uad.ingest.dicom.geometry import stack_slices
 from petct_uad.ingest.dicom.index import index_files
 from petct_uad.ingest.dicom.volumes import read_ct, read_pet
+from tests.func.ingest.conftest import Patient, Run
 
 Edit = Callable[[Dataset, int], None]
 
@@ -83,7 +85,7 @@ def rewritten(folder: Path, edit: Edit) -> None:
         dataset.save_as(file, enforce_file_format=True)
 
 
-def of(run, name: str) -> np.ndarray:
+def of(run: Callable[..., Run], name: str) -> np.ndarray:
     return sitk.GetArrayFromImage(sitk.ReadImage(next(run.out.rglob(f"{name}.nii.gz"))))
 
 
@@ -106,7 +108,9 @@ def store(kind: str, stored_bits: int | None = None, **values: object) -> Edit:
 
 
 @pytest.mark.parametrize("name", LOSSLESS)
-def test_a_lossless_encoding_changes_no_voxel(name, patient, run, raw: Path) -> None:
+def test_a_lossless_encoding_changes_no_voxel(
+    name: Any, patient: Callable[..., Patient], run: Callable[..., Run], raw: Path
+) -> None:
     patient().both()
     plain = run()
     for series in ("CT", "PET"):
@@ -118,7 +122,9 @@ def test_a_lossless_encoding_changes_no_voxel(name, patient, run, raw: Path) -> 
 
 
 @pytest.mark.parametrize("syntax", [uid.RLELossless, uid.JPEGLSLossless, uid.JPEG2000Lossless])
-def test_a_compressed_phantom_is_the_phantom(syntax, phantom_raw: Path, run, raw: Path) -> None:
+def test_a_compressed_phantom_is_the_phantom(
+    syntax: Any, phantom_raw: Path, run: Callable[..., Run], raw: Path
+) -> None:
     shutil.copytree(phantom_raw / "PHANTOM-0001", raw)
     plain = run()
     for series in ("CT", "PET"):
@@ -139,7 +145,9 @@ def jpeg(dataset: Dataset, _index: int) -> None:
     dataset.LossyImageCompression = "01"
 
 
-def test_baseline_jpeg_is_read_and_its_loss_noted(patient, run, raw: Path) -> None:
+def test_baseline_jpeg_is_read_and_its_loss_noted(
+    patient: Callable[..., Patient], run: Callable[..., Run], raw: Path
+) -> None:
     def narrow(dataset: Dataset, index: int) -> None:
         pixels = np.frombuffer(dataset.PixelData, np.int16) // 4
         dataset.PixelData = pixels.astype(np.int16).tobytes()
@@ -166,7 +174,7 @@ def jpeg_12_bit(dataset: Dataset, _index: int) -> None:
 
 
 def test_extended_jpeg_of_12_bits_is_read_and_its_loss_noted(
-    phantom_raw: Path, run, raw: Path
+    phantom_raw: Path, run: Callable[..., Run], raw: Path
 ) -> None:
     def narrow(dataset: Dataset, index: int) -> None:
         pixels = np.frombuffer(dataset.PixelData, np.int16).astype(np.int32)
@@ -184,7 +192,9 @@ def test_extended_jpeg_of_12_bits_is_read_and_its_loss_noted(
     assert "the CT was compressed with loss" in done.tables.studies[0].notes
 
 
-def test_lossy_jpeg_2000_of_the_pet_is_noted(phantom_raw: Path, run, raw: Path) -> None:
+def test_lossy_jpeg_2000_of_the_pet_is_noted(
+    phantom_raw: Path, run: Callable[..., Run], raw: Path
+) -> None:
     shutil.copytree(phantom_raw / "PHANTOM-0001", raw)
     plain = of(run(), "pet")
 
@@ -200,7 +210,9 @@ def test_lossy_jpeg_2000_of_the_pet_is_noted(phantom_raw: Path, run, raw: Path) 
 
 @pytest.mark.parametrize("kind", ["<u2", "<i4", "<u4"])
 @pytest.mark.parametrize("series", ["ct", "pet"])
-def test_integers_of_any_width_and_sign_give_the_same_volume(kind, series, patient, run) -> None:
+def test_integers_of_any_width_and_sign_give_the_same_volume(
+    kind: str, series: str, patient: Callable[..., Patient], run: Callable[..., Run]
+) -> None:
     patient().both()
     plain = of(run(), series)
     case = patient()
@@ -208,7 +220,9 @@ def test_integers_of_any_width_and_sign_give_the_same_volume(kind, series, patie
     assert np.array_equal(of(run(), series), plain)
 
 
-def test_twelve_stored_bits_keep_their_sign(patient, run) -> None:
+def test_twelve_stored_bits_keep_their_sign(
+    patient: Callable[..., Patient], run: Callable[..., Run]
+) -> None:
     def twelve(dataset: Dataset, index: int) -> None:
         pixels = np.frombuffer(dataset.PixelData, np.int16) - np.int16(300)
         dataset.PixelData = (pixels & 0x0FFF).astype(np.uint16).tobytes()
@@ -221,7 +235,9 @@ def test_twelve_stored_bits_keep_their_sign(patient, run) -> None:
 
 
 @pytest.mark.parametrize("kind", ["uint8", "int8"])
-def test_eight_bits_are_read(kind, patient, run) -> None:
+def test_eight_bits_are_read(
+    kind: str, patient: Callable[..., Patient], run: Callable[..., Run]
+) -> None:
     def eight(dataset: Dataset, index: int) -> None:
         pixels = np.frombuffer(dataset.PixelData, np.int16) % 100 - (50 if kind == "int8" else 0)
         dataset.PixelData = pixels.astype(np.int16).tobytes()
@@ -233,7 +249,9 @@ def test_eight_bits_are_read(kind, patient, run) -> None:
     assert of(run(), "ct")[3, 0, 5] == 8 - (50 if kind == "int8" else 0) - 1024
 
 
-def test_values_that_a_type_cannot_hold_are_refused_not_wrapped(patient, run) -> None:
+def test_values_that_a_type_cannot_hold_are_refused_not_wrapped(
+    patient: Callable[..., Patient], run: Callable[..., Run]
+) -> None:
     patient("good").both()
     case = patient("bad")
     case.ct(edit=store("<u4", RescaleIntercept=2_000_000))
@@ -242,7 +260,9 @@ def test_values_that_a_type_cannot_hold_are_refused_not_wrapped(patient, run) ->
 
 
 @pytest.mark.parametrize("series", ["ct", "pet"])
-def test_a_negative_slope_is_refused_by_name(series, patient, run) -> None:
+def test_a_negative_slope_is_refused_by_name(
+    series: str, patient: Callable[..., Patient], run: Callable[..., Run]
+) -> None:
     """It would turn hot into cold; no scanner writes one, so it is a broken header."""
     patient("good").both()
     case = patient("bad").both()
@@ -278,7 +298,9 @@ PADDING = {
 
 
 @pytest.mark.parametrize("name", PADDING)
-def test_padding_becomes_air_whatever_its_sign(name, patient, run) -> None:
+def test_padding_becomes_air_whatever_its_sign(
+    name: Any, patient: Callable[..., Patient], run: Callable[..., Run]
+) -> None:
     patient().both()
     plain = of(run(), "ct")
     patient().ct(edit=PADDING[name])
@@ -293,7 +315,9 @@ def bombs() -> Iterator[tuple[str, bytes]]:
         yield name, bytes(1024) * kilobytes
 
 
-def test_a_deflated_bomb_is_refused_and_does_not_fill_the_memory(patient, run, raw: Path) -> None:
+def test_a_deflated_bomb_is_refused_and_does_not_fill_the_memory(
+    patient: Callable[..., Patient], run: Callable[..., Run], raw: Path
+) -> None:
     case = patient().both()
     for name, content in bombs():
         dataset = copy.deepcopy(case.datasets["CT"][0])
@@ -337,7 +361,7 @@ PLAIN = {
 @pytest.mark.parametrize("name", PLAIN)
 @pytest.mark.parametrize("syntax", [uid.ExplicitVRLittleEndian, uid.ImplicitVRLittleEndian])
 def test_plain_slices_are_read_as_pydicoms_decoders_read_them(
-    name, syntax, patient, raw: Path
+    name: Any, syntax: Any, patient: Callable[..., Patient], raw: Path
 ) -> None:
     patient().ct(edit=PLAIN[name])
     rewritten(raw / "P1" / "CT", lambda dataset, _: compress(dataset, syntax))

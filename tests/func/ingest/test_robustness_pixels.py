@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -57,7 +58,7 @@ def hu(values: np.ndarray, dtype: str, intercept: int) -> Arrange:
     return ct(sets(**stored(pixels, dtype[0] == "i"), RescaleIntercept=intercept))
 
 
-def holds(values: np.ndarray):
+def holds(values: np.ndarray) -> Callable[[Outcome, Outcome], None]:
     def check(done: Outcome, _baseline: Outcome) -> None:
         assert np.array_equal(done.array("ct"), np.broadcast_to(values, (SLICES, 24, 24)))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +12,15 @@ import pytest
 import SimpleITK as sitk
 from pydicom.dataset import Dataset
 
+from tests.func.ingest.conftest import Patient, Run
+
 Change = Callable[[Dataset, int], None]
 CORNER_MM = -46.0  # of the CT that conftest makes
 
 
-def add(case, folder: str, name: str, change: Change, keep=range(12)) -> None:
+def add(
+    case: Patient, folder: str, name: str, change: Change, keep: Iterable[int] = range(12)
+) -> None:
     """More slices under the SeriesInstanceUID of ``folder``."""
     for index in keep:
         dataset = copy.deepcopy(case.datasets[folder][index])
@@ -32,21 +36,23 @@ def darker(dataset: Dataset, by: int) -> None:
     dataset.PixelData = pixels.tobytes()
 
 
-def of(run, name: str) -> np.ndarray:
+def of(run: Callable[..., Run], name: str) -> np.ndarray:
     return sitk.GetArrayFromImage(sitk.ReadImage(next(run.out.rglob(f"{name}.nii.gz"))))
 
 
-def told(run, modality: str) -> list[tuple[int, int, str]]:
+def told(run: Callable[..., Run], modality: str) -> list[tuple[int, int, str]]:
     """Stack, instances and role of every stack of one modality."""
     rows = (row for row in run.tables.series if row.modality == modality)
     return [(row.stack, row.instances, row.role) for row in rows]
 
 
-def reasons(run) -> str:
+def reasons(run: Callable[..., Run]) -> str:
     return "; ".join(row.reason for row in run.tables.series if row.role == "unused")
 
 
-def test_a_localiser_inside_the_series_is_passed_over(patient, run) -> None:
+def test_a_localiser_inside_the_series_is_passed_over(
+    patient: Callable[..., Patient], run: Callable[..., Run]
+) -> None:
     case = patient().both()
     alone = of(run(), "ct")
 
@@ -62,7 +68,9 @@ def test_a_localiser_inside_the_series_is_passed_over(patient, run) -> None:
     assert not done.tables.rejected
 
 
-def test_other_matrices_spacings_and_orientations_are_other_stacks(patient, run) -> None:
+def test_other_matrices_spacings_and_orientations_are_other_stacks(
+    patient: Callable[..., Patient], run: Callable[..., Run]
+) -> None:
     case = patient().both()
     alone = of(run(), "ct")
 
@@ -88,7 +96,9 @@ def test_other_matrices_spacings_and_orientations_are_other_stacks(patient, run)
     assert not done.tables.rejected
 
 
-def test_thin_and_thick_slices_in_one_series_are_two_stacks(patient, run) -> None:
+def test_thin_and_thick_slices_in_one_series_are_two_stacks(
+    patient: Callable[..., Patient], run: Callable[..., Run]
+) -> None:
     case = patient().both()
 
     def thick(dataset: Dataset, index: int) -> None:
@@ -102,7 +112,9 @@ def test_thin_and_thick_slices_in_one_series_are_two_stacks(patient, run) -> Non
     assert of(done, "ct")[3, 0, 5] == 3 + 5 - 1024
 
 
-def test_two_acquisitions_of_the_same_places_are_two_stacks(patient, run) -> None:
+def test_two_acquisitions_of_the_same_places_are_two_stacks(
+    patient: Callable[..., Patient], run: Callable[..., Run]
+) -> None:
     case = patient()
     case.ct(edit=lambda dataset, _: setattr(dataset, "AcquisitionNumber", 1))
     case.pet()
@@ -118,14 +130,18 @@ def test_two_acquisitions_of_the_same_places_are_two_stacks(patient, run) -> Non
     assert not done.tables.rejected
 
 
-def test_frames_of_a_dynamic_pet_are_told_apart_by_their_time(patient, run) -> None:
+def test_frames_of_a_dynamic_pet_are_told_apart_by_their_time(
+    patient: Callable[..., Patient], run: Callable[..., Run]
+) -> None:
     case = patient().both()
     add(case, "PET", "later", lambda dataset, _: setattr(dataset, "AcquisitionTime", "103000"))
     done = run()
     assert sorted(told(done, "PT")) == [(1, 12, "pet"), (2, 12, "unused")]
 
 
-def test_beds_are_no_stacks_of_their_own(patient, run) -> None:
+def test_beds_are_no_stacks_of_their_own(
+    patient: Callable[..., Patient], run: Callable[..., Run]
+) -> None:
     """A slice at one place twice stays a refusal where only the bed's time could tell."""
     case = patient()
     case.ct()
@@ -143,7 +159,9 @@ def test_beds_are_no_stacks_of_their_own(patient, run) -> None:
     assert any("twice" in row.found for row in done.tables.rejected)
 
 
-def test_a_missing_slice_is_never_made_good_by_splitting(patient, run, raw: Path) -> None:
+def test_a_missing_slice_is_never_made_good_by_splitting(
+    patient: Callable[..., Patient], run: Callable[..., Run], raw: Path
+) -> None:
     """Step-and-shoot numbers and times differ from slice to slice: a gap stays a gap."""
     patient("good").both()
     case = patient("bad")
@@ -160,7 +178,9 @@ def test_a_missing_slice_is_never_made_good_by_splitting(patient, run, raw: Path
     assert any("a gap of 8.000 mm" in row.found for row in done.tables.rejected)
 
 
-def test_uncorrected_pet_says_why_it_lost(patient, run) -> None:
+def test_uncorrected_pet_says_why_it_lost(
+    patient: Callable[..., Patient], run: Callable[..., Run]
+) -> None:
     case = patient().both()
     case.pet("A-uncorrected", lambda dataset, _: setattr(dataset, "CorrectedImage", ["DECY"]))
     done = run()
@@ -168,7 +188,9 @@ def test_uncorrected_pet_says_why_it_lost(patient, run) -> None:
     assert "lacks attenuation correction (0028,0051)" in reasons(done)
 
 
-def test_a_ct_in_another_frame_says_why_it_lost(patient, run) -> None:
+def test_a_ct_in_another_frame_says_why_it_lost(
+    patient: Callable[..., Patient], run: Callable[..., Run]
+) -> None:
     case = patient().both()
     case.ct("A", lambda dataset, _: setattr(dataset, "FrameOfReferenceUID", "1.2.3"))
     done = run()
@@ -177,7 +199,9 @@ def test_a_ct_in_another_frame_says_why_it_lost(patient, run) -> None:
 
 
 @pytest.mark.parametrize("by_mm", [-12.0, 12.0])
-def test_ct_slices_beyond_the_pet_do_not_count_for_a_ct(patient, run, by_mm: float) -> None:
+def test_ct_slices_beyond_the_pet_do_not_count_for_a_ct(
+    patient: Callable[..., Patient], run: Callable[..., Run], by_mm: float
+) -> None:
     case = patient().both()
 
     def beyond(dataset: Dataset, _index: int) -> None:
@@ -187,7 +211,9 @@ def test_ct_slices_beyond_the_pet_do_not_count_for_a_ct(patient, run, by_mm: flo
     assert "fewer slices over the PET: 9 against 12" in reasons(run())
 
 
-def test_mip_and_dose_screens_are_passed_over_by_their_image_type(patient, run) -> None:
+def test_mip_and_dose_screens_are_passed_over_by_their_image_type(
+    patient: Callable[..., Patient], run: Callable[..., Run]
+) -> None:
     case = patient().both()
     kinds = {"mip": ["DERIVED", "SECONDARY", "MIP"], "dose": ["DERIVED", "SECONDARY", "DOSE_INFO"]}
     for name, kind in kinds.items():
@@ -200,7 +226,7 @@ def test_mip_and_dose_screens_are_passed_over_by_their_image_type(patient, run) 
 
 
 def test_secondary_capture_and_dose_report_are_listed_and_lose_nothing(
-    patient, run, raw: Path
+    patient: Callable[..., Patient], run: Callable[..., Run], raw: Path
 ) -> None:
     patient().both()
     kinds = {

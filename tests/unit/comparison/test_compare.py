@@ -1,9 +1,13 @@
 """The summary's tables: verdicts, pairs and what papers claim."""
 
+from __future__ import annotations
+
 import csv
 import itertools
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -44,7 +48,7 @@ def read(metrics: Path, *runs: str) -> tuple[RunResults, ...]:
     return read_runs(result_paths(metrics, runs))
 
 
-def write_benchmark(metrics: Path, protocol="patient") -> None:
+def write_benchmark(metrics: Path, protocol: str = "patient") -> None:
     write_results(at(metrics, "good"), results("good", noise() + 4 * LABELS, protocol=protocol))
     write_results(at(metrics, "bad"), results("bad", noise(), protocol=protocol))
     for name, strength in (("suvmax", 0.5), ("body_area", 0.0), ("position", 0.0)):
@@ -62,11 +66,13 @@ def write_benchmark(metrics: Path, protocol="patient") -> None:
         (0, 1, 1, LOSES),
     ],
 )
-def test_a_model_must_beat_suvmax_beyond_doubt(value, p, p_holm, words):
+def test_a_model_must_beat_suvmax_beyond_doubt(
+    value: float, p: float, p_holm: float, words: Any
+) -> None:
     assert verdict(Difference(value, -1, 1, p, p_holm), 0.95) == words
 
 
-def test_a_verdict_follows_the_p_value_of_the_whole_table(tmp_path):
+def test_a_verdict_follows_the_p_value_of_the_whole_table(tmp_path: Path) -> None:
     # SUVmax fails for four of six patients and the model for none: alone Student's p is 0.025,
     # which would beat SUVmax. Two baselines that equal SUVmax make it three times that.
     rows = image_rows(np.tile([1, 0, 0, 0], 6))
@@ -83,7 +89,7 @@ def test_a_verdict_follows_the_p_value_of_the_whole_table(tmp_path):
     assert good.verdict == LEVEL
 
 
-def test_every_two_models_are_compared_once(tmp_path):
+def test_every_two_models_are_compared_once(tmp_path: Path) -> None:
     write_cmad(tmp_path, petct=4.0, pet=0.2, ct=0.1)
     summary = summarise(read(tmp_path, "cmad-petct", "cmad-pet", "cmad-ct"), PARAMS)
     write_summary(tmp_path, summary)
@@ -95,7 +101,7 @@ def test_every_two_models_are_compared_once(tmp_path):
     assert rows[0].told_apart
 
 
-def test_summary_is_sorted_by_auroc_and_marks_losers_and_baselines(tmp_path):
+def test_summary_is_sorted_by_auroc_and_marks_losers_and_baselines(tmp_path: Path) -> None:
     write_benchmark(tmp_path)
     summary = summarise(read(tmp_path, "good", "bad"), PARAMS)
     write_summary(tmp_path, summary)
@@ -112,26 +118,26 @@ def test_summary_is_sorted_by_auroc_and_marks_losers_and_baselines(tmp_path):
     assert "leaking" not in text
 
 
-def write_cmad(metrics: Path, *, as_published=True, **strengths: float) -> None:
+def write_cmad(metrics: Path, *, as_published: bool = True, **strengths: float) -> None:
     write_benchmark(metrics)
     for number, (modality, strength) in enumerate(strengths.items()):
         scores = noise(10 + number) + strength * LABELS
         write_run(metrics, f"cmad-{modality}", scores, as_published=as_published)
 
 
-def write_run(metrics: Path, run: str, scores, *, as_published=True) -> None:
+def write_run(metrics: Path, run: str, scores: np.ndarray, *, as_published: bool = True) -> None:
     """Write a run of the model whose paper claims something of it."""
     found = results(run, scores, claims=CmadParams.claims, as_published=as_published)
     write_results(at(metrics, run), found)
 
 
-def outcomes(metrics: Path, runs) -> dict[str, str]:
+def outcomes(metrics: Path, runs: Sequence[str]) -> dict[str, str]:
     summary = summarise(read(metrics, *runs), PARAMS)
     write_summary(metrics, summary)
     return {x.claim.text: x.outcome for x in summary.hypotheses}
 
 
-def test_both_modalities_must_be_better_than_each(tmp_path):
+def test_both_modalities_must_be_better_than_each(tmp_path: Path) -> None:
     write_cmad(tmp_path, petct=2.0, pet=0.2, ct=4.0)
     runs = ["cmad-petct", "cmad-pet", "cmad-ct"]
     assert outcomes(tmp_path, runs)["both modalities are better than one"] == "not supported"
@@ -148,7 +154,7 @@ def test_both_modalities_must_be_better_than_each(tmp_path):
     assert outcomes(tmp_path, runs)["both modalities are better than one"] == "supported"
 
 
-def test_a_difference_within_its_uncertainty_supports_no_statement(tmp_path):
+def test_a_difference_within_its_uncertainty_supports_no_statement(tmp_path: Path) -> None:
     write_cmad(tmp_path, petct=2.0, pet=0.2)
     write_run(tmp_path, "cmad_no_cmh-petct", noise(10) + 1.95 * LABELS, as_published=False)
     found = outcomes(tmp_path, ["cmad-petct", "cmad_no_cmh-petct"])
@@ -159,7 +165,7 @@ def test_a_difference_within_its_uncertainty_supports_no_statement(tmp_path):
     assert row.outcome == "not told apart"
 
 
-def test_modules_and_tokens_are_judged_where_their_rows_are(tmp_path):
+def test_modules_and_tokens_are_judged_where_their_rows_are(tmp_path: Path) -> None:
     write_cmad(tmp_path, petct=4.0)
     ablations = [f"cmad_{x}-petct" for x in ("no_cmh", "no_gfr", "4_tokens", "16_tokens")]
     for name in ablations:
@@ -170,7 +176,7 @@ def test_modules_and_tokens_are_judged_where_their_rows_are(tmp_path):
 
 
 @pytest.mark.parametrize("change", [{"cmpt": 4}, {"cmh": False}, {"gfr": False}])
-def test_claims_are_about_the_model_as_its_paper_proposes_it(tmp_path, change):
+def test_claims_are_about_the_model_as_its_paper_proposes_it(tmp_path: Path, change: Any) -> None:
     proposed = load_params(Path("params.yaml")).model
     runs = ["cmad-petct", "cmad-pet", "cmad-ct"]
     for params, tested in ((proposed, True), (proposed.model_copy(update=change), False)):
@@ -180,14 +186,14 @@ def test_claims_are_about_the_model_as_its_paper_proposes_it(tmp_path, change):
         assert found == ({"supported", "not tested"} if tested else {"not tested"})
 
 
-def test_without_a_row_that_a_paper_is_about_nothing_is_claimed(tmp_path):
+def test_without_a_row_that_a_paper_is_about_nothing_is_claimed(tmp_path: Path) -> None:
     write_benchmark(tmp_path)
     assert outcomes(tmp_path, ["good", "bad"]) == {}
     assert read_table(tmp_path / "hypotheses.csv", HypothesisRow) == []
     assert "statement" not in (tmp_path / "summary.md").read_text()
 
 
-def test_each_paper_has_a_table_of_its_own(tmp_path):
+def test_each_paper_has_a_table_of_its_own(tmp_path: Path) -> None:
     write_benchmark(tmp_path)
     claim = Claim("bad is better than good", "BAD", "Table 1", "bad", ("good",))
     write_results(at(tmp_path, "bad"), results("bad", noise(), claims=(claim,)))
@@ -197,7 +203,7 @@ def test_each_paper_has_a_table_of_its_own(tmp_path):
     assert text.index("| statement of the BAD paper |") < text.index("statement of the CMAD paper")
 
 
-def test_teachers_and_image_sizes_are_named_where_models_differ_in_them(tmp_path):
+def test_teachers_and_image_sizes_are_named_where_models_differ_in_them(tmp_path: Path) -> None:
     write_benchmark(tmp_path)
     for name, side in (("good", 128), ("bad", 128), ("large", 256)):
         scores, seen = noise(3) + LABELS, {"teacher": "resnet18", "image_size_px": side}
@@ -213,7 +219,7 @@ def test_teachers_and_image_sizes_are_named_where_models_differ_in_them(tmp_path
     assert list(rows["large"])[2:5] == ["modality", "teacher", "image_size_px"]
 
 
-def test_summary_shows_the_deviation_where_there_are_seeds(tmp_path):
+def test_summary_shows_the_deviation_where_there_are_seeds(tmp_path: Path) -> None:
     write_benchmark(tmp_path)
     write_results(at(tmp_path, "good"), results("good", noise() + LABELS, noise(3) + LABELS))
     summary = summarise(read(tmp_path, "good", "bad"), PARAMS)
@@ -228,7 +234,7 @@ def test_summary_shows_the_deviation_where_there_are_seeds(tmp_path):
     assert row.auroc.deviation > 0
 
 
-def test_a_seed_on_other_slices_is_not_compared(tmp_path):
+def test_a_seed_on_other_slices_is_not_compared(tmp_path: Path) -> None:
     write_benchmark(tmp_path)
     write_results(at(tmp_path, "good"), results("good", noise(), noise()))
     table = at(tmp_path, "good").scores
@@ -238,7 +244,7 @@ def test_a_seed_on_other_slices_is_not_compared(tmp_path):
         read(tmp_path, "good", "bad")
 
 
-def test_summary_json_is_narrow(tmp_path):
+def test_summary_json_is_narrow(tmp_path: Path) -> None:
     write_benchmark(tmp_path)
     write_summary(tmp_path, summarise(read(tmp_path, "good", "bad"), PARAMS))
     content = json.loads((tmp_path / "summary.json").read_text())
@@ -254,7 +260,7 @@ def test_summary_json_is_narrow(tmp_path):
     assert content["auroc_minus_suvmax"]["suvmax"] == 0
 
 
-def test_leaking_protocol_is_marked_in_every_row(tmp_path):
+def test_leaking_protocol_is_marked_in_every_row(tmp_path: Path) -> None:
     write_benchmark(tmp_path, protocol="cmad")
     claiming = results("cmad-petct", noise(), protocol="cmad", claims=CmadParams.claims)
     write_results(at(tmp_path, "cmad-petct"), claiming)
@@ -269,7 +275,7 @@ def test_leaking_protocol_is_marked_in_every_row(tmp_path):
             assert {row["leaking"] for row in csv.DictReader(stream)} == {"true"}, table
 
 
-def test_runs_on_other_slices_are_not_compared(tmp_path):
+def test_runs_on_other_slices_are_not_compared(tmp_path: Path) -> None:
     write_benchmark(tmp_path)
     stale = results("bad", noise(), rows=image_rows(prefix="other"))
     write_results(at(tmp_path, "bad"), stale)
@@ -277,7 +283,7 @@ def test_runs_on_other_slices_are_not_compared(tmp_path):
         read(tmp_path, "good", "bad")
 
 
-def test_a_missing_run_is_named(tmp_path):
+def test_a_missing_run_is_named(tmp_path: Path) -> None:
     write_benchmark(tmp_path)
     with pytest.raises(EvaluationError, match="runs/absent: holds no results"):
         read(tmp_path, "good", "absent")

@@ -1,10 +1,15 @@
 """Two runs on the same drawn patients: what the difference, its p-value and Holm must be."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
+from numpy.typing import ArrayLike
 from scipy import stats
 
-from petct_uad.comparison.paired import PairedAurocs, p_value
+from petct_uad.comparison.paired import Difference, PairedAurocs, p_value
 from petct_uad.core.holm import holm
 from petct_uad.evaluation.bootstrap import auroc_of, draw_patients, estimate
 from petct_uad.evaluation.metrics import Scores, auroc
@@ -16,7 +21,9 @@ OWNERS = np.repeat(np.arange(PATIENTS), 3)
 LABELS = np.tile([1, 0, 0], PATIENTS)
 
 
-def scores_of(values, labels=LABELS, patients=OWNERS) -> Scores:
+def scores_of(
+    values: ArrayLike, labels: ArrayLike = LABELS, patients: ArrayLike = OWNERS
+) -> Scores:
     return Scores(np.array(labels), np.array(values, dtype=float), np.array(patients))
 
 
@@ -35,12 +42,12 @@ def random_scores(seed: int, shift: float = 1.0, patients: int = 12) -> Scores:
     return scores_of(values + generator.normal(size=len(owners)), labels, owners)
 
 
-def difference(first, second):
+def difference(first: Sequence[Scores], second: Sequence[Scores]) -> Difference:
     return PairedAurocs.of({"a": first, "b": second}, PARAMS).family([("a", "b")])[0]
 
 
 @pytest.mark.parametrize("failing", [1, 2, 3])
-def test_error_is_that_of_a_mean_over_patients(failing):
+def test_error_is_that_of_a_mean_over_patients(failing: int) -> None:
     # With every normal alike a difference is the mean over patients of whether each fails, drawn
     # with all patients' abnormal slices: by hand a deviation over the square root of their number.
     found = difference([failing_for(0)], [failing_for(failing)])
@@ -53,7 +60,7 @@ def test_error_is_that_of_a_mean_over_patients(failing):
     assert found.p == pytest.approx(by_t, rel=0.12)
 
 
-def test_p_value_is_that_of_student():
+def test_p_value_is_that_of_student() -> None:
     # Tabulated: t(13) is beyond 2.160 with probability 0.05, and beyond 3.012 with 0.01.
     assert p_value(2.160, 1.0, 13) == pytest.approx(0.05, abs=1e-4)
     assert p_value(-3.012, 1.0, 13) == pytest.approx(0.01, abs=1e-5)
@@ -61,7 +68,7 @@ def test_p_value_is_that_of_student():
     assert p_value(0.1, 0.0, 13) == 0
 
 
-def test_interval_leaves_out_zero_where_p_is_below_one_minus_the_confidence():
+def test_interval_leaves_out_zero_where_p_is_below_one_minus_the_confidence() -> None:
     for seed in range(30):
         found = difference([random_scores(seed, shift=1 + seed / 10)], [random_scores(seed + 100)])
         assert (found.low > 0 or found.high < 0) is (found.p < 0.05), seed
@@ -83,7 +90,7 @@ def cohort(generator: np.random.Generator) -> tuple[Scores, list[Scores]]:
     return run(), [run() for _ in range(5)]
 
 
-def test_equal_runs_on_clustered_slices_are_told_apart_as_rarely_as_promised():
+def test_equal_runs_on_clustered_slices_are_told_apart_as_rarely_as_promised() -> None:
     """Of 150 cohorts one in twenty may err: with 14 or more the rate would be above it (p < 0.02).
 
     The percentiles of the bootstrap, counted here too, err in far more, and cover too little.
@@ -107,7 +114,7 @@ def test_equal_runs_on_clustered_slices_are_told_apart_as_rarely_as_promised():
     assert np.mean(by_percentiles) < np.mean(covered) - 0.02
 
 
-def test_holm_of_a_known_family():
+def test_holm_of_a_known_family() -> None:
     # Sorted: 0.005 x 4, 0.01 x 3, 0.03 x 2, 0.04 x 1; none below the one before it.
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([0.9, 0.8]) == [1, 1]
@@ -115,7 +122,7 @@ def test_holm_of_a_known_family():
     assert holm([]) == []
 
 
-def test_correction_is_over_the_pairs_of_the_family_and_no_others():
+def test_correction_is_over_the_pairs_of_the_family_and_no_others() -> None:
     runs = {"good": [failing_for(0)]} | {name: [failing_for(4)] for name in "abc"}
     paired = PairedAurocs.of(runs, PARAMS)
     (alone,) = paired.family([("good", "a")])
@@ -126,7 +133,7 @@ def test_correction_is_over_the_pairs_of_the_family_and_no_others():
     assert family[0].p_holm > 0.05
 
 
-def test_a_large_family_can_find_something_with_few_resamples():
+def test_a_large_family_can_find_something_with_few_resamples() -> None:
     few = PARAMS.model_copy(update={"bootstrap_samples": 100})
     runs = {f"bad{n}": [failing_for(PATIENTS)] for n in range(9)}
     paired = PairedAurocs.of({"good": [failing_for(0)]} | runs, few)
@@ -137,18 +144,18 @@ def test_a_large_family_can_find_something_with_few_resamples():
     assert found["good", "bad0"].p_holm < 0.001
 
 
-def test_degrees_of_freedom_are_those_of_the_class_with_fewer_patients():
+def test_degrees_of_freedom_are_those_of_the_class_with_fewer_patients() -> None:
     labels = LABELS * (OWNERS < 4)
     scores = scores_of(np.arange(len(labels)), labels)
     assert PairedAurocs.of({"a": [scores]}, PARAMS).degrees == 3
 
 
-def test_difference_of_identical_scores_is_zero_with_an_empty_interval():
+def test_difference_of_identical_scores_is_zero_with_an_empty_interval() -> None:
     found = difference([random_scores(0)], [random_scores(0)])
     assert (found.value, found.low, found.high, found.p, found.p_holm) == (0, 0, 0, 1, 1)
 
 
-def test_paired_interval_is_narrower_than_the_unpaired_one():
+def test_paired_interval_is_narrower_than_the_unpaired_one() -> None:
     scores = random_scores(2)
     noise = np.random.default_rng(9).normal(scale=0.2, size=len(scores.scores))
     other = scores_of(scores.scores + noise, scores.labels, scores.patients)
@@ -160,7 +167,7 @@ def test_paired_interval_is_narrower_than_the_unpaired_one():
     assert paired.high - paired.low < (unpaired.high - unpaired.low) / 3
 
 
-def test_difference_of_seeds_is_the_difference_of_their_means():
+def test_difference_of_seeds_is_the_difference_of_their_means() -> None:
     seeds = [random_scores(2), random_scores(3)]
     other = random_scores(4)
     found = difference(seeds, [other])
@@ -171,13 +178,13 @@ def test_difference_of_seeds_is_the_difference_of_their_means():
     assert found.high - found.value == pytest.approx(stats.t.ppf(0.975, 11) * error)
 
 
-def test_difference_of_different_slices_is_refused():
+def test_difference_of_different_slices_is_refused() -> None:
     first, second = ([scores_of([1, 0], labels, [0, 1])] for labels in ([1, 0], [0, 1]))
     with pytest.raises(ValueError, match="same slices"):
         difference(first, second)
 
 
-def test_a_worse_run_has_the_mirrored_difference():
+def test_a_worse_run_has_the_mirrored_difference() -> None:
     paired = PairedAurocs.of({"a": [random_scores(1)], "b": [random_scores(2, shift=2.0)]}, PARAMS)
     ahead, behind = paired.family([("b", "a"), ("a", "b")])
     assert (ahead.value, ahead.low, ahead.high) == pytest.approx(

@@ -1,3 +1,5 @@
+from __future__ import annotations
+
 import csv
 import dataclasses
 from pathlib import Path
@@ -14,7 +16,15 @@ from petct_uad.slices.tables import ImageRow
 PARAMS = EvaluateParams(false_positive_rate=0.25, bootstrap_samples=20, confidence=0.95, seed=0)
 
 
-def row(patient, split, label, suv_max, *, position=0.5, area=1.0) -> ImageRow:
+def row(
+    patient: str,
+    split: str,
+    label: int,
+    suv_max: float,
+    *,
+    position: float = 0.5,
+    area: float = 1.0,
+) -> ImageRow:
     return ImageRow(
         slice_id=f"{patient}_s_{int(100 * suv_max):04d}",
         study_id=f"{patient}_s",
@@ -58,7 +68,7 @@ def measured(folder: Path) -> dict[str, RunResults]:
         return {x: read_results(ResultPaths.of(Path("metrics"), "trivial", x)) for x in names}
 
 
-def test_suvmax_takes_its_threshold_from_validation_normals_only(tmp_path):
+def test_suvmax_takes_its_threshold_from_validation_normals_only(tmp_path: Path) -> None:
     # One of four normals may lie above, so the threshold is the third: 3.0, and not 4.0 or 50.0.
     results = measured(tmp_path)[SUVMAX.name]
     assert results.metrics.thresholds == (3.0,)
@@ -72,17 +82,21 @@ def test_suvmax_takes_its_threshold_from_validation_normals_only(tmp_path):
     assert {"pixel_auroc", "aupro"}.isdisjoint(figures)
 
 
-def test_each_baseline_reads_its_own_number(tmp_path):
+def test_each_baseline_reads_its_own_number(tmp_path: Path) -> None:
     aurocs = {name: found.metrics.auroc.value for name, found in measured(tmp_path).items()}
     assert aurocs == pytest.approx({"suvmax": 0.75, "body_area": 0.0, "position": 1.0})
 
 
 @pytest.mark.parametrize(("position", "score"), [(0, 0), (0.25, 0.5), (0.5, 1), (1, 0)])
-def test_position_scores_closeness_to_the_middle_of_the_stack(position, score):
+def test_position_scores_closeness_to_the_middle_of_the_stack(
+    position: float, score: float
+) -> None:
     assert closeness_to_middle(dataclasses.replace(ROWS[0], position=position)) == score
 
 
-def test_every_baseline_gets_the_files_of_a_run_and_derives_from_the_index(tmp_path, monkeypatch):
+def test_every_baseline_gets_the_files_of_a_run_and_derives_from_the_index(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     write_table(Path("index.csv"), ImageRow, ROWS)
     derived = evaluate_trivial(Path("index.csv"), "tiny", "cmad", PARAMS, Path("metrics"))

@@ -42,20 +42,20 @@ class Project:
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory) -> Iterator[Project]:
+def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("project"))
         yield build_project("patient")
 
 
 @pytest.fixture
-def leaking_project(tmp_path, monkeypatch) -> Project:
+def leaking_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     monkeypatch.chdir(tmp_path)
     return build_project("cmad")
 
 
 @pytest.fixture
-def project_with(tmp_path, monkeypatch) -> Callable[..., Project]:
+def project_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Project]:
     """Builds the benchmark with further figures of merit."""
 
     def build(*further: Figure) -> Project:

@@ -1,4 +1,7 @@
+from __future__ import annotations
+
 import numpy as np
+import pytest
 
 from petct_uad.evaluation.metrics import Scores
 from petct_uad.report.bands import curve_bands
@@ -13,7 +16,7 @@ def cohort(patients: int, shift: float = 0.0) -> Scores:
     return Scores(np.tile(LABELS, patients), scores, np.repeat(np.arange(patients), len(SCORES)))
 
 
-def test_bands_close_on_the_curve_where_all_patients_are_alike():
+def test_bands_close_on_the_curve_where_all_patients_are_alike() -> None:
     bands = curve_bands(cohort(5), 100, 0.95)
     assert np.array_equal(bands.roc.low, bands.roc.high)
     assert np.array_equal(bands.pr.low, bands.pr.high)
@@ -24,7 +27,7 @@ def test_bands_close_on_the_curve_where_all_patients_are_alike():
     assert (precision[0.5], precision[1.0]) == (1.0, 0.5)
 
 
-def test_bands_open_where_patients_differ_and_hold_more_at_higher_confidence():
+def test_bands_open_where_patients_differ_and_hold_more_at_higher_confidence() -> None:
     narrow, wide = (curve_bands(cohort(6, 3.0), 300, confidence) for confidence in (0.5, 0.99))
     for inner, outer in ((narrow.roc, wide.roc), (narrow.pr, wide.pr)):
         assert (inner.low >= outer.low).all()
@@ -32,7 +35,7 @@ def test_bands_open_where_patients_differ_and_hold_more_at_higher_confidence():
     assert (wide.roc.high - wide.roc.low).max() > 0.2
 
 
-def test_resamples_are_the_same_however_they_are_chunked(monkeypatch):
+def test_resamples_are_the_same_however_they_are_chunked(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = curve_bands(cohort(6, 3.0), 50, 0.95)
     monkeypatch.setattr("petct_uad.report.bands._CHUNK_ELEMENTS", 100)
     parts = curve_bands(cohort(6, 3.0), 50, 0.95)

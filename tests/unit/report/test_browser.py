@@ -11,6 +11,7 @@ import pytest
 
 from petct_uad.comparison.compare import read_runs, summarise
 from petct_uad.report.page import render_report
+from tests.unit.report.conftest import Project
 
 PHONE, DESK = 390, 1280
 OPACITY = "element => Number(getComputedStyle(element).opacity)"
@@ -28,7 +29,7 @@ CONTRAST = """element => {
 
 
 @pytest.fixture(scope="module")
-def address(project, tmp_path_factory) -> str:
+def address(project: Project, tmp_path_factory: pytest.TempPathFactory) -> str:
     runs = read_runs(project.report.results)
     page = tmp_path_factory.mktemp("page") / "index.html"
     page.write_text(render_report(summarise(runs, project.params), runs, project.report))
@@ -36,7 +37,7 @@ def address(project, tmp_path_factory) -> str:
 
 
 @pytest.fixture
-def see(visit, address) -> Callable[..., Any]:
+def see(visit: Callable[..., Any], address: str) -> Callable[..., Any]:
     return partial(visit, address)
 
 
@@ -45,7 +46,9 @@ def first_column(page: Any) -> list[str]:
 
 
 @pytest.mark.parametrize("width", [PHONE, DESK])
-def test_page_opens_without_complaint_request_or_scrolling_sideways(see, width):
+def test_page_opens_without_complaint_request_or_scrolling_sideways(
+    see: Callable[..., Any], width: Any
+) -> None:
     page = see(width)
     page.locator("details").evaluate_all("all => all.forEach(d => d.open = true)")
     page.wait_for_load_state("networkidle")
@@ -54,7 +57,7 @@ def test_page_opens_without_complaint_request_or_scrolling_sideways(see, width):
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
-def test_a_heading_sorts_by_tap_and_by_key(see):
+def test_a_heading_sorts_by_tap_and_by_key(see: Callable[..., Any]) -> None:
     page = see(PHONE)
     ranked = first_column(page)
     heading = page.get_by_role("columnheader", name="AUROC", exact=True).first
@@ -68,7 +71,7 @@ def test_a_heading_sorts_by_tap_and_by_key(see):
     assert heading.get_attribute("aria-sort") is None
 
 
-def test_missing_figures_stay_below_in_either_order(see):
+def test_missing_figures_stay_below_in_either_order(see: Callable[..., Any]) -> None:
     page = see()
     heading = page.locator("#results").get_by_role("button", name="AUPRO")
     trivial = {"suvmax", "body_area", "position"}
@@ -77,7 +80,7 @@ def test_missing_figures_stay_below_in_either_order(see):
         assert set(first_column(page)[-3:]) == trivial
 
 
-def test_slider_moves_from_ct_over_pet_and_both_to_the_map(see):
+def test_slider_moves_from_ct_over_pet_and_both_to_the_map(see: Callable[..., Any]) -> None:
     page = see(PHONE)
     viewer = page.locator(".layers").first
     slider = viewer.get_by_role("slider")
@@ -93,7 +96,7 @@ def test_slider_moves_from_ct_over_pet_and_both_to_the_map(see):
     assert 0.9 < viewer.locator(".jet").evaluate(OPACITY) < 1
 
 
-def test_colours_of_the_map_and_the_outline_are_the_readers_choice(see):
+def test_colours_of_the_map_and_the_outline_are_the_readers_choice(see: Callable[..., Any]) -> None:
     page = see()
     jet, viridis, outline = (
         page.locator(f".layers .{name}").first for name in ("jet", "viridis", "outline")
@@ -104,7 +107,7 @@ def test_colours_of_the_map_and_the_outline_are_the_readers_choice(see):
     assert (jet.is_visible(), viridis.is_visible(), outline.is_visible()) == (False, True, False)
 
 
-def test_bands_of_the_best_model_show_and_others_come_by_name(see):
+def test_bands_of_the_best_model_show_and_others_come_by_name(see: Callable[..., Any]) -> None:
     page = see()
     bands = {name: page.locator(f'.band[data-model="{name}"]') for name in ("cmad", "patchcore")}
     assert bands["cmad"].first.is_visible()
@@ -116,7 +119,7 @@ def test_bands_of_the_best_model_show_and_others_come_by_name(see):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_is_readable_in_light_and_dark(see, scheme):
+def test_text_is_readable_in_light_and_dark(see: Callable[..., Any], scheme: str) -> None:
     page = see(PHONE, scheme)
     for chosen in ("body", ".small", ".good", ".bad", "figcaption", "#results td small", ".stops"):
         assert page.locator(chosen).first.evaluate(CONTRAST) >= 4.5, chosen
@@ -124,7 +127,9 @@ def test_text_is_readable_in_light_and_dark(see, scheme):
     assert dark == (scheme == "dark")
 
 
-def test_print_shows_every_layer_and_unfolds_everything(see, tmp_path: Path):
+def test_print_shows_every_layer_and_unfolds_everything(
+    see: Callable[..., Any], tmp_path: Path
+) -> None:
     page = see()
     page.pdf(path=tmp_path / "page.pdf")
     page.emulate_media(media="print")

@@ -1,8 +1,11 @@
 """A figure of merit is one declaration, from which every table follows."""
 
+from __future__ import annotations
+
 import csv
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +14,7 @@ import pytest
 from petct_uad.comparison.compare import read_runs, summarise, write_summary
 from petct_uad.evaluation.figures import Figure
 from petct_uad.report.page import render_report
+from tests.unit.report.conftest import Project
 
 SPREAD = Figure(
     name="score_spread",
@@ -32,7 +36,7 @@ HIDDEN = Figure("hidden", "hidden", lambda seed: 0.25, columns=())
 
 
 @pytest.fixture
-def written(project_with) -> tuple[Path, str]:
+def written(project_with: Callable[..., Project]) -> tuple[Path, str]:
     """The folder of the tables, and the page."""
     project = project_with(SPREAD, BRIGHTEST, HIDDEN)
     runs = read_runs(project.report.results)
@@ -41,7 +45,9 @@ def written(project_with) -> tuple[Path, str]:
     return Path("metrics"), render_report(summary, runs, project.report)
 
 
-def test_a_new_figure_is_in_every_table_that_its_declaration_names(written):
+def test_a_new_figure_is_in_every_table_that_its_declaration_names(
+    written: tuple[Path, str],
+) -> None:
     metrics, page = written
     content = json.loads((metrics / "runs/cmad/cmad-pet/metrics.json").read_text())
     parts = [key for key in content if key.startswith(("score_spread", "brightest", "hidden"))]

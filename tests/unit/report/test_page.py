@@ -1,3 +1,5 @@
+from __future__ import annotations
+
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -10,6 +12,7 @@ from petct_uad.core.errors import EvaluationError
 from petct_uad.core.files import write_table, write_text
 from petct_uad.registration.tables import RegistrationRow
 from petct_uad.report.page import render_report, report_derivations
+from tests.unit.report.conftest import Project
 
 VOID = {"meta", "link", "img", "br", "line", "path", "use", "rect", "input"}
 
@@ -17,33 +20,33 @@ VOID = {"meta", "link", "img", "br", "line", "path", "use", "rect", "input"}
 class Balance(HTMLParser):
     """Collects elements that are closed out of order, and what pages load."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.open, self.wrong, self.loaded = [], [], []
 
-    def handle_starttag(self, tag, attrs):
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.loaded += [v for k, v in attrs if k in ("src", "href", "xlink:href", "srcset")]
         if tag not in VOID:
             self.open.append(tag)
 
-    def handle_endtag(self, tag):
+    def handle_endtag(self, tag: str) -> None:
         if tag in VOID:
             return
         if not self.open or self.open.pop() != tag:
             self.wrong.append((tag, self.getpos()))
 
 
-def render(project) -> str:
+def render(project: Project) -> str:
     runs = read_runs(project.report.results)
     return render_report(summarise(runs, project.params), runs, project.report)
 
 
 @pytest.fixture(scope="module")
-def html(project) -> str:
+def html(project: Project) -> str:
     return render(project)
 
 
-def test_page_loads_nothing_from_elsewhere(html):
+def test_page_loads_nothing_from_elsewhere(html: str) -> None:
     page = Balance()
     page.feed(html)
     assert page.loaded
@@ -51,28 +54,28 @@ def test_page_loads_nothing_from_elsewhere(html):
     assert not re.search(r"url\(\s*['\"]?(?!#)|@import", html)
 
 
-def test_elements_are_closed_in_order(html):
+def test_elements_are_closed_in_order(html: str) -> None:
     page = Balance()
     page.feed(html)
     assert (page.wrong, page.open) == ([], [])
 
 
-def test_every_run_has_a_row_in_order_of_auroc(project, html):
-    table = html.split('id="results"')[1].split("</table>")[0]
+def test_every_run_has_a_row_in_order_of_auroc(project: Project, html: str) -> None:
+    table = html.split('id="results"')[1].split("</table>", maxsplit=1)[0]
     rows = re.findall(r'<th scope="row" data-v="([^"]+)">', table)
     expected = summarise(read_runs(project.report.results), project.params)
     assert rows == [row.run for row in expected.rows]
     assert {*project.runs, "suvmax", "body_area", "position"} == set(rows)
 
 
-def test_page_says_plainly_what_loses_to_suvmax(html):
-    row = html.split('<th scope="row" data-v="cmad-ct">')[1].split("</tr>")[0]
+def test_page_says_plainly_what_loses_to_suvmax(html: str) -> None:
+    row = html.split('<th scope="row" data-v="cmad-ct">')[1].split("</tr>", maxsplit=1)[0]
     assert '<span class="tag bad">loses to SUVmax</span>' in row
     assert "cmad-petct ranks first among models and beats SUVmax" in html
 
 
-def test_page_says_whether_both_modalities_are_better_than_one(html):
-    claim = html.split("both modalities are better than one")[1].split("better than")[0]
+def test_page_says_whether_both_modalities_are_better_than_one(html: str) -> None:
+    claim = html.split("both modalities are better than one")[1].split("better than", maxsplit=1)[0]
     first, second = claim.split("cmad-petct minus cmad-ct</td><td>")
     for comparison in (first.split("cmad-petct minus cmad-pet</td><td>")[1], second):
         assert comparison.startswith("+0.")
@@ -80,20 +83,20 @@ def test_page_says_whether_both_modalities_are_better_than_one(html):
     assert '<strong class="good">supported</strong>' in first
 
 
-def test_claims_whose_runs_are_missing_are_shown_as_not_tested(html):
-    row = html.split("8 tokens are best")[1].split("</tbody>")[0]
+def test_claims_whose_runs_are_missing_are_shown_as_not_tested(html: str) -> None:
+    row = html.split("8 tokens are best")[1].split("</tbody>", maxsplit=1)[0]
     assert "cmad_4_tokens-petct</td><td></td><td></td><td>not tested</td>" in row
 
 
-def test_every_two_models_are_compared_and_no_baseline(html):
-    table = html.split("Every two models")[1].split("</table>")[0]
+def test_every_two_models_are_compared_and_no_baseline(html: str) -> None:
+    table = html.split("Every two models")[1].split("</table>", maxsplit=1)[0]
     assert table.count("<tr><td data-v=") == 6
     assert "suvmax" not in table
 
 
-def test_deviation_over_seeds_stands_beside_models_and_not_beside_baselines(html):
+def test_deviation_over_seeds_stands_beside_models_and_not_beside_baselines(html: str) -> None:
     cells = {
-        name: html.split(f'<th scope="row" data-v="{name}">')[1].split("</tr>")[0]
+        name: html.split(f'<th scope="row" data-v="{name}">')[1].split("</tr>", maxsplit=1)[0]
         for name in ("cmad-petct", "suvmax")
     }
     assert cells["cmad-petct"].count("± 0.0") == 3
@@ -101,93 +104,95 @@ def test_deviation_over_seeds_stands_beside_models_and_not_beside_baselines(html
     assert "means over 2 seeds" in html
 
 
-def test_each_group_of_modalities_has_its_own_curves_with_one_hue_per_model(html):
+def test_each_group_of_modalities_has_its_own_curves_with_one_hue_per_model(html: str) -> None:
     titles = re.findall(r'aria-label="ROC curves on ([^"]+)"', html)
     assert titles == ["PET", "CT", "PET and CT"]
-    curves = html.split('aria-label="ROC curves on PET and CT"')[1].split("</svg>")[0]
+    curves = html.split('aria-label="ROC curves on PET and CT"')[1].split("</svg>", maxsplit=1)[0]
     assert {"--hue1", "--hue2", "--trivial"} <= set(re.findall(r"--\w+", curves))
-    alone = html.split('aria-label="ROC curves on CT"')[1].split("</svg>")[0]
+    alone = html.split('aria-label="ROC curves on CT"')[1].split("</svg>", maxsplit=1)[0]
     assert "--hue1" in alone
     assert "--hue2" not in alone
 
 
-def test_same_inputs_give_the_same_page(project, html):
+def test_same_inputs_give_the_same_page(project: Project, html: str) -> None:
     assert render(project) == html
 
 
-def test_text_from_dicom_headers_is_escaped(html):
+def test_text_from_dicom_headers_is_escaped(html: str) -> None:
     assert "<script>alert(1)</script>" not in html
     assert "z/&lt;script&gt;alert(1)&lt;/script&gt;.dcm" in html
 
 
-def test_flagged_study_comes_first_with_its_reason(html):
+def test_flagged_study_comes_first_with_its_reason(html: str) -> None:
     captions = re.findall(r"before and after registration: ([^\"]+)", html)
     assert captions == ["P13_aa", "P00_aa"]
     assert "body overlap 0.700 is below 0.8" in html
 
 
-def test_without_registered_studies_no_chart_is_drawn(leaking_project):
+def test_without_registered_studies_no_chart_is_drawn(leaking_project: Project) -> None:
     write_table(leaking_project.report.registered, RegistrationRow, [])
     assert "Displacement" not in render(leaking_project)
 
 
-def test_failed_expectation_is_shown_with_its_rows(html):
-    notice = html.split("images: check 2</strong>")[1].split("</p>")[0]
+def test_failed_expectation_is_shown_with_its_rows(html: str) -> None:
+    notice = html.split("images: check 2</strong>")[1].split("</p>", maxsplit=1)[0]
     assert "P04_aa_0003" in notice
 
 
-def test_data_checks_say_how_many_rows_they_are_about(html):
+def test_data_checks_say_how_many_rows_they_are_about(html: str) -> None:
     assert '<td>scores</td><td class="n">640</td>' in html
 
 
-def test_pair_of_images_in_two_splits_is_named(html):
+def test_pair_of_images_in_two_splits_is_named(html: str) -> None:
     pair = html.split("P00_aa_0003</code> (val) and <code>P04_aa_0003</code> (test): ")[1]
     assert pair.startswith("correlation 0.9971")
 
 
-def test_livers_that_nobody_knows_are_not_called_sound(html):
+def test_livers_that_nobody_knows_are_not_called_sound(html: str) -> None:
     assert "Nobody said where a liver is" in html
 
 
-def test_slices_that_fell_out_are_counted_with_their_reason(html):
+def test_slices_that_fell_out_are_counted_with_their_reason(html: str) -> None:
     assert "within guard_mm of an abnormal slice: 1" in html
 
 
-def test_leaking_protocol_is_marked_above_the_table_and_in_every_row(leaking_project):
+def test_leaking_protocol_is_marked_above_the_table_and_in_every_row(
+    leaking_project: Project,
+) -> None:
     html = render(leaking_project)
     assert html.index("Leaking protocol.") < html.index('id="results"')
     assert html.count('<span class="tag warn">leaking</span>') == len(leaking_project.runs) + 3
 
 
-def test_derivation_of_the_best_run_is_drawn_from_raw_files_to_its_figures(html):
-    picture = html.split('aria-label="Derivation of cmad-petct: ')[1].split("</svg>")[0]
+def test_derivation_of_the_best_run_is_drawn_from_raw_files_to_its_figures(html: str) -> None:
+    picture = html.split('aria-label="Derivation of cmad-petct: ')[1].split("</svg>", maxsplit=1)[0]
     arrows = "raw data to ingest, ingest to split, ingest to evaluate cmad-petct, split to evaluate"
     assert picture.startswith(arrows)
     assert "3 raw files" in picture
     assert "code 22222222, params 11111111" in picture
 
 
-def test_cost_stands_beside_every_model_and_no_baseline(html):
-    section = html.split('<section id="cost">')[1].split("</section>")[0]
+def test_cost_stands_beside_every_model_and_no_baseline(html: str) -> None:
+    section = html.split('<section id="cost">')[1].split("</section>", maxsplit=1)[0]
     shown = re.findall(r'data-v="([a-z]\w+-\w+)">\1</th><td class="n" data-v="([\d.]+)"', section)
     assert dict(shown)["cmad-petct"] == "5.0"
     assert len(shown) == 4
     assert "suvmax" not in section
 
 
-def test_a_picture_of_another_version_is_refused_by_name(leaking_project):
+def test_a_picture_of_another_version_is_refused_by_name(leaking_project: Project) -> None:
     Image.new("RGB", (520, 590)).save(leaking_project.report.panels / "cmad/cmad-petct/best.png")
     with pytest.raises(EvaluationError, match=r"cmad-petct/best\.png.*run `dvc repro compare`"):
         render(leaking_project)
 
 
-def test_data_checks_of_another_version_are_refused_by_name(leaking_project):
+def test_data_checks_of_another_version_are_refused_by_name(leaking_project: Project) -> None:
     leaking_project.report.validation.write_text('{"expectations": [{"name": "file_once"}]}')
     with pytest.raises(EvaluationError, match=r"validation\.json: outcomes of another version"):
         render(leaking_project)
 
 
-def test_lineage_of_the_report_names_panels_and_tables(project):
+def test_lineage_of_the_report_names_panels_and_tables(project: Project) -> None:
     runs = read_runs(project.report.results)
     summary = summarise(runs, project.params)
     write_summary(Path("metrics"), summary)

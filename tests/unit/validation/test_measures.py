@@ -103,7 +103,9 @@ def test_liver_is_measured_where_the_motion_puts_it(folders: Folders) -> None:
 
 
 @pytest.mark.parametrize("place", [None, (-20.0, 0.0, 500.0)])
-def test_liver_that_is_not_in_the_stack_has_no_row(folders: Folders, place) -> None:
+def test_liver_that_is_not_in_the_stack_has_no_row(
+    folders: Folders, place: tuple[float, float, float] | None
+) -> None:
     tell(folders, place)
     assert measure_livers(folders, [study()]) == []
 
