@@ -85,7 +85,7 @@ def make_clone(folder: Path) -> Clone:
 
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Clone:
-    """A clone in which the smoke preset has been rebuilt and committed, to copy and never to change.
+    """A clone in which the smoke preset was rebuilt and committed, to copy and never to change.
 
     All processes of pytest-xdist share it.
     """

@@ -62,7 +62,7 @@ def test_lineage_names_the_bytes_on_disk(smoke: Clone) -> None:
 
 
 def test_what_a_stage_was_asked_is_what_dvc_yaml_says_it_reads(smoke: Clone) -> None:
-    """A key that is read and not declared would leave a stale output; one not read, a needless run."""
+    """One that is read but not declared leaves stale outputs; one not read is a needless run."""
     declared = {name: stage.get("params", {}) for name, stage in smoke.lock().items()}
     outputs = {
         out["path"]: name for name, stage in smoke.lock().items() for out in stage.get("outs", [])
