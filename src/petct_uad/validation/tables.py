@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 from petct_uad.core.files import read_table, write_table
-from petct_uad.ingest.found import FoundInstance, FoundSeries, FoundStudy
 from petct_uad.ingest.tables import InstanceRow, SeriesRow, StudyRow
 from petct_uad.registration.tables import RegistrationRow
 from petct_uad.slices.tables import ImageRow, SliceRow
+
+if TYPE_CHECKING:  # the stage has no rows in clear, and need not rerun with them
+    from petct_uad.ingest.found import FoundInstance, FoundSeries, FoundStudy
 
 
 @dataclass(frozen=True, order=True)
