@@ -77,7 +77,7 @@ def run_stage(name: str, *arguments: str) -> None:
 def lay_out(home: Path, make: Callable[[Path], Path], **split: object) -> Path:
     """A repository whose data set is ``pictures``."""
     home.mkdir(exist_ok=True)
-    for name in ("src", "stages"):
+    for name in ("src", "stages", "pyproject.toml"):
         (home / name).symlink_to(ROOT / name)
     params = YAML().load((ROOT / "params.yaml").read_text())
     params["dataset"] = "pictures"

@@ -83,7 +83,7 @@ class Repository:
 
 def make_repository(root: Path) -> Repository:
     root.mkdir()
-    for name in ("src", "stages"):
+    for name in ("src", "stages", "pyproject.toml"):
         (root / name).symlink_to(ROOT / name)
     yaml = YAML()
     params = yaml.load(ROOT / "params.yaml")

@@ -23,7 +23,7 @@ def stage(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run stages/ingest.py in a project whose only data set is the test's."""
     home = tmp_path / "project"
     home.mkdir()
-    for name in ("src", "stages"):
+    for name in ("src", "stages", "pyproject.toml"):
         (home / name).symlink_to(ROOT / name)
     (home / "data").mkdir()
 

@@ -27,7 +27,7 @@ TELLING = (
 
 def project(home: Path) -> None:
     """The repository's stages on a small phantom, under a secret key."""
-    for name in ("src", "stages"):
+    for name in ("src", "stages", "pyproject.toml"):
         (home / name).symlink_to(ROOT / name)
     params = YAML().load((ROOT / "params.yaml").read_text())
     params["workers"] = 1

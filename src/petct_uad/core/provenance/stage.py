@@ -55,5 +55,5 @@ def run_stage(name: str, entry: str) -> Iterator[StageRun]:
         entry: ``__file__`` of the stage file.
     """
     with fail_cleanly(), stage(name):
-        file = Path(entry).resolve().relative_to(Path.cwd().resolve())
+        file = Path(entry).relative_to(Path.cwd())
         yield StageRun(name, file, ParamsFile.read())
