@@ -34,7 +34,7 @@ SPLITS = ("train", "val", "test")
 
 
 def frames_of(tables: Tables, promises: Promises) -> dict[str, pd.DataFrame]:
-    """One frame per table name of :data:`petct_uad.validation.suites.IDENTITY`."""
+    """One frame per table name of :data:`petct_uad.validation.checks.IDENTITY`."""
     images, slices = _images(tables), _slices(tables, promises)
     return {
         **frames_of_ingest(tables.ingested),
@@ -53,7 +53,7 @@ def frames_of(tables: Tables, promises: Promises) -> dict[str, pd.DataFrame]:
 
 
 def frames_of_ingest(tables: IngestTables) -> dict[str, pd.DataFrame]:
-    """The frames of :data:`petct_uad.validation.suites.OF_INGEST`."""
+    """The frames of :data:`petct_uad.validation.checks.OF_INGEST`."""
     return {
         "cohort": _cohort(tables),
         "instances": _instances(tables),

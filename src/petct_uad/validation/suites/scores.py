@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from petct_uad.validation.suites.check import Check, between, finite, holds, in_set, unique
 
-IDENTITIES = {"scores": "row", "trainings": "training"}
-
 
 def checks() -> list[Check]:
     """Did every training score every test slice once, by one threshold?"""
