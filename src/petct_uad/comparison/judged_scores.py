@@ -12,7 +12,7 @@ from petct_uad.core.files import read_table
 from petct_uad.core.provenance.record import Derivation, Entity
 from petct_uad.slices.tables import ImageRow
 from petct_uad.validation.frames import with_finiteness
-from petct_uad.validation.suites.scores import checks
+from petct_uad.validation.suites.check import Check, between, finite, holds, in_set, unique
 from petct_uad.validation.validate import Outcome, run_checks, stop_on_critical, write_outcomes
 
 _KEY = ["run", "seed"]
@@ -63,7 +63,7 @@ def check_scores(scores: pd.DataFrame, images: Sequence[ImageRow]) -> list[Outco
             for (run, seed), part in scores.groupby(_KEY, sort=True)
         ]
     )
-    return run_checks({"scores": table, "trainings": trainings}, checks())
+    return run_checks({"scores": table, "trainings": trainings}, scores_checks())
 
 
 def _one_threshold(scores: pd.DataFrame) -> bool:
@@ -72,3 +72,23 @@ def _one_threshold(scores: pd.DataFrame) -> bool:
     lowest = scores.loc[called, "score"].min()
     highest = scores.loc[~called, "score"].max()
     return not (np.isfinite(lowest) and np.isfinite(highest) and lowest < highest)
+
+
+def scores_checks() -> list[Check]:
+    """Did every training score every test slice once, by one threshold?"""
+    return [
+        Check("scores", "scored_once", "critical", "a slice counts once per training",
+              unique("run", "seed", "slice_id")),
+        Check("scores", "finite", "critical", "a score that is NaN has no rank", finite()),
+        Check("scores", "of_the_test_split", "critical",
+              "figures are of the test split, and of its labels", holds("agrees_with_index")),
+        Check("scores", "prediction_is_binary", "critical", "predicted is 0 or 1",
+              in_set("predicted", [0, 1])),
+        Check("trainings", "every_test_slice_scored", "critical",
+              "a slice without a score flatters or harms unseen", between("missing", 0, 0)),
+        Check("trainings", "one_threshold", "critical",
+              "no slice that is called normal scores above one that is called abnormal",
+              holds("one_threshold")),
+        Check("trainings", "not_constant", "warning", "a constant score tells nothing apart",
+              between("distinct_scores", 2, None)),
+    ]  # fmt: skip

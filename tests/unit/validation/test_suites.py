@@ -9,10 +9,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from petct_uad.comparison.judged_scores import check_scores
+from petct_uad.comparison.judged_scores import check_scores, scores_checks
 from petct_uad.validation.checks import Check, Promises, checks
 from petct_uad.validation.frames import frames_of
-from petct_uad.validation.suites import scores
 from petct_uad.validation.tables import Tables
 from petct_uad.validation.validate import Outcome, run_checks
 from tests.unit.validation.sound import ABNORMAL, duplicate, promises, sound_tables
@@ -324,7 +323,7 @@ def test_sound_cohort_passes_every_check(sound: Tables) -> None:
 
 def test_every_check_has_a_case_that_breaks_it() -> None:
     assert BREAKS.keys() == EVERY.keys()
-    assert BROKEN_SCORES.keys() == {f"{check.table}.{check.name}" for check in scores.checks()}
+    assert BROKEN_SCORES.keys() == {f"{check.table}.{check.name}" for check in scores_checks()}
 
 
 @pytest.mark.parametrize("name", EVERY)
@@ -346,7 +345,7 @@ def test_check_draws_its_line_where_it_says(  # noqa: PLR0917
 
 def test_every_check_is_as_severe_as_this_table_says() -> None:
     found: dict[str, dict[str, set[str]]] = {"critical": {}, "warning": {}}
-    for check in (*EVERY.values(), *scores.checks()):
+    for check in (*EVERY.values(), *scores_checks()):
         found[check.severity].setdefault(check.table, set()).add(check.name)
     assert found == {"critical": CRITICAL, "warning": WARNING}
 
