@@ -6,12 +6,14 @@ READY  := $(VENV)/.ready
 # DVC runs the stages with the `python` that it finds first.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup repro test lint bench lock
+.PHONY: help setup check repro test coverage lint bench lock
 
 help:
 	@echo "make setup   create $(VENV) from requirements.lock     (about 4 minutes, 7 GB, once)"
+	@echo "make check   lint, types and the quick unit tests      (under 2 minutes on two cores)"
 	@echo "make repro   rebuild the whole pipeline with dvc repro (about 20 minutes on two cores)"
 	@echo "make test    run the tests                             (about 10 minutes on two cores)"
+	@echo "make coverage  the tests but e2e, with what they miss of each room (about 15 minutes)"
 	@echo "make lint    ruff and mypy                             (under a minute)"
 	@echo "make bench   speed of the kernels beside their peers   (about 3 minutes)"
 	@echo "make lock    pin what pyproject.toml asks for again, with hashes"
@@ -35,6 +37,25 @@ repro: $(READY)
 test: $(READY)
 	@echo "==> tests (about 10 minutes on two cores)"
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+
+ROOMS := $(notdir $(patsubst %/,%,$(dir $(wildcard src/petct_uad/*/__init__.py))))
+
+# What to run between two edits; the tests marked slow wait for make test.
+check: lint
+	@echo "==> the quick unit tests (about a minute on two cores)"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --quiet --numprocesses 2 --dist loadfile \
+	  -m "not slow" tests/unit
+
+# The e2e tests run in clones, whose files are not counted.
+coverage: $(READY)
+	@echo "==> tests with coverage (about 15 minutes on two cores)"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "not e2e" \
+	  --cov --cov-report= || true
+	@for room in $(ROOMS); do \
+	  printf '%-14s %4s %%\n' $$room \
+	    "$$($(BIN)/coverage report --format total --include "src/petct_uad/$$room/*")"; \
+	done
+	@$(BIN)/coverage report --skip-covered --sort cover
 
 lint: $(READY)
 	@echo "==> ruff and mypy"
