@@ -65,7 +65,7 @@ lint: $(READY)
 
 # The others take hours, or data of their own: docs/benchmarks.md.
 BENCHMARKS := "selective_scan.py --runs 10" ss2d.py precision.py reverse_distillation.py \
-              "ingest.py --runs 2" "lineage.py speed" "told_apart.py --cohorts 100"
+              "ingest.py --runs 2" "lineage.py speed" "false_positives.py --cohorts 100"
 
 bench: $(READY)
 	@echo "==> benchmarks (about 3 minutes)"
