@@ -25,6 +25,7 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import SimpleITK as sitk
 import typer
@@ -128,7 +129,12 @@ def _processor_s() -> float:
 
 
 def _ours(workers: int) -> Convert:
-    asked = {"labels": "auto", "label_roi": ".*", "suv": "bw", "pseudonyms": "public"}
+    asked: dict[str, Any] = {
+        "labels": "auto",
+        "label_roi": ".*",
+        "suv": "bw",
+        "pseudonyms": "public",
+    }
     asked |= {"on_reject": "stop", "max_gap_mm": 0.1}
     params = IngestParams.model_validate(asked)
 
@@ -158,7 +164,7 @@ def _dcm2niix() -> dict[str, str]:
 
 def _run(binary: str, level: str) -> Convert:
     def convert(raw: Path, out: Path) -> None:
-        command = [binary, "-z", level, "-f", "%j", "-o", out, raw]
+        command = [binary, "-z", level, "-f", "%j", "-o", str(out), str(raw)]
         subprocess.run(command, check=True, capture_output=True)
 
     return convert

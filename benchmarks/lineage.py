@@ -21,7 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import chdir, contextmanager
+from contextlib import ExitStack, chdir, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from resource import RUSAGE_CHILDREN, getrusage
@@ -248,13 +248,10 @@ class _Clock:
     @contextmanager
     def on_lineage(self) -> Iterator[None]:
         """Time hashing for entities and writing tables; neither calls the other."""
-        with (
-            patch.object(record, "sha256_file", self._timed(record.sha256_file)),
-            patch.object(record, "write_derivations", self._timed(record.write_derivations)),
-            patch.object(record, "library_modules", self._timed(record.library_modules)),
-            patch.object(record, "source_hash", self._timed(record.source_hash)),
-            patch.object(record, "write_json", self._timed(record.write_json)),
-        ):
+        names = "sha256_file write_derivations library_modules source_hash write_json"
+        with ExitStack() as stack:
+            for name in names.split():
+                stack.enter_context(patch.object(record, name, self._timed(getattr(record, name))))
             yield
 
     def _timed(self, function: Callable[..., Result]) -> Callable[..., Result]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -49,7 +49,8 @@ def main(row: Path, seed: int = 2024, acquisition: bool = True) -> None:
     normal = [i for i, one in enumerate(store.rows) if one.label == 0]
     planes = store.ct if getattr(model, "modality", "pet") == "ct" else store.pet
     slices = planes[normal].astype(np.float32)
-    clean, marked = [], {kind: [] for kind in KINDS}
+    clean: list[Any] = []
+    marked: dict[str, list[Any]] = {kind: [] for kind in KINDS}
     for i in track(range(len(slices)), "validation normals"):
         copies = _copies(slices, i, seed, acquisition)
         found = _scores(model, np.stack(copies)).reshape(len(KINDS), 2)
@@ -97,7 +98,7 @@ def _reacquired(image: Image, generator: Generator) -> Image:
         shown = ndimage.gaussian_filter(shown, 1.2 * blur)
     else:
         shown = shown - 1.5 * blur * (shown - ndimage.gaussian_filter(shown, 1.0))
-    return np.clip(shown, 0, 1)
+    return np.asarray(np.clip(shown, 0, 1))
 
 
 def _marked(image: Image, other: Image, kind: str, generator: Generator) -> Image:
@@ -129,7 +130,7 @@ def _ellipse(side_px: int, row: int, column: int, radius_px: float, generator: G
     angle, flat = generator.uniform(0, np.pi), generator.uniform(0.6, 1)
     along = (columns - column) * np.cos(angle) + (rows - row) * np.sin(angle)
     across = (rows - row) * np.cos(angle) - (columns - column) * np.sin(angle)
-    return np.hypot(along / radius_px, across / (flat * radius_px))
+    return np.asarray(np.hypot(along / radius_px, across / (flat * radius_px)))
 
 
 def _inside(distance: Image, rim: float, radius_px: float) -> Image:
@@ -146,7 +147,7 @@ def _ring(distance: Image, radius_px: float, shift: float, generator: Generator)
     """Bright, around a dark centre."""
     del generator
     ring = np.exp(-(((distance - 0.75) * radius_px / 2) ** 2))
-    return abs(shift) * (ring - 0.6 * _inside(distance, 0.6, radius_px))
+    return np.asarray(abs(shift) * (ring - 0.6 * _inside(distance, 0.6, radius_px)))
 
 
 def _blob(distance: Image, radius_px: float, shift: float, generator: Generator) -> Image:

@@ -26,7 +26,7 @@ from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter, process_time
 from types import ModuleType
-from typing import Annotated
+from typing import Annotated, Any
 from unittest.mock import MagicMock, patch
 
 import numpy as np
@@ -131,8 +131,9 @@ def _cuda_layout_error(size: tuple[int, ...], sdist: Path) -> float:
     modules = {parent: ModuleType(parent) for parent in ("mamba_ssm", "mamba_ssm.ops")}
     inputs, order, upstream = _inputs(size)
     leaves = [tensor.requires_grad_() for tensor in inputs]
+    arguments: list[Any] = [*leaves, order]
     with patch.dict(sys.modules, modules | {name: interface}):
-        output = selective_scan_cuda(*leaves, order)
+        output = selective_scan_cuda(*arguments)
     found = [output.detach(), *torch.autograd.grad(output, leaves, upstream)]
     exact = _gradients(inputs, order, upstream, "reference", torch.float64)
     return max(float((f - e).norm() / e.norm()) for f, e in zip(found, exact, strict=True))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import Field, SerializeAsAny, create_model, model_validator
 
@@ -33,7 +33,13 @@ _MODELS_FIELDS: dict[str, Any] = {
     for key, kind in every_section().items()
     if key.startswith(_MODELS)
 }
-_ModelsParams = create_model("ModelsParams", __base__=Section, **_MODELS_FIELDS)
+if TYPE_CHECKING:
+
+    class _ModelsParams(Section):
+        def __getattr__(self, name: str) -> Any: ...
+
+else:
+    _ModelsParams = create_model("ModelsParams", __base__=Section, **_MODELS_FIELDS)
 
 
 class Params(Section):

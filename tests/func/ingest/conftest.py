@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import highdicom
 import numpy as np
@@ -60,7 +61,7 @@ class Patient:
         self.frame = self.frame or self.uid("frame")
 
     def uid(self, name: str) -> str:
-        return pydicom.uid.generate_uid(entropy_srcs=[self.patient, name])
+        return str(pydicom.uid.generate_uid(entropy_srcs=[self.patient, name]))
 
     def ct(self, folder: str = "CT", edit: Edit = no_edit) -> list[Dataset]:
         return self._write(folder, edit, lambda index: self._image("CT", folder, 24, 4.0, index))
@@ -231,7 +232,12 @@ class Run:
 
 
 def ingest_params(**changes: object) -> IngestParams:
-    values = {"labels": "auto", "label_roi": ".*", "suv": "bw", "pseudonyms": "public"}
+    values: dict[str, Any] = {
+        "labels": "auto",
+        "label_roi": ".*",
+        "suv": "bw",
+        "pseudonyms": "public",
+    }
     values |= {"on_reject": "report", "max_gap_mm": 0.1}
     return IngestParams.model_validate(values | changes)
 

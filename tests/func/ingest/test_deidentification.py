@@ -178,7 +178,7 @@ def test_another_key_changes_both_parts_of_a_study_id() -> None:
     assert [a == b for a, b in zip(one, other, strict=True)] == [False, False]
 
 
-def described(run: Callable[..., Run]) -> list[str]:
+def described(run: Run) -> list[str]:
     with (run.out / "series.csv").open() as stream:
         return [row["description"] for row in csv.DictReader(stream) if row["modality"] == "CT"]
 

@@ -33,7 +33,7 @@ def setter(**values: object) -> Callable[[Dataset, int], None]:
     return edit
 
 
-def array(run: Callable[..., Run], name: str) -> np.ndarray:
+def array(run: Run, name: str) -> Any:
     study = run.tables.studies[0].study_id
     return sitk.GetArrayFromImage(sitk.ReadImage(run.out / "volumes" / study / f"{name}.nii.gz"))
 

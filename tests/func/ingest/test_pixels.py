@@ -85,7 +85,7 @@ def rewritten(folder: Path, edit: Edit) -> None:
         dataset.save_as(file, enforce_file_format=True)
 
 
-def of(run: Callable[..., Run], name: str) -> np.ndarray:
+def of(run: Run, name: str) -> Any:
     return sitk.GetArrayFromImage(sitk.ReadImage(next(run.out.rglob(f"{name}.nii.gz"))))
 
 

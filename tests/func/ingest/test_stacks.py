@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
@@ -36,17 +37,17 @@ def darker(dataset: Dataset, by: int) -> None:
     dataset.PixelData = pixels.tobytes()
 
 
-def of(run: Callable[..., Run], name: str) -> np.ndarray:
+def of(run: Run, name: str) -> Any:
     return sitk.GetArrayFromImage(sitk.ReadImage(next(run.out.rglob(f"{name}.nii.gz"))))
 
 
-def told(run: Callable[..., Run], modality: str) -> list[tuple[int, int, str]]:
+def told(run: Run, modality: str) -> list[tuple[int, int, str]]:
     """Stack, instances and role of every stack of one modality."""
     rows = (row for row in run.tables.series if row.modality == modality)
     return [(row.stack, row.instances, row.role) for row in rows]
 
 
-def reasons(run: Callable[..., Run]) -> str:
+def reasons(run: Run) -> str:
     return "; ".join(row.reason for row in run.tables.series if row.role == "unused")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ from tests.func.training.test_distil import PARAMS as DISTIL
 from tests.func.training.tiny import TEACHER, TRAIN, label_slices, train, write_store
 
 # Looks often and stops early, so that the validation loss chooses when a training ends.
-SETTINGS = {"validate_every": 1, "patience": 1}
+SETTINGS: dict[str, Any] = {"validate_every": 1, "patience": 1}
 
 
 @pytest.fixture(scope="module")

@@ -30,6 +30,7 @@ from petct_uad.comparison.tables import (
 from petct_uad.core.claims import Claim
 from petct_uad.core.errors import EvaluationError
 from petct_uad.core.files import read_table
+from petct_uad.core.params.base import Protocol
 from petct_uad.evaluation.results import ResultPaths, RunResults, write_results
 from petct_uad.evaluation.trivial import TRIVIAL, TRIVIAL_BASELINES
 from petct_uad.models.cmad.params import CmadParams
@@ -48,7 +49,7 @@ def read(metrics: Path, *runs: str) -> tuple[RunResults, ...]:
     return read_runs(result_paths(metrics, runs))
 
 
-def write_benchmark(metrics: Path, protocol: str = "patient") -> None:
+def write_benchmark(metrics: Path, protocol: Protocol = "patient") -> None:
     write_results(at(metrics, "good"), results("good", noise() + 4 * LABELS, protocol=protocol))
     write_results(at(metrics, "bad"), results("bad", noise(), protocol=protocol))
     for name, strength in (("suvmax", 0.5), ("body_area", 0.0), ("position", 0.0)):

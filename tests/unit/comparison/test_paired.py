@@ -9,7 +9,8 @@ import pytest
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from petct_uad.comparison.paired import Difference, PairedAurocs, p_value
+from petct_uad.comparison.paired import PairedAurocs, p_value
+from petct_uad.comparison.tables import Difference
 from petct_uad.core.holm import holm
 from petct_uad.evaluation.bootstrap import auroc_of, draw_patients, estimate
 from petct_uad.evaluation.metrics import Scores, auroc

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -109,7 +110,7 @@ def test_cosines_rounded_to_three_digits_are_no_tilt() -> None:
         ({"rows": 11}, "11x20"),
     ],
 )  # fmt: skip
-def test_slices_that_differ_are_refused_by_tag(change: dict[str, object], tag: str) -> None:
+def test_slices_that_differ_are_refused_by_tag(change: dict[str, Any], tag: str) -> None:
     stack = headers([0.0, 3.0, 6.0])
     stack[1] = replace(stack[1], **change)
     error = refusal(stack)

@@ -6,6 +6,7 @@ import json
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -41,7 +42,7 @@ GOOD = PetHeader(
 HOUR = 2 ** (3600 / 6586.2) * 70_000 / 350e6  # uptake of one hour
 
 
-def factor(**changes: object) -> float:
+def factor(**changes: Any) -> float:
     return suv_factors([replace(GOOD, **changes)])[0]
 
 
@@ -52,7 +53,9 @@ def test_published_vendor_headers_give_their_factor(name: str) -> None:
         pytest.skip("PETCT_DATA: no suv_vectors")
     headers = []
     for instance in json.loads(file.read_text()):
-        fields = {ours: str(instance.get(dicom, "")).strip() for ours, dicom in FIELDS.items()}
+        fields: dict[str, Any] = {
+            ours: str(instance.get(dicom, "")).strip() for ours, dicom in FIELDS.items()
+        }
         private = instance["PhilipsPETPrivateGroup"]
         headers.append(
             PetHeader(
@@ -142,7 +145,7 @@ def test_gml_is_taken_as_body_weight() -> None:
     assert factor(units="GML", suv_type="BW", weight_kg="", dose_bq="") == 1
 
 
-ADULT = {"weight_kg": "70", "height_m": "1.75", "sex": "M"}
+ADULT: dict[str, Any] = {"weight_kg": "70", "height_m": "1.75", "sex": "M"}
 
 
 @pytest.mark.parametrize(
@@ -195,7 +198,7 @@ def test_body_sizes_are_never_invented(changes: dict[str, str], kind: str, tag: 
 
 
 def test_scan_over_midnight_keeps_the_series_time() -> None:
-    evening = {"injection_time": "225500", "series_time": "235500"}
+    evening: dict[str, Any] = {"injection_time": "225500", "series_time": "235500"}
     beds = [
         replace(GOOD, **evening, acquisition_time="235500"),
         replace(GOOD, **evening, acquisition_time="000500", acquisition_date="20200102"),

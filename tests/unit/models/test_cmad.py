@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -30,7 +32,7 @@ def build(
     modality: Modality = "petct",
     seed: int = 0,
     side: int = SIDE,
-    **keys: object,
+    **keys: Any,
 ) -> Cmad:
     params = params.model_copy(update=keys)
     torch.manual_seed(seed)
@@ -44,7 +46,7 @@ def vit_b14() -> VitTokens:
         return VitTokens(TeacherParams(name=name, weights="random"), image_size_px=392)
 
 
-def paper(params: CmadParams, teacher: VitTokens, **keys: object) -> Cmad:
+def paper(params: CmadParams, teacher: VitTokens, **keys: Any) -> Cmad:
     own: dict[str, object] = {"heads": 12, "levels": 9, "ssm_state": 16, "ssm_expand": 2}
     with torch.device("meta"):
         return Cmad(params.model_copy(update=own | keys), teacher, "petct", 392)
@@ -125,7 +127,7 @@ def test_maps_are_finite_and_as_large_as_the_slice(
     ],
 )
 def test_a_switch_removes_its_module_and_no_other(
-    cmad_params: CmadParams, teacher: CnnTeacher, keys: dict[str, bool], gone: str, kept: str
+    cmad_params: CmadParams, teacher: CnnTeacher, keys: dict[str, Any], gone: str, kept: str
 ) -> None:
     full = build(cmad_params, teacher).student_state().keys()
     less = build(cmad_params, teacher, **keys).student_state().keys()
@@ -168,7 +170,7 @@ def test_the_hybrid_adds_attention_to_the_prior_tokens_then_an_mlp(
     cmad_params: CmadParams, teacher: CnnTeacher
 ) -> None:
     """Eqs. 3 and 4, with torch's own attention."""
-    hybrid = build(cmad_params, teacher).decoder.hybrid.requires_grad_(False)
+    hybrid: Any = build(cmad_params, teacher).decoder.hybrid.requires_grad_(False)
     attention = hybrid.attention
     attention.prior.normal_()
     tokens = 3 * torch.randn(2, 3, 16, cmad_params.width)
@@ -186,7 +188,7 @@ def test_attention_of_a_stage_weighs_by_the_positive_part_of_scaled_cosines(
     cmad_params: CmadParams, teacher: CnnTeacher
 ) -> None:
     """Eq. 6, head by head."""
-    attention = build(cmad_params, teacher).decoder.stages[0].attention.requires_grad_(False)
+    attention: Any = build(cmad_params, teacher).decoder.stages[0].attention.requires_grad_(False)
     attention.scale.uniform_(0.5, 2.0)
     own, other = torch.randn(2, 2, 3, 16, cmad_params.width)
     query = split_heads(attention.query(own), cmad_params.heads)
@@ -203,7 +205,7 @@ def test_a_stage_is_its_attention_plus_what_the_scan_adds_to_it(
     cmad_params: CmadParams, teacher: CnnTeacher
 ) -> None:
     """Eqs. 5 to 9; where the scan gives nothing, the attention is what is left."""
-    stage = build(cmad_params, teacher).decoder.stages[0].requires_grad_(False)
+    stage: Any = build(cmad_params, teacher).decoder.stages[0].requires_grad_(False)
     tokens = torch.randn(2, 3, 16, cmad_params.width)
     own = stage.norm(tokens)
     attended = stage.attention(own, own.flip(0))

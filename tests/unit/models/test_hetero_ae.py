@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 from pydantic import ValidationError
@@ -31,7 +33,7 @@ def build(
     modality: Modality = "pet",
     side: int = SIDE,
     seed: int = 0,
-    **keys: object,
+    **keys: Any,
 ) -> HeteroAe:
     torch.manual_seed(seed)
     return HeteroAe(PARAMS.model_copy(update=keys), teacher, modality, side)
@@ -100,7 +102,11 @@ def test_every_decoder_learns_and_handles_an_odd_grid(teacher: CnnTeacher, decod
 def test_every_encoder_from_scratch_learns_with_its_decoder(
     teacher: CnnTeacher, encoder: str, feature_comparison: bool
 ) -> None:
-    keys = {"encoder": encoder, "decoder": encoder, "feature_comparison": feature_comparison}
+    keys: dict[str, Any] = {
+        "encoder": encoder,
+        "decoder": encoder,
+        "feature_comparison": feature_comparison,
+    }
     model = build(teacher, side=96, train_encoder=True, **keys)
     state = {name: x.clone() for name, x in model.encoder.state_dict().items()}
     losses = descend(model, noise(1, 96), steps=4, rate=3e-3)

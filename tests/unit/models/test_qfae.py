@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -60,7 +62,7 @@ def build(
     modality: Modality = "pet",
     side: int = SIDE,
     seed: int = 0,
-    **keys: object,
+    **keys: Any,
 ) -> Qfae:
     params = SMALL.model_copy(update=keys)
     torch.manual_seed(seed)
@@ -211,7 +213,7 @@ def test_gradients_pass_the_perceptual_network_and_change_it_not(
     ids=str,
 )
 def test_a_map_is_the_mean_or_maximum_of_the_distances_that_a_switch_leaves(
-    trained: Qfae, teacher: CnnTeacher, abnormal: Batch, keys: dict[str, object], used: slice
+    trained: Qfae, teacher: CnnTeacher, abnormal: Batch, keys: dict[str, Any], used: slice
 ) -> None:
     """All four are of patch sizes 16 and 32, at strides 4 and 8 each."""
     model = build(teacher, **keys)
@@ -329,6 +331,6 @@ def test_a_block_that_the_encoder_lacks_is_refused(teacher: CnnTeacher) -> None:
     ("keys", "message"),
     [({"heads": 5}, "heads must divide"), ({"evaluation_patches": (32, 16)}, "ascending")],
 )
-def test_params_that_cannot_work_are_refused(keys: dict[str, object], message: str) -> None:
+def test_params_that_cannot_work_are_refused(keys: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         QfaeParams.model_validate(SMALL.model_dump() | {"schedule": SMALL.schedule} | keys)

@@ -1,4 +1,5 @@
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -39,13 +40,13 @@ def build(
     modality: Modality = "pet",
     side: int = SIDE,
     seed: int = 0,
-    **keys: object,
+    **keys: Any,
 ) -> Scrd4ad:
     torch.manual_seed(seed)
     return Scrd4ad(PARAMS.model_copy(update=keys), teacher, modality, side)
 
 
-def on_meta(name: str, **keys: object) -> Scrd4ad:
+def on_meta(name: str, **keys: Any) -> Scrd4ad:
     with torch.device("meta"):
         params = PARAMS.model_copy(update=keys)
         return Scrd4ad.build(params, TeacherParams(name=name, weights="random"), "pet", 256)  # type: ignore[arg-type]
@@ -155,7 +156,7 @@ def test_alpha_of_each_scale_is_logged(teacher: CnnTeacher, unseen: Batch, varia
 # The released ratio of equally weighted scales falls slowly with faint noise: z_4 is close to u_4.
 @pytest.mark.parametrize("keys", [{}, {"variant": "released", "noise_intensity": 2.0}, RD4AD])
 def test_loss_falls_by_90_percent_on_one_slice(
-    teacher: CnnTeacher, normals: Batch, keys: dict[str, object]
+    teacher: CnnTeacher, normals: Batch, keys: dict[str, Any]
 ) -> None:
     losses = descend(
         build(teacher, width=16, **keys), first(normals, 1), steps=100, rate=1e-2, betas=BETAS
@@ -177,7 +178,7 @@ def test_maps_of_any_size_are_finite(teacher: CnnTeacher, side: int, count: int)
 
 @pytest.mark.parametrize("keys", [{}, {"variant": "released"}, RD4AD])
 def test_hottest_pixel_lies_in_the_planted_square(
-    teacher: CnnTeacher, normals: Batch, unseen: Batch, abnormal: Batch, keys: dict[str, object]
+    teacher: CnnTeacher, normals: Batch, unseen: Batch, abnormal: Batch, keys: dict[str, Any]
 ) -> None:
     model = build(teacher, width=16, **keys)
     descend(model, first(normals, 8), steps=40, rate=5e-3, betas=BETAS)
@@ -284,7 +285,7 @@ def test_contrastive_switch_adds_the_denominator_and_no_weight(
 def test_reconstruction_weight_adds_equation_1_to_the_papers_loss(
     teacher: CnnTeacher, normals: Batch
 ) -> None:
-    def loss(**keys: object) -> float:
+    def loss(**keys: Any) -> float:
         model = build(teacher, scale_aware=False, **keys).eval()
         return model.loss(*model.prepare(normals)).item()
 

@@ -22,7 +22,9 @@ class Balance(HTMLParser):
 
     def __init__(self) -> None:
         super().__init__()
-        self.open, self.wrong, self.loaded = [], [], []
+        self.open: list[str] = []
+        self.wrong: list[str] = []
+        self.loaded: list[str | None] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.loaded += [v for k, v in attrs if k in ("src", "href", "xlink:href", "srcset")]
