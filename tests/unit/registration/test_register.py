@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import SimpleITK as sitk
 
-from petct_uad.core.files import read_table, write_table, write_volume
+from petct_uad.core.files import read_table, write_table
+from petct_uad.core.volumes import write_volume
 from petct_uad.ingest.tables import StudyRow
 from petct_uad.registration.grid import covered_slices
 from petct_uad.registration.register import RegisterPaths, register_studies
