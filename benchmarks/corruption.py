@@ -195,7 +195,8 @@ KINDS = (
          "data/processed/*/*.csv", "metrics/runs/*/*/scores.csv"),
     kind("file removed", removes_file, *_RAW, *_VOLUMES, "reports/panels/*/*/*"),
     kind("code changed", changes_code, "stages/preprocess.py", *(f"{_CODE}{name}" for name in
-         ("slices/store.py", "slices/labels.py", "dicom/units.py", "dicom/tables.py", "files.py"))),
+         ("slices/store.py", "split/labels.py", "ingest/dicom/suv.py", "ingest/tables.py",
+          "core/files.py"))),
     kind("params changed", changes_params, "params.yaml"),
 )  # fmt: skip
 

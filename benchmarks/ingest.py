@@ -129,13 +129,14 @@ def _processor_s() -> float:
 
 
 def _ours(workers: int) -> Convert:
-    asked: dict[str, Any] = {
+    asked: dict[str, object] = {
         "labels": "auto",
         "label_roi": ".*",
         "suv": "bw",
         "pseudonyms": "public",
+        "on_reject": "stop",
+        "max_gap_mm": 0.1,
     }
-    asked |= {"on_reject": "stop", "max_gap_mm": 0.1}
     params = IngestParams.model_validate(asked)
 
     def convert(raw: Path, out: Path) -> None:
@@ -151,7 +152,7 @@ def _ours(workers: int) -> Convert:
 def _dcm2niix() -> dict[str, str]:
     found = {"dcm2niix (Debian)": shutil.which("dcm2niix") or ""}
     try:
-        import dcm2niix
+        import dcm2niix  # type: ignore[import-untyped, unused-ignore]
 
         found[f"dcm2niix {dcm2niix.__version__}"] = dcm2niix.bin
     except ImportError:

@@ -46,6 +46,11 @@ INGEST, REGISTER = Path("data/interim/large/ingest"), Path("data/interim/large/r
 SPLIT, PROCESSED = Path("data/interim/large/split"), Path("data/processed/large")
 SLICES, INSTANCES = 100, 500
 RUNS = ("cmad-pet", "cmad-ct", "patchcore-pet", "patchcore-ct")
+# What the record of a stage run spends its time on.
+TIMED = (
+    "sha256_file", "write_derivations", "library_modules", "source_hash", "package_versions",
+    "write_json",
+)  # fmt: skip
 DATA_STAGES = ("phantom", "ingest", "register", "split", "preprocess", "validate")
 Result = TypeVar("Result")
 app = typer.Typer(no_args_is_help=True)
@@ -248,10 +253,10 @@ class _Clock:
     @contextmanager
     def on_lineage(self) -> Iterator[None]:
         """Time hashing for entities and writing tables; neither calls the other."""
-        names = "sha256_file write_derivations library_modules source_hash write_json"
         with ExitStack() as stack:
-            for name in names.split():
-                stack.enter_context(patch.object(record, name, self._timed(getattr(record, name))))
+            for name in TIMED:
+                timed = self._timed(getattr(record, name))
+                stack.enter_context(patch.object(record, name, timed))
             yield
 
     def _timed(self, function: Callable[..., Result]) -> Callable[..., Result]:
@@ -267,7 +272,7 @@ class _Clock:
 
 def _stage_seconds(name: str, clock: _Clock) -> tuple[float, float]:
     began, before = time.perf_counter(), clock.seconds
-    runpy.run_path(f"stages/{name}.py")["main"]()
+    runpy.run_path(str(Path(f"stages/{name}.py").absolute()))["main"]()
     return time.perf_counter() - began, clock.seconds - before
 
 
@@ -275,6 +280,7 @@ def _workspace(home: Path, patients: int) -> Path:
     """Code and params; one process, so that all its time is seen."""
     for name in ("src", "stages"):
         shutil.copytree(name, home / name)
+    shutil.copy("pyproject.toml", home)  # says which packages a stage may import
     params = YAML().load(Path("params.yaml").read_text(encoding="utf-8"))
     params["phantom"]["patients"] = patients
     params["workers"] = 1

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from petct_uad.core.console import console
 from petct_uad.core.files import read_table, write_table
+from petct_uad.core.params.reading import ParamsFile
 from petct_uad.ingest.run import ingest_data
 from petct_uad.ingest.tables import StudyRow
 from petct_uad.models.common.batch import Batch
@@ -91,7 +92,8 @@ def main(
     if not folder.is_dir():
         console.print(f"{folder.resolve()}: no brain MRI data here; set PETCT_DATA. Nothing done.")
         raise typer.Exit(1)
-    params = load_params().models.patchcore.model_copy(update={"max_patches": max_patches})
+    section = ParamsFile.read().section(PatchcoreParams, "models.patchcore")
+    params = section.model_copy(update={"max_patches": max_patches})
     with tempfile.TemporaryDirectory() as temporary:
         processed = Path(temporary) / "processed"
         _preprocess(folder.resolve(), Path(temporary), processed, image_size_px)

@@ -49,13 +49,13 @@ def main(row: Path, seed: int = 2024, acquisition: bool = True) -> None:
     normal = [i for i, one in enumerate(store.rows) if one.label == 0]
     planes = store.ct if getattr(model, "modality", "pet") == "ct" else store.pet
     slices = planes[normal].astype(np.float32)
-    clean: list[Any] = []
-    marked: dict[str, list[Any]] = {kind: [] for kind in KINDS}
+    clean: list[float] = []
+    marked: dict[str, list[float]] = {kind: [] for kind in KINDS}
     for i in track(range(len(slices)), "validation normals"):
         copies = _copies(slices, i, seed, acquisition)
         found = _scores(model, np.stack(copies)).reshape(len(KINDS), 2)
         clean += found[:, 0].tolist()
-        for kind, score in zip(KINDS, found[:, 1], strict=True):
+        for kind, score in zip(KINDS, found[:, 1].tolist(), strict=True):
             marked[kind].append(score)
     every = [score for scores in marked.values() for score in scores]
     console.print(f"{row}, {len(slices)} normals: AUROC {_auroc(clean, every):.4f}")

@@ -21,10 +21,10 @@ from anomalib.models.image.reverse_distillation.torch_model import ReverseDistil
 from torch import Tensor, nn
 
 from petct_uad.core.console import console
+from petct_uad.core.params.reading import ParamsFile
 from petct_uad.models.common.batch import Batch
 from petct_uad.models.scrd4ad.params import Scrd4adParams
 from petct_uad.models.scrd4ad.scrd4ad import Scrd4ad
-from petct_uad.schema import load_params
 from petct_uad.teachers.params import TeacherParams
 from petct_uad.training.loop.optimisers import make_optimiser
 
@@ -38,7 +38,8 @@ def main(threads: int = 2, rounds: int = 30, side_px: int = 128) -> None:
     """Print the ratios for batches of 1 and 8."""
     torch.set_num_threads(threads)
     torch.manual_seed(0)
-    params = load_params().models.scrd4ad.model_copy(update={"width": 64})
+    section = ParamsFile.read().section(Scrd4adParams, "models.scrd4ad")
+    params = section.model_copy(update={"width": 64})
     for batch_size in (1, 8):
         images = torch.rand(batch_size, 1, side_px, side_px)
         steps = {

@@ -131,9 +131,9 @@ def _cuda_layout_error(size: tuple[int, ...], sdist: Path) -> float:
     modules = {parent: ModuleType(parent) for parent in ("mamba_ssm", "mamba_ssm.ops")}
     inputs, order, upstream = _inputs(size)
     leaves = [tensor.requires_grad_() for tensor in inputs]
-    arguments: list[Any] = [*leaves, order]
+    u, delta, bias, a, b, c, d = leaves
     with patch.dict(sys.modules, modules | {name: interface}):
-        output = selective_scan_cuda(*arguments)
+        output = selective_scan_cuda(u, delta, bias, a, b, c, d, order)
     found = [output.detach(), *torch.autograd.grad(output, leaves, upstream)]
     exact = _gradients(inputs, order, upstream, "reference", torch.float64)
     return max(float((f - e).norm() / e.norm()) for f, e in zip(found, exact, strict=True))
