@@ -13,6 +13,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from petct_uad.core.provenance.record import Activity, Derivation, Entity, write_lineage
+from petct_uad.models.benchmark import model_folder
 from petct_uad.schema import load_params
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -24,13 +25,14 @@ DVC_STAGES = (*DATA_STAGES, f"train@{FAMILY}")
 
 def run_stage(name: str) -> None:
     """A stage in this process and working directory."""
-    runpy.run_path(f"stages/{name}.py")["main"]()
+    runpy.run_path(str(Path(f"stages/{name}.py").absolute()))["main"]()
 
 
 def lay_out(home: Path, dataset: str = "phantom", refine: str = "none") -> None:
     """Code and params of a repository without data."""
     for name in ("src", "stages"):
         shutil.copytree(ROOT / name, home / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", home)
     params = YAML().load((ROOT / "params.yaml").read_text())
     params["dataset"] = dataset
     params["phantom"] |= {"patients": PATIENTS, "extent_mm": 80.0, "ct_matrix": 64}
@@ -47,8 +49,9 @@ def write_model() -> None:
     weights.write_bytes(bytes(range(256)))
     training = [Path("data/processed/phantom/index.csv")]
     training += sorted(Path("data/processed/phantom/shards").glob("*"))[:3]
-    asked = {"models.patchcore": load_params().models.patchcore.model_dump(mode="json")}
-    activity = Activity(f"train {RUN}", asked, Path("stages/train.py"), ("numpy",))
+    key = "models.patchcore"
+    asked = {key: load_params().model_section(key).model_dump(mode="json")}
+    activity = Activity(f"train {RUN}", asked, (Path("stages/train.py"), model_folder(FAMILY)))
     sources = tuple(Entity.of_file(path) for path in training)
     write_lineage(
         Path("models") / FAMILY / RUN / "lineage",

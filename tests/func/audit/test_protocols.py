@@ -11,11 +11,13 @@ from ruamel.yaml import YAML
 from typer.testing import CliRunner, Result
 
 from petct_uad.cli.app import app
+from petct_uad.core.params.base import Protocol
 from tests.small_results import BOTH, HALF, NONE, small_results, write_small
 
 ROOT = Path(__file__).resolve().parents[3]
 FAMILY, RUN = "patchcore", "patchcore-pet"
 METRICS = Path("metrics")
+PROTOCOLS: tuple[Protocol, ...] = ("patient", "cmad")
 
 
 def git(*words: str) -> None:
@@ -51,7 +53,7 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(home)
         git("init", "-q")
-        for protocol, scores in (("patient", HALF), ("cmad", BOTH)):
+        for protocol, scores in zip(PROTOCOLS, (HALF, BOTH), strict=True):
             for family, run, values in ((FAMILY, RUN, scores), ("trivial", "suvmax", HALF)):
                 write_small(METRICS, family, small_results(run, values, protocol=protocol))
             commit(protocol, protocol=protocol)

@@ -14,8 +14,7 @@ from typer.testing import CliRunner
 
 from petct_uad.cli.app import app
 from petct_uad.core.files import read_table, sha256_file, write_table
-from petct_uad.preprocess.shards import ImageRow
-from petct_uad.slices.tables import SliceRow
+from petct_uad.slices.tables import ImageRow, SliceRow
 
 from .conftest import PATIENTS, ROOT, RUN, lay_out, run_stage
 

@@ -135,7 +135,7 @@ def test_stage_that_read_other_bytes_than_were_written_is_named(repository: Path
     """Every file is as its maker recorded it, and yet one stage had another."""
     index = Path("data/processed/phantom/index.csv")
     assert not findings()
-    activity = Activity("late", {}, Path("stages/train.py"), ())
+    activity = Activity("late", {}, (Path("stages/train.py"),))
     read = Derivation(Entity("slice:x", "0" * 64), (Entity(f"file:{index}", "1" * 64),))
     write_lineage(Path("models/late/lineage"), activity, [read])
     found = findings()

@@ -21,14 +21,14 @@ from tests.func.training import tiny
 
 ROOT = Path(__file__).resolve().parents[3]
 NO_TORCH = """
-import runpy, sys
+import os, runpy, sys
 class Refused:
     def find_spec(self, name, path=None, target=None):
         if name.partition(".")[0] in ("torch", "torchvision", "timm", "anomalib", "numba"):
             raise ImportError(f"{name} must not be needed here")
 sys.meta_path.insert(0, Refused())
 sys.argv = sys.argv[1:]
-runpy.run_path(sys.argv[0], run_name="__main__")
+runpy.run_path(os.path.abspath(sys.argv[0]), run_name="__main__")
 """
 PARAMS = {
     "dataset": "tiny",

@@ -70,7 +70,7 @@ def bmad_set(raw: Path) -> Path:
 
 def run_stage(name: str, *arguments: str) -> None:
     """A stage in this process and working directory."""
-    main = runpy.run_path(f"stages/{name}.py")["main"]
+    main = runpy.run_path(str(Path(f"stages/{name}.py").absolute()))["main"]
     main(*arguments)
 
 

@@ -120,4 +120,4 @@ def _run(root: Path, stderr: Connection, prepare: Prepare, value: int) -> None:
     stderr.close()
     sys.argv = ["stages/ingest.py"]
     prepare(value)
-    runpy.run_path("stages/ingest.py", run_name="__main__")
+    runpy.run_path(str(Path("stages/ingest.py").absolute()), run_name="__main__")
