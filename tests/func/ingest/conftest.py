@@ -17,6 +17,7 @@ from pydicom.sr.codedict import codes
 
 from petct_uad.ingest.found import FoundTables
 from petct_uad.ingest.params import IngestParams
+from petct_uad.ingest.reader import Reading
 from petct_uad.ingest.run import ingest_dataset
 from petct_uad.phantom.cohort import make_cohort
 from petct_uad.phantom.params import PhantomParams
@@ -231,14 +232,21 @@ class Run:
         return sorted(row.code for row in self.tables.rejected)
 
 
+def in_clear(reading: Reading) -> FoundTables:
+    """The tables of DICOM files as these have it, which is how the owner's screen shows them."""
+    assert isinstance(reading.shown, FoundTables)
+    return reading.shown
+
+
 def ingest_params(**changes: object) -> IngestParams:
-    values: dict[str, Any] = {
+    values: dict[str, object] = {
         "labels": "auto",
         "label_roi": ".*",
         "suv": "bw",
         "pseudonyms": "public",
+        "on_reject": "report",
+        "max_gap_mm": 0.1,
     }
-    values |= {"on_reject": "report", "max_gap_mm": 0.1}
     return IngestParams.model_validate(values | changes)
 
 
@@ -260,7 +268,7 @@ def run(raw: Path, tmp_path: Path) -> Callable[..., Run]:
     def ingest(source: Path = raw, workers: int = 1, **changes: object) -> Run:
         out = tmp_path / f"out{len(list(tmp_path.iterdir()))}"
         out.mkdir()
-        return Run(out, ingest_dataset(source, out, ingest_params(**changes), workers).shown)
+        return Run(out, in_clear(ingest_dataset(source, out, ingest_params(**changes), workers)))
 
     return ingest
 

@@ -26,7 +26,7 @@ from petct_uad.ingest.found import FoundRejection, FoundSeries, FoundStudy, Foun
 from petct_uad.ingest.params import IngestParams
 from petct_uad.ingest.run import ingest_dataset
 from petct_uad.schema import load_params
-from tests.func.ingest.conftest import Edit, Patient, no_edit, save
+from tests.func.ingest.conftest import Edit, Patient, in_clear, no_edit, save
 
 SLICES = 4
 NOBODY = 65534
@@ -56,7 +56,8 @@ class Outcome:
         return sitk.ReadImage(path)
 
     def array(self, name: str, folder: str = "case") -> np.ndarray:
-        return sitk.GetArrayFromImage(self.image(name, folder))
+        voxels: np.ndarray = sitk.GetArrayFromImage(self.image(name, folder))
+        return voxels
 
     def volume_bytes(self, folder: str) -> dict[str, bytes]:
         home = self.out / "volumes" / self.study(folder).study_id
@@ -102,7 +103,7 @@ def case(arrange: Arrange, *checks: Check) -> Case:
 
 def ingest(raw: Path, out: Path, **changes: object) -> Outcome:
     out.mkdir()
-    return Outcome(raw, out, ingest_dataset(raw, out, params(**changes)).shown)
+    return Outcome(raw, out, in_clear(ingest_dataset(raw, out, params(**changes))))
 
 
 def params(**changes: object) -> IngestParams:

@@ -51,7 +51,7 @@ def source(tmp_path: Path) -> Path:
 
 
 def state(folder: Path) -> dict[str, tuple[object, ...]]:
-    found = {}
+    found: dict[str, tuple[object, ...]] = {}
     for path in sorted(folder.rglob("*")):
         stat = path.stat()
         content = path.read_bytes() if path.is_file() else b""

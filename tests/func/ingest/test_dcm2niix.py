@@ -33,8 +33,8 @@ def assert_same_place(ours: sitk.Image, theirs: sitk.Image) -> None:
     assert ours.GetSize() == theirs.GetSize()
     corner = [count - 1 for count in ours.GetSize()]
     for index in ([0, 0, 0], corner, [corner[0], 0, 0], [0, corner[1], 0]):
-        places = [image.TransformIndexToPhysicalPoint(index) for image in (ours, theirs)]
-        assert np.allclose(*places, atol=_AFFINE_MM)
+        here, there = (image.TransformIndexToPhysicalPoint(index) for image in (ours, theirs))
+        assert np.allclose(here, there, atol=_AFFINE_MM)
 
 
 def assert_agree(done: Run, folder: Path, out: Path) -> int:

@@ -104,7 +104,7 @@ def found_in(folder: Path, words: tuple[str, ...]) -> list[tuple[str, str]]:
 
 def lineage_of(out: Path) -> None:
     root = Path(__file__).parents[3]
-    activity = Activity("ingest", {}, root / "stages/ingest.py", ("pydicom",))
+    activity = Activity("ingest", {}, (root / "stages/ingest.py",))
     write_lineage(
         out / "lineage", activity, derivations(out, Path("data/interim/x/ingest"), Path())
     )

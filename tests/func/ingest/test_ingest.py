@@ -33,9 +33,11 @@ def setter(**values: object) -> Callable[[Dataset, int], None]:
     return edit
 
 
-def array(run: Run, name: str) -> Any:
+def array(run: Run, name: str) -> np.ndarray:
     study = run.tables.studies[0].study_id
-    return sitk.GetArrayFromImage(sitk.ReadImage(run.out / "volumes" / study / f"{name}.nii.gz"))
+    image = sitk.ReadImage(run.out / "volumes" / study / f"{name}.nii.gz")
+    voxels: np.ndarray = sitk.GetArrayFromImage(image)
+    return voxels
 
 
 def square(low: float, high: float, z_mm: float) -> np.ndarray:
@@ -50,7 +52,7 @@ def test_volumes_hold_hu_and_suv_on_their_own_grids(
     patient().both()
     done = run()
     ct, pet = array(done, "ct"), array(done, "pet")
-    assert (ct.dtype, pet.dtype) == (np.int16, np.float32)
+    assert (ct.dtype, pet.dtype) == (np.dtype(np.int16), np.dtype(np.float32))
     assert (ct.shape, pet.shape) == ((12, 24, 24), (12, 12, 12))
     assert ct[3, 0, 5] == 3 + 5 - 1024
     # Each slice has its own RescaleSlope, 10 + index.
@@ -155,7 +157,7 @@ def test_rtstruct_on_a_coarser_pet_fills_the_ct_slices_between(
 
     case.pet(edit=every_8_mm)
     case.rtstruct([square(-20, 20, 16.0)], on="PET")
-    assert array(run(), "label").any(axis=(1, 2)).nonzero()[0].tolist() == [3, 4, 5]
+    assert np.flatnonzero(array(run(), "label").any(axis=(1, 2))).tolist() == [3, 4, 5]
 
 
 def second_roi(name: str, points: np.ndarray) -> Any:

@@ -47,9 +47,9 @@ def write(raw: Path, case: Patient) -> Callable[..., None]:
 
 def mask(done: Run) -> np.ndarray:
     (study,) = done.tables.studies
-    return sitk.GetArrayFromImage(
-        sitk.ReadImage(done.out / "volumes" / study.study_id / "label.nii.gz")
-    )
+    image = sitk.ReadImage(done.out / "volumes" / study.study_id / "label.nii.gz")
+    voxels: np.ndarray = sitk.GetArrayFromImage(image)
+    return voxels
 
 
 @pytest.mark.parametrize("modality", ["ct", "pet"])

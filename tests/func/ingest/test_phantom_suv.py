@@ -87,7 +87,9 @@ def on_pet(voxels: np.ndarray, scan: Scan) -> np.ndarray:
     image.SetOrigin(scan.patient.to_ct_frame(corner))
     image.SetSpacing(grid.spacing[::-1])
     inverse = physics.to_sitk(scan.patient.displacement).GetInverse()
-    return sitk.GetArrayFromImage(sitk.Resample(image, scan.pet, inverse, sitk.sitkLinear, 0.0))
+    moved = sitk.Resample(image, scan.pet, inverse, sitk.sitkLinear, 0.0)
+    resampled: np.ndarray = sitk.GetArrayFromImage(moved)
+    return resampled
 
 
 def test_suv_is_within_half_a_percent_of_the_truth_in_every_organ(scans: list[Scan]) -> None:

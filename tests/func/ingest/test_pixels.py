@@ -85,8 +85,10 @@ def rewritten(folder: Path, edit: Edit) -> None:
         dataset.save_as(file, enforce_file_format=True)
 
 
-def of(run: Run, name: str) -> Any:
-    return sitk.GetArrayFromImage(sitk.ReadImage(next(run.out.rglob(f"{name}.nii.gz"))))
+def of(run: Run, name: str) -> np.ndarray:
+    image = sitk.ReadImage(next(run.out.rglob(f"{name}.nii.gz")))
+    voxels: np.ndarray = sitk.GetArrayFromImage(image)
+    return voxels
 
 
 def store(kind: str, stored_bits: int | None = None, **values: object) -> Edit:

@@ -110,7 +110,7 @@ def put(repository: Repository, files: dict[str, bytes]) -> None:
 
 
 def state(folder: Path) -> dict[str, tuple[object, ...]]:
-    found = {}
+    found: dict[str, tuple[object, ...]] = {}
     for path in sorted(folder.rglob("*")):
         stat = path.stat()
         found[str(path)] = (stat.st_mode, stat.st_mtime_ns, stat.st_ino, stat.st_size)

@@ -10,10 +10,12 @@ import pytest
 from pydicom import uid
 from pydicom.dataset import Dataset
 
+from petct_uad.core.files import read_table
 from petct_uad.ingest.params import IngestParams
+from petct_uad.ingest.tables import StudyRow
 from petct_uad.schema import load_params
 from petct_uad.split.labels import assign_patients
-from tests.func.ingest.conftest import Patient
+from tests.func.ingest.conftest import Edit, Patient, no_edit
 from tests.func.ingest.hostile import (
     ROOT,
     SLICES,
@@ -141,9 +143,11 @@ def copied_in_part(folder: Path) -> None:
 
 
 def gone(role: str) -> Arrange:
-    return and_then(
-        a_study(), lambda folder: [slice_file(folder, role, i).unlink() for i in range(SLICES)]
-    )
+    def delete(folder: Path) -> None:
+        for index in range(SLICES):
+            slice_file(folder, role, index).unlink()
+
+    return and_then(a_study(), delete)
 
 
 PAIRS = {
@@ -220,8 +224,10 @@ def test_study_withdrawn_after_the_split(tmp_path: Path) -> None:
     assert {path.name for path in (after.out / "volumes").iterdir()} == left
     assert not after.tables.rejected
     assert after.volume_bytes("good") == before.volume_bytes("good")
-    sides = assign_patients(after.tables.studies, load_params(ROOT / "params.yaml").split)
-    assert set(sides) == {row.patient for row in after.tables.studies}
+    published = read_table(after.out / "studies.csv", StudyRow)
+    assert {row.study_id for row in published} == left
+    sides = assign_patients(published, load_params(ROOT / "params.yaml").split)
+    assert set(sides) == {row.patient for row in published}
     assert set(sides.values()) == {"train", "val", "test"}
 
 
@@ -236,11 +242,11 @@ def square(low: float, high: float, z_mm: float) -> np.ndarray:
 MIDDLE = [square(-20, 20, 4.0)]
 
 
-def drawn(*arguments: object, **values: object) -> Arrange:
-    """A study with an RTSTRUCT of one square contour."""
+def drawn(contours_mm: list[np.ndarray], on: str = "CT", edit: Edit = no_edit) -> Arrange:
+    """A study with an RTSTRUCT of these contours."""
 
     def arrange(folder: Path) -> None:
-        Patient(folder, "Q7", slices=SLICES).both().rtstruct(*arguments, **values)
+        Patient(folder, "Q7", slices=SLICES).both().rtstruct(contours_mm, on, edit=edit)
 
     return arrange
 

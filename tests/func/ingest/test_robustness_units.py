@@ -94,7 +94,8 @@ def decayed_slice_by_slice(before: np.ndarray) -> np.ndarray:
     rate = math.log(2) / HALF_LIFE_S
     frame = rate * 150 / (1 - math.exp(-rate * 150))  # mean activity over a frame, inverted
     factors = [grown(HOUR + 180 * index) * frame for index in range(SLICES)]
-    return before * np.array(factors)[:, None, None]
+    decayed: np.ndarray = before * np.array(factors)[:, None, None]
+    return decayed
 
 
 def dates(injected: str, scanned: str, clock: str, **more: object) -> Edit:

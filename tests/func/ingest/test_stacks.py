@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,14 +38,20 @@ def darker(dataset: Dataset, by: int) -> None:
     dataset.PixelData = pixels.tobytes()
 
 
-def of(run: Run, name: str) -> Any:
-    return sitk.GetArrayFromImage(sitk.ReadImage(next(run.out.rglob(f"{name}.nii.gz"))))
+def of(run: Run, name: str) -> np.ndarray:
+    image = sitk.ReadImage(next(run.out.rglob(f"{name}.nii.gz")))
+    voxels: np.ndarray = sitk.GetArrayFromImage(image)
+    return voxels
 
 
 def told(run: Run, modality: str) -> list[tuple[int, int, str]]:
     """Stack, instances and role of every stack of one modality."""
     rows = (row for row in run.tables.series if row.modality == modality)
     return [(row.stack, row.instances, row.role) for row in rows]
+
+
+def of_kind(image_type: list[str], dataset: Dataset, _index: int) -> None:
+    dataset.ImageType = image_type
 
 
 def reasons(run: Run) -> str:
@@ -218,7 +225,7 @@ def test_mip_and_dose_screens_are_passed_over_by_their_image_type(
     case = patient().both()
     kinds = {"mip": ["DERIVED", "SECONDARY", "MIP"], "dose": ["DERIVED", "SECONDARY", "DOSE_INFO"]}
     for name, kind in kinds.items():
-        case.ct(name, lambda dataset, _, kind=kind: setattr(dataset, "ImageType", kind))
+        case.ct(name, partial(of_kind, kind))
     done = run()
     assert done.tables.studies[0].ct_slices == 12
     assert "says MIP" in reasons(done)

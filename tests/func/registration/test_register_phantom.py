@@ -16,7 +16,7 @@ from petct_uad.core.provenance.record import Derivation
 from petct_uad.ingest.params import IngestParams
 from petct_uad.ingest.pseudonyms import PUBLIC
 from petct_uad.ingest.run import ingest_dataset
-from petct_uad.ingest.tables import StudyRow
+from petct_uad.ingest.tables import StudyId, StudyRow
 from petct_uad.phantom.cohort import make_cohort
 from petct_uad.phantom.params import PhantomParams
 from petct_uad.phantom.truth import read_truth
@@ -198,7 +198,7 @@ def test_without_refinement_the_scanner_is_believed(cohort: Registered) -> None:
 
 def test_a_missing_volume_is_named_and_old_results_stay(cohort: Registered) -> None:
     before = sorted(Path("register").rglob("*"))
-    broken = replace(cohort.studies[0], study_id="NOBODY_00000000")
+    broken = replace(cohort.studies[0], study_id=StudyId("NOBODY_00000000"))
     with (
         _only(broken, cohort),
         pytest.raises(RegistrationError, match=r"NOBODY.*ct\.nii\.gz cannot be read.*run ingest"),
