@@ -28,7 +28,7 @@ def test_repro_ends_in_a_table_and_a_report(smoke: Clone) -> None:
 
 
 def rows(clone: Clone) -> tuple[str, ...]:
-    return load_params(clone.root / "params.yaml").rows
+    return tuple(load_params(clone.root / "params.yaml").rows)
 
 
 def test_second_repro_runs_nothing(smoke: Clone) -> None:

@@ -408,7 +408,8 @@ def test_only_validation_normals_and_test_slices_are_scored(evaluated: Evaluated
     assert sorted(path.stem for path in folder.iterdir()) == ["C_1", "D_1", "E_1"]
     study = read_study(folder / "D_1.safetensors")
     assert study.shard_rows.tolist() == list(range(SLICES))
-    assert (study.scores.dtype, study.maps.shape) == (np.float64, (SLICES, SIDE, SIDE))
+    assert study.scores.dtype == np.float64
+    assert study.maps.shape == (SLICES, SIDE, SIDE)
 
 
 def test_half_precision_of_stored_maps_moves_pixel_figures_by_less_than_a_thousandth(

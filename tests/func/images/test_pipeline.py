@@ -184,7 +184,7 @@ def test_files_that_are_no_usable_pictures_are_refused_by_name(listed: Path) -> 
         images / "train_04.png"
     )
     draw(images / "stray.png", 3)
-    refused = {row.subject: (row.code, row.found) for row in ingest()}
+    refused = {str(row.subject): (row.code, row.found) for row in ingest()}
     assert {Path(name).name: code for name, (code, _) in refused.items()} == {
         "train_00.png": "unreadable",
         "train_01.png": "unreadable",

@@ -151,8 +151,8 @@ def test_knowing_only_the_means_costs_1(processed: Path, cnn: CnnTeacher) -> Non
     model = Distillation(PatchTeacher(PatchFeatures(cnn, PARAMS)), PARAMS)
     batch = normals(processed)
     model.teacher.standardise([batch])
-    torch.nn.init.zeros_(model.pdn.layers[-1].weight)
-    torch.nn.init.zeros_(model.pdn.layers[-1].bias)
+    for parameter in model.pdn.layers[-1].parameters():
+        torch.nn.init.zeros_(parameter)
     assert model.loss(*model.prepare(batch)).item() == pytest.approx(1, abs=1e-3)
 
 

@@ -44,7 +44,7 @@ def outputs(out: Path) -> dict[str, bytes]:
 
 def train_until_killed(processed: Path, out: Path, checkpoint: Path) -> None:
     """Start a training of its own process and kill it when its first checkpoint appears."""
-    command = [sys.executable, "-m", "tests.func.training.tiny", processed, out]
+    command = [sys.executable, "-m", "tests.func.training.tiny", str(processed), str(out)]
     environment = os.environ | {"PYTHONPATH": "src", "OMP_NUM_THREADS": "1"}
     with subprocess.Popen([*command, json.dumps(SETTINGS)], env=environment) as process:
         while not checkpoint.is_file():

@@ -105,7 +105,7 @@ def test_trained_folder_is_the_whole_model(processed: Path, tmp_path: Path, mode
     assert config.scan_backend == {"cmad": resolve_backend("auto", torch.device("cpu"))}.get(
         model, "none"
     )
-    assert config.teacher_sha256 == done[ROWS[model]].teacher_sha256
+    assert config.teacher_sha256 == done[ROWS[model]].teacher.sha256
     batch = Batch.of(SliceStore.open(processed, "val"), [0, 1, 2])
     with torch.inference_mode():
         maps, scores = loaded.detect(batch)
