@@ -26,7 +26,7 @@ from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter, process_time
 from types import ModuleType
-from typing import Annotated, Any
+from typing import Annotated
 from unittest.mock import MagicMock, patch
 
 import numpy as np

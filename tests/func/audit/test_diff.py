@@ -89,7 +89,7 @@ def test_figure_that_nothing_explains_is_named() -> None:
 def test_experiment_is_known_by_its_name() -> None:
     assert diff("loud-exp", "HEAD~1")["causes"] == []
     assert diff("HEAD~2", "loud-exp") == diff("HEAD~2", "HEAD~1") | {
-        "after": {"name": "loud-exp", "commit": diff("loud-exp")["before"]["commit"]}  # type: ignore[call-overload]
+        "after": {"name": "loud-exp", "commit": diff("loud-exp")["before"]["commit"]}
     }
 
 

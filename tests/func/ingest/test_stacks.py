@@ -6,7 +6,6 @@ import copy
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pydicom
