@@ -8,6 +8,16 @@ from typing import Any
 
 import pytest
 
+# No sandbox, as root in a container; nothing that Chromium would fetch or report by itself.
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 
@@ -19,7 +29,7 @@ def browser() -> Iterator[Any]:
     if not program:
         pytest.skip("no Chromium on the PATH: apt-get install chromium, or install Google Chrome")
     with playwright.sync_playwright() as driver:
-        launched = driver.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        launched = driver.chromium.launch(executable_path=program, args=FLAGS)
         yield launched
         launched.close()
 

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typer.testing import CliRunner
 
+from petct_uad.cli import accounting
 from petct_uad.cli.accounting import ENTRIES, Entry, count, measure
-from petct_uad.cli.app import accounting, app
+from petct_uad.cli.app import app
 from petct_uad.core.params.base import Modality
 from petct_uad.models.common.interface import AnomalyModel, Batch
 from petct_uad.models.patchcore.params import PatchcoreParams
