@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from petct_uad.ingest.tables import InstanceRow, RejectedRow, SeriesRow, StudyRow
 from petct_uad.models.cmad.params import CmadParams
 from petct_uad.models.common.params import ScheduleParams
 from petct_uad.registration.params import RegisterParams
@@ -104,3 +105,72 @@ def image_row(**changes: Any) -> ImageRow:
         "sha256": "0" * 64,
     }
     return ImageRow(**values | changes)
+
+
+def study_row(**changes: Any) -> StudyRow:
+    """A study without a label."""
+    values: dict[str, Any] = {
+        "study_id": "p_s",
+        "patient": "p",
+        "scanner": "GE",
+        "ct_series_instance_uid": "1",
+        "pet_series_instance_uid": "2",
+        "label_series_instance_uid": "",
+        "label_kind": "none",
+        "lesion_kind": "none",
+        "ct_slices": 20,
+        "pet_slices": 20,
+        "same_frame_of_reference": True,
+        "notes": "",
+    }
+    return StudyRow(**values | changes)
+
+
+def series_row(**changes: Any) -> SeriesRow:
+    """The CT of a study."""
+    values: dict[str, Any] = {
+        "series_instance_uid": "1",
+        "stack": 1,
+        "study_instance_uid": "1",
+        "patient": "p",
+        "modality": "CT",
+        "manufacturer": "GE",
+        "model_name": "STE",
+        "description": "",
+        "instances": 20,
+        "rows": 64,
+        "columns": 64,
+        "spacing_x_mm": 1.0,
+        "spacing_y_mm": 1.0,
+        "spacing_z_mm": 3.0,
+        "study_id": "p_s",
+        "role": "ct",
+        "reason": "chosen",
+    }
+    return SeriesRow(**values | changes)
+
+
+def instance_row(**changes: Any) -> InstanceRow:
+    """The first slice of a study's CT."""
+    values: dict[str, Any] = {
+        "file": "p/0.dcm",
+        "sha256": "0" * 64,
+        "sop_instance_uid": "1.1",
+        "series_instance_uid": "1",
+        "study_id": "p_s",
+        "role": "ct",
+        "slice_index": 0,
+    }
+    return InstanceRow(**values | changes)
+
+
+def rejected_row(**changes: Any) -> RejectedRow:
+    """A study without its PET."""
+    values: dict[str, Any] = {
+        "subject": "p",
+        "code": "pet_missing",
+        "found": "",
+        "expected": "",
+        "advice": "",
+    }
+    return RejectedRow(**values | changes)

@@ -27,7 +27,8 @@ _ORGANS: list[tuple[Vector, tuple[float, float, float | None], float, float]] = 
 def _voxel_centres(image: sitk.Image) -> NDArray[np.float64]:
     columns, rows, slices = image.GetSize()
     k, j, i = np.indices((slices, rows, columns))
-    return np.stack([i, j, k], -1) * np.array(image.GetSpacing()) + np.array(image.GetOrigin())
+    spacing, origin = np.array(image.GetSpacing()), np.array(image.GetOrigin())
+    return np.asarray(np.stack([i, j, k], -1) * spacing + origin, np.float64)
 
 
 def _torso(points: NDArray[np.float64], column: int) -> NDArray[np.float64]:

@@ -15,7 +15,7 @@ from petct_uad.registration.metric_images import ComparablePair, make_comparable
 from petct_uad.registration.quality import mutual_information, smallest_jacobian
 from petct_uad.registration.refine import refine_affine, refine_bspline, refine_rigid
 from petct_uad.volumes.motion.rigid import RigidTransform
-from petct_uad.volumes.motion.transforms import BsplineTransform
+from petct_uad.volumes.motion.transforms import BsplineTransform, Transform
 from tests.samples import register_section
 
 Pair = tuple[sitk.Image, sitk.Image]
@@ -44,7 +44,7 @@ def refined(pair: ComparablePair) -> RigidTransform:
     return refine_rigid(pair, PARAMS)
 
 
-def _median_error_mm(ct: sitk.Image, estimate: RigidTransform, truth: RigidTransform) -> float:
+def _median_error_mm(ct: sitk.Image, estimate: Transform, truth: RigidTransform) -> float:
     points = points_mm(ct_body(ct))
     return float(np.median(np.linalg.norm(estimate.apply(points) - truth.apply(points), axis=1)))
 

@@ -16,11 +16,11 @@ from petct_uad.registration.register import RegisterPaths, register_studies
 from petct_uad.registration.tables import RegistrationRow
 from petct_uad.volumes.motion.rigid import RigidTransform
 from petct_uad.volumes.motion.transforms import read_transform
-from tests.samples import register_section
+from tests.samples import register_section, study_row
 
 Pair = tuple[sitk.Image, sitk.Image]
 PATHS = RegisterPaths(Path("ingest"), Path("register"), Path("pictures"), Path("metrics.json"))
-STUDY = StudyRow("P_1", "P", "GE", "1", "2", "", "none", "none", 28, 43, True, "")
+STUDY = study_row(study_id="P_1", patient="P", ct_slices=28, pet_slices=43)
 
 
 def test_slices_that_the_moved_pet_misses_go(

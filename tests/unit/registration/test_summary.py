@@ -4,11 +4,12 @@ from dataclasses import replace
 
 import pytest
 
-from petct_uad.ingest.tables import StudyRow
+from petct_uad.ingest.tables import StudyId, StudyRow
 from petct_uad.registration.summary import summarise
 from petct_uad.registration.tables import RegistrationRow
+from tests.samples import study_row
 
-STUDY = StudyRow("a", "A", "GE", "1", "2", "", "none", "none", 28, 49, True, "")
+STUDY = study_row(study_id="a", patient="A", ct_slices=28, pet_slices=49)
 ROW = RegistrationRow("a", True, True, "rose", 0.5, 0.8, 0.95, 0.98, 5.0, 7.0, 28, 0)
 
 
@@ -37,7 +38,7 @@ def test_a_study_that_was_not_to_be_refined_is_counted_but_not_flagged() -> None
 def test_only_a_displacement_far_above_the_cohort_stands_out() -> None:
     moved = [4.0, 4.5, 5.0, 5.5, 6.0, 0.5, 21.0]
     rows = [replace(ROW, study_id=str(i), displacement_median_mm=d) for i, d in enumerate(moved)]
-    studies = [replace(STUDY, study_id=row.study_id) for row in rows]
+    studies = [replace(STUDY, study_id=StudyId(row.study_id)) for row in rows]
     flagged = summarise(studies, rows)["flagged"]
     assert [item["study_id"] for item in flagged] == ["6"]
 
@@ -49,7 +50,7 @@ def test_in_a_cohort_that_moved_alike_a_small_difference_is_no_oddity(
     """Deviations count as at least 0.5 mm: 3.5 x 1.4826 x 0.5 mm is 2.6 mm."""
     moved = [5.0, 5.0, 5.0, 5.0, 5.0, odd_mm]
     rows = [replace(ROW, study_id=str(i), displacement_median_mm=d) for i, d in enumerate(moved)]
-    studies = [replace(STUDY, study_id=row.study_id) for row in rows]
+    studies = [replace(STUDY, study_id=StudyId(row.study_id)) for row in rows]
     assert [item["study_id"] for item in summarise(studies, rows)["flagged"]] == flagged
 
 

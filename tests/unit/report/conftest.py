@@ -11,6 +11,7 @@ from PIL import Image
 
 from petct_uad.comparison.compare import result_paths
 from petct_uad.core.files import write_json, write_table
+from petct_uad.core.params.base import Protocol
 from petct_uad.core.provenance.record import ACTIVITY
 from petct_uad.core.provenance.table import TABLE, write_derivations
 from petct_uad.evaluation import figures
@@ -28,6 +29,7 @@ from petct_uad.scoring.tables import SeedScores
 from petct_uad.slices.tables import ImageRow, SliceRow
 from petct_uad.validation.tables import DriftRow, DuplicateRow, Measured
 from petct_uad.validation.validate import Outcome, write_outcomes
+from tests.samples import instance_row, rejected_row, series_row, study_row
 
 PARAMS = EvaluateParams(false_positive_rate=0.05, bootstrap_samples=200, confidence=0.95, seed=0)
 STRENGTHS = {"cmad-petct": 2.0, "cmad-pet": 1.4, "cmad-ct": 0.4, "patchcore-petct": 1.2}
@@ -66,7 +68,7 @@ def project_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..
     return build
 
 
-def build_project(protocol: str) -> Project:
+def build_project(protocol: Protocol) -> Project:
     """Write everything below the working directory."""
     interim, processed = Path("data/interim/tiny"), Path("data/processed/tiny")
     images = image_rows()
@@ -128,7 +130,7 @@ def image_rows() -> list[ImageRow]:
     return rows
 
 
-def write_run(paths: ResultPaths, run: str, images: list[ImageRow], protocol: str) -> None:
+def write_run(paths: ResultPaths, run: str, images: list[ImageRow], protocol: Protocol) -> None:
     generator = np.random.default_rng(len(run))
     model, modality = run.split("-")
     test = [row for row in images if row.split == "test"]
@@ -182,25 +184,32 @@ def write_ingest_tables(interim: Path, images: list[ImageRow]) -> None:
     write_table(
         ingest / "instances.csv",
         InstanceRow,
-        [InstanceRow(f"{s}/{i}.dcm", "0", f"1.{i}", "1.2", s, "ct", i) for s in studies
-         for i in range(3)]
-        + [InstanceRow("z/scout.dcm", "0", "1.9", "1.3", "", "unused", None)],
+        [instance_row(file=f"{s}/{i}.dcm", sha256="0", sop_instance_uid=f"1.{i}",
+                      series_instance_uid="1.2", study_id=s, slice_index=i)
+         for s in studies for i in range(3)]
+        + [instance_row(file="z/scout.dcm", sha256="0", sop_instance_uid="1.9",
+                        series_instance_uid="1.3", study_id="", role="unused", slice_index=None)],
     )  # fmt: skip
     series = [
-        series_row(f"1.2.{number}.{role}", f"1.2.{number}", study, role)
+        stack(f"1.2.{number}.{role}", f"1.2.{number}", study, role)
         for number, study in enumerate(studies)
         for role in ("ct", "pet")
     ]
-    series.append(series_row("1.3", "1.3", "", "unused"))
+    series.append(stack("1.3", "1.3", "", "unused"))
     write_table(ingest / "series.csv", SeriesRow, series)
     write_table(
         ingest / "studies.csv",
         StudyRow,
-        [StudyRow(s, s[:3], "GE Discovery STE", "1", "2", "3", "seg", "granuloma", 20, 20, True, "")
+        [study_row(study_id=s, patient=s[:3], scanner="GE Discovery STE", label_kind="seg",
+                   label_series_instance_uid="3", lesion_kind="granuloma")
          for s in studies],
     )  # fmt: skip
-    refused = RejectedRow(
-        "z/<script>alert(1)</script>.dcm", "unreadable", "12 bytes", "DICOM", "Send it again."
+    refused = rejected_row(
+        subject="z/<script>alert(1)</script>.dcm",
+        code="unreadable",
+        found="12 bytes",
+        expected="DICOM",
+        advice="Send it again.",
     )
     write_table(ingest / "rejected.csv", RejectedRow, [refused])
     write_table(interim / "split" / "slices.csv", SliceRow, slice_rows(images))
@@ -248,10 +257,15 @@ def write_registration(path: Path, images: list[ImageRow]) -> None:
     write_table(path, RegistrationRow, rows)
 
 
-def series_row(uid: str, study_uid: str, study_id: str, role: str) -> SeriesRow:
-    reason = "topogram" if role == "unused" else "chosen"
-    return SeriesRow(uid, 1, study_uid, "P00", "CT", "GE", "STE", "", 20, 64, 64, 1.0, 1.0, 3.0,
-                     study_id, role, reason)  # fmt: skip
+def stack(uid: str, study_uid: str, study_id: str, role: str) -> SeriesRow:
+    return series_row(
+        series_instance_uid=uid,
+        study_instance_uid=study_uid,
+        patient="P00",
+        study_id=study_id,
+        role=role,
+        reason="topogram" if role == "unused" else "chosen",
+    )
 
 
 def slice_rows(images: list[ImageRow]) -> list[SliceRow]:

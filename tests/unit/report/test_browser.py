@@ -42,7 +42,9 @@ def see(visit: Callable[..., Any], address: str) -> Callable[..., Any]:
 
 
 def first_column(page: Any) -> list[str]:
-    return page.locator("#results tbody th").evaluate_all("cells => cells.map(c => c.dataset.v)")
+    heads = page.locator("#results tbody th")
+    found: list[str] = heads.evaluate_all("cells => cells.map(c => c.dataset.v)")
+    return found
 
 
 @pytest.mark.parametrize("width", [PHONE, DESK])

@@ -1,18 +1,21 @@
 """What falls out of the data on the way is counted by its reason, the commonest first."""
 
-from petct_uad.ingest.tables import InstanceRow, RejectedRow, SeriesRow, StudyRow
+from petct_uad.ingest.tables import SeriesRow
 from petct_uad.report.flow import FlowTables, Loss, SplitCount, flow_steps, split_counts
 from petct_uad.slices.tables import SliceRow
+from tests.samples import instance_row, rejected_row, series_row, study_row
 
 from .conftest import image_rows
 
 
 def series(study: str, role: str, reason: str = "chosen") -> SeriesRow:
-    none = None
-    return SeriesRow(
-        f"{study}.{role}.{reason}", 1, study, "P", "CT", "", "", "", 1, 1, 1, none, none, none,
-        "" if role == "unused" else study, role, reason,
-    )  # fmt: skip
+    return series_row(
+        series_instance_uid=f"{study}.{role}.{reason}",
+        study_instance_uid=study,
+        study_id="" if role == "unused" else study,
+        role=role,
+        reason=reason,
+    )
 
 
 def slices(split: str, reason: str, count: int) -> list[SliceRow]:
@@ -25,15 +28,15 @@ def slices(split: str, reason: str, count: int) -> list[SliceRow]:
 def test_reasons_are_counted_and_the_commonest_comes_first() -> None:
     tables = FlowTables(
         instances=tuple(
-            InstanceRow(str(i), "0" * 64, str(i), "1", "", role, None)
+            instance_row(file=str(i), sop_instance_uid=str(i), study_id="", role=role)
             for i, role in enumerate(["ct", "pet", "unused", "unused", "unused"])
         ),
         series=(
             series("A", "ct"), series("A", "pet"), series("A", "unused", "a localizer"),
             series("B", "unused", "no partner"), series("B", "unused", "no partner too"),
         ),
-        studies=(StudyRow("A", "P", "x", "1", "2", "", "none", "none", 1, 1, True, ""),),
-        rejected=(RejectedRow("B", "pet_missing", "", "", ""),),
+        studies=(study_row(study_id="A", patient="P"),),
+        rejected=(rejected_row(subject="B", code="pet_missing"),),
         slices=(
             *slices("excluded", "a guard", 1), *slices("excluded", "no body", 2),
             *slices("test", "by patient", 4),

@@ -23,7 +23,7 @@ class Balance(HTMLParser):
     def __init__(self) -> None:
         super().__init__()
         self.open: list[str] = []
-        self.wrong: list[str] = []
+        self.wrong: list[tuple[str, tuple[int, int]]] = []
         self.loaded: list[str | None] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:

@@ -1,12 +1,15 @@
 """Compare as its stage runs it: from the results of every row to tables and page."""
 
 import csv
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from petct_uad.core.errors import EvaluationError
 from petct_uad.report.run import ComparisonPaths, compare_runs
+
+from .conftest import Project
 
 PATHS = ComparisonPaths(
     index=Path("data/processed/tiny/index.csv"),
@@ -25,7 +28,9 @@ def runs_of(path: Path) -> set[str]:
         return {row["run"] for row in csv.DictReader(stream)}
 
 
-def test_every_table_and_the_page_are_written_and_derived(project_with):
+def test_every_table_and_the_page_are_written_and_derived(
+    project_with: Callable[..., Project],
+) -> None:
     project = project_with()
     derived = compare_runs("tiny", ["cmad", "patchcore"], project.params, PATHS)
     assert {item.output.id for item in derived} == WRITTEN
@@ -36,13 +41,17 @@ def test_every_table_and_the_page_are_written_and_derived(project_with):
     assert {f"file:metrics/runs/{x.split('-')[0]}/{x}/scores.csv" for x in project.runs} <= inputs
 
 
-def test_results_of_what_was_taken_out_of_the_benchmark_do_not_count(project_with):
+def test_results_of_what_was_taken_out_of_the_benchmark_do_not_count(
+    project_with: Callable[..., Project],
+) -> None:
     project = project_with()
     compare_runs("tiny", ["cmad"], project.params, PATHS)
     assert not [x for x in runs_of(Path("metrics/summary.csv")) if x.startswith("patchcore")]
 
 
-def test_an_entry_without_results_is_named(project_with):
+def test_an_entry_without_results_is_named(
+    project_with: Callable[..., Project],
+) -> None:
     project = project_with()
     with pytest.raises(EvaluationError, match="metrics/runs/padim: holds no results"):
         compare_runs("tiny", ["cmad", "padim"], project.params, PATHS)

@@ -16,6 +16,7 @@ from petct_uad.slices.tables import SliceRow
 from petct_uad.split.labels import assign_patients, assign_splits, label_slices
 from petct_uad.split.params import SplitParams
 from petct_uad.volumes.study import VolumeFolders
+from tests.samples import study_row
 
 SPACING_MM = (2.0, 2.0, 5.0)
 
@@ -37,7 +38,16 @@ def split_params(**changes: object) -> SplitParams:
 
 
 def study(patient: str, *, scanner: str = "GE", kind: str = "none", label: str = "seg") -> StudyRow:
-    return StudyRow(f"{patient}_x", patient, scanner, "1", "2", "3", label, kind, 10, 10, True, "")
+    return study_row(
+        study_id=f"{patient}_x",
+        patient=patient,
+        scanner=scanner,
+        label_series_instance_uid="3",
+        label_kind=label,
+        lesion_kind=kind,
+        ct_slices=10,
+        pet_slices=10,
+    )
 
 
 def write_study(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from petct_uad.core.params.base import Protocol
 from petct_uad.ingest.tables import InstanceRow, SeriesRow, StudyRow
 from petct_uad.registration.tables import RegistrationRow
@@ -19,6 +17,7 @@ from petct_uad.validation.tables import (
     Tables,
     VolumeRow,
 )
+from tests.samples import instance_row, series_row, study_row
 
 # Three patients, one per split, of one scanner each; the last has a lesion on its second slice.
 PLACES = {"P1": "train", "P2": "val", "P3": "test"}
@@ -75,18 +74,45 @@ def digest(*parts: object) -> str:
 
 def _instance(patient: str, role: str) -> InstanceRow:
     name = f"{patient}/{role}"
-    return InstanceRow(f"{name}.dcm", digest(name), f"1.{name}", f"2.{name}", patient, role, 0)
+    return instance_row(
+        file=f"{name}.dcm",
+        sha256=digest(name),
+        sop_instance_uid=f"1.{name}",
+        series_instance_uid=f"2.{name}",
+        study_id=patient,
+        role=role,
+    )
 
 
 def _series(patient: str, role: str) -> SeriesRow:
     modality = {"ct": "CT", "pet": "PT", "label": "SEG"}[role]
-    spacing: tuple[Any, ...] = (None, None, None) if role == "label" else (1.0, 1.0, 5.0)
-    return SeriesRow(f"2.{patient}/{role}", 1, f"3.{patient}", patient, modality, "GE", "STE", "",
-                     2, 400, 400, *spacing, patient, role, "the only one")  # fmt: skip
+    in_plane_mm, between_mm = (None, None) if role == "label" else (1.0, 5.0)
+    return series_row(
+        series_instance_uid=f"2.{patient}/{role}",
+        study_instance_uid=f"3.{patient}",
+        patient=patient,
+        modality=modality,
+        instances=2,
+        rows=400,
+        columns=400,
+        spacing_x_mm=in_plane_mm,
+        spacing_y_mm=in_plane_mm,
+        spacing_z_mm=between_mm,
+        study_id=patient,
+        role=role,
+        reason="the only one",
+    )
 
 
 def _study(patient: str) -> StudyRow:
-    return StudyRow(patient, patient, "GE STE", "1", "2", "3", "seg", "granuloma", 20, 20, True, "")
+    return study_row(
+        study_id=patient,
+        patient=patient,
+        scanner="GE STE",
+        label_series_instance_uid="3",
+        label_kind="seg",
+        lesion_kind="granuloma",
+    )
 
 
 def _registration(patient: str) -> RegistrationRow:

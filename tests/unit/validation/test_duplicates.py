@@ -41,7 +41,7 @@ def _picture(generator: np.random.Generator, x: np.ndarray, y: np.ndarray) -> ND
     body = (x / a) ** 2 + (y / b) ** 2 < 1
     organs = gaussian_filter(generator.normal(size=(2, SIDE, SIDE)), (0, 5, 5))
     organs = organs / organs.std() * 0.15
-    return np.clip(body * (0.5 + organs), 0, 1).astype(np.float16)
+    return np.asarray(np.clip(body * (0.5 + organs), 0, 1), np.float16)
 
 
 def measured(folder: Path, stored: Pictures) -> tuple[list[ImageRow], MeasuredShards]:

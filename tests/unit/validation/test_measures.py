@@ -18,6 +18,7 @@ from petct_uad.validation.tables import Folders, VolumeRow
 from petct_uad.validation.volumes import measure_volumes
 from petct_uad.volumes.motion.rigid import RigidTransform
 from petct_uad.volumes.motion.transforms import write_transform
+from tests.samples import study_row
 
 SPACING_MM = (4.0, 4.0, 5.0)
 ORIGIN_MM = (-80.0, -80.0, -300.0)
@@ -85,7 +86,7 @@ def folders(tmp_path: Path) -> Folders:
 
 def study() -> StudyRow:
     patient = PUBLIC.patient("PHANTOM-0001")
-    return StudyRow(f"{patient}_0", patient, "GE", "1", "2", "", "none", "none", 9, 9, True, "")
+    return study_row(study_id=f"{patient}_0", patient=patient, ct_slices=9, pet_slices=9)
 
 
 def tell(folders: Folders, liver_mm: tuple[float, float, float] | None) -> None:

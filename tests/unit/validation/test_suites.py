@@ -68,9 +68,10 @@ def rows_of(tables: Tables, name: str) -> tuple[Any, ...]:
 
 
 def with_rows(tables: Tables, name: str, rows: Any) -> Tables:
+    changed: dict[str, Any] = {name: tuple(rows)}
     if hasattr(tables.measured, name):
-        return replace(tables, measured=replace(tables.measured, **{name: tuple(rows)}))
-    return replace(tables, **{name: tuple(rows)})
+        return replace(tables, measured=replace(tables.measured, **changed))
+    return replace(tables, **changed)
 
 
 def other_scanner_has_the_lesion(tables: Tables) -> Tables:
