@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from petct_uad.cli.accounting import count
 from petct_uad.core.errors import ParamsError, TrainingError
 from petct_uad.core.params.base import Modality
-from petct_uad.models.cmad.cmad import Cmad, merge_heads, split_heads
+from petct_uad.models.cmad.cmad import Cmad, GlobalFusionRefinement, merge_heads, split_heads
 from petct_uad.models.cmad.params import CmadParams
 from petct_uad.models.common.batch import Batch
 from petct_uad.teachers.cnn import CnnTeacher
@@ -39,11 +39,17 @@ def build(
     return Cmad(params, CnnTokens(teacher, params.width, side), modality, side)
 
 
+def first_stage(model: Cmad) -> GlobalFusionRefinement:
+    stage = model.decoder.stages[0]
+    assert isinstance(stage, GlobalFusionRefinement)
+    return stage
+
+
 @pytest.fixture(scope="module")
 def vit_b14() -> VitTokens:
     with torch.device("meta"):
-        name = "vit_base_patch14_reg4_dinov2.lvd142m"
-        return VitTokens(TeacherParams(name=name, weights="random"), image_size_px=392)
+        vit = TeacherParams(name="vit_base_patch14_reg4_dinov2.lvd142m", weights="random")
+        return VitTokens(vit, image_size_px=392)
 
 
 def paper(params: CmadParams, teacher: VitTokens, **keys: Any) -> Cmad:
@@ -172,6 +178,7 @@ def test_the_hybrid_adds_attention_to_the_prior_tokens_then_an_mlp(
     """Eqs. 3 and 4, with torch's own attention."""
     hybrid: Any = build(cmad_params, teacher).decoder.hybrid.requires_grad_(False)
     attention = hybrid.attention
+    assert attention is not None
     attention.prior.normal_()
     tokens = 3 * torch.randn(2, 3, 16, cmad_params.width)
     query = split_heads(attention.query(attention.norm(tokens)), cmad_params.heads)
@@ -188,7 +195,7 @@ def test_attention_of_a_stage_weighs_by_the_positive_part_of_scaled_cosines(
     cmad_params: CmadParams, teacher: CnnTeacher
 ) -> None:
     """Eq. 6, head by head."""
-    attention: Any = build(cmad_params, teacher).decoder.stages[0].attention.requires_grad_(False)
+    attention = first_stage(build(cmad_params, teacher)).attention.requires_grad_(False)
     attention.scale.uniform_(0.5, 2.0)
     own, other = torch.randn(2, 2, 3, 16, cmad_params.width)
     query = split_heads(attention.query(own), cmad_params.heads)
@@ -205,7 +212,9 @@ def test_a_stage_is_its_attention_plus_what_the_scan_adds_to_it(
     cmad_params: CmadParams, teacher: CnnTeacher
 ) -> None:
     """Eqs. 5 to 9; where the scan gives nothing, the attention is what is left."""
-    stage: Any = build(cmad_params, teacher).decoder.stages[0].requires_grad_(False)
+    stage = first_stage(build(cmad_params, teacher)).requires_grad_(False)
+    assert stage.scan is not None
+    assert stage.scan_norm is not None
     tokens = torch.randn(2, 3, 16, cmad_params.width)
     own = stage.norm(tokens)
     attended = stage.attention(own, own.flip(0))

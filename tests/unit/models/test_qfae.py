@@ -87,8 +87,7 @@ def trained(teacher: CnnTeacher, normals: Batch) -> Qfae:
 @pytest.fixture(scope="module")
 def paper() -> Qfae:
     with torch.device("meta"):
-        name = "vit_large_patch14_reg4_dinov2.lvd142m"
-        teacher = TeacherParams(name=name, weights="random")
+        teacher = TeacherParams(name="vit_large_patch14_reg4_dinov2.lvd142m", weights="random")
         return Qfae.build(SMALL.model_copy(update=PAPER), teacher, "pet", 224)
 
 
@@ -157,7 +156,7 @@ def test_paper_reads_blocks_20_and_22_of_the_encoder_and_15_and_19_of_the_other(
 
 
 def test_copies_for_patch_sizes_share_their_blocks(paper: Qfae) -> None:
-    networks = paper.teacher.perceptual.networks
+    networks: Any = paper.teacher.perceptual.networks
     assert networks["16"].blocks[3] is networks["56"].blocks[3]
     assert networks["56"].patch_embed.proj.weight.shape[-2:] == (56, 56)
 
@@ -193,10 +192,12 @@ def test_gradients_pass_the_perceptual_network_and_change_it_not(
     teacher: CnnTeacher, normals: Batch
 ) -> None:
     model = build(teacher)
-    model.loss(*model.prepare(normals)).backward()
+    model.loss(*model.prepare(normals)).backward()  # type: ignore[no-untyped-call]
     assert all(p.grad is None for p in model.teacher.parameters())
     assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
-    assert float(model.decoder.pixels.weight.grad.abs().max()) > 0
+    gradient = model.decoder.pixels.weight.grad
+    assert gradient is not None
+    assert float(gradient.abs().max()) > 0
 
 
 @pytest.mark.parametrize(

@@ -319,7 +319,7 @@ def test_noise_fills_one_rectangle_of_the_sides_asked_for(
     change = add_noise(torch.zeros(200, 1, side, side), kind, 0.2)[:, 0] != 0  # type: ignore[arg-type]
     for axis in (1, 2):
         lengths = change.any(axis).sum(1)
-        assert (lengths.min(), lengths.max()) == (smallest, largest)
+        assert (int(lengths.min()), int(lengths.max())) == (smallest, largest)
     full = change.any(1).sum(1) * change.any(2).sum(1)
     assert (change.flatten(1).sum(1) > 0.99 * full).all()
     assert change.any(0).any(0).sum() > 0.95 * side  # they lie anywhere

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -17,9 +17,8 @@ from torch.nn import functional as F
 
 from petct_uad.core.errors import ParamsError
 from petct_uad.ops.selective_scan.cuda import selective_scan_cuda
-from petct_uad.ops.selective_scan.reference import selective_scan_reference
 from petct_uad.ops.selective_scan.scan import _missing, resolve_backend
-from tests.unit.ops.test_selective_scan import _errors, _inputs, _with_gradients
+from tests.unit.ops.test_selective_scan import _errors, _inputs, _reference, _with_gradients
 
 
 def _kernel(  # noqa: PLR0917
@@ -102,6 +101,7 @@ def test_a_kernel_that_does_not_import_is_as_good_as_none(
 )
 def test_branches_and_directions_become_the_kernels_groups(shape: tuple[int, ...]) -> None:
     inputs, order = _inputs(shape)
-    found = _with_gradients(lambda *x: selective_scan_cuda(*x, order), inputs)
-    oracle = _with_gradients(lambda *x: selective_scan_reference(*x, order), inputs, torch.float64)
+    kernel: Callable[..., Tensor] = selective_scan_cuda
+    found = _with_gradients(lambda *x: kernel(*x, order), inputs)
+    oracle = _with_gradients(lambda *x: _reference(*x, order), inputs, torch.float64)
     assert max(_errors(found, oracle)) <= 1e-6
