@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from petct_uad.audit.folds import Runs, folds_table, write_folds
+from petct_uad.audit.folds import folds_table, write_folds
+from petct_uad.audit.leak import Runs
 from petct_uad.core.errors import EvaluationError
+from petct_uad.evaluation.results import RunResults
 from tests.small_results import BOTH, HALF, NONE, PARAMS, small_results
 
 
-def fold(patients: str, *scores: object, run: str = "run") -> Runs:
+def fold(patients: str, *scores: np.ndarray, run: str = "run") -> dict[str, RunResults]:
     return {run: small_results(run, *scores, patients=patients)}
 
 

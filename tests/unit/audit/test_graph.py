@@ -77,9 +77,11 @@ def test_instance_and_the_raw_file_with_its_bytes_are_one(tmp_path: Path) -> Non
     digest = "a" * 64
     raw, instance = ("file:data/raw/x/1.dcm", digest), ("instance:2.25.1", digest)
     other = ("file:data/raw/x/2.dcm", "b" * 64)
-    for name, inputs in {
-        "0": {raw: [], other: []}, "1": {entity("file:ct"): [instance]}
-    }.items():  # fmt: skip
+    tables: dict[str, dict[tuple[str, str], list[tuple[str, str]]]] = {
+        "0": {raw: [], other: []},
+        "1": {entity("file:ct"): [instance]},
+    }
+    for name, inputs in tables.items():
         write_derivations(tmp_path / name / TABLE, inputs)
     graph = Graph(
         StageLineage(tmp_path / name, LineageTable(tmp_path / name / TABLE)) for name in "01"

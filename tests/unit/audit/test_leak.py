@@ -12,8 +12,10 @@ from scipy import stats
 from petct_uad.audit.leak import Runs, leak_markdown, leak_table, left_out, write_leak
 from petct_uad.comparison.paired import PairedAurocs
 from petct_uad.core.errors import EvaluationError
+from petct_uad.core.params.base import Protocol
 from tests.small_results import BOTH, HALF, NONE, PARAMS, PATIENTS, small_results
 
+PROTOCOLS: tuple[Protocol, Protocol] = ("patient", "cmad")
 PATIENT: Runs = {
     "suvmax": small_results("suvmax", HALF),
     "learnt": small_results("learnt", HALF, NONE),
@@ -39,13 +41,14 @@ def test_leak_is_cmad_minus_patient_as_the_mean_over_seeds() -> None:
 
 
 def test_on_the_same_slices_only_training_differs() -> None:
-    scores = {"suvmax": ([3.0, 1, 2, 0.0, 1, 2] * 3,) * 2, "learnt": (HALF, BOTH)}
+    suvmax_scores = np.tile([3.0, 1, 2, 0.0, 1, 2], 3)
+    scores = {"suvmax": (suvmax_scores, suvmax_scores), "learnt": (HALF, BOTH)}
     patient, cmad = (
         {
             run: small_results(run, sides[i], protocol=protocol, patients="P")
             for run, sides in scores.items()
         }
-        for i, protocol in enumerate(("patient", "cmad"))
+        for i, protocol in enumerate(PROTOCOLS)
     )
     rows = {row.run: row for row in leak_table(patient, cmad, PARAMS)}
     found = rows["learnt"]
@@ -68,7 +71,9 @@ def test_slices_of_one_side_only_do_not_count_as_the_same() -> None:
             )
             for name in ("suvmax", "learnt")
         }
-        for protocol, other, own in (("patient", "A", [3.0, 1, 2]), ("cmad", "B", [0.0, 1, 2]))
+        for protocol, (other, own) in zip(
+            PROTOCOLS, (("A", [3.0, 1, 2]), ("B", [0.0, 1, 2])), strict=True
+        )
     )
     for row in leak_table(patient, cmad, PARAMS):
         assert row.leak < 0
@@ -85,8 +90,7 @@ def test_the_two_sides_are_drawn_independently() -> None:
     # The same slices and scores on both sides: drawn alike, the interval would have no width.
     uneven = [3.0, 1, 2, 0.0, 1, 2] * 3
     patient, cmad = (
-        {"suvmax": small_results("suvmax", uneven, protocol=protocol)}
-        for protocol in ("patient", "cmad")
+        {"suvmax": small_results("suvmax", uneven, protocol=protocol)} for protocol in PROTOCOLS
     )
     (row,) = leak_table(patient, cmad, PARAMS)
     assert row.leak == 0
@@ -101,12 +105,14 @@ def test_a_leak_is_as_uncertain_as_both_sides_and_has_the_degrees_of_the_smaller
     """Independent errors add as squares; of two sides the one with fewer patients says the t."""
     sides = [
         {"suvmax": small_results("suvmax", uneven[: 3 * n], protocol=name, patients=name, count=n)}
-        for uneven, name, n in (
-            ([3.0, 1, 2, 0.0, 1, 2, 1.5, 1, 2] * 2, "patient", patients[0]),
-            ([1.5, 1, 2, 3.0, 1, 2, 3.0, 1, 2] * 2, "cmad", patients[1]),
+        for uneven, name, n in zip(
+            ([3.0, 1, 2, 0.0, 1, 2, 1.5, 1, 2] * 2, [1.5, 1, 2, 3.0, 1, 2, 3.0, 1, 2] * 2),
+            PROTOCOLS,
+            patients,
+            strict=True,
         )
     ]
-    (row,) = leak_table(*sides, PARAMS)
+    (row,) = leak_table(sides[0], sides[1], PARAMS)
     errors = []
     for stream, side in enumerate(sides):
         alone = PairedAurocs.of({"suvmax": side["suvmax"].scores_by_seed}, PARAMS, stream)

@@ -17,6 +17,12 @@ def square(low: float, high: float, z_mm: float) -> np.ndarray:
     )
 
 
+def filled(mask: np.ndarray) -> list[int]:
+    """The slices that hold any of it."""
+    found: list[int] = np.flatnonzero(mask.any(axis=(1, 2))).tolist()
+    return found
+
+
 def test_area_is_that_of_the_contour() -> None:
     mask, outside = rasterise([square(4.5, 12.5, 6.0)], GRID, 2.0)
     assert mask[3].sum() == 64
@@ -34,18 +40,18 @@ def test_wider_planes_fill_the_slices_between() -> None:
     contours = [square(4.5, 12.5, z) for z in (4.0, 8.0)]
     narrow, _ = rasterise(contours, GRID, 2.0)
     wide, _ = rasterise(contours, GRID, 4.0)
-    assert narrow.any(axis=(1, 2)).nonzero()[0].tolist() == [2, 4]
-    assert wide.any(axis=(1, 2)).nonzero()[0].tolist() == [1, 2, 3, 4, 5]
+    assert filled(narrow) == [2, 4]
+    assert filled(wide) == [1, 2, 3, 4, 5]
 
 
 def test_planes_closer_than_the_slices_reach_half_a_slice() -> None:
     mask, _ = rasterise([square(4.5, 12.5, 6.8)], GRID, 1.0)
-    assert mask.any(axis=(1, 2)).nonzero()[0].tolist() == [3]
+    assert filled(mask) == [3]
 
 
 def test_lesions_far_apart_stay_apart() -> None:
     mask, _ = rasterise([square(4.5, 12.5, 2.0), square(4.5, 12.5, 16.0)], GRID, 2.0)
-    assert mask.any(axis=(1, 2)).nonzero()[0].tolist() == [1, 8]
+    assert filled(mask) == [1, 8]
 
 
 def test_contours_beyond_the_grid_are_counted() -> None:

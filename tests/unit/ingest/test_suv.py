@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from petct_uad.core.errors import UnitsError
-from petct_uad.ingest.dicom.suv import PetHeader, suv_factors
+from petct_uad.ingest.dicom.suv import PetHeader, SuvKind, suv_factors
 
 VECTORS = Path(os.environ.get("PETCT_DATA", Path(__file__).parents[4] / "shared" / "data"))
 EXPECTED = {
@@ -191,7 +191,7 @@ def test_suv_in_the_file_is_converted_from_body_weight_alone() -> None:
         ({"units": "CM2ML", "suv_type": "BSA"}, "lbm", "(0054,1006) BSA with Units"),
     ],
 )
-def test_body_sizes_are_never_invented(changes: dict[str, str], kind: str, tag: str) -> None:
+def test_body_sizes_are_never_invented(changes: dict[str, Any], kind: SuvKind, tag: str) -> None:
     with pytest.raises(UnitsError) as caught:
         suv_factors([replace(GOOD, **ADULT | changes)], kind)
     assert tag in caught.value.found
@@ -249,7 +249,7 @@ def test_scan_over_midnight_without_a_date_is_refused() -> None:
         ({"injections": 2}, "(0054,0016)", "2 items"),
     ],
 )  # fmt: skip
-def test_nothing_is_invented(changes: dict[str, object], tag: str, value: str) -> None:
+def test_nothing_is_invented(changes: dict[str, Any], tag: str, value: str) -> None:
     with pytest.raises(UnitsError) as caught:
         factor(**changes)
     assert tag in caught.value.found

@@ -55,7 +55,8 @@ def empty(
 
 def centres(image: sitk.Image) -> Points:
     k, j, i = np.indices(image.GetSize()[::-1])
-    return np.stack([i, j, k], -1) * np.array(image.GetSpacing()) + np.array(image.GetOrigin())
+    spacing, origin = np.array(image.GetSpacing()), np.array(image.GetOrigin())
+    return np.asarray(np.stack([i, j, k], -1) * spacing + origin, np.float64)
 
 
 def filled(image: sitk.Image, values: NDArray[np.generic]) -> sitk.Image:

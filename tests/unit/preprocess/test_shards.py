@@ -42,7 +42,7 @@ def preprocess_params(**changes: object) -> PreprocessParams:
 
 def ellipse(semi_x_mm: float, semi_y_mm: float) -> np.ndarray:
     y, x = np.mgrid[-99:100:2, -149:150:2]
-    return (x / semi_x_mm) ** 2 + (y / semi_y_mm) ** 2 <= 1
+    return np.asarray((x / semi_x_mm) ** 2 + (y / semi_y_mm) ** 2 <= 1)
 
 
 def write_volumes(folder: Path, study_id: str, *, couch: bool = True, noise_hu: float = 0) -> None:
