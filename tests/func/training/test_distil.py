@@ -198,7 +198,7 @@ def test_a_feature_is_the_mean_of_a_run_of_neighbouring_channels(cnn: CnnTeacher
     params = PARAMS.model_copy(update={"strides": (8,), "channels": 8, "enlarge": 2})
     images = torch.rand(1, 1, SIDE, SIDE)
     large = torch.nn.functional.interpolate(images, scale_factor=2, mode="bilinear")
-    runs = cnn.features(large)[8].unflatten(1, (8, 5)).mean(2)  # 40 channels  # type: ignore[no-untyped-call]
+    runs = cnn.features(large)[8].reshape(1, 8, 5, *[SIDE * 2 // 8] * 2).mean(2)  # 40 channels
     expected = torch.nn.functional.avg_pool2d(runs, 3, 1, 1)
     torch.testing.assert_close(PatchFeatures(cnn, params)(images), expected, atol=1e-5, rtol=1e-4)
 

@@ -52,7 +52,7 @@ def test_page_loads_nothing_from_elsewhere(html: str) -> None:
     page = Balance()
     page.feed(html)
     assert page.loaded
-    assert all(address.startswith(("#", "data:")) for address in page.loaded)
+    assert all(address and address.startswith(("#", "data:")) for address in page.loaded)
     assert not re.search(r"url\(\s*['\"]?(?!#)|@import", html)
 
 
