@@ -6,7 +6,6 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -16,6 +15,7 @@ from petct_uad.core.errors import ParamsError
 from petct_uad.core.params.reading import ParamsFile
 from petct_uad.models.benchmark import BenchmarkEntry
 from petct_uad.models.cmad.params import CmadParams
+from petct_uad.models.scrd4ad.params import Scrd4adParams
 from petct_uad.schema import load_params, parse_params
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -80,10 +80,11 @@ def test_a_row_of_another_name_than_its_model_has_its_own_section() -> None:
     family = params.benchmark["rd4ad"]
     assert (family.model, family.name) == ("scrd4ad", "rd4ad")
     assert family.trained["rd4ad-pet"].model == "scrd4ad"
-    models: Any = params.models  # its fields are known when the schema is made
-    assert params.model_section(family.params) is models.rd4ad
-    assert not models.rd4ad.contrastive
-    assert not models.rd4ad.scale_aware
+    section = params.model_section(family.params)
+    assert section is getattr(params.models, "rd4ad")  # noqa: B009  # made with the schema
+    assert isinstance(section, Scrd4adParams)
+    assert not section.contrastive
+    assert not section.scale_aware
 
 
 def test_an_ablation_changes_its_keys_and_no_others() -> None:
