@@ -151,7 +151,7 @@ def _ours(workers: int) -> Convert:
 def _dcm2niix() -> dict[str, str]:
     found = {"dcm2niix (Debian)": shutil.which("dcm2niix") or ""}
     try:
-        import dcm2niix  # type: ignore[import-untyped, unused-ignore]
+        import dcm2niix
 
         found[f"dcm2niix {dcm2niix.__version__}"] = dcm2niix.bin
     except ImportError:

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 import torch
-from dvc.cli import parse_args  # type: ignore[import-untyped, unused-ignore]
-from dvc.utils.cli_parse import to_path_overrides  # type: ignore[import-untyped, unused-ignore]
-from dvc.utils.hydra import apply_overrides, get_hydra_sweeps  # type: ignore[import-untyped, unused-ignore]
+from dvc.cli import parse_args
+from dvc.utils.cli_parse import to_path_overrides
+from dvc.utils.hydra import apply_overrides, get_hydra_sweeps
 from ruamel.yaml import YAML
 from safetensors.torch import save_file
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dvc.repo import Repo  # type: ignore[import-untyped, unused-ignore]
-from dvc.stage import PipelineStage  # type: ignore[import-untyped, unused-ignore]
+from dvc.repo import Repo
+from dvc.stage import PipelineStage
 
 from petct_uad.core.provenance.sources import library_modules
 from petct_uad.models.benchmark import model_folder, model_names, params_class

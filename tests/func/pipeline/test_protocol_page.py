@@ -6,9 +6,9 @@ import shlex
 import shutil
 from pathlib import Path
 
-from dvc.cli import parse_args  # type: ignore[import-untyped, unused-ignore]
-from dvc.utils.cli_parse import to_path_overrides  # type: ignore[import-untyped, unused-ignore]
-from dvc.utils.hydra import apply_overrides, get_hydra_sweeps  # type: ignore[import-untyped, unused-ignore]
+from dvc.cli import parse_args
+from dvc.utils.cli_parse import to_path_overrides
+from dvc.utils.hydra import apply_overrides, get_hydra_sweeps
 
 from petct_uad.schema import load_params
 from petct_uad.split.params import SplitParams
