@@ -102,6 +102,7 @@ def whole_run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
         for name in (*STAGES, "evaluate_trivial"):
             run_stage(name)
         run_stage("train", MODEL)
+        run_stage("score", MODEL)
         run_stage("evaluate", MODEL)
         run_stage("compare")
     return home

@@ -217,7 +217,7 @@ def test_experiment_trains_and_evaluates(
     params = offline(changed_by(experiment, smallest, tmp_path))
     monkeypatch.chdir(workspace)
     name = experiment.model.lower().replace("-", "_")
-    section = params.model_section(name)
+    section = params.model_section(params.benchmark[name].params)
     for run in params.benchmark[name].trained.values():
         assert isinstance(section, GradientParams)
         train, val, test = (
