@@ -73,7 +73,8 @@ def test_what_a_stage_was_asked_is_what_dvc_yaml_says_it_reads(smoke: Clone) -> 
         folder = stage.folder.relative_to(smoke.root)
         if folder.is_relative_to("metrics/runs") and folder.parent.name not in runs:
             continue  # a row of the cpu preset, in git, which did not run here
-        name = next(outputs[str(path)] for path in folder.parents if str(path) in outputs)
+        places = (folder, *folder.parents)
+        name = next(outputs[str(path)] for path in places if str(path) in outputs)
         keys = set(declared[name].get("params.yaml", {}))
         asked = set(stage.activity.params)
         seen.add(name)
