@@ -117,17 +117,15 @@ def test_a_packages_face_is_a_docstring_and_nothing_else(path: Path) -> None:
 
 @pytest.mark.parametrize("model", model_names())
 def test_a_model_is_named_by_its_own_folder_alone(model: str) -> None:
-    """The whole params.yaml knows the two sections that are no model's own: model and distil."""
-    allowed = {"model": {Path("schema.py")}, "hdhkd": {Path("schema.py")}}
-    allowed["cmad"] = {Path("schema.py")}
+    """The whole params.yaml knows two of them by their sections; distil is the stage of one."""
+    schema = Path("schema.py")
+    allowed = {"cmad": {schema}, "hdhkd": {schema, Path("distil/run.py")}}
     naming = {
         module
         for module in modules()
         if not module.is_relative_to(f"models/{model}")
         and names_model((LIBRARY / module).read_text(encoding="utf-8"), model)
     }
-    # The distil stage is that of one model, and `cmad` is also a protocol of splitting.
-    naming -= {Path("distil/run.py")} if model == "hdhkd" else set()
     assert naming - allowed.get(model, set()) == set()
 
 
