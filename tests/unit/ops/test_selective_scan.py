@@ -11,9 +11,12 @@ from numba import njit
 from torch import Tensor
 
 from petct_uad.core.errors import ParamsError
-from petct_uad.ops.selective_scan.blocks import depthwise_conv_silu_reference, gated_norm_reference
-from petct_uad.ops.selective_scan.directions import cross_scan_order
-from petct_uad.ops.selective_scan.reference import selective_scan_reference
+from petct_uad.ops.selective_scan.reference import (
+    cross_scan_order,
+    depthwise_conv_silu_reference,
+    gated_norm_reference,
+    selective_scan_reference,
+)
 from petct_uad.ops.selective_scan.scan import resolve_backend, selective_scan
 
 CPU = torch.device("cpu")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from petct_uad.core.params.base import ScanBackend
-from petct_uad.ops.selective_scan.directions import cross_scan_order
+from petct_uad.ops.selective_scan.reference import cross_scan_order
 from petct_uad.ops.selective_scan.ss2d import SS2D
 
 

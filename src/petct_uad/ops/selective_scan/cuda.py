@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from petct_uad.ops.selective_scan.directions import visit
+from petct_uad.ops.selective_scan.reference import visit
 
 
 def selective_scan_cuda(  # noqa: PLR0917

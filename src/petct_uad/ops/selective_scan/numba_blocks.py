@@ -18,9 +18,9 @@ import torch
 from numba import njit, prange
 from torch import Tensor
 
-from petct_uad.ops.selective_scan.blocks import NORM_EPS
 from petct_uad.ops.selective_scan.exponentials import sigmoid
 from petct_uad.ops.selective_scan.kernels import kernel, run_kernel
+from petct_uad.ops.selective_scan.reference import NORM_EPS
 from petct_uad.ops.selective_scan.simd import (
     COMPILE,
     LANES,

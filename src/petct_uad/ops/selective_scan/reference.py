@@ -1,12 +1,33 @@
-"""The selective scan in plain PyTorch: the oracle of the tests and the fallback."""
+"""The scan and the blocks around it in plain PyTorch: the oracle of the tests and the fallback."""
 
 from __future__ import annotations
+
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from petct_uad.ops.selective_scan.directions import visit
+DIRECTIONS = 4  # in which SS2D walks an image
+NORM_EPS = 1e-5
+
+
+@lru_cache(maxsize=64)
+def cross_scan_order(height: int, width: int, device: torch.device) -> Tensor:
+    """(4, height * width) int64 token indices: by rows, by columns, and both backwards.
+
+    VMamba (arXiv:2401.10166), section 4.3, Fig. 3.
+    """
+    # A training that follows an evaluation could not keep a cached inference tensor for gradients.
+    with torch.inference_mode(False):
+        rows = torch.arange(height * width, device=device)
+        columns = rows.view(height, width).T.reshape(-1)
+        return torch.stack([rows, columns, rows.flip(0), columns.flip(0)])
+
+
+def visit(tokens: Tensor, order: Tensor) -> Tensor:
+    """(P, K, B, L, F) tokens, those of direction k in the sequence ``order[k]``."""
+    return tokens.gather(3, order[None, :, None, :, None].expand_as(tokens))
 
 
 def selective_scan_reference(  # noqa: PLR0917
@@ -28,6 +49,42 @@ def selective_scan_reference(  # noqa: PLR0917
     outputs = [torch.einsum("pkbn,pkbne->pkbe", r, h) for r, h in zip(read, states, strict=True)]
     y = torch.stack(outputs, dim=3) + d[:, :, None, None] * x
     return visit(y, order.argsort(dim=1)).sum(dim=1)
+
+
+def depthwise_conv_silu_reference(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """SiLU of a 3x3 depthwise convolution with zero padding.
+
+    Args:
+        x: (P, B, H, W, E).
+        weight: (P, 3, 3, E).
+        bias: (P, E).
+
+    Returns:
+        (P, B, H, W, E).
+    """
+    branches, batch, height, width, channels = x.shape
+    planes = x.permute(1, 0, 4, 2, 3).reshape(batch, -1, height, width)
+    kernel = weight.permute(0, 3, 1, 2).reshape(-1, 1, 3, 3)
+    planes = F.conv2d(planes, kernel, bias.flatten(), padding=1, groups=branches * channels)
+    y = F.silu(planes).view(batch, branches, channels, height, width)
+    return y.permute(1, 0, 3, 4, 2).contiguous()
+
+
+def gated_norm_reference(y: Tensor, z: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """LayerNorm(y) SiLU(z).
+
+    Args:
+        y: (P, B, H, W, E).
+        z: (P, B, H, W, E) gate.
+        weight: (P, E).
+        bias: (P, E).
+
+    Returns:
+        (P, B, H, W, E).
+    """
+    normed = F.layer_norm(y, y.shape[-1:], eps=NORM_EPS)
+    scale, shift = (p[:, None, None, None] for p in (weight, bias))
+    return torch.addcmul(shift, normed, scale) * F.silu(z)
 
 
 def _states(dt: Tensor, dx: Tensor, a: Tensor, b: Tensor) -> list[Tensor]:

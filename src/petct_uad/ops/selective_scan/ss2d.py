@@ -9,8 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from petct_uad.core.params.base import ScanBackend
-from petct_uad.ops.selective_scan.blocks import depthwise_conv_silu_reference, gated_norm_reference
-from petct_uad.ops.selective_scan.directions import DIRECTIONS, cross_scan_order
+from petct_uad.ops.selective_scan.reference import (
+    DIRECTIONS,
+    cross_scan_order,
+    depthwise_conv_silu_reference,
+    gated_norm_reference,
+)
 from petct_uad.ops.selective_scan.scan import resolve_backend, selective_scan, widened
 
 
