@@ -23,6 +23,16 @@ def shown_figures() -> tuple[Figure, ...]:
     return tuple(figure for figure in figures.FIGURES if figure.for_people and figure is not AUROC)
 
 
+def thresholds_in_words() -> str:
+    """Sentences on where the decisions among these figures have their thresholds from."""
+    titles: dict[str, list[str]] = {}
+    for figure in shown_figures():
+        if figure.threshold:
+            titles.setdefault(figure.threshold, []).append(figure.title)
+    named = ((", ".join(some), threshold) for threshold, some in titles.items())
+    return " ".join(f"{some[0].upper()}{some[1:]}: at {threshold}." for some, threshold in named)
+
+
 def to_markdown(rows: Sequence[SummaryRow], hypotheses: Sequence[Hypothesis]) -> str:
     """The headline table with its notes, and what each paper claims."""
     titles = (figure.title for figure in shown_figures())
@@ -102,9 +112,8 @@ def _notes(rows: Sequence[SummaryRow]) -> str:
         f"{first.n_test_abnormal} abnormal and {first.n_test_normal} normal slices of "
         f"{first.n_patients} test patients. Intervals: bootstrap over patients; the difference to "
         "SUVmax is paired, its interval and p by Student's t over patients, p two-sided and "
-        "corrected by Holm over the rows of this table, and verdicts follow it. F1, sensitivity "
-        "and specificity stand at the threshold from validation normals; oracle F1 at the best "
-        "threshold on the test split, as papers report it. Every two models: pairs.csv."
+        "corrected by Holm over the rows of this table, and verdicts follow it. "
+        f"{thresholds_in_words()} Every two models: pairs.csv."
     )
     if (seeds := max(row.seeds for row in rows)) > 1:
         notes += f" Figures of models are means over {seeds} seeds, ± their standard deviation."

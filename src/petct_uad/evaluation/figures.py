@@ -49,6 +49,7 @@ class Figure:
         shown: do ``summary.md`` and the report have it too? Those show what ``columns`` has of it.
         short: its heading where there is little room; by default the title.
         decimals: of what is shown to people.
+        threshold: of a decision, where its threshold comes from, as a sentence ends: "at ...".
     """
 
     name: str
@@ -60,6 +61,7 @@ class Figure:
     shown: bool = True
     short: str = ""
     decimals: int = 3
+    threshold: str = ""
 
     @property
     def for_people(self) -> bool:
@@ -138,14 +140,21 @@ def _decided(
     def of_draws(seed: SeedDecisions, draws: Draws) -> NDArray[np.float64]:
         return pick(seed.decisions(draws.slices.weights))
 
-    return Figure(name, title, lambda seed: pick(seed.called).item(), of_draws, **how)
+    def of_seed(seed: SeedDecisions) -> float:
+        return pick(seed.called).item()
+
+    threshold = "the threshold that validation normals chose"
+    return Figure(name, title, of_seed, of_draws, threshold=threshold, **how)
 
 
 def _oracle(
     name: str, title: str, pick: Callable[[Confusion], NDArray[np.float64]], **how: Any
 ) -> Figure:
-    """One at the threshold with the best F1 on the test split, as papers have it; flatters."""
-    return Figure(name, title, lambda seed: pick(seed.oracle).item(), **how)
+    """One at the threshold with the best F1 on the test split."""
+    threshold = (
+        "the best threshold on the test slices themselves, as papers report it, which flatters"
+    )
+    return Figure(name, title, lambda seed: pick(seed.oracle).item(), threshold=threshold, **how)
 
 
 def _of_patients(seed: SeedDecisions) -> float | None:

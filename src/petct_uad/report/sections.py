@@ -8,7 +8,12 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from petct_uad.comparison.hypotheses import Hypothesis, by_paper
-from petct_uad.comparison.markdown import inputs_in_words, mixed_inputs, shown_figures
+from petct_uad.comparison.markdown import (
+    inputs_in_words,
+    mixed_inputs,
+    shown_figures,
+    thresholds_in_words,
+)
 from petct_uad.comparison.tables import BEATS, LOSES, PairRow, SummaryRow
 from petct_uad.core.provenance.record import ACTIVITY
 from petct_uad.evaluation.figures import Figure
@@ -71,6 +76,7 @@ class HeadlineTable:
 
     rows: tuple[SummaryRow, ...]
     figures: tuple[Figure, ...]  # beside AUROC
+    thresholds: str  # where theirs come from, in words
     inputs: Mapping[str, str]  # what each model saw, where they differ
     strips: Mapping[str, Strip]
     lines: Mapping[str, Stroke]
@@ -200,6 +206,7 @@ def headline_table(benchmark: Benchmark) -> HeadlineTable:
     return HeadlineTable(
         rows=rows,
         figures=shown_figures(),
+        thresholds=thresholds_in_words(),
         inputs={row.run: inputs_in_words(row) for row in rows if row.run in mixed},
         strips=strips,
         lines=benchmark.lines,

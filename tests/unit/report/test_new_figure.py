@@ -25,6 +25,7 @@ SPREAD = Figure(
     columns=("value", "low", "high", "deviation"),
     short="spread",
     decimals=1,
+    threshold="twice the mean",
 )
 BRIGHTEST = Figure(
     name="brightest_pixel",
@@ -84,3 +85,17 @@ def test_a_new_figure_is_in_every_table_that_its_declaration_names(
     row = page.split('<th scope="row" data-v="cmad-pet">')[1].split("</tr>")[0]
     assert f">{value}<br><small>± " in row
     assert "brightest" not in (metrics / "summary.md").read_text() + page.lower()
+
+
+def test_the_page_and_the_table_say_where_the_threshold_of_each_figure_comes_from(
+    written: tuple[Path, str],
+) -> None:
+    metrics, page = written
+    notes = (metrics / "summary.md").read_text()
+    for sentence in (
+        "F1, sensitivity, specificity: at the threshold that validation normals chose.",
+        "Oracle F1: at the best threshold on the test slices themselves",
+        "Score spread: at twice the mean.",
+    ):
+        assert sentence in notes
+        assert sentence in page
