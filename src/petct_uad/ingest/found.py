@@ -67,6 +67,8 @@ class FoundStudy(NamedTuple):
     same_frame_of_reference: bool
     notes: str
     suv_kind: str
+    label_drawn_on: str
+    finding: str
 
     @property
     def has_volumes(self) -> bool:

@@ -39,6 +39,16 @@ IMAGE_MODALITIES = ("CT", "PT", PICTURE)  # a study of which something can be se
 ASSIGNED_LABELS = (PICTURE, MASK)
 LABEL_KINDS = ("seg", "rtstruct", "csv", "none", *ASSIGNED_LABELS)
 
+# Voxels of label.nii.gz say on which images a lesion was drawn, and are 3 where on both; 0 is none.
+DRAWN_ON_CT = 1
+DRAWN_ON_PET = 2
+# What StudyRow.label_drawn_on says of the whole mask; "none" where nothing is drawn.
+DRAWN_ON = ("none", "ct", "pet", "ct+pet")
+
+# What is known of a study's lesions: there are some; somebody looked and found none; nobody says.
+LESION, NEGATIVE, UNLABELLED = "lesion", "negative", "unlabelled"
+FINDINGS = (LESION, NEGATIVE, UNLABELLED)
+
 
 @dataclass(frozen=True, order=True)
 class InstanceRow:
@@ -98,6 +108,8 @@ class StudyRow:
     same_frame_of_reference: bool
     notes: PublicText  # defects that were handled, in words, joined by "; "
     suv_kind: str = "bw"  # bw, lbm or bsa: what the PET is normalised to (ingest.suv)
+    label_drawn_on: str = "none"  # of DRAWN_ON: the images that its lesions move with
+    finding: str = UNLABELLED  # of FINDINGS
 
     @property
     def has_volumes(self) -> bool:

@@ -12,6 +12,8 @@ import pandas as pd
 from petct_uad.ingest.tables import (
     ASSIGNED_LABELS,
     IMAGE_MODALITIES,
+    LESION,
+    NEGATIVE,
     SERIES_ROLES,
     InstanceRow,
     SeriesRow,
@@ -105,7 +107,11 @@ def _series(tables: IngestTables) -> pd.DataFrame:
 
 def _studies(tables: IngestTables) -> pd.DataFrame:
     table = frame(tables.studies, StudyRow)
-    names_one = (table["label_kind"] == "none") | (table["lesion_kind"] != "none")
+    names_one = (
+        (table["label_kind"] == "none")
+        | (table["lesion_kind"] != "none")
+        | (table["finding"] == NEGATIVE)
+    )
     return table.assign(label_names_a_lesion=names_one)
 
 
@@ -120,11 +126,17 @@ def _volumes(tables: IngestTables) -> pd.DataFrame:
     listed = {("ct", row.study_id): row.ct_slices for row in tables.studies}
     listed |= {("pet", row.study_id): row.pet_slices for row in tables.studies}
     as_listed = [listed.get((row.kind, row.study_id), row.slices) == row.slices for row in rows]
+    finding = {row.study_id: row.finding for row in tables.studies}
+    as_found = [
+        row.kind != "label" or (finding.get(row.study_id) == LESION) == (row.maximum > 0)
+        for row in rows
+    ]
     table = with_finiteness(table.astype({"air_hu": float}).fillna({"air_hu": -1000.0}))
     table = table.assign(
         volume=table["study_id"] + "/" + table["kind"],
         paired=True,
         slices_as_listed=as_listed,
+        label_as_found=as_found,
         extent_z_mm=table["slices"] * table["spacing_z_mm"],
     )
     absent = pd.DataFrame({"volume": missing, "study_id": missing, "kind": "none", "paired": False})
@@ -132,7 +144,7 @@ def _volumes(tables: IngestTables) -> pd.DataFrame:
 
 
 def _extended(table: pd.DataFrame, absent: pd.DataFrame) -> pd.DataFrame:
-    filled = absent.assign(not_finite="", finite=True, slices_as_listed=True)
+    filled = absent.assign(not_finite="", finite=True, slices_as_listed=True, label_as_found=True)
     return pd.concat([table, filled], ignore_index=True)
 
 

@@ -111,6 +111,8 @@ def _study(patient: str) -> StudyRow:
         scanner="GE STE",
         label_series_instance_uid="3",
         label_kind="seg",
+        label_drawn_on="ct",
+        finding="lesion",
         lesion_kind="granuloma",
     )
 

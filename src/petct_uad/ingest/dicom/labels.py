@@ -24,6 +24,14 @@ from petct_uad.ingest.dicom.parsing import read_dataset, values
 from petct_uad.ingest.dicom.series import Series
 from petct_uad.ingest.params import IngestParams
 from petct_uad.ingest.rejections import printable
+from petct_uad.ingest.tables import (
+    DRAWN_ON,
+    DRAWN_ON_CT,
+    DRAWN_ON_PET,
+    LESION,
+    NEGATIVE,
+    UNLABELLED,
+)
 
 if TYPE_CHECKING:
     import highdicom
@@ -45,12 +53,20 @@ _PREFERENCE = {
 class Label:
     """The lesion mask of one study (uint8, 1 = lesion), and where it comes from."""
 
-    image: sitk.Image
+    image: sitk.Image  # of voxels that say on which images they were drawn: tables.DRAWN_ON_CT, ...
     headers: tuple[Header, ...]  # of the label objects; none for labels.csv
     kind: str  # seg, rtstruct or csv
     lesions: tuple[str, ...]  # names of the segments or ROIs taken, sorted
     passed_over: tuple[str, ...]  # names that ingest.label_roi does not match, sorted
     notes: tuple[str, ...]
+    drawn_on: str  # of tables.DRAWN_ON
+
+    @property
+    def finding(self) -> str:
+        """Of tables.FINDINGS."""
+        if self.drawn_on != "none":
+            return LESION
+        return NEGATIVE if self.lesions else UNLABELLED
 
 
 @dataclass(frozen=True)
@@ -98,7 +114,12 @@ def read_label(
             lesions but none of them inside the CT.
     """
     drawings = [_draw(raw, header, ct, pet, params.label_roi) for header in headers]
-    mask = np.maximum.reduce([drawing.mask for drawing in drawings])
+    mask = np.bitwise_or.reduce(
+        [
+            drawing.mask * np.uint8(DRAWN_ON_PET if _tier(header, ct, pet) == 1 else DRAWN_ON_CT)
+            for header, drawing in zip(headers, drawings, strict=True)
+        ]
+    )
     notes = [
         note
         for header, drawing in zip(headers, drawings, strict=True)
@@ -113,6 +134,7 @@ def read_label(
         lesions=_union(drawing.lesions for drawing in drawings),
         passed_over=_union(drawing.passed_over for drawing in drawings),
         notes=tuple(dict.fromkeys(notes)),
+        drawn_on=_drawn_on(mask),
     )
 
 
@@ -131,7 +153,7 @@ def label_from_contours(
             spacing_mm = (pet if modality == "PT" else ct).grid.spacing_mm[2]
             points = [parsed(contour, ct, spacing_mm) for contour in group]
             drawn, beyond = rasterise(points, ct.grid, spacing_mm)
-            mask |= drawn
+            mask |= drawn * np.uint8(DRAWN_ON_PET if modality == "PT" else DRAWN_ON_CT)
             outside += beyond
     if outside and not mask.any():
         raise LabelError(
@@ -141,7 +163,9 @@ def label_from_contours(
             advice=LABEL_ADVICE,
         )
     notes = (f"{outside} contours of {LABELS_CSV} lie outside the CT",) if outside else ()
-    return Label(ct.grid.image(mask), (), "csv", lesions, passed_over, notes)
+    return Label(
+        ct.grid.image(mask), (), "csv", lesions, passed_over, notes, drawn_on=_drawn_on(mask)
+    )
 
 
 def rasterise(
@@ -170,6 +194,11 @@ def rasterise(
         if abs(depths[nearest] - index) <= reach + 1e-6:
             mask[index] = planes[nearest].mask
     return mask, outside
+
+
+def _drawn_on(mask: Mask) -> str:
+    """Which images the lesions of a mask were drawn on."""
+    return DRAWN_ON[int(np.bitwise_or.reduce(mask, axis=None))]
 
 
 def _tier(header: Header, ct: Stack, pet: Stack) -> int:

@@ -112,6 +112,8 @@ def _study(row: FoundStudy, scrub: _Scrub) -> StudyRow:
         same_frame_of_reference=row.same_frame_of_reference,
         notes=scrub.text(row.notes),
         suv_kind=row.suv_kind,
+        label_drawn_on=row.label_drawn_on,
+        finding=row.finding,
     )
 
 

@@ -12,7 +12,7 @@ from petct_uad.ingest.dicom.index import Header
 from petct_uad.ingest.dicom.series import DicomStudy, Series
 from petct_uad.ingest.found import FoundInstance, FoundSeries, FoundStudy
 from petct_uad.ingest.rejections import printable
-from petct_uad.ingest.tables import NO_STUDY, StudyId
+from petct_uad.ingest.tables import NO_STUDY, UNLABELLED, StudyId
 
 _FRAME_SHARED = (
     "another PatientID has the same Frame of Reference UID (0020,0052), but no slice and no start "
@@ -40,6 +40,8 @@ def study_row(task: StudyTask, images: StudyImages) -> FoundStudy:
         same_frame_of_reference=same_frame(ct, pet),
         notes="; ".join([*_notes(images), *([_FRAME_SHARED] if task.frame_shared else [])]),
         suv_kind=task.params.suv,
+        label_drawn_on=label.drawn_on if label else "none",
+        finding=label.finding if label else UNLABELLED,
     )
 
 

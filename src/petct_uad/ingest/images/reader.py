@@ -30,7 +30,9 @@ from petct_uad.ingest.pseudonyms import Pseudonyms, check_distinct, check_key, c
 from petct_uad.ingest.reader import Reader, Reading, Written, instance_entity
 from petct_uad.ingest.rejections import maybe_stop, rejected_row, shown
 from petct_uad.ingest.tables import (
+    LESION,
     MASK,
+    NEGATIVE,
     NO_STUDY,
     PICTURE,
     InstanceRow,
@@ -268,6 +270,7 @@ def _study(item: _Read, pseudonyms: Pseudonyms) -> StudyRow:
         pet_slices=0,
         same_frame_of_reference=True,
         notes=PublicText(""),
+        finding=LESION if listed.label else NEGATIVE,
     )
 
 

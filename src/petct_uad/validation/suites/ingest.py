@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from great_expectations.expectations.row_conditions import Column
 
-from petct_uad.ingest.tables import INSTANCE_ROLES, LABEL_KINDS, SERIES_ROLES
+from petct_uad.ingest.tables import (
+    DRAWN_ON,
+    DRAWN_ON_CT,
+    DRAWN_ON_PET,
+    FINDINGS,
+    INSTANCE_ROLES,
+    LABEL_KINDS,
+    SERIES_ROLES,
+)
 from petct_uad.validation.suites.check import (
     Check,
     Promises,
@@ -105,6 +113,12 @@ def studies_checks(promises: Promises) -> list[Check]:
         Check("studies", "label_kind_known", "critical",
               "a label is a SEG, an RTSTRUCT or labels.csv",
               in_set("label_kind", LABEL_KINDS)),
+        Check("studies", "finding_known", "critical",
+              "a study without lesions is another thing than one that nobody has labelled",
+              in_set("finding", FINDINGS)),
+        Check("studies", "label_drawn_on_known", "critical",
+              "a lesion moves with the images that it was drawn on",
+              in_set("label_drawn_on", DRAWN_ON)),
         Check("studies", "label_names_a_lesion", "critical",
               "a SEG or RTSTRUCT of which ingest.label_roi picks nothing would pass lesions off as "
               "normal",
@@ -147,8 +161,12 @@ def volumes_checks(promises: Promises) -> list[Check]:
         Check("volumes", "suv_plausible", "warning",
               "only a bladder, a kidney or the place of injection exceeds this",
               between("maximum", None, promises.bounds.max_suv, _PET)),
-        Check("volumes", "label_is_a_mask", "critical", "a label is 0 or 1, and somewhere 1",
-              between("maximum", 1, 1, _LABEL)),
+        Check("volumes", "label_is_a_mask", "critical",
+              "a label is 0, or says on which images it was drawn: 1 the CT, 2 the PET, 3 both",
+              between("maximum", 0, DRAWN_ON_CT | DRAWN_ON_PET, _LABEL)),
+        Check("volumes", "label_is_as_found", "critical",
+              "a study with a lesion (studies.csv) has one in its label, a negative one has none",
+              holds("label_as_found")),
         Check("volumes", "label_is_a_lesion", "warning",
               "a label over a fifth of the volume is a body or a field of view, not a lesion",
               between("mean", 0, 0.2, _LABEL)),
