@@ -20,6 +20,7 @@ from petct_uad.ingest.rejections import in_words
 from petct_uad.ingest.run import ACCEPTED, ingest_dataset
 from petct_uad.validation.checks import OF_INGEST, Promises, checks
 from petct_uad.validation.frames import frames_of_ingest
+from petct_uad.validation.scans import measure_scans
 from petct_uad.validation.tables import IngestTables
 from petct_uad.validation.validate import Outcome, describe, of_severity, run_checks
 from petct_uad.validation.volumes import measure_volumes
@@ -68,8 +69,17 @@ def validate_folder(
         reading = ingest_dataset(folder, read, asked, workers)
         studies = [study.study_id for study in reading.shown.studies]
         volumes = measure_volumes(read / "volumes", studies, workers)
+        beside = measure_scans(read / "volumes", studies, workers)
     shown = reading.shown
-    tables = IngestTables(folder.name, shown.instances, shown.series, shown.studies, tuple(volumes))
+    tables = IngestTables(
+        folder.name,
+        shown.instances,
+        shown.series,
+        shown.studies,
+        tuple(volumes),
+        beside.scans,
+        beside.lesions,
+    )
     return Verdict(folder, reading, _judge(tables, promises))
 
 

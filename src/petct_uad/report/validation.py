@@ -13,9 +13,9 @@ from petct_uad.validation.tables import DriftRow, DuplicateRow, LiverRow
 
 _SHOWN_PAIRS = 20
 # In the order in which data pass them; a table that is not named here comes last.
-_ORDER = ("cohort", "instances", "series", "studies", "volumes", "livers", "registration", "slices",
-          "benchmark", "patients", "splits", "scanners", "images", "shards", "duplicates", "drift",
-          "scores", "trainings")  # fmt: skip
+_ORDER = ("cohort", "instances", "series", "studies", "volumes", "scans", "lesions", "livers",
+          "registration", "slices", "benchmark", "patients", "splits", "scanners", "images",
+          "shards", "duplicates", "drift", "scores", "trainings")  # fmt: skip
 
 
 @dataclass(frozen=True)

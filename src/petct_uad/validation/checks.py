@@ -15,6 +15,7 @@ from petct_uad.validation.suites.ingest import (
     studies_checks,
     volumes_checks,
 )
+from petct_uad.validation.suites.plausibility import lesions_checks, scans_checks
 from petct_uad.validation.suites.preprocess import (
     drift_checks,
     duplicates_checks,
@@ -33,6 +34,8 @@ _SUITES = (
     series_checks,
     studies_checks,
     volumes_checks,
+    scans_checks,
+    lesions_checks,
     livers_checks,
     registration_checks,
     slices_checks,
@@ -43,7 +46,7 @@ _SUITES = (
     drift_checks,
 )
 # What can be said of a data set as soon as it has been read.
-OF_INGEST = ("cohort", "instances", "series", "studies", "volumes")
+OF_INGEST = ("cohort", "instances", "series", "studies", "volumes", "scans", "lesions")
 
 # The column that names a row of each table in the results.
 IDENTITY = {
@@ -52,6 +55,8 @@ IDENTITY = {
     "series": "series_instance_uid",
     "studies": "study_id",
     "volumes": "volume",
+    "scans": "study_id",
+    "lesions": "name",
     "livers": "study_id",
     "registration": "study_id",
     "slices": "slice_id",

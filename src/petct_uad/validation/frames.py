@@ -25,7 +25,9 @@ from petct_uad.validation.suites.check import Promises
 from petct_uad.validation.tables import (
     DriftRow,
     IngestTables,
+    LesionRow,
     LiverRow,
+    ScanRow,
     ShardRow,
     Tables,
     VolumeRow,
@@ -62,6 +64,8 @@ def frames_of_ingest(tables: IngestTables) -> dict[str, pd.DataFrame]:
         "series": _series(tables),
         "studies": _studies(tables),
         "volumes": _volumes(tables),
+        "scans": frame(tables.scans, ScanRow),
+        "lesions": _lesions(tables),
     }
 
 
@@ -126,7 +130,7 @@ def _volumes(tables: IngestTables) -> pd.DataFrame:
     listed = {("ct", row.study_id): row.ct_slices for row in tables.studies}
     listed |= {("pet", row.study_id): row.pet_slices for row in tables.studies}
     as_listed = [listed.get((row.kind, row.study_id), row.slices) == row.slices for row in rows]
-    finding = {row.study_id: row.finding for row in tables.studies}
+    finding: dict[str, str] = {row.study_id: row.finding for row in tables.studies}
     as_found = [
         row.kind != "label" or (finding.get(row.study_id) == LESION) == (row.maximum > 0)
         for row in rows
@@ -141,6 +145,14 @@ def _volumes(tables: IngestTables) -> pd.DataFrame:
     )
     absent = pd.DataFrame({"volume": missing, "study_id": missing, "kind": "none", "paired": False})
     return table if absent.empty else _extended(table, absent)
+
+
+def _lesions(tables: IngestTables) -> pd.DataFrame:
+    table = frame(tables.lesions, LesionRow)
+    compared = table["background_suv"].gt(0) & table["in_pet"].gt(0)
+    contrast = table["suv_mean"] / table["background_suv"].where(compared)
+    names = [f"{row.study_id} lesion {row.lesion}" for row in tables.lesions]
+    return table.assign(name=names, contrast=contrast.fillna(np.inf).astype(float))
 
 
 def _extended(table: pd.DataFrame, absent: pd.DataFrame) -> pd.DataFrame:

@@ -11,6 +11,7 @@ from petct_uad.validation.drift import measure_drift
 from petct_uad.validation.duplicates import find_duplicates
 from petct_uad.validation.livers import liver_files, measure_livers
 from petct_uad.validation.params import ValidateParams
+from petct_uad.validation.scans import measure_scans
 from petct_uad.validation.shards import measure_shards
 from petct_uad.validation.tables import Folders, Measured, Tables, read_tables
 from petct_uad.validation.volumes import measure_volumes, volume_files
@@ -26,8 +27,11 @@ def measure_tables(folders: Folders, params: ValidateParams, workers: int = 1) -
     studies = [row.study_id for row in tables.studies]
     shards = measure_shards(tables.images, folders.processed, workers)
     volumes = folders.interim / "ingest/volumes"
+    scans = measure_scans(volumes, studies, workers)
     measured = Measured(
         volumes=tuple(measure_volumes(volumes, studies, workers)),
+        scans=scans.scans,
+        lesions=scans.lesions,
         livers=tuple(measure_livers(folders, tables.studies)),
         shards=shards.rows,
         duplicates=tuple(find_duplicates(tables.images, shards, params.near_duplicate_correlation)),
@@ -44,7 +48,7 @@ def derivations(folders: Folders, tables: Tables, result: Path) -> tuple[Derivat
     shards = [folders.processed / f"shards/{study_id}.safetensors"
               for study_id in sorted({row.study_id for row in tables.images})]  # fmt: skip
     sources: dict[str, list[Path]] = {
-        "volumes": [read["studies"], *volumes],
+        **{name: [read["studies"], *volumes] for name in ("volumes", "scans", "lesions")},
         "livers": [read["studies"], *liver_files(folders, tables.measured.livers)],
         "shards": [read["images"], *shards],
         "duplicates": [read["images"], *shards],

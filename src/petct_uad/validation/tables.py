@@ -36,6 +36,35 @@ class VolumeRow:
 
 
 @dataclass(frozen=True, order=True)
+class ScanRow:
+    """PET, CT and label of one study beside each other: ``scans.csv``, sorted by study."""
+
+    study_id: str
+    body_ml: float  # of the body on the CT, as far as the PET goes, lesions apart
+    body_suv_mean: float  # of that; 0 where there is none
+    pet_in_ct: float  # part of the PET's slices whose middle lies in the CT
+    ct_in_pet: float
+    label_gaps: int  # slices without label between two whose labels lie over each other
+
+
+@dataclass(frozen=True, order=True)
+class LesionRow:
+    """One connected part of a label: ``lesions.csv``, sorted by study, the largest part first."""
+
+    study_id: str
+    lesion: int  # from 1
+    volume_ml: float
+    length_mm: float  # the longest side of its box along the label's axes
+    in_pet: float  # part of its voxels
+    at_the_end: bool  # reaches the first or the last slice, so that it may go on outside
+    suv_max: float  # 0 where no voxel lies in the PET
+    suv_mean: float
+    background_suv: (
+        float  # median of the body around it, other lesions apart; 0 where there is none
+    )
+
+
+@dataclass(frozen=True, order=True)
 class LiverRow:
     """Uptake of one liver whose place is known: ``livers.csv``, sorted by study."""
 
@@ -106,6 +135,8 @@ class Measured:
     """What validation itself measures."""
 
     volumes: tuple[VolumeRow, ...] = ()
+    scans: tuple[ScanRow, ...] = ()
+    lesions: tuple[LesionRow, ...] = ()
     livers: tuple[LiverRow, ...] = ()
     shards: tuple[ShardRow, ...] = ()
     duplicates: tuple[DuplicateRow, ...] = ()
@@ -120,6 +151,8 @@ class Measured:
         """
         return cls(
             volumes=tuple(read_table(folder / "volumes.csv", VolumeRow)),
+            scans=tuple(read_table(folder / "scans.csv", ScanRow)),
+            lesions=tuple(read_table(folder / "lesions.csv", LesionRow)),
             livers=tuple(read_table(folder / "livers.csv", LiverRow)),
             shards=tuple(read_table(folder / "shards.csv", ShardRow)),
             duplicates=tuple(read_table(folder / "duplicates.csv", DuplicateRow)),
@@ -129,6 +162,8 @@ class Measured:
     def write(self, folder: Path) -> None:
         """Write one CSV per table to ``folder``."""
         write_table(folder / "volumes.csv", VolumeRow, self.volumes)
+        write_table(folder / "scans.csv", ScanRow, self.scans)
+        write_table(folder / "lesions.csv", LesionRow, self.lesions)
         write_table(folder / "livers.csv", LiverRow, self.livers)
         write_table(folder / "shards.csv", ShardRow, self.shards)
         write_table(folder / "duplicates.csv", DuplicateRow, self.duplicates)
@@ -144,6 +179,8 @@ class IngestTables:
     series: tuple[SeriesRow, ...] | tuple[FoundSeries, ...]
     studies: tuple[StudyRow, ...] | tuple[FoundStudy, ...]
     volumes: tuple[VolumeRow, ...]
+    scans: tuple[ScanRow, ...]
+    lesions: tuple[LesionRow, ...]
 
 
 @dataclass(frozen=True)
@@ -163,7 +200,13 @@ class Tables:
     def ingested(self) -> IngestTables:
         """Those of ingest, and their volumes."""
         return IngestTables(
-            self.dataset, self.instances, self.series, self.studies, self.measured.volumes
+            self.dataset,
+            self.instances,
+            self.series,
+            self.studies,
+            self.measured.volumes,
+            self.measured.scans,
+            self.measured.lesions,
         )
 
 

@@ -53,7 +53,7 @@ def _measure(volume: _Volume) -> VolumeRow:
     x_mm, y_mm, z_mm = header.GetSpacing()
     voxels = _voxels(volume.path, _TYPES[header.GetPixelID()])
     # A label's voxels say on which images they were drawn; how much of it is lesion, its mean.
-    measured = voxels > 0 if volume.kind == "label" else voxels
+    measured = voxels.astype(np.bool_) if volume.kind == "label" else voxels
     mean, std = _moments(measured.reshape(slices, -1))
     return VolumeRow(
         study_id=volume.study_id,

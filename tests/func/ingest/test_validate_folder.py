@@ -74,6 +74,31 @@ def test_ct_without_its_intercept_fails_a_critical_check(tree: Path) -> None:
     assert "verdict: not yet" in done.stdout
 
 
+def test_dose_that_is_ten_times_too_small_is_seen_in_the_body(tree: Path) -> None:
+    patient = some_file(tree, "PET").parents[1]
+    for path in sorted(patient.glob("PET/*.dcm")):
+        dataset = pydicom.dcmread(path)
+        (drug,) = dataset.RadiopharmaceuticalInformationSequence
+        drug.RadionuclideTotalDose = float(drug.RadionuclideTotalDose) / 10
+        dataset.save_as(path)
+    done = judged(tree)
+    assert done.exit_code == 0
+    assert "scans.body_suv_near_1" in done.stdout
+    assert "dose (0018,1074)" in done.stdout
+
+
+def test_label_that_was_turned_over_is_seen_beside_its_lesion(tree: Path) -> None:
+    """Rows from bottom to top: the mask of the left lung's lesion lies on other tissue."""
+    for path in sorted(tree.glob("*/SEG/*.dcm")):
+        dataset = pydicom.dcmread(path)
+        frames = pydicom.pixels.pixel_array(dataset).reshape(-1, dataset.Rows, dataset.Columns)
+        dataset.PixelData = pydicom.pixels.pack_bits(frames[:, ::-1, ::-1].copy())
+        dataset.save_as(path)
+    done = judged(tree)
+    assert done.exit_code == 0
+    assert "lesions.takes_up_more_than_around" in done.stdout
+
+
 def test_folder_of_nothing_usable_says_so_and_leaves_nothing(
     tmp_path: Path, temporary: Path
 ) -> None:

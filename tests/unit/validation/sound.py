@@ -11,8 +11,10 @@ from petct_uad.validation.params import ValidateParams
 from petct_uad.validation.tables import (
     DriftRow,
     DuplicateRow,
+    LesionRow,
     LiverRow,
     Measured,
+    ScanRow,
     ShardRow,
     Tables,
     VolumeRow,
@@ -56,6 +58,8 @@ def sound_tables() -> Tables:
         images=tuple(_image(row) for row in slices),
         measured=Measured(
             volumes=tuple(_volume(p, kind) for p in PLACES for kind in ("ct", "label", "pet")),
+            scans=tuple(ScanRow(patient, 9e3, 0.9, 1.0, 1.0, 0) for patient in PLACES),
+            lesions=(LesionRow("P3", 1, 9.0, 30.0, 1.0, False, 8.0, 4.0, 0.8),),
             livers=tuple(LiverRow(patient, 100, 2.2, 0.3) for patient in PLACES),
             shards=tuple(_shard(row) for row in slices),
             duplicates=(),
