@@ -44,6 +44,13 @@ class FoundSeries(NamedTuple):
     study_id: StudyId
     role: str
     reason: str
+    reference_rule: str = ""
+    uptake_min: float | None = None
+    half_life_min: float | None = None
+    nuclide: str = ""
+    dose_unit: str = ""
+    suv_assumed: str = ""
+    suv_notes: str = ""
 
     def lost(self, reason: str) -> FoundSeries:
         """The same where its study is refused in the end."""

@@ -14,7 +14,16 @@ class IngestParams(Section):
 
     labels: Literal["auto", "seg", "rtstruct", "csv"]
     label_roi: str = Field(min_length=1, description="regular expression on ROI or segment names")
-    suv: Literal["bw", "lbm", "bsa"] = Field(description="what concentrations are normalised to")
+    suv: Literal["bw", "lbm", "lbm_james", "lbm_morgan", "ibw", "bsa"] = Field(
+        description="what concentrations are normalised to"
+    )
+    suv_reference: Literal["back_computed", "earliest_acquisition"] = Field(
+        default="back_computed",
+        description="the scan's start, of a series that was written after its acquisition",
+    )
+    dose_unit: Literal["auto", "bq", "mbq"] = Field(
+        default="auto", description="of Radionuclide Total Dose (0018,1074)"
+    )
     pseudonyms: Literal["auto", "public", "secret"]
     key: str = Field(
         default="any", pattern="^(any|k-[0-9a-f]{16})$", description="fingerprint, petct key show"

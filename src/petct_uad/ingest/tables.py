@@ -37,6 +37,12 @@ INSTANCE_ROLES = (*SERIES_ROLES, MASK)
 IMAGE_MODALITIES = ("CT", "PT", PICTURE)  # a study of which something can be seen has one of these
 # The publisher says which are abnormal, and where if there is a mask: no area decides.
 ASSIGNED_LABELS = (PICTURE, MASK)
+# Which moment the values of a PET refer to (ingest.dicom.pet_times), or why none was needed.
+REFERENCE_RULES = (
+    "decay_correction_datetime", "ge_scan_time", "series_time", "back_computed",
+    "earliest_acquisition", "administration", "frame_times", "vendor_factor", "stored_suv",
+)  # fmt: skip
+DOSE_UNITS = ("", "Bq", "MBq")
 LABEL_KINDS = ("seg", "rtstruct", "csv", "none", *ASSIGNED_LABELS)
 
 # Voxels of label.nii.gz say on which images a lesion was drawn, and are 3 where on both; 0 is none.
@@ -89,6 +95,14 @@ class SeriesRow:
     study_id: StudyId
     role: str  # of SERIES_ROLES
     reason: PublicText  # why it was chosen or lost
+    # Of a PET that was read; empty for all other series.
+    reference_rule: str = ""  # of REFERENCE_RULES
+    uptake_min: float | None = None  # injection to reference time or scan; None where not told
+    half_life_min: float | None = None  # None where not told
+    nuclide: str = ""  # such as 18F, by its code or else its half-life; "" where not known
+    dose_unit: str = ""  # of DOSE_UNITS: the file's; "" where no dose was needed
+    suv_assumed: PublicText = PublicText("")
+    suv_notes: PublicText = PublicText("")
 
 
 @dataclass(frozen=True, order=True)
@@ -107,7 +121,7 @@ class StudyRow:
     pet_slices: int
     same_frame_of_reference: bool
     notes: PublicText  # defects that were handled, in words, joined by "; "
-    suv_kind: str = "bw"  # bw, lbm or bsa: what the PET is normalised to (ingest.suv)
+    suv_kind: str = "bw"  # of SuvKind: what the PET is normalised to (ingest.suv)
     label_drawn_on: str = "none"  # of DRAWN_ON: the images that its lesions move with
     finding: str = UNLABELLED  # of FINDINGS
 

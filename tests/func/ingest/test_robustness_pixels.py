@@ -89,6 +89,26 @@ def first_row_is_air(before: np.ndarray) -> np.ndarray:
     return after
 
 
+def padded_pet(value: int, limit: int | None = None) -> Arrange:
+    """The first row of every PET slice is padding."""
+
+    def edit(dataset: Dataset, _index: int) -> None:
+        pixels = np.frombuffer(dataset.PixelData, np.int16).copy()
+        pixels[:12] = value
+        dataset.PixelData = pixels.tobytes()
+        dataset.add_new("PixelPaddingValue", "SS", value)
+        if limit is not None:
+            dataset.add_new("PixelPaddingRangeLimit", "SS", limit)
+
+    return pet(edit)
+
+
+def first_row_is_empty(before: np.ndarray) -> np.ndarray:
+    after = before.copy()
+    after[:, 0] = 0
+    return after
+
+
 def floats(odd: float) -> Arrange:
     """Float Pixel Data (7FE0,0008) in one PET slice, with one odd value."""
 
@@ -177,6 +197,17 @@ CASES = {
     "padding value: signed": case(padded(True), gives("ct", first_row_is_air), noted("padding")),
     "padding value: unsigned": case(
         padded(False), gives("ct", first_row_is_air), noted("padding")
+    ),
+    "padding value: of the PET": case(
+        padded_pet(-32768), gives("pet", first_row_is_empty), clean,
+        noted("48 padding voxels of the PET set to SUV 0"),
+    ),
+    "padding value: of the PET, a range": case(
+        padded_pet(-32000, limit=-32768), gives("pet", first_row_is_empty), clean,
+        noted("48 padding voxels of the PET"),
+    ),
+    "padding value: of the PET, 0 as its background": case(
+        padded_pet(0), gives("pet", first_row_is_empty), clean
     ),
     "all-zero": case(
         pet(sets(PixelData=bytes(288))), refused("pixels", "in every voxel"), nothing

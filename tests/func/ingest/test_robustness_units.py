@@ -19,12 +19,15 @@ from tests.func.ingest.hostile import (
     SLICES,
     SUV_PER_BQML,
     Arrange,
+    Check,
+    Outcome,
     as_before,
     both,
     case,
     clean,
     drug,
     gives,
+    noted,
     nothing,
     only,
     pet,
@@ -77,6 +80,21 @@ def vendor(group: int, creator: str, offset: int, vr: str, value: str) -> Edit:
     )
 
 
+def unowned(tag: int, value: str) -> Edit:
+    """A private element as de-identification leaves it: without its creator."""
+    return lambda dataset, _: dataset.add_new(tag, "LO", value)
+
+
+def told(column: str, words: str) -> Check:
+    """series.csv says so in the row of the case's PET."""
+
+    def check(done: Outcome, _baseline: Outcome) -> None:
+        row = next(row for row in done.series("PT") if row.patient == "Q7")
+        assert words in getattr(row, column), row
+
+    return check
+
+
 def per_bed(dataset: Dataset, index: int) -> None:
     """Each slice of another bed position, three minutes after the one before."""
     START(dataset, index)
@@ -109,7 +127,23 @@ def dates(injected: str, scanned: str, clock: str, **more: object) -> Edit:
 CASES = {
     "GML": case(pet(sets(Units="GML")), scaled(1 / SUV_PER_BQML), clean),
     "GML: of lean body mass": case(
-        pet(sets(Units="GML", SUVType="LBM")), refused("units", "(0054,1006)"), nothing
+        pet(sets(Units="GML", SUVType="LBM")), refused("units", "(0010,1020)", "missing"), nothing
+    ),
+    "GML: of lean body mass, with the height": case(
+        pet(sets(Units="GML", SUVType="LBMJAMES128", PatientSize="1.75")),
+        scaled(70 / (1.07 * 70 - 148 * 0.4**2) / SUV_PER_BQML), clean,
+    ),
+    "GML: of a sex that has no formula": case(
+        pet(sets(Units="GML", SUVType="IBW", PatientSize="1.75", PatientSex="O")),
+        scaled(70 / ((48.0 + 1.06 * 23 + 45.5 + 0.91 * 23) / 2) / SUV_PER_BQML), clean,
+        noted("(0010,0040) is O", "mean of the formulas"), told("suv_assumed", "(0010,0040)"),
+    ),
+    "CM2ML": case(
+        pet(sets(Units="CM2ML", PatientSize="1.75")),
+        scaled(70_000 / (71.84 * 70**0.425 * 175**0.725) / SUV_PER_BQML), clean,
+    ),
+    "CM2ML: without the height": case(
+        pet(sets(Units="CM2ML")), refused("units", "(0010,1020)", "missing"), nothing
     ),
     "BQML": case(pet(), as_before, clean),
     "CNTS": case(
@@ -119,6 +153,25 @@ CASES = {
     "CNTS: by the activity factor": case(
         pet(sets(Units="CNTS"), vendor(0x7053, "Philips PET Private Group", 9, "DS", "2")),
         scaled(2), clean,
+    ),
+    "CNTS: by a factor whose private creator is gone": case(
+        pet(sets(Units="CNTS", Manufacturer="Philips Medical Systems"),
+            unowned(0x70531000, "0.0005")),
+        scaled(0.0005 / SUV_PER_BQML), clean, noted("(7053,1000) has no private creator"),
+        told("suv_assumed", "(7053,1000)"), told("reference_rule", "vendor_factor"),
+    ),
+    "CNTS: by an activity factor whose private creator is gone": case(
+        pet(sets(Units="CNTS", Manufacturer="Philips"), unowned(0x70531009, "2")),
+        scaled(2), clean, told("suv_assumed", "(7053,1009)"),
+    ),
+    "CNTS: by a factor that nobody owns": case(
+        pet(sets(Units="CNTS"), unowned(0x70531000, "0.0005")),
+        refused("units", "(7053,1000)"), nothing,
+    ),
+    "CNTS: by a factor of somebody else": case(
+        pet(sets(Units="CNTS", Manufacturer="Philips"),
+            vendor(0x7053, "ACME", 0, "DS", "0.0005")),
+        refused("units", "(7053,1000)"), nothing,
     ),
     "CNTS: without factors": case(
         pet(sets(Units="CNTS")), refused("units", "(7053,1000)", "(7053,1009)"), nothing
@@ -156,7 +209,10 @@ CASES = {
     "weight '70 kg'": case(weighs(b"70 kg"), refused("units", WEIGHT, "70 kg"), nothing),
     "weight '70 kg': '70,5'": case(weighs(b"70,5"), refused("units", WEIGHT, "70,5"), nothing),
     "weight '70 kg': NaN": case(weighs(b"NaN"), refused("units", WEIGHT), nothing),
-    "weight '70 kg': in grams": case(weighs(b"70000"), refused("units", WEIGHT), nothing),
+    "weight '70 kg': in grams": case(
+        weighs(b"70000"), as_before, clean, noted(WEIGHT, "in g"), told("suv_assumed", WEIGHT)
+    ),
+    "weight '70 kg': between the units": case(weighs(b"700"), refused("units", WEIGHT), nothing),
     "weight '70 kg': negative": case(weighs(b"-70"), refused("units", WEIGHT), nothing),
     "dose 0": case(dosed(b"0"), refused("units", DOSE), nothing),
     "dose missing": case(
@@ -169,7 +225,14 @@ CASES = {
         pet(lambda dataset, _: dataset.RadiopharmaceuticalInformationSequence.append(Dataset())),
         refused("units", "(0054,0016)", "2 items"), nothing,
     ),
-    "dose given in MBq": case(dosed(b"350"), refused("units", DOSE, "350"), nothing),
+    "dose given in MBq": case(
+        dosed(b"350"), as_before, clean, noted(DOSE, "in MBq"), told("dose_unit", "MBq"),
+        told("suv_assumed", DOSE),
+    ),
+    "dose given in MBq: but more than anybody is given": case(
+        dosed(b"35000"), refused("units", DOSE, "35000"), nothing
+    ),
+    "dose given in MBq: or in mCi": case(dosed(b"9.5"), refused("units", DOSE, "9.5"), nothing),
     "dose given in MBq: with its unit": case(
         dosed(b"350 MBq"), refused("units", DOSE, "350 MBq"), nothing
     ),
@@ -192,6 +255,25 @@ CASES = {
     "half-life of another nuclide: the right one": case(
         pet(nuclide("C-105A1", "SRT", "1221.8")), scaled(grown(HOUR, 1221.8)), clean
     ),
+    "half-life of another nuclide: which emits no positrons": case(
+        pet(nuclide("447553000", "SCT", "574301")),
+        refused("units", "177Lu", "emits no positrons"), nothing,
+    ),
+    "half-life of another nuclide: of a SPECT, without its code": case(
+        pet(drug(RadionuclideHalfLife="574300")),
+        refused("units", HALF_LIFE, "177Lu", "emits no positrons"), nothing,
+    ),
+    "half-life of another nuclide: of a SPECT, by its drug": case(
+        pet(drug(Radiopharmaceutical="Tc-99m MDP")), refused("units", "99mTc"), nothing
+    ),
+    "SPECT as PET: by its collimator": case(
+        pet(sets(CollimatorType="PARA")), refused("units", "(0018,1181) PARA"), nothing
+    ),
+    "SPECT as PET: by its detectors": case(
+        pet(lambda dataset, _: setattr(dataset, "DetectorInformationSequence", [Dataset()])),
+        refused("units", "(0054,0022)"), nothing,
+    ),
+    "SPECT as PET: a PET's ring is none": case(pet(sets(CollimatorType="RING")), as_before, clean),
     "injection after scan": case(
         pet(dates("20200101113000", "20200101", "100000")),
         refused("units", "(0018,1078)"), nothing,
@@ -222,6 +304,41 @@ CASES = {
             lambda dataset, index: sets(AcquisitionDate="20200102", AcquisitionTime="000200")(
                 dataset, index) if index else None),
         scaled(grown(HOUR)), clean,
+    ),
+    "over midnight: days after the injection, without its date": case(
+        pet(nuclide("C-168A4", "SRT", "282280")),
+        refused("units", "(0018,1072)", "without a date", "(0018,1078)"), nothing,
+    ),
+    "over midnight: days after the injection": case(
+        pet(nuclide("C-168A4", "SRT", "282280"), NO_TIME,
+            drug(RadiopharmaceuticalStartDateTime="20191229100000")),
+        scaled(grown(72 * HOUR, 282280)), clean,
+    ),
+    "(0018,1078) against (0018,1072)": case(
+        pet(START, drug(RadiopharmaceuticalStartDateTime="20200101000000",
+                        RadiopharmaceuticalStartTime="073000")),
+        refused("units", "20200101000000", "073000"), nothing,
+    ),
+    "(0018,1078) against (0018,1072): but for its seconds": case(
+        pet(START, drug(RadiopharmaceuticalStartDateTime="20200101090000",
+                        RadiopharmaceuticalStartTime="090015")),
+        scaled(grown(HOUR)), clean,
+    ),
+    "acquisition time: in (0008,002A) alone": case(
+        pet(START, sets(SeriesTime="130000", AcquisitionTime=None,
+                        AcquisitionDateTime="20200101100000")),
+        scaled(grown(HOUR)), clean, told("reference_rule", "earliest_acquisition"),
+    ),
+    "acquisition time: nowhere": case(
+        pet(START, sets(AcquisitionTime=None, AcquisitionDate=None)),
+        scaled(grown(HOUR)), clean, noted("(0008,0032)", "series time counts"),
+        told("suv_assumed", "(0008,0032)"), told("reference_rule", "series_time"),
+    ),
+    "acquisition time: back-computed from the frame": case(
+        pet(START, sets(SeriesTime="130000", AcquisitionTime="100500", ActualFrameDuration="600000",
+                        FrameReferenceTime="598421")),
+        gives("pet", lambda before: before * grown(HOUR)), clean,
+        told("reference_rule", "back_computed"),
     ),
     "timezone": case(
         pet(dates("20200101080000+0100", "20200101", "100000", TimezoneOffsetFromUTC="+0200")),
@@ -262,7 +379,17 @@ CASES = {
     "per-bed acquisition times: with GE's scan time": case(
         pet(per_bed, sets(SeriesTime="150000"),
             vendor(0x0009, "GEMS_PETD_01", 0x0D, "DT", "20200101095000.00")),
-        scaled(grown(HOUR - 600)), clean,
+        scaled(grown(HOUR - 600)), clean, told("reference_rule", "ge_scan_time"),
+    ),
+    "per-bed acquisition times: GE's scan time against an earlier series time": case(
+        pet(START, sets(SeriesTime="095000"),
+            vendor(0x0009, "GEMS_PETD_01", 0x0D, "DT", "20200101100000.00")),
+        scaled(grown(HOUR)), clean, noted("(0009,100D)", "10.0 min after the series time"),
+        told("reference_rule", "ge_scan_time"),
+    ),
+    "per-bed acquisition times: GE's scan time whose creator is gone": case(
+        pet(per_bed, sets(SeriesTime="150000"), unowned(0x0009100D, "20200101095000.00")),
+        scaled(grown(HOUR - 600)), clean, told("suv_assumed", "(0009,100D)"),
     ),
 }  # fmt: skip
 

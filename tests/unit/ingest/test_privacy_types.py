@@ -26,7 +26,7 @@ PAIRS = [
 # Of a fixed vocabulary, a hash, or the scanner's: which machine it is, not where it stands.
 NAMES_NOBODY = {
     "sha256", "pixels_sha256", "role", "modality", "code", "label_kind", "suv_kind", "split",
-    "label_drawn_on", "finding",
+    "label_drawn_on", "finding", "reference_rule", "nuclide", "dose_unit",
     "manufacturer", "model_name", "scanner",
 }  # fmt: skip
 MADE_HERE = {

@@ -105,6 +105,7 @@ def _series(patient: str, role: str) -> SeriesRow:
         study_id=patient,
         role=role,
         reason="the only one",
+        reference_rule="series_time" if role == "pet" else "",
     )
 
 

@@ -109,6 +109,8 @@ BREAKS: dict[str, tuple[Break, tuple[str, ...]]] = {
     "series.pixel_width_plausible": (first("series", spacing_x_mm=0.0), ("2.P1/ct",)),
     "series.pixel_height_plausible": (first("series", spacing_y_mm=100.0), ("2.P1/ct",)),
     "series.spacing_stated": (first("series", spacing_z_mm=None), ("2.P1/ct",)),
+    "series.reference_rule_known": (row_of("series", 1, reference_rule=""), ("2.P1/pet",)),
+    "series.suv_as_told": (row_of("series", 1, suv_assumed="the dose is in MBq"), ("2.P1/pet",)),
     "series.width_plausible": (first("series", columns=16), ("2.P1/ct",)),
     "series.height_plausible": (first("series", rows=4000), ("2.P1/ct",)),
     "studies.study_id_unique": (twice("studies"), ("P1",)),
@@ -223,7 +225,7 @@ CRITICAL = {
                   "used_by_a_study", "series_listed"},
     "series": {"stack_unique", "role_known", "choice_has_reason", "modality_fits_role",
                "spacing_plausible", "pixel_width_plausible", "pixel_height_plausible",
-               "spacing_stated"},
+               "spacing_stated", "reference_rule_known"},
     "studies": {"study_id_unique", "patient_stated", "label_kind_known", "finding_known",
                 "label_drawn_on_known", "label_names_a_lesion"},
     "volumes": {"volume_unique", "all_there", "finite", "voxels_finite", "not_constant",
@@ -248,7 +250,7 @@ CRITICAL = {
 }  # fmt: skip
 WARNING = {
     "cohort": {"every_study_labelled"},
-    "series": {"width_plausible", "height_plausible"},
+    "series": {"width_plausible", "height_plausible", "suv_as_told"},
     "studies": {"scanner_stated", "same_frame_of_reference"},
     "volumes": {"length_plausible", "ct_has_bone", "suv_not_negative", "suv_plausible",
                 "label_is_a_lesion"},

@@ -14,6 +14,7 @@ from petct_uad.ingest.dicom.contours import Contour
 from petct_uad.ingest.dicom.geometry import Stack, overlap_mm, stack_slices
 from petct_uad.ingest.dicom.labels import Label, choose_labels, label_from_contours, read_label
 from petct_uad.ingest.dicom.series import DicomStudy, Series, StackKey, stack_key
+from petct_uad.ingest.dicom.suv import SuvOptions
 from petct_uad.ingest.dicom.volumes import Volume, read_ct, read_pet
 from petct_uad.ingest.found import FoundRejection
 from petct_uad.ingest.params import IngestParams
@@ -98,7 +99,7 @@ def choose_images(task: StudyTask, log: StudyLog) -> StudyImages:
         LabelError: the label cannot.
     """
     pets = _stacks(task, "PT", log)
-    read = partial(read_pet, kind=task.params.suv)
+    read = partial(read_pet, options=SuvOptions.of(task.params))
     pet = _first_readable(task, pets, _Choice("pet", read, _pet_merits), log)
     cts = _overlapping(_stacks(task, "CT", log), pet.stack, log)
     by_pet = partial(_ct_merits, pet=pet.stack)

@@ -38,7 +38,12 @@ from petct_uad.ingest.dicom.multiframe import (
 )
 from petct_uad.ingest.dicom.native import IMAGE_KEYWORDS, NativePixels, find_native
 from petct_uad.ingest.dicom.parsing import opened, read_meta, read_tags, tag_of, values
-from petct_uad.ingest.dicom.suv import PET_KEYWORDS, PET_PRIVATE_TAGS, PetHeader, read_pet_header
+from petct_uad.ingest.dicom.pet_header import (
+    PET_KEYWORDS,
+    PET_PRIVATE_TAGS,
+    PetHeader,
+    read_pet_header,
+)
 from petct_uad.ingest.files import find_files
 from petct_uad.ingest.found import FoundRejection
 from petct_uad.ingest.pseudonyms import Pseudonyms

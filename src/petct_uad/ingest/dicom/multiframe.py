@@ -28,6 +28,11 @@ _UNITS = {
     "Bq/mL": ("BQML", ""),
     "{SUVbw}g/ml": ("GML", "BW"),
     "g/ml{SUVbw}": ("GML", "BW"),
+    "{SUVlbm}g/ml": ("GML", "LBM"),
+    "{SUVlbm(James128)}g/ml": ("GML", "LBMJAMES128"),
+    "{SUVlbm(Janma)}g/ml": ("GML", "LBMJANMA"),
+    "{SUVibw}g/ml": ("GML", "IBW"),
+    "{SUVbsa}cm2/ml": ("CM2ML", "BSA"),
 }
 
 
@@ -82,7 +87,7 @@ def read_as_single_frame_pet(flat: Dataset, file: str) -> None:
     code = str(codes[0].get("CodeValue", ""))
     if code not in _UNITS:
         tag = "Measurement Units Code Sequence (0040,08EA) in Real World Value Mapping (0040,9096)"
-        raise _wrong(file, tag, code, "Bq/ml or {SUVbw}g/ml")
+        raise _wrong(file, tag, code, f"one of {', '.join(_UNITS)}")
     units, suv_type = _UNITS[code]
     _set(flat, "Units", units)
     _set(flat, "SUVType", suv_type)
@@ -118,11 +123,7 @@ def _set_decay(flat: Dataset, file: str) -> None:
         raise _wrong(file, tag, text, "the offset of Timezone Offset From UTC (0008,0201)")
     if offset:
         _set(flat, "TimezoneOffsetFromUTC", offset)
-    # START with the series' time at that moment is what a single-frame PET would say.
-    _set(flat, "DecayCorrection", "START")
-    _set_moment(flat, "Series", moment)
-    for name in ("AcquisitionDate", "AcquisitionTime"):
-        flat.pop(name, None)
+    _set(flat, "DecayCorrection", "START")  # to that moment
 
 
 def _set_moment(flat: Dataset, name: str, moment: DT) -> None:

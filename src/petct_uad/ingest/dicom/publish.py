@@ -94,6 +94,13 @@ def _series(row: FoundSeries, scrub: _Scrub) -> SeriesRow:
         study_id=row.study_id,
         role=row.role,
         reason=scrub.text(row.reason),
+        reference_rule=row.reference_rule,
+        uptake_min=row.uptake_min,
+        half_life_min=row.half_life_min,
+        nuclide=row.nuclide,
+        dose_unit=row.dose_unit,
+        suv_assumed=scrub.text(row.suv_assumed),
+        suv_notes=scrub.text(row.suv_notes),
     )
 
 

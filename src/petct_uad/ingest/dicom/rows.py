@@ -9,7 +9,9 @@ import numpy as np
 from petct_uad.ingest.dicom.choice import StudyImages, StudyLog, StudyTask, Use, same_frame
 from petct_uad.ingest.dicom.geometry import Stack
 from petct_uad.ingest.dicom.index import Header
-from petct_uad.ingest.dicom.series import DicomStudy, Series
+from petct_uad.ingest.dicom.series import DicomStudy, Series, stack_key
+from petct_uad.ingest.dicom.suv import SuvBasis
+from petct_uad.ingest.dicom.volumes import Volume
 from petct_uad.ingest.found import FoundInstance, FoundSeries, FoundStudy
 from petct_uad.ingest.rejections import printable
 from petct_uad.ingest.tables import NO_STUDY, UNLABELLED, StudyId
@@ -85,9 +87,30 @@ def _coverage(ct: Stack, pet: Stack) -> Iterator[str]:
         yield f"{len(pet.headers)} PET slices for {len(ct.headers)} CT slices, both evenly spaced"
 
 
-def series_rows(study: DicomStudy, log: StudyLog, study_id: StudyId) -> tuple[FoundSeries, ...]:
-    """Of every stack, used or not."""
-    return tuple(_series_row(series, log, study_id) for series in study.series)
+def series_rows(
+    study: DicomStudy, log: StudyLog, study_id: StudyId, pet: Volume | None = None
+) -> tuple[FoundSeries, ...]:
+    """Of every stack, used or not; what the SUV rests on stands beside ``pet``'s."""
+    rows = [_series_row(series, log, study_id) for series in study.series]
+    if pet is not None and pet.suv is not None:
+        read = stack_key(pet.stack.headers[0])
+        rows = [
+            _with_basis(row, pet.suv) if (row.series_instance_uid, row.stack) == read else row
+            for row in rows
+        ]
+    return tuple(rows)
+
+
+def _with_basis(row: FoundSeries, basis: SuvBasis) -> FoundSeries:
+    return row._replace(
+        reference_rule=basis.reference_rule,
+        uptake_min=basis.uptake_min,
+        half_life_min=basis.half_life_min,
+        nuclide=basis.nuclide,
+        dose_unit=basis.dose_unit,
+        suv_assumed="; ".join(basis.assumed),
+        suv_notes="; ".join(basis.notes),
+    )
 
 
 def _series_row(series: Series, log: StudyLog, study_id: StudyId) -> FoundSeries:

@@ -60,7 +60,7 @@ def _accepted(task: StudyTask, log: StudyLog, images: StudyImages) -> StudyResul
     label = images.label
     return StudyResult(
         study_row(task, images),
-        series_rows(task.study, log, task.study_id),
+        series_rows(task.study, log, task.study_id, images.pet),
         instance_rows(task.study, task.study_id, images),
         tuple(log.rejected),
         label.passed_over if label and not label.lesions else (),

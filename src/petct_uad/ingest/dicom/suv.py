@@ -1,165 +1,165 @@
-"""SUV from PET headers, after QIBA's vendor-neutral pseudo-code, without inventing anything.
+"""SUV from PET headers, after QIBA's vendor-neutral pseudo-code and the IBSI manual.
 
-SUVbw = activity concentration x weight / dose, both activities at one reference time. Reference:
-QIBA, "SUV vendor-neutral pseudo-code" (2012); DICOM PS3.3 C.8.9.1 (Series), C.8.9.4 (Image).
+SUV = activity concentration x body size / dose, both activities at one reference time. Reference:
+QIBA, "SUV vendor-neutral pseudo-code" (2012); Vacha et al., "Comprehensive Manual for SUV
+Computation" (IBSI, 2026); DICOM PS3.3 C.8.9.1 (Series), C.8.9.4 (Image). Which time that is stands
+in :mod:`petct_uad.ingest.dicom.pet_times`, which body size in
+:mod:`petct_uad.ingest.dicom.body_size`.
 
-Which reference time? For DecayCorrection START it is the series time. A series that was written
-after its acquisition (post-processed) has another series time: there GE's private scan time
-(0009,100D) counts, and without it the **earliest acquisition time** of the series. (Back-computing
-the frame start from FrameReferenceTime differs by 0.95 % on one published CPS header; we do not.)
-
-SUVlbm and SUVbsa take lean body mass (Janmahasatian et al., Clin Pharmacokinet 44:1051, 2005) and
-body surface (Du Bois and Du Bois, Arch Intern Med 17:863, 1916) in the place of the weight.
+Nothing is invented. What a header tells in another unit than DICOM's (a dose in MBq, a weight in g)
+is read in it where the value can be nothing else, and then stands in series.csv as assumed.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from datetime import datetime, timedelta
-from typing import Literal
+from typing import Literal, Self
 
-import pydicom
-from pydicom.dataset import Dataset
-from pydicom.sr.codedict import codes
-from pydicom.sr.coding import Code
-from pydicom.tag import BaseTag
-from pydicom.valuerep import DA, DT, TM
-
-from petct_uad.core.errors import UnitsError
-from petct_uad.ingest.dicom.parsing import remembered, tag_of
-
-_GRAMS_PER_KG = 1000
-_CM2_PER_M2 = 10_000
-_WEIGHT_KG = (1.0, 400.0)
-_HEIGHT_M = (0.3, 2.5)  # above: a height written in cm
-_DOSE_BQ = (1e6, 1e11)  # below: a dose written in MBq
-_HALF_LIFE_S = (60.0, 1e6)
-_HALF_LIVES_TO_SCAN = 5  # a longer uptake leaves no image; dates shifted by de-identification do
-# Seconds, from the Decay Data Evaluation Project; the headers' own value is used, this checks it.
-_NUCLIDE_HALF_LIFE_S = {
-    codes.cid4020._18Fluorine: 6586.2,
-    codes.cid4020._11Carbon: 1221.8,
-    codes.cid4020._13Nitrogen: 597.9,
-    codes.cid4020._15Oxygen: 122.2,
-    codes.cid4020._64Copper: 45721.0,
-    codes.cid4020._68Gallium: 4062.6,
-    codes.cid4020._82Rubidium: 76.3,
-    codes.cid4020._89Zirconium: 282280.0,
-    codes.cid4020._124Iodine: 360806.0,
-}
-_HALF_LIFE_TOLERANCE = 0.02
-_DECAYED = {"START": True, "ADMIN": True, "NONE": False}
-# What SUV Type (0054,1006) calls a kind; plain LBM does not say by which formula.
-_SUV_TYPE = {"bw": "BW", "lbm": "LBMJANMA", "bsa": "BSA"}
-_LEAN_MASS = {"M": (6680.0, 216.0), "F": (8780.0, 244.0)}
-
-_GE, _PHILIPS = (0x0009, "GEMS_PETD_01"), (0x7053, "Philips PET Private Group")
-
-# What ``read_pet_header`` looks at. A private block may lie anywhere in its group (PS3.5, 7.8.1).
-PET_KEYWORDS = (
-    "Units", "SUVType", "DecayCorrection", "CorrectedImage", "PatientWeight", "PatientSize",
-    "PatientSex", "RadiopharmaceuticalInformationSequence", "SeriesDate", "SeriesTime",
-    "AcquisitionDate", "AcquisitionTime", "TimezoneOffsetFromUTC", "ActualFrameDuration",
-)  # fmt: skip
-PET_PRIVATE_TAGS = tuple(
-    group << 16 | element
-    for group, offsets in ((_GE[0], (0x0D,)), (_PHILIPS[0], (0x00, 0x09)))
-    for block in range(0x10, 0x100)
-    for element in (block, *(block << 8 | offset for offset in offsets))
+from petct_uad.ingest.dicom.body_size import SuvKind, size_of
+from petct_uad.ingest.dicom.nuclides import (
+    GAMMA_HALF_LIFE_S,
+    OTHER_NUCLIDES,
+    POSITRON_EMITTERS,
+    POSITRON_HALF_LIFE_S,
+    nuclide_of_half_life,
+    nuclides_in,
+    same_half_life,
 )
+from petct_uad.ingest.dicom.pet_header import (
+    PetHeader,
+    SuvLog,
+    number,
+    number_or_none,
+    within,
+    wrong,
+)
+from petct_uad.ingest.dicom.pet_times import (
+    SuvReference,
+    frame_start,
+    mean_decay,
+    start_reference,
+    uptake_if_told,
+    uptake_s,
+)
+from petct_uad.ingest.params import IngestParams
 
-SuvKind = Literal["bw", "lbm", "bsa"]
+DoseUnit = Literal["auto", "bq", "mbq"]
+
+_BQ_PER_MBQ = 1e6
+_GRAMS_PER_KG = 1000
+_WEIGHT_KG = (1.0, 400.0)
+_DOSE_BQ = (1e6, 1e11)  # below: no dose of which a PET could be made
+_HALF_LIFE_S = (60.0, 1e6)
+# Doses per body weight that are given, by half-life: water and rubidium in repeated, FDG and PSMA
+# in single doses, antibodies that are imaged for days (EANM guidelines; Boellaard et al., Eur J
+# Nucl Med Mol Imaging 42:328, 2015, for FDG).
+_MBQ_PER_KG = ((1800.0, (1.0, 50.0)), (36_000.0, (1.0, 20.0)), (_HALF_LIFE_S[1], (0.05, 10.0)))
+_PHILIPS_SUV_FACTOR = (1e-6, 1.0)  # g/ml per count, where the private creator is missing
+_PHILIPS_ACTIVITY_FACTOR = (1e-3, 1e4)  # Bq/ml per count
+_DECAYED = {"START": True, "ADMIN": True, "NONE": False}
+# What SUV Type (0054,1006) calls a kind (PS3.3 C.8.9.1.1.14).
+_KIND_OF_TYPE: dict[str, SuvKind] = {
+    "BW": "bw",
+    "LBM": "lbm_morgan",
+    "LBMJANMA": "lbm",
+    "LBMJAMES128": "lbm_james",
+    "IBW": "ibw",
+    "BSA": "bsa",
+}
+
+_WEIGHT = "Patient's Weight (0010,1030)"
+_DOSE = "Radionuclide Total Dose (0018,1074)"
+_HALF_LIFE = "Radionuclide Half Life (0018,1075)"
 
 
-@dataclass(frozen=True, slots=True)
-class PetHeader:
-    """What one PET file says about its units: texts as in the file, "" where it is silent."""
+@dataclass(frozen=True)
+class SuvOptions:
+    """What params.yaml asks of an SUV."""
 
-    subject: str  # the file
-    units: str = ""  # (0054,1001)
-    suv_type: str = ""  # (0054,1006)
-    decay_correction: str = ""  # (0054,1102)
-    corrected_image: tuple[str, ...] = ()  # (0028,0051)
-    weight_kg: str = ""  # (0010,1030)
-    height_m: str = ""  # (0010,1020)
-    sex: str = ""  # (0010,0040)
-    dose_bq: str = ""  # (0018,1074)
-    half_life_s: str = ""  # (0018,1075)
-    nuclide_half_life_s: float | None = None  # of the nuclide in (0054,0300)
-    injections: int = 1  # items of (0054,0016)
-    injection_datetime: str = ""  # (0018,1078)
-    injection_time: str = ""  # (0018,1072)
-    series_date: str = ""  # (0008,0021)
-    series_time: str = ""  # (0008,0031)
-    acquisition_date: str = ""  # (0008,0022)
-    acquisition_time: str = ""  # (0008,0032)
-    timezone: str = ""  # (0008,0201)
-    ge_scan_datetime: str = ""  # (0009,100D), GEMS_PETD_01
-    frame_duration_ms: str = ""  # (0018,1242)
-    philips_suv_factor: str = ""  # (7053,1000)
-    philips_activity_factor: str = ""  # (7053,1009)
+    kind: SuvKind = "bw"
+    reference: SuvReference = "back_computed"
+    dose_unit: DoseUnit = "auto"
+
+    @classmethod
+    def of(cls, params: IngestParams) -> Self:
+        """Those of the section ``ingest``."""
+        return cls(params.suv, params.suv_reference, params.dose_unit)
+
+
+DEFAULT_OPTIONS = SuvOptions()
+
+
+@dataclass(frozen=True)
+class SuvBasis:
+    """What a series' SUV rests on, as series.csv tells it."""
+
+    reference_rule: str  # of tables.REFERENCE_RULES
+    dose_unit: str = ""  # Bq or MBq, as in the file; "" where no dose was needed
+    nuclide: str = ""  # such as 18F, by its code or else its half-life
+    half_life_min: float | None = None
+    uptake_min: float | None = None  # injection to reference time, or to the scan; None if unknown
+    assumed: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class SuvConversion:
+    """What each instance's rescaled values are multiplied with, and why."""
+
+    factors: tuple[float, ...]
+    basis: SuvBasis
 
 
 def suv_factors(headers: Sequence[PetHeader], kind: SuvKind = "bw") -> tuple[float, ...]:
+    """The factors of :func:`suv_conversion` under the default options."""
+    return suv_conversion(headers, SuvOptions(kind)).factors
+
+
+def suv_conversion(
+    headers: Sequence[PetHeader], options: SuvOptions = DEFAULT_OPTIONS
+) -> SuvConversion:
     """What to multiply each instance's rescaled values with to get SUV.
 
     Args:
         headers: every instance of one series.
-        kind: ``bw`` and ``lbm`` give g/ml, ``bsa`` gives cm2/ml.
+        options: ``bsa`` gives cm2/ml, the other kinds g/ml.
 
     Raises:
         UnitsError: the headers disagree, or a value is missing or implausible; names the tag.
     """
-    first = headers[0]
+    first, log = headers[0], SuvLog()
     for header in headers:
         _check_same(first, header)
+    _check_positrons(first)
     _check_attenuation(first)
-    if first.units in {"GML", "CM2ML"}:
-        return (_suv_factor(first, kind),) * len(headers)
-    return tuple(factor * _per_body_weight(first, kind) for factor in _bw_factors(headers))
+    if _code_contradicts(first):
+        log.note(
+            f"Radionuclide Code (0054,0300) is that of {first.nuclide} and means "
+            f"{first.nuclide_meaning}: the half-life counts"
+        )
+        headers = [replace(header, nuclide="") for header in headers]
+    for tag in first.without_creator:
+        log.assume(f"{tag} has no private creator: taken for that of {first.manufacturer}")
+    try:
+        found = _conversion(headers, options, log)
+    except OverflowError as error:  # a date at the end of the calendar
+        raise wrong(first, "dates and times", "that cannot be reckoned with", "a scan's") from error
+    basis = replace(found.basis, assumed=tuple(log.assumed), notes=tuple(log.notes))
+    return replace(found, basis=basis)
 
 
-def _bw_factors(headers: Sequence[PetHeader]) -> tuple[float, ...]:
+def _conversion(headers: Sequence[PetHeader], options: SuvOptions, log: SuvLog) -> SuvConversion:
     first = headers[0]
-    if first.units == "BQML":
-        return _activity_factors(headers)
+    if first.units in {"GML", "CM2ML"}:
+        factor = _between_kinds(first, _kind_of_file(first, log), options.kind, log)
+        return SuvConversion((factor,) * len(headers), _untimed(headers, "stored_suv"))
     if first.units == "CNTS":
-        return _philips_factors(headers)
-    expected = "GML, BQML or Philips CNTS"
-    raise _wrong(first, "Units (0054,1001)", first.units, expected)
-
-
-def read_pet_header(dataset: Dataset, subject: str) -> PetHeader:
-    """Pick out what SUVbw needs."""
-    drugs = dataset.get("RadiopharmaceuticalInformationSequence") or [Dataset()]
-    drug = drugs[0]
-    return PetHeader(
-        subject=subject,
-        units=_text(dataset, "Units"),
-        suv_type=_text(dataset, "SUVType"),
-        decay_correction=_text(dataset, "DecayCorrection"),
-        corrected_image=tuple(filter(None, _text(dataset, "CorrectedImage").upper().split("\\"))),
-        weight_kg=_text(dataset, "PatientWeight"),
-        height_m=_text(dataset, "PatientSize"),
-        sex=_text(dataset, "PatientSex"),
-        dose_bq=_text(drug, "RadionuclideTotalDose"),
-        half_life_s=_text(drug, "RadionuclideHalfLife"),
-        nuclide_half_life_s=_nuclide_half_life(drug),
-        injections=len(drugs),
-        injection_datetime=_text(drug, "RadiopharmaceuticalStartDateTime"),
-        injection_time=_text(drug, "RadiopharmaceuticalStartTime"),
-        series_date=_text(dataset, "SeriesDate"),
-        series_time=_text(dataset, "SeriesTime"),
-        acquisition_date=_text(dataset, "AcquisitionDate"),
-        acquisition_time=_text(dataset, "AcquisitionTime"),
-        timezone=_text(dataset, "TimezoneOffsetFromUTC"),
-        ge_scan_datetime=_private(dataset, *_GE, 0x0D),
-        frame_duration_ms=_text(dataset, "ActualFrameDuration"),
-        philips_suv_factor=_private(dataset, *_PHILIPS, 0x00),
-        philips_activity_factor=_private(dataset, *_PHILIPS, 0x09),
-    )
+        return _philips(headers, options, log)
+    if first.units == "BQML":
+        return _of_activity(headers, 1.0, options, log)
+    expected = "GML, CM2ML, BQML or Philips CNTS"
+    raise wrong(first, "Units (0054,1001)", first.units, expected)
 
 
 def _check_same(first: PetHeader, header: PetHeader) -> None:
@@ -169,20 +169,47 @@ def _check_same(first: PetHeader, header: PetHeader) -> None:
         subject=first.subject,
         acquisition_date=first.acquisition_date,
         acquisition_time=first.acquisition_time,
+        acquisition_datetime=first.acquisition_datetime,
         frame_duration_ms=first.frame_duration_ms,
+        frame_reference_ms=first.frame_reference_ms,
         ge_scan_datetime=first.ge_scan_datetime,
     )
     if alike != first:
         names = [f.name for f in fields(alike) if getattr(alike, f.name) != getattr(first, f.name)]
         found = ", ".join(f"{name} {getattr(header, name)!r}" for name in names)
-        raise _wrong(header, "slices that disagree:", found, f"the same as {first.subject}")
+        raise wrong(header, "slices that disagree:", found, f"the same as {first.subject}")
+
+
+def _check_positrons(header: PetHeader) -> None:
+    """A SPECT that was stored as PET has no SUV of a PET, whatever its values are."""
+    advice = "Take it out of the data: a SPECT is no PET, whatever its SOP class says."
+    expected = "a nuclide that emits positrons, and no gamma camera"
+    if header.gamma_camera:
+        raise wrong(header, "a SPECT's tags:", header.gamma_camera, expected, advice)
+    named = nuclides_in(header.drug) | nuclides_in(header.nuclide_meaning)
+    named |= {header.nuclide} - {""}
+    others = sorted(named & OTHER_NUCLIDES)
+    if others and not named & POSITRON_EMITTERS:
+        found = f"{', '.join(others)}, which emits no positrons"
+        raise wrong(header, "Radionuclide (0054,0300), (0018,0031)", found, expected, advice)
+    half_life_s = number_or_none(header.half_life_s)
+    lives_like = nuclide_of_half_life(half_life_s) if half_life_s and not named else ""
+    if lives_like in GAMMA_HALF_LIFE_S:
+        found = f"{header.half_life_s} s, that of {lives_like}, which emits no positrons"
+        raise wrong(header, _HALF_LIFE, found, expected, advice)
+
+
+def _code_contradicts(header: PetHeader) -> bool:
+    """Is the nuclide of the code another than that which stands beside it in words?"""
+    meant = nuclides_in(header.nuclide_meaning)
+    return bool(header.nuclide and meant) and header.nuclide not in meant
 
 
 def _check_attenuation(header: PetHeader) -> None:
     corrected = header.corrected_image
     if corrected and "ATTN" not in corrected:
         tag, found = "Corrected Image (0028,0051)", "\\".join(corrected)
-        raise _wrong(header, tag, found, "ATTN: SUV needs attenuation correction")
+        raise wrong(header, tag, found, "ATTN: SUV needs attenuation correction")
 
 
 def _check_decay(header: PetHeader) -> None:
@@ -190,267 +217,185 @@ def _check_decay(header: PetHeader) -> None:
     if corrected and decayed is not None and decayed != ("DECY" in corrected):
         found = "\\".join(corrected) + f" with DecayCorrection {header.decay_correction!r}"
         expected = "DECY exactly when decay is corrected"
-        raise _wrong(header, "Corrected Image (0028,0051)", found, expected)
+        raise wrong(header, "Corrected Image (0028,0051)", found, expected)
 
 
-def _suv_factor(header: PetHeader, kind: SuvKind) -> float:
-    """From the SUV that the file holds to the kind asked for; an absent type means body weight."""
+def _kind_of_file(header: PetHeader, log: SuvLog) -> SuvKind:
+    """The kind of SUV that a file holds; an absent SUV Type means body weight (C.8.9.1)."""
     held = header.suv_type or ("BSA" if header.units == "CM2ML" else "BW")
-    if (held == "BSA") == (header.units == "CM2ML"):
-        if held == _SUV_TYPE[kind]:
-            return 1.0
-        if held == "BW":
-            return _per_body_weight(header, kind)
-    expected = " or ".join(dict.fromkeys((_SUV_TYPE[kind], "BW")))
+    if held in _KIND_OF_TYPE and (held == "BSA") == (header.units == "CM2ML"):
+        if held == "LBM":
+            log.assume("SUV Type (0054,1006) LBM says no formula: Morgan's, as DICOM defines it")
+        return _KIND_OF_TYPE[held]
+    expected = "BSA with CM2ML; BW, LBM, LBMJAMES128, LBMJANMA or IBW with GML"
     found = f"{header.suv_type or 'missing'} with Units (0054,1001) {header.units}"
-    raise _wrong(header, "SUV Type (0054,1006)", found, f"{expected}, for ingest.suv {kind}")
+    raise wrong(header, "SUV Type (0054,1006)", found, expected)
 
 
-def _per_body_weight(header: PetHeader, kind: SuvKind) -> float:
-    """Lean mass (g) or surface (cm2) over body weight (g)."""
-    if kind == "bw":
+def _between_kinds(header: PetHeader, held: SuvKind, asked: SuvKind, log: SuvLog) -> float:
+    if held == asked:
         return 1.0
-    weight = _weight(header)
-    height = _within(header, "Patient's Size (0010,1020)", header.height_m, _HEIGHT_M, "m")
-    if kind == "bsa":
-        surface_m2 = 0.007184 * weight**0.425 * (100 * height) ** 0.725
-        return float(surface_m2 * _CM2_PER_M2 / (weight * _GRAMS_PER_KG))
-    if header.sex not in _LEAN_MASS:
-        raise _wrong(header, "Patient's Sex (0010,0040)", header.sex, "M or F, for lean body mass")
-    offset, slope = _LEAN_MASS[header.sex]
-    return 9270 / (offset + slope * weight / height**2)
+    weight_kg = _weight(header, log)
+    return size_of(header, asked, weight_kg, log) / size_of(header, held, weight_kg, log)
 
 
-def _weight(header: PetHeader) -> float:
-    return _within(header, "Patient's Weight (0010,1030)", header.weight_kg, _WEIGHT_KG, "kg")
+def _weight(header: PetHeader, log: SuvLog) -> float:
+    value = number_or_none(header.weight_kg)
+    low, high = (_GRAMS_PER_KG * bound for bound in _WEIGHT_KG)
+    if value is not None and low < value <= high:
+        log.assume(f"{_WEIGHT} {value:g} is in g: nobody weighs so much in kg")
+        return value / _GRAMS_PER_KG
+    return within(header, _WEIGHT, header.weight_kg, _WEIGHT_KG, "kg")
 
 
-def _philips_factors(headers: Sequence[PetHeader]) -> tuple[float, ...]:
-    """Philips: counts to SUVbw by (7053,1000), or to Bq/ml by (7053,1009)."""
+def _philips(headers: Sequence[PetHeader], options: SuvOptions, log: SuvLog) -> SuvConversion:
+    """Counts to SUVbw by (7053,1000), or to Bq/ml by (7053,1009)."""
     first = headers[0]
-    suv = _optional_factor(first, "(7053,1000)", first.philips_suv_factor)
+    suv = _philips_factor(first, "(7053,1000)", first.philips_suv_factor, _PHILIPS_SUV_FACTOR)
     if suv is not None:
-        return (suv,) * len(headers)
-    activity = _optional_factor(first, "(7053,1009)", first.philips_activity_factor)
+        factor = suv * _between_kinds(first, "bw", options.kind, log)
+        return SuvConversion((factor,) * len(headers), _untimed(headers, "vendor_factor"))
+    activity = _philips_factor(
+        first, "(7053,1009)", first.philips_activity_factor, _PHILIPS_ACTIVITY_FACTOR
+    )
     if activity is None:
         tag = "Philips factors (7053,1000) and (7053,1009)"
-        raise _wrong(first, tag, "", "one of them, since Units (0054,1001) is CNTS")
-    return tuple(activity * factor for factor in _activity_factors(headers))
+        raise wrong(first, tag, "", "one of them, since Units (0054,1001) is CNTS")
+    return _of_activity(headers, activity, options, log)
 
 
-def _optional_factor(header: PetHeader, tag: str, text: str) -> float | None:
-    value = _number(header, f"Philips factor {tag}", text, "a positive number") if text else 0.0
-    return value if value > 0 else None  # Philips writes 0 where a factor is not known
+def _philips_factor(
+    header: PetHeader, tag: str, text: str, plausible: tuple[float, float]
+) -> float | None:
+    if not text:
+        return None
+    name = f"Philips factor {tag}"
+    value = number(header, name, text, "a positive number")
+    if value <= 0:  # Philips writes 0 where a factor is not known
+        return None
+    if tag in header.without_creator:
+        return within(header, f"{name} without its private creator", text, plausible, "")
+    return value
 
 
-def _activity_factors(headers: Sequence[PetHeader]) -> tuple[float, ...]:
+def _of_activity(
+    headers: Sequence[PetHeader], bqml_per_value: float, options: SuvOptions, log: SuvLog
+) -> SuvConversion:
     first = headers[0]
     _check_decay(first)
-    weight = _weight(first)
+    weight_kg = _weight(first, log)
     if first.injections != 1:
         tag = "Radiopharmaceutical Information Sequence (0054,0016)"
-        raise _wrong(first, tag, f"{first.injections} items", "one injection")
-    dose = _within(first, "Radionuclide Total Dose (0018,1074)", first.dose_bq, _DOSE_BQ, "Bq")
-    grams_per_bq = weight * _GRAMS_PER_KG / dose
-    decays = [_decay_to_image(header, headers) for header in headers]
-    return tuple(grams_per_bq / decay for decay in decays)
+        raise wrong(first, tag, f"{first.injections} items", "one injection")
+    dose_bq, unit = _dose(first, weight_kg, options.dose_unit, log)
+    remaining, basis = _remaining(headers, options, log)
+    size = size_of(first, options.kind, weight_kg, log)
+    factors = tuple(bqml_per_value * size / dose_bq / part for part in remaining)
+    return SuvConversion(factors, replace(basis, dose_unit=unit))
 
 
-def _decay_to_image(header: PetHeader, headers: Sequence[PetHeader]) -> float:
-    """Which fraction of the injected dose the image's values refer to."""
-    if header.decay_correction == "ADMIN":
-        return 1.0
-    half_life = _half_life(header)
-    if header.decay_correction == "START":
-        return _remaining(header, _series_start(headers), half_life)
-    if header.decay_correction == "NONE":
-        start = _acquisition(header)
-        if start is None:
-            raise _wrong(header, "Acquisition Date and Time (0008,0022), (0008,0032)", "",
-                         "both, since DecayCorrection is NONE")  # fmt: skip
-        return _remaining(header, start, half_life) * _mean_decay(header, half_life)
-    expected = "START, ADMIN or NONE"
-    raise _wrong(header, "Decay Correction (0054,1102)", header.decay_correction, expected)
+def _dose(header: PetHeader, weight_kg: float, unit: DoseUnit, log: SuvLog) -> tuple[float, str]:
+    """The injected dose in Bq, and the unit in which the file has it."""
+    value = number(header, _DOSE, header.dose_bq, f"{_DOSE_BQ[0]:g} to {_DOSE_BQ[1]:g} Bq")
+    dose_bq = value * _BQ_PER_MBQ
+    if unit == "mbq":
+        log.assume(f"{_DOSE} {value:g} is in MBq: ingest.dose_unit says so")
+        return _plausible_dose(header, dose_bq, "Bq, as ingest.dose_unit mbq makes of it"), "MBq"
+    if unit == "auto" and 0 < value < _DOSE_BQ[0] and _is_given(header, value / weight_kg):
+        log.assume(f"{_DOSE} {value:g} is in MBq: it cannot be in Bq")
+        return dose_bq, "MBq"
+    return _plausible_dose(header, value, "Bq"), "Bq"
 
 
-def _mean_decay(header: PetHeader, half_life_s: float) -> float:
-    """Mean activity over a frame, relative to its start."""
-    tag = "Actual Frame Duration (0018,1242)"
-    duration_s = _within(header, tag, header.frame_duration_ms, (1.0, 1e8), "ms") / 1000
-    decays = math.log(2) * duration_s / half_life_s
-    return -math.expm1(-decays) / decays
+def _plausible_dose(header: PetHeader, dose_bq: float, unit: str) -> float:
+    low, high = _DOSE_BQ
+    if low <= dose_bq <= high:
+        return dose_bq
+    advice = (
+        "Correct it from the scan's protocol; where all doses of the data set are in one unit, "
+        "ingest.dose_unit can tell which: bq or mbq."
+    )
+    raise wrong(header, _DOSE, header.dose_bq, f"{low:g} to {high:g} {unit}", advice)
 
 
-def _half_life(header: PetHeader) -> float:
-    tag = "Radionuclide Half Life (0018,1075)"
-    value = _within(header, tag, header.half_life_s, _HALF_LIFE_S, "s")
-    known = header.nuclide_half_life_s
-    if known is not None and abs(value / known - 1) > _HALF_LIFE_TOLERANCE:
-        raise _wrong(header, tag, header.half_life_s, f"{known} s, that of the nuclide it names")
-    return value
+def _is_given(header: PetHeader, mbq_per_kg: float) -> bool:
+    """Is so much of this nuclide given to anybody?"""
+    half_life_s = _likely_half_life(header)
+    if half_life_s is None:
+        return False
+    low, high = next((given for longest, given in _MBQ_PER_KG if half_life_s <= longest), (0, 0))
+    return low <= mbq_per_kg <= high
 
 
-def _remaining(header: PetHeader, scan: datetime, half_life_s: float) -> float:
-    uptake_s = (scan - _injection(header, scan)).total_seconds()
-    longest_s = _HALF_LIVES_TO_SCAN * half_life_s
-    if not 0 <= uptake_s <= longest_s:
-        found = (
-            f"{header.injection_datetime or header.injection_time}, {uptake_s:.0f} s before the "
-            f"scan at {scan}, with Radionuclide Half Life (0018,1075) {half_life_s:g} s"
-        )
-        expected = f"0 to {longest_s:g} s before it, {_HALF_LIVES_TO_SCAN} half-lives at most"
-        raise _wrong(header, "injection (0018,1078), (0018,1072)", found, expected)
-    return float(2 ** (-uptake_s / half_life_s))
+def _likely_half_life(header: PetHeader) -> float | None:
+    told = number_or_none(header.half_life_s)
+    if told is not None and _HALF_LIFE_S[0] <= told <= _HALF_LIFE_S[1]:
+        return told
+    return POSITRON_HALF_LIFE_S.get(header.nuclide)
 
 
-def _injection(header: PetHeader, scan: datetime) -> datetime:
-    if header.injection_datetime:
-        return _datetime(header, "Radiopharmaceutical Start DateTime (0018,1078)",
-                         header.injection_datetime)  # fmt: skip
-    tag = "Radiopharmaceutical Start Time (0018,1072)"
-    if not header.injection_time:
-        raise _wrong(header, f"{tag} and Start DateTime (0018,1078)", "", "one of them")
-    injected = _date_time(header, tag, scan.strftime("%Y%m%d"), header.injection_time)
-    # The time has no date: an injection "after" the scan was before midnight.
-    return injected if injected <= scan else injected - timedelta(days=1)
-
-
-def _series_start(headers: Sequence[PetHeader]) -> datetime:
-    """The time to which DecayCorrection START has corrected the whole series."""
+def _remaining(
+    headers: Sequence[PetHeader], options: SuvOptions, log: SuvLog
+) -> tuple[list[float], SuvBasis]:
+    """Which fraction of the injected dose each instance's values refer to."""
     first = headers[0]
-    tag = "Series Date and Time (0008,0021), (0008,0031)"
-    series = _date_time(first, tag, first.series_date, first.series_time)
-    starts = [start for start in map(_acquisition, headers) if start is not None]
-    if not starts or series <= min(starts):
-        return series
-    if first.ge_scan_datetime:
-        return min(_datetime(h, "GE scan time (0009,100D)", h.ge_scan_datetime) for h in headers)
-    return min(starts)
+    if first.decay_correction == "ADMIN":
+        return [1.0] * len(headers), _untimed(headers, "administration")
+    if first.decay_correction not in _DECAYED:
+        expected = "START, ADMIN or NONE"
+        raise wrong(first, "Decay Correction (0054,1102)", first.decay_correction, expected)
+    half_life_s = _half_life(first, log)
+    if first.decay_correction == "NONE":
+        return _of_frames(headers, half_life_s, log)
+    reference = start_reference(headers, half_life_s, options.reference, log)
+    seconds = uptake_s(first, reference.moment, half_life_s, log)
+    basis = _timed(first, reference.rule, half_life_s, seconds)
+    return [_left(seconds, half_life_s)] * len(headers), basis
 
 
-def _acquisition(header: PetHeader) -> datetime | None:
-    tag = "Acquisition Date and Time (0008,0022), (0008,0032)"
-    if not header.acquisition_time:
-        return None
-    date = header.acquisition_date or header.series_date
-    acquired = _date_time(header, tag, date, header.acquisition_time)
-    series = "Series Date and Time (0008,0021), (0008,0031)"
-    # Without a date, an earlier clock may mean before the series or after midnight.
-    undated = not header.acquisition_date and bool(header.series_time)
-    if undated and acquired < _date_time(header, series, date, header.series_time):
-        found = f"{header.acquisition_time} before the series time, and no date"
-        raise _wrong(header, tag, found, "an Acquisition Date (0008,0022)")
-    return acquired
+def _of_frames(
+    headers: Sequence[PetHeader], half_life_s: float, log: SuvLog
+) -> tuple[list[float], SuvBasis]:
+    """Without decay correction each frame has its own time, and its mean activity."""
+    starts = [frame_start(header, log) for header in headers]
+    seconds = [
+        uptake_s(header, start, half_life_s, log)
+        for header, start in zip(headers, starts, strict=True)
+    ]
+    remaining = [
+        _left(uptake, half_life_s) * mean_decay(header, half_life_s)
+        for header, uptake in zip(headers, seconds, strict=True)
+    ]
+    return remaining, _timed(headers[0], "frame_times", half_life_s, min(seconds))
 
 
-def _date_time(header: PetHeader, tag: str, date: str, time: str) -> datetime:
-    try:
-        day, clock = DA(date), TM(time)
-    except ValueError:
-        day = clock = None
-    if day is None or clock is None:
-        raise _wrong(header, tag, f"{date} {time}".strip(), "YYYYMMDD and HHMMSS")
-    return datetime.combine(day, clock)
+def _left(seconds: float, half_life_s: float) -> float:
+    return float(2 ** (-seconds / half_life_s))
 
 
-def _datetime(header: PetHeader, tag: str, text: str) -> datetime:
-    """A DT value in the clock of the file, whose offset (0008,0201) is needed if DT has one."""
-    try:
-        moment = DT(text)
-    except ValueError:
-        moment = None
-    if moment is None or len(text) < len("YYYYMMDDHHMM"):
-        raise _wrong(header, tag, text, "YYYYMMDDHHMMSS")
-    plain = datetime.combine(moment.date(), moment.time())
-    offset: timedelta | None = moment.utcoffset()
-    if offset is None:
-        return plain
-    return plain - offset + _timezone(header, tag, text)
-
-
-def _timezone(header: PetHeader, tag: str, text: str) -> timedelta:
-    try:
-        offset = DT(f"20000101000000{header.timezone}").utcoffset()
-    except ValueError:
-        offset = None
-    if offset is None:
-        expected = "Timezone Offset From UTC (0008,0201) beside a time with an offset"
-        raise _wrong(header, tag, text, expected)
-    return timedelta(seconds=offset.total_seconds())
-
-
-def _within(
-    header: PetHeader, tag: str, text: str, bounds: tuple[float, float], unit: str
-) -> float:
-    low, high = bounds
-    expected = f"{low:g} to {high:g} {unit}"
-    value = _number(header, tag, text, expected)
-    if not low <= value <= high:
-        raise _wrong(header, tag, text, expected)
+def _half_life(header: PetHeader, log: SuvLog) -> float:
+    value = within(header, _HALF_LIFE, header.half_life_s, _HALF_LIFE_S, "s")
+    known = POSITRON_HALF_LIFE_S.get(header.nuclide)
+    if known is not None and not same_half_life(value, known):
+        expected = f"{known} s, that of the nuclide it names, {header.nuclide}"
+        raise wrong(header, _HALF_LIFE, header.half_life_s, expected)
+    if known is None and not nuclide_of_half_life(value):
+        log.assume(f"{_HALF_LIFE} {value:g} s is of no nuclide that is known here")
     return value
 
 
-def _number(header: PetHeader, tag: str, text: str, expected: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise _wrong(header, tag, text, expected)
-    return value
-
-
-def _wrong(header: PetHeader, tag: str, found: str, expected: str) -> UnitsError:
-    return UnitsError(
-        header.subject,
-        found=f"{tag} {found or 'missing'}",
-        expected=expected,
-        advice="Export the PET again with this tag kept, or correct it from the scan's protocol.",
+def _timed(header: PetHeader, rule: str, half_life_s: float, uptake: float | None) -> SuvBasis:
+    return SuvBasis(
+        rule,
+        nuclide=header.nuclide or nuclide_of_half_life(half_life_s),
+        half_life_min=half_life_s / 60,
+        uptake_min=None if uptake is None else uptake / 60,
     )
 
 
-def _nuclide_half_life(drug: Dataset) -> float | None:
-    for item in drug.get("RadionuclideCodeSequence") or ():
-        # 99SDM and SNM3 are older names of the SNOMED codes that DICOM now calls SRT.
-        scheme = _text(item, "CodingSchemeDesignator")
-        scheme = "SRT" if scheme in {"99SDM", "SNM3"} else scheme
-        code = Code(_text(item, "CodeValue"), scheme, _text(item, "CodeMeaning"))
-        for known, half_life_s in _NUCLIDE_HALF_LIFE_S.items():
-            if code == known:
-                return half_life_s
-    return None
-
-
-def _text(dataset: Dataset, keyword: str) -> str:
-    """An element's text as it stands in the file, even where it is no valid value."""
-    tag = tag_of(keyword)
-    return remembered(dataset, tag, _element_text) if tag in dataset else ""
-
-
-def _element_text(dataset: Dataset, tag: BaseTag) -> str:
-    element = dataset.get_item(tag)
-    try:
-        value = dataset[tag].value
-    except (ValueError, TypeError):
-        value = element.value if element is not None else ""
-    return _plain(value)
-
-
-def _private(dataset: Dataset, group: int, creator: str, offset: int) -> str:
-    keys = dataset.keys()  # iterating over the data set itself would convert all of it
-    if all(tag >> 16 != group for tag in keys):  # pydicom takes ten times as long to find out
-        return ""
-    try:
-        return _plain(dataset.private_block(group, creator)[offset].value)
-    except KeyError:
-        return ""
-
-
-def _plain(value: object) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, bytes):
-        value = value.decode("ascii", "replace")
-    if isinstance(value, (list, pydicom.multival.MultiValue)):
-        return "\\".join(map(_plain, value))
-    return str(value).strip(" \0")
+def _untimed(headers: Sequence[PetHeader], rule: str) -> SuvBasis:
+    """Of an SUV that no time enters; its uptake time is told all the same where it is known."""
+    first, half_life_s = headers[0], _likely_half_life(headers[0])
+    if half_life_s is None:
+        return SuvBasis(rule, nuclide=first.nuclide)
+    return _timed(first, rule, half_life_s, uptake_if_told(headers, half_life_s))

@@ -26,7 +26,8 @@ from petct_uad.ingest.dicom.index import Header
 from petct_uad.ingest.dicom.multiframe import frame_attributes, read_as_single_frame_pet
 from petct_uad.ingest.dicom.native import NativePixels, padding_ends, read_native
 from petct_uad.ingest.dicom.parsing import read_dataset
-from petct_uad.ingest.dicom.suv import PetHeader, SuvKind, read_pet_header, suv_factors
+from petct_uad.ingest.dicom.pet_header import PetHeader, read_pet_header
+from petct_uad.ingest.dicom.suv import DEFAULT_OPTIONS, SuvBasis, SuvOptions, suv_conversion
 from petct_uad.ingest.rejections import printable
 
 _INT16 = np.iinfo(np.int16)
@@ -42,6 +43,7 @@ class Volume:
     stack: Stack
     image: sitk.Image
     notes: tuple[str, ...]
+    suv: SuvBasis | None = None  # of a PET
 
 
 @dataclass(frozen=True)
@@ -101,8 +103,8 @@ def read_ct(raw: Path, stack: Stack) -> Volume:
     return Volume(stack, stack.grid.image(array), tuple(notes))
 
 
-def read_pet(raw: Path, stack: Stack, kind: SuvKind = "bw") -> Volume:
-    """SUV of a kind as float32 (z, y, x) on the PET's own grid, rescaled slice by slice.
+def read_pet(raw: Path, stack: Stack, options: SuvOptions = DEFAULT_OPTIONS) -> Volume:
+    """SUV as float32 (z, y, x) on the PET's own grid, rescaled slice by slice; padding becomes 0.
 
     Raises:
         UnitsError: the SUV cannot be computed from the headers.
@@ -110,17 +112,35 @@ def read_pet(raw: Path, stack: Stack, kind: SuvKind = "bw") -> Volume:
     """
     # All headers come before the first voxel: the factor of one slice depends on the others' times.
     slices = sorted(_slices(raw, stack), key=lambda item: item.place)
-    factors = suv_factors([item.pet for item in slices if item.pet is not None], kind)
+    found = suv_conversion([item.pet for item in slices if item.pet is not None], options)
     array = np.empty(stack.grid.size[::-1], np.float32)
-    for item, factor in zip(slices, factors, strict=True):
-        with np.errstate(over="ignore"):  # named below
-            array[item.place] = item.rescaled * factor
-        if not np.isfinite(array[item.place]).all():
-            raise _bad_pixels(item.header, "values that are not finite")
+    padded = 0
+    for item, factor in zip(slices, found.factors, strict=True):
+        array[item.place], filled = _suv(item, factor)
+        padded += filled
     _check_not_constant(stack, array)
     lossy = sum(item.lossy for item in slices)
     notes = [*_pet_notes(stack), *([_lossy_note("PET", lossy)] if lossy else [])]
-    return Volume(stack, stack.grid.image(array), tuple(notes))
+    notes += [f"{padded} padding voxels of the PET set to SUV 0"] if padded else []
+    notes += found.basis.assumed
+    return Volume(stack, stack.grid.image(array), tuple(notes), found.basis)
+
+
+def _suv(item: _Slice, factor: float) -> tuple[NDArray[np.float32], int]:
+    """One slice as SUV (rows, columns), and of how many voxels padding (0028,0120) was taken out.
+
+    Padding is no measurement: without a value it has no activity.
+    """
+    with np.errstate(over="ignore"):  # named below
+        values = (item.rescaled * factor).astype(np.float32)
+    padding = item.padded
+    filled = 0
+    if padding is not None:
+        filled = int(np.count_nonzero(values[padding]))
+        values[padding] = 0
+    if not np.isfinite(values).all():
+        raise _bad_pixels(item.header, "values that are not finite")
+    return values, filled
 
 
 def _slices(raw: Path, stack: Stack) -> Iterator[_Slice]:

@@ -11,6 +11,7 @@ from petct_uad.ingest.tables import (
     FINDINGS,
     INSTANCE_ROLES,
     LABEL_KINDS,
+    REFERENCE_RULES,
     SERIES_ROLES,
 )
 from petct_uad.validation.suites.check import (
@@ -25,6 +26,7 @@ from petct_uad.validation.suites.check import (
 )
 
 _USED = Column("role").is_in(["ct", "pet"])
+_USED_PET = Column("role") == "pet"
 _MAX_PIXEL_MM = 8.0  # PET of 128 x 128 over 700 mm has 5.5
 _FIELD_MM = (50.0, 1000.0)  # a child's limb; the widest bore
 _CT = Column("kind") == "ct"
@@ -93,6 +95,13 @@ def series_checks(promises: Promises) -> list[Check]:
               between("spacing_y_mm", 0.1, _MAX_PIXEL_MM, _USED)),
         Check("series", "spacing_stated", "critical", "a volume without spacing has no millimetres",
               holds("spacing_stated", _USED)),
+        Check("series", "reference_rule_known", "critical",
+              "an SUV rests on the moment to which its decay is corrected",
+              in_set("reference_rule", REFERENCE_RULES, _USED_PET)),
+        Check("series", "suv_as_told", "warning",
+              "an SUV rests on what no tag says, or of which two tags say different things: a dose "
+              "in MBq, a weight in g, a time (suv_assumed in series.csv, notes in studies.csv)",
+              in_set("suv_assumed", [""], _USED_PET)),
         Check("series", "width_plausible", "warning",
               "a field of view holds a limb and fits a bore",
               between("width_mm", *_FIELD_MM, _USED)),
