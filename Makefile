@@ -46,16 +46,18 @@ check: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --quiet --numprocesses 2 --dist loadfile \
 	  -m "not slow" tests/unit
 
-# The e2e tests run in clones, whose files are not counted.
+# The e2e tests run in clones, whose files are not counted. What was covered is shown whether or not
+# a test failed; the exit status is that of the tests.
 coverage: $(READY)
 	@echo "==> tests with coverage"
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "not e2e" \
-	  --cov --cov-report= || echo "==> some tests failed: what follows is what ran"
-	@for room in $(ROOMS); do \
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "not e2e" \
+	  --cov --cov-report=; tested=$$?; \
+	for room in $(ROOMS); do \
 	  printf '%-14s %4s %%\n' $$room \
 	    "$$($(BIN)/coverage report --format total --include "src/petct_uad/$$room/*")"; \
-	done
-	@$(BIN)/coverage report --skip-covered --sort cover
+	done; \
+	$(BIN)/coverage report --skip-covered --sort cover; \
+	exit $$tested
 
 lint: $(READY)
 	@echo "==> ruff and mypy"

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
 import tomllib
 from pathlib import Path
 from typing import Any
 
+import pytest
 from ruamel.yaml import YAML
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -44,3 +47,21 @@ def test_commit_hooks_are_what_make_lint_runs_and_download_nothing() -> None:
         line.replace("$(BIN)", ".venv/bin") for line in re.findall(r"^\t(\$.*)$", lint, re.M)
     ]
     assert [hook["entry"] for hook in source["hooks"]] == commands
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="no make on the PATH")
+@pytest.mark.parametrize(("tests", "expected"), [("exit 0", 0), ("exit 1", 2)])
+def test_make_coverage_shows_what_ran_and_fails_where_a_test_does(
+    tmp_path: Path, tests: str, expected: int
+) -> None:
+    """Of a Makefile whose rule fails, make itself returns 2."""
+    programs = {"python": tests, "coverage": 'echo "covered: $*"'}
+    (tmp_path / "bin").mkdir()
+    for name, line in programs.items():
+        (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{line}\n")
+        (tmp_path / "bin" / name).chmod(0o755)
+    (tmp_path / ".ready").touch()
+    command = ["make", "--no-print-directory", "coverage", f"VENV={tmp_path}"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert "covered: report --skip-covered" in done.stdout
+    assert done.returncode == expected
