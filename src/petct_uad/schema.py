@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
-from pydantic import Field, SerializeAsAny, create_model, model_validator
+from pydantic import Field, model_validator
 
 from petct_uad.core.errors import ParamsError
 from petct_uad.core.params.base import DatasetName, Section, Workers
@@ -26,20 +26,16 @@ from petct_uad.validation.params import ValidateParams
 
 _MODELS = "models."
 _CNN_MULTIPLE = 16  # the stride of its deepest maps that models read
-# Every model but the proposed one, whose section is ``model``: a key for each section that a folder
-# in ``models`` declares.
-_MODELS_FIELDS: dict[str, Any] = {
-    key.removeprefix(_MODELS): (kind, ...)
-    for key, kind in every_section().items()
-    if key.startswith(_MODELS)
-}
-if TYPE_CHECKING:
 
-    class _ModelsParams(Section):
-        def __getattr__(self, name: str) -> Any: ...
 
-else:
-    _ModelsParams = create_model("ModelsParams", __base__=Section, **_MODELS_FIELDS)
+class ModelsParams(Section):
+    """Every model but the proposed one: a key for each section that a folder in models declares."""
+
+    __annotations__ = {
+        key.removeprefix(_MODELS): kind
+        for key, kind in every_section().items()
+        if key.startswith(_MODELS)
+    }
 
 
 class Params(Section):
@@ -59,7 +55,7 @@ class Params(Section):
     )
     train: TrainParams
     model: CmadParams
-    models: SerializeAsAny[_ModelsParams]
+    models: ModelsParams
     evaluate: EvaluateParams
     distil: DistilParams
     benchmark: dict[str, BenchmarkEntry] = Field(min_length=1)

@@ -12,7 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Self, TypeVar
 
-from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, TypeAdapter, ValidationError, model_validator
 
 from petct_uad.core.errors import ParamsError
 from petct_uad.core.params.base import Modality, Section
@@ -123,7 +123,7 @@ class BenchmarkEntry(Section):
         try:
             return type(section).model_validate(section.model_dump() | self.changes)
         except ValidationError as error:
-            lines = explained(error, type(section), tuple(self.params.split(".")))
+            lines = explained(error, TypeAdapter(type(section)), tuple(self.params.split(".")))
             raise ParamsError("; ".join(lines)) from error
 
     @property

@@ -22,9 +22,9 @@ PARAMS_FILE = Path("params.yaml")
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
+@dataclass
 class ParamsFile:
-    """A params.yaml whose sections are checked when they are asked for.
+    """A params.yaml whose sections are checked when they are asked for, and which keeps count.
 
     Attributes:
         path: named in messages.
@@ -74,7 +74,7 @@ class ParamsFile:
         Raises:
             ParamsError: it is missing or none.
         """
-        dataset = self._checked(GeneralPart, "").dataset
+        dataset = self._checked(TypeAdapter(GeneralPart)).dataset
         self.asked["dataset"] = dataset
         return dataset
 
@@ -85,7 +85,7 @@ class ParamsFile:
         Raises:
             ParamsError: it is missing or no such number.
         """
-        return self._checked(GeneralPart, "").workers
+        return self._checked(TypeAdapter(GeneralPart)).workers
 
     def section(self, kind: type[T], key: str = "") -> T:
         """What lies under a dotted key, or the whole file, as a checked ``kind``; noted as asked.
@@ -93,21 +93,22 @@ class ParamsFile:
         Raises:
             ParamsError: naming each wrong key, its value and what is allowed there.
         """
-        found = self._checked(kind, key)
-        plain = TypeAdapter(kind).dump_python(found, mode="json", by_alias=True)
+        adapter = TypeAdapter(kind)
+        found = self._checked(adapter, key)
+        plain = adapter.dump_python(found, mode="json", by_alias=True)
         if isinstance(kind, type) and issubclass(kind, Part):
             self.asked.update({f"{key}.{name}".lstrip("."): plain[name] for name in plain})
         else:
             self.asked[key] = plain
         return found
 
-    def _checked(self, kind: type[T], key: str) -> T:
+    def _checked(self, adapter: TypeAdapter[T], key: str = "") -> T:
         place = tuple(filter(None, key.split(".")))
         try:
             # Through JSON, since strict mode then still lets a list become a tuple.
-            return TypeAdapter(kind).validate_json(json.dumps(self._under(place)))
+            return adapter.validate_json(json.dumps(self._under(place)))
         except ValidationError as error:
-            lines = explained(error, kind, place)
+            lines = explained(error, adapter, place)
             raise ParamsError("\n".join(f"{self.path}: {line}" for line in lines)) from error
 
     def _under(self, place: tuple[str, ...]) -> Any:
@@ -123,9 +124,11 @@ class ParamsFile:
         return content
 
 
-def explained(error: ValidationError, kind: type, place: tuple[str, ...] = ()) -> Iterator[str]:
-    """A line for every wrong key of a ``kind`` that lies at ``place`` in params.yaml."""
-    schema = TypeAdapter(kind).json_schema()
+def explained(
+    error: ValidationError, adapter: TypeAdapter[T], place: tuple[str, ...] = ()
+) -> Iterator[str]:
+    """A line for every wrong key of what the adapter checks, at ``place`` in params.yaml."""
+    schema = adapter.json_schema()
     return (_explain(detail, schema, place) for detail in error.errors())
 
 
