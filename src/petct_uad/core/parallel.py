@@ -2,34 +2,94 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
-from os import cpu_count
+from contextlib import contextmanager
+from itertools import accumulate
+from multiprocessing import get_context, parent_process
+from threading import Thread
 from typing import TypeVar
 
-from petct_uad.core.console import progress_bar, track
+from petct_uad.core.console import console, progress_bar, track
+from petct_uad.core.machine import cores, free_bytes
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+_GIB = 1 << 30
+
 
 def map_in_processes(
-    function: Callable[[Item], Result], items: Sequence[Item], description: str, workers: int
+    function: Callable[[Item], Result],
+    items: Sequence[Item],
+    description: str,
+    workers: int,
+    bytes_of: Callable[[Item], int] | None = None,
 ) -> list[Result]:
     """Apply ``function`` to every item in worker processes; results keep the order of ``items``.
 
+    No process outlives the caller: if that fails they are killed, and if it is killed they end.
+
     Args:
         workers: number of processes; 0 means one per core, 1 means no extra process.
+        bytes_of: memory that an item takes, where that is much; no more of them are worked on at
+            once than the free memory holds, and a line says so.
     """
-    count = min(workers or cpu_count() or 1, max(len(items), 1))
+    count = min(workers or cores(), max(len(items), 1))
+    if bytes_of is not None:
+        count = _fitting(description, count, [bytes_of(item) for item in items])
     if count == 1:
         return [function(item) for item in track(items, description)]
     # Forking after torch or SimpleITK has started threads can deadlock: a clean process is forked,
     # which imports once what every worker of every pool needs.
     context = get_context("forkserver")
     context.set_forkserver_preload([function.__module__])
-    pool = ProcessPoolExecutor(count, mp_context=context)
-    with pool, progress_bar() as progress:
+    pool = ProcessPoolExecutor(count, mp_context=context, initializer=_end_with_the_caller)
+    with _none_left(pool), progress_bar() as progress:
         results = pool.map(function, items)
         return list(progress.track(results, total=len(items), description=description))
+
+
+def _fitting(description: str, count: int, sizes: Sequence[int]) -> int:
+    """How many of the largest items fit into memory together, at most ``count`` and at least 1."""
+    free = free_bytes()
+    together = accumulate(sorted(sizes, reverse=True)[:count])
+    fitting = max(1, sum(size <= free for size in together))
+    if fitting < count or max(sizes, default=0) > free:
+        console.print(
+            f"{description}: {fitting} of {count} processes, since the largest item takes about "
+            f"{max(sizes) / _GIB:.1f} GiB, and {free / _GIB:.1f} GiB of memory are free.",
+            style="yellow",
+            markup=False,
+            soft_wrap=True,
+        )
+    return fitting
+
+
+@contextmanager
+def _none_left(pool: ProcessPoolExecutor) -> Iterator[None]:
+    """A pool that waits for its tasks when all is well, and for none of them otherwise."""
+    try:
+        yield
+    except BaseException:
+        for process in list(pool._processes.values()):  # Python 3.14: pool.kill_workers()
+            process.kill()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _end_with_the_caller() -> None:
+    """Once in every worker. A signal to the caller reaches no worker, and one that waits for its
+    next item would wait for ever. Ctrl-C does reach all: then the caller decides."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    Thread(target=_end_when_alone, daemon=True).start()
+
+
+def _end_when_alone() -> None:
+    caller = parent_process()
+    if caller is not None:
+        caller.join()
+    os._exit(1)

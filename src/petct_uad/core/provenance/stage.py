@@ -8,8 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from petct_uad.core.console import fail_cleanly, stage
+from petct_uad.core.machine import share_cores
 from petct_uad.core.params.reading import ParamsFile
 from petct_uad.core.provenance.record import Activity, Derivation, write_lineage
+
+# A stage file imports this module before any that loads torch.
+share_cores()
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,71 @@
+"""Many items in as many processes as the machine bears, none of which stays behind."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from petct_uad.core.console import console
+from petct_uad.core.parallel import map_in_processes
+
+LIBRARY = Path(__file__).parents[3] / "src/petct_uad"
+HUGE = 1 << 60
+
+
+def process_of(item: int) -> tuple[int, int]:
+    time.sleep(0.2)  # so that no process takes all of them
+    return item, os.getpid()
+
+
+def fails_at_once_or_sleeps(item: int) -> int:
+    if item == 0:
+        raise ValueError("the first item")
+    time.sleep(60)
+    return item
+
+
+def test_results_keep_the_order_of_the_items() -> None:
+    done = map_in_processes(process_of, [3, 1, 2], "items", workers=2)
+    assert [item for item, _ in done] == [3, 1, 2]
+    assert len({process for _, process in done}) == 2
+
+
+def test_items_that_fit_into_memory_one_by_one_are_worked_on_one_by_one() -> None:
+    with console.capture() as said:
+        done = map_in_processes(
+            process_of, [1, 2, 3], "register", workers=2, bytes_of=lambda _: HUGE
+        )
+    assert {process for _, process in done} == {os.getpid()}
+    assert "register: 1 of 2 processes" in said.get()
+    assert f"about {HUGE / 2**30:.1f} GiB" in said.get()
+
+
+def test_small_items_are_worked_on_at_once_and_nothing_is_said_of_memory() -> None:
+    with console.capture() as said:
+        done = map_in_processes(process_of, [1, 2, 3], "items", workers=2, bytes_of=lambda _: 1)
+    assert len({process for _, process in done}) == 2
+    assert "memory" not in said.get()
+
+
+def test_an_item_that_fails_ends_the_others() -> None:
+    """It once took until they were done."""
+    before = time.monotonic()
+    with pytest.raises(ValueError, match="the first item"):
+        map_in_processes(fails_at_once_or_sleeps, [0, 1, 2], "items", workers=2)
+    assert time.monotonic() - before < 30
+    ours = psutil.Process().children(recursive=True)
+    assert [child for child in ours if "spawn_main" in " ".join(child.cmdline())] == []
+
+
+def test_pools_of_processes_are_made_in_one_place() -> None:
+    """So that what holds of it holds of every stage."""
+    makers = [
+        path.relative_to(LIBRARY).as_posix()
+        for path in sorted(LIBRARY.rglob("*.py"))
+        if any(word in path.read_text() for word in ("ProcessPoolExecutor", "Popen", "Pool("))
+    ]
+    assert makers == ["core/parallel.py"]
