@@ -63,9 +63,9 @@ def _studies(folder: Path) -> Iterator[tuple[str, Path]]:
     asked = {**PHANTOM, "max_shift_mm": 8.0, "max_rotation_deg": 2.0}
     made = folder / "made"
     make_cohort(PhantomParams.model_validate(asked), made, folder / "truth", workers=2)
-    for patient in sorted(made.iterdir()):
+    for patient in sorted(made.glob("*/")):
         shutil.rmtree(patient / "SEG", ignore_errors=True)
-    one = shutil.copytree(next(iter(sorted(made.iterdir()))), folder / "one" / "P")
+    one = shutil.copytree(min(made.glob("*/")), folder / "one" / "P")
     yield "one phantom study", one.parent
     if REAL.is_dir():
         for series in ("CT", "PET"):

@@ -182,7 +182,7 @@ def write_params(case: Case, root: Path) -> None:
 def add_data(case: Case, clone: Clone, source: Path) -> None:
     """A data set of the owner's, by ``petct add``."""
     if case.data == "dicom":
-        clone.dvc("repro", "phantom")
+        clone.dvc("repro", "data/dvc.yaml:phantom")
         shutil.copytree(clone.root / "data/raw/phantom", source)
     else:
         draw_pictures(source)

@@ -17,6 +17,7 @@ from filelock import FileLock
 from petct_uad.cli.presets import preset_content
 
 ROOT = Path(__file__).resolve().parents[2]
+LOCKS = ("dvc.lock", "data/dvc.lock")
 
 
 @dataclass(frozen=True)
@@ -44,14 +45,14 @@ class Clone:
         return self.run(sys.executable, "-m", "dvc", *arguments, check=check).stdout
 
     def stages_run(self, output: str) -> set[str]:
-        """Names of the stages that a dvc command said it ran."""
+        """Names of the stages that a dvc command said it ran, in whichever dvc.yaml they are."""
         lines = [line for line in output.splitlines() if line.startswith("Running stage")]
-        return {line.split("'")[1] for line in lines}
+        return {line.split("'")[1].rpartition(":")[2] for line in lines}
 
     def lock(self) -> dict[str, Any]:
-        """What dvc.lock records, by stage."""
-        stages: dict[str, Any] = yaml.safe_load((self.root / "dvc.lock").read_text())["stages"]
-        return stages
+        """What both dvc.lock record, by stage."""
+        locks = [yaml.safe_load((self.root / name).read_text()) for name in LOCKS]
+        return {name: entry for lock in locks for name, entry in lock["stages"].items()}
 
     def outs(self, *names: str) -> dict[str, str]:
         """Hash of every output of the named stages."""

@@ -31,7 +31,8 @@ def test_real_patients_go_from_a_folder_to_a_results_table(tmp_path: Path) -> No
     clone.run(petct, "add", "sts", str(source))
     clone.run("git", "add", "--all")
     clone.run("git", "commit", "--quiet", "--message", "Add sts")
-    clone.dvc("exp", "run", "-S", "dataset=sts", "-S", "validate.min_train_slices=2")
+    said = clone.dvc("exp", "run", "-S", "dataset=sts", "-S", "validate.min_train_slices=2")
+    assert "phantom" not in clone.stages_run(said)
 
     with (clone.root / "data/interim/sts/ingest/studies.csv").open() as stream:
         studies = {row["patient"]: row for row in csv.DictReader(stream)}

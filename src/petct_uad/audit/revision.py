@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from petct_uad.audit.git import git
-from petct_uad.audit.store import parse_yaml, stage_names
+from petct_uad.audit.store import LOCK, PIPELINE, PIPELINES, parse_yaml, stage_names
 from petct_uad.core.errors import LineageError
 
 WORKSPACE = "workspace"
@@ -38,8 +38,17 @@ class Revision:
         Raises:
             LineageError: there is no ``dvc.lock``, or it cannot be read.
         """
-        lock = parse_yaml(self.read("dvc.lock"), f"dvc.lock at {self.name}")
-        known = stage_names(self.read("dvc.yaml"), self.read("params.yaml"))
+        return {
+            name: lock
+            for folder in PIPELINES
+            if not folder.parts or self.files((folder / LOCK).as_posix())
+            for name, lock in self._stages_of(folder).items()
+        }
+
+    def _stages_of(self, folder: Path) -> dict[str, StageLock]:
+        text = self.read((folder / LOCK).as_posix())
+        lock = parse_yaml(text, f"{(folder / LOCK).as_posix()} at {self.name}")
+        known = stage_names(self.read((folder / PIPELINE).as_posix()), self.read("params.yaml"))
         entries = lock.get("stages", {})
         return {name: _stage(entry) for name, entry in entries.items() if name in known}
 
@@ -83,10 +92,11 @@ class Revision:
             raise LineageError(f"{path}: cannot be read ({error}).") from error
 
     def files(self, folder: str) -> list[str]:
-        """Paths of the tracked files below a folder."""
+        """Paths of the tracked files below a folder, or the path of a file if it is there."""
         if self.commit:
             return git("ls-tree", "-r", "--name-only", self.commit, "--", folder).splitlines()
-        return sorted(path.as_posix() for path in Path(folder).rglob("*") if path.is_file())
+        below = (Path(folder), *Path(folder).rglob("*"))
+        return sorted(path.as_posix() for path in below if path.is_file())
 
 
 def find_revision(name: str) -> Revision:

@@ -16,7 +16,9 @@ from petct_uad.core.files import write_json
 
 SEAL = Path("seal.json")
 _PLACES = ("data/processed", "metrics", "models", "src", "stages")
-_FILES = ("dvc.lock", "dvc.yaml", "params.yaml", "data/withdrawn.csv")
+_FILES = (
+    "dvc.lock", "dvc.yaml", "data/dvc.lock", "data/dvc.yaml", "params.yaml", "data/withdrawn.csv"
+)  # fmt: skip
 _RAW = "data/raw"
 _DIFFERS_BY_MACHINE = "metrics/cost/"
 

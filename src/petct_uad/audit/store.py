@@ -6,7 +6,7 @@ import configparser
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,7 +16,10 @@ from ruamel.yaml.resolver import implicit_resolvers
 from petct_uad.core.errors import LineageError
 
 _SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # C's is twenty times as fast
-LOCK = Path("dvc.lock")
+PIPELINE, LOCK = Path("dvc.yaml"), Path("dvc.lock")
+# Where they lie: the pipeline's, and those of the data that are made here. All paths in them are
+# relative to the repository's root, which is the `wdir` of the latter.
+PIPELINES = (Path(), Path("data"))
 
 
 class _Loader(_SafeLoader):  # type: ignore[misc, valid-type]
@@ -39,11 +42,11 @@ _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
 
 @dataclass(frozen=True, order=True)
 class Tracked:
-    """A file or folder that DVC tracks, as ``dvc.lock`` or a ``.dvc`` file names it."""
+    """A file or folder that DVC tracks, as a ``dvc.lock`` or a ``.dvc`` file names it."""
 
     path: str  # relative to the repository's root
     md5: str  # ends in .dir for a folder
-    stage: str  # "" for what `dvc add` tracks
+    stage: str  # as `dvc repro` takes it; "" for what `dvc add` tracks
 
 
 @dataclass(frozen=True, order=True)
@@ -115,18 +118,19 @@ def _config(root: Path) -> configparser.ConfigParser:
 
 
 def tracked(root: Path = Path()) -> list[Tracked]:
-    """Every output in ``dvc.lock`` and every file or folder under ``dvc add``, sorted.
+    """Every output in a ``dvc.lock`` and every file or folder under ``dvc add``, sorted.
 
-    The lock keeps stages that ``dvc.yaml`` no longer has; those are left out, as DVC does.
+    A lock keeps stages that its ``dvc.yaml`` no longer has; those are left out, as DVC does.
 
     Raises:
         LineageError: a lock, ``dvc.yaml`` or a ``.dvc`` file cannot be read.
     """
     found: list[Tracked] = []
-    if (root / LOCK).is_file():
-        known = stage_names(_text(root / "dvc.yaml"), _text(root / "params.yaml"))
-        outs = outputs_of_lock(_text(root / LOCK), LOCK.as_posix())
-        found = [out for out in outs if out.stage in known]
+    for folder in (folder for folder in PIPELINES if (root / folder / LOCK).is_file()):
+        known = stage_names(_text(root / folder / PIPELINE), _text(root / "params.yaml"))
+        outs = outputs_of_lock(_text(root / folder / LOCK), (folder / LOCK).as_posix())
+        prefix = f"{(folder / PIPELINE).as_posix()}:" if folder.parts else ""
+        found += [replace(out, stage=prefix + out.stage) for out in outs if out.stage in known]
     for file in sorted(root.glob("data/*/*.dvc")):  # where `petct add` puts them
         listed = parse_yaml(_text(file), file.as_posix()).get("outs", [])
         folder = file.parent.relative_to(root)

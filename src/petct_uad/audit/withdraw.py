@@ -66,7 +66,7 @@ def _idle(cache: Store, root: Path) -> set[str]:
 def _commits(root: Path) -> int:
     if not (root / ".git").exists():
         return 0
-    words = ("rev-list", "--count", "--all", "--", "dvc.lock", "metrics")
+    words = ("rev-list", "--count", "--all", "--", "dvc.lock", "data/dvc.lock", "metrics")
     return int(try_git(*words, folder=root) or 0)
 
 

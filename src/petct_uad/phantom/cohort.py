@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from petct_uad.core.files import atomic_folder
+from petct_uad.core.livers import LIVERS_CSV, LiverPlace, write_livers
 from petct_uad.core.parallel import map_in_processes
 from petct_uad.phantom.design import plan_cohort
 from petct_uad.phantom.dicom_writer import PhantomStudy, write_ct, write_pet
@@ -32,6 +33,7 @@ def make_cohort(
 ) -> list[Path]:
     """Make ``<raw_folder>/<PatientID>/{CT,PET,SEG}/*.dcm`` and ``<truth_folder>/<PatientID>.json``.
 
+    What a data set may say of itself, where its livers are, stands in ``<raw_folder>/livers.csv``.
     Both folders are replaced whole when everything has been written. The same params give the same
     bytes, whatever the number of ``workers`` (0 means one per core).
 
@@ -40,11 +42,14 @@ def make_cohort(
     """
     with atomic_folder(raw_folder) as raw, atomic_folder(truth_folder) as truth:
         jobs = [_Job(params, plan, raw, truth) for plan in plan_cohort(params)]
-        map_in_processes(_make_patient, jobs, "digital patients", workers)
-    return sorted([*raw_folder.rglob("*.dcm"), *truth_folder.glob("*.json")])
+        truths = map_in_processes(_make_patient, jobs, "digital patients", workers)
+        livers = [(truth.patient, truth.liver_mm) for truth in truths]
+        write_livers(raw, [LiverPlace(name, *mm) for name, mm in livers if mm is not None])
+    files = [*raw_folder.rglob("*.dcm"), raw_folder / LIVERS_CSV, *truth_folder.glob("*.json")]
+    return sorted(files)
 
 
-def _make_patient(job: _Job) -> None:
+def _make_patient(job: _Job) -> PhantomTruth:
     patient = draw_patient(job.params, job.plan)
     anatomy = patient.anatomy
     rng = stream(job.params, job.plan.index, 4)
@@ -54,7 +59,9 @@ def _make_patient(job: _Job) -> None:
     ct, pet = make_ct(job.params, patient), make_pet(job.params, patient)
     write_segmentation(study, ct, write_ct(study, ct, folder / "CT"), folder / "SEG")
     write_pet(study, pet, folder / "PET")
-    write_truth(job.truth_folder / f"{patient.patient_id}.json", _truth(patient, pet))
+    truth = _truth(patient, pet)
+    write_truth(job.truth_folder / f"{patient.patient_id}.json", truth)
+    return truth
 
 
 def _truth(patient: Patient, pet: PetImage) -> PhantomTruth:

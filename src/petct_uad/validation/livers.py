@@ -1,8 +1,8 @@
 """Uptake of livers whose place is known beforehand.
 
-Known means that somebody said where: the phantom's ground truth does. No network and no heuristic
-looks for a liver in other data, because one that errs would accuse a sound SUV scale; such studies
-have no row, and the report says of how many livers it speaks.
+Known means that somebody said where, in ``livers.csv`` at the data set's root, as the phantom does.
+No network and no heuristic looks for a liver in other data, because one that errs would accuse a
+sound SUV scale; such studies have no row, and the report says of how many livers it speaks.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
+from petct_uad.core.livers import LIVERS_CSV, LiverPlace, read_livers
 from petct_uad.ingest.pseudonyms import PUBLIC
 from petct_uad.ingest.tables import StudyRow
-from petct_uad.phantom.truth import PhantomTruth, read_truth
 from petct_uad.validation.tables import Folders, LiverRow
 from petct_uad.volumes.motion.transforms import read_transform
 
@@ -26,40 +26,34 @@ _LEAST_PART = 0.5  # of the sphere inside the PET
 
 
 def measure_livers(folders: Folders, studies: Sequence[StudyRow]) -> list[LiverRow]:
-    """One row per study whose liver is known and lies in the PET, sorted by study_id."""
+    """One row per study whose liver is known and lies in the PET, sorted by study_id.
+
+    Raises:
+        DatasetError: ``livers.csv`` is no such table.
+    """
     known = _known(folders)
-    rows = [_measure(folders, study.study_id, known[study.patient].liver_mm)
+    rows = [_measure(folders, study.study_id, known[study.patient].point_mm)
             for study in sorted(studies) if study.patient in known]  # fmt: skip
     return [row for row in rows if row is not None]
 
 
 def liver_files(folders: Folders, rows: Sequence[LiverRow]) -> list[Path]:
-    """What the rows were measured on: ground truth, motion and PET of each study."""
-    known = _known(folders)
-    return [
-        file
-        for row in rows
-        for file in (
-            folders.truth / f"{known[row.study_id.split('_')[0]].patient}.json",
-            *_volume_files(folders, row.study_id),
-        )
-    ]
+    """What the rows were measured on: ``livers.csv``, and motion and PET of each study."""
+    volumes = [file for row in rows for file in _volume_files(folders, row.study_id)]
+    return [folders.raw / LIVERS_CSV, *volumes] if rows else []
 
 
-def _known(folders: Folders) -> dict[str, PhantomTruth]:
-    """Ground truth by pseudonym; empty under a secret key, whose names cannot be worked out."""
+def _known(folders: Folders) -> dict[str, LiverPlace]:
+    """Places by pseudonym; empty under a secret key, whose names cannot be worked out."""
     identity = json.loads((folders.interim / "ingest/identity.json").read_text(encoding="utf-8"))
     if identity["pseudonyms"] != PUBLIC.kind:
         return {}
-    truths = map(read_truth, sorted(folders.truth.glob("*.json")))
-    return {PUBLIC.patient(truth.patient): truth for truth in truths}
+    return {PUBLIC.patient(place.patient): place for place in read_livers(folders.raw)}
 
 
 def _measure(
-    folders: Folders, study_id: str, place_mm: tuple[float, float, float] | None
+    folders: Folders, study_id: str, place_mm: tuple[float, float, float]
 ) -> LiverRow | None:
-    if place_mm is None:
-        return None
     motion, volume = _volume_files(folders, study_id)
     centre_mm = read_transform(motion).apply(np.array([place_mm]))[0]
     pet = sitk.ReadImage(volume)

@@ -236,9 +236,9 @@ class Folders:
         return self.data / "processed" / self.dataset
 
     @property
-    def truth(self) -> Path:
-        """The phantom's ground truth; absent for other data."""
-        return self.data / "truth" / self.dataset
+    def raw(self) -> Path:
+        """The data set as it came in, whose ``livers.csv`` is read if there is one."""
+        return self.data / "raw" / self.dataset
 
     @property
     def validated(self) -> Path:

@@ -54,6 +54,8 @@ def test_same_workspace_gives_the_same_manifest_without_names_of_patients(
         "params.yaml",
         "dvc.yaml",
         "dvc.lock",
+        "data/dvc.yaml",
+        "data/dvc.lock",
         "data/withdrawn.csv",
     ],
 )

@@ -12,6 +12,7 @@ import pytest
 from scipy import ndimage
 from sklearn.metrics import roc_auc_score
 
+from petct_uad.core.livers import read_livers
 from petct_uad.phantom.cohort import make_cohort
 from petct_uad.phantom.params import PhantomParams
 from petct_uad.phantom.physics import to_sitk
@@ -177,6 +178,13 @@ def test_same_seed_gives_same_bytes_and_another_seed_others(tmp_path: Path) -> N
         runs.append({path.relative_to(folder): path.read_bytes() for path in files})
     assert runs[0] == runs[1]
     assert runs[0] != runs[2]
+
+
+def test_cohort_says_where_its_livers_are_as_any_data_set_may(cohort: Path) -> None:
+    told = {place.patient: place.point_mm for place in read_livers(cohort / "raw")}
+    known = {truth.patient: truth.liver_mm for truth, _ in _truths(cohort) if truth.liver_mm}
+    assert told == known
+    assert known
 
 
 @pytest.mark.parametrize("series", ["CT", "PET"])

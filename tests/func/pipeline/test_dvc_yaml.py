@@ -27,10 +27,10 @@ LOADS_A_MODEL = ("train", "score")
 def pipeline_stages() -> list[PipelineStage]:
     with Repo(str(ROOT)) as repo:
         stages = [stage for stage in repo.index.stages if isinstance(stage, PipelineStage)]
-    return sorted(stages, key=lambda stage: stage.addressing)
+    return sorted(stages, key=lambda stage: stage.name)
 
 
-STAGES = {stage.addressing: stage for stage in pipeline_stages()}
+STAGES = {stage.name: stage for stage in pipeline_stages()}
 every_stage = pytest.mark.parametrize("name", STAGES)
 
 
@@ -41,7 +41,7 @@ def at_root(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def entry(stage: PipelineStage) -> Path:
     found = re.search(r" (stages/\w+\.py)", str(stage.cmd))
-    assert found, f"{stage.addressing}: runs no stage file: {stage.cmd}"
+    assert found, f"{stage.name}: runs no stage file: {stage.cmd}"
     return Path(found[1])
 
 

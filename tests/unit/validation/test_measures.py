@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from petct_uad.core.errors import DatasetError
 from petct_uad.core.files import write_json
+from petct_uad.core.livers import LIVERS_CSV, LiverPlace, write_livers
 from petct_uad.core.volumes import write_volume
 from petct_uad.ingest.pseudonyms import PUBLIC
 from petct_uad.ingest.tables import StudyRow
-from petct_uad.phantom.truth import PhantomTruth, RigidTruth, write_truth
 from petct_uad.validation.livers import measure_livers
 from petct_uad.validation.tables import Folders, VolumeRow
 from petct_uad.validation.volumes import measure_volumes
@@ -89,12 +90,10 @@ def study() -> StudyRow:
     return study_row(study_id=f"{patient}_0", patient=patient, ct_slices=9, pet_slices=9)
 
 
-def tell(folders: Folders, liver_mm: tuple[float, float, float] | None) -> None:
-    still = RigidTruth(centre_mm=(0, 0, 0), rotation_deg=(0, 0, 0), translation_mm=(0, 0, 0))
-    truth = PhantomTruth(patient="PHANTOM-0001", scanner="GE", sex="F", weight_kg=70.0,
-                         breathing_phase=0.0, liver_suv=2.0, myocardium_suv=2.0, blood_suv=1.5,
-                         liver_mm=liver_mm, displacement=still, lesions=())  # fmt: skip
-    write_truth(folders.truth / "PHANTOM-0001.json", truth)
+def tell(folders: Folders, *livers_mm: tuple[float, float, float]) -> None:
+    places = [LiverPlace("PHANTOM-0001", *liver_mm) for liver_mm in livers_mm]
+    folders.raw.mkdir(parents=True, exist_ok=True)
+    write_livers(folders.raw, places)
 
 
 def test_liver_is_measured_where_the_motion_puts_it(folders: Folders) -> None:
@@ -103,11 +102,11 @@ def test_liver_is_measured_where_the_motion_puts_it(folders: Folders) -> None:
     assert row.suv_std == pytest.approx(0.0)
 
 
-@pytest.mark.parametrize("place", [None, (-20.0, 0.0, 500.0)])
+@pytest.mark.parametrize("places", [(), ((-20.0, 0.0, 500.0),)])
 def test_liver_that_is_not_in_the_stack_has_no_row(
-    folders: Folders, place: tuple[float, float, float] | None
+    folders: Folders, places: tuple[tuple[float, float, float], ...]
 ) -> None:
-    tell(folders, place)
+    tell(folders, *places)
     assert measure_livers(folders, [study()]) == []
 
 
@@ -125,6 +124,25 @@ def test_no_liver_is_known_under_a_secret_key(folders: Folders) -> None:
     assert measure_livers(folders, [study()]) == []
 
 
-def test_no_liver_is_guessed_where_there_is_no_truth(folders: Folders) -> None:
-    (folders.truth / "PHANTOM-0001.json").unlink()
+def test_no_liver_is_guessed_where_nobody_says_where_it_is(folders: Folders) -> None:
+    (folders.raw / LIVERS_CSV).unlink()
     assert measure_livers(folders, [study()]) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("patient,x,y,z\nA,1,2,3\n", "columns ['patient', 'x', 'y', 'z']"),
+        ("patient,x_mm,y_mm,z_mm\nA,1,2,deep\n", "'deep'"),
+        ("patient,x_mm,y_mm,z_mm\nA,1,2\n", "shorter"),
+        ("patient,x_mm,y_mm,z_mm\nA,1,2,nan\n", "A,1.0,2.0,nan is no point"),
+    ],
+)
+def test_a_table_of_livers_that_says_no_place_is_refused(
+    folders: Folders, text: str, found: str
+) -> None:
+    (folders.raw / LIVERS_CSV).write_text(text)
+    with pytest.raises(DatasetError) as refusal:
+        measure_livers(folders, [study()])
+    for said in (LIVERS_CSV, found, "patient,x_mm,y_mm,z_mm", "remove it"):
+        assert said in str(refusal.value)

@@ -9,6 +9,7 @@ from pathlib import Path
 from petct_uad.core.console import console
 from petct_uad.core.errors import DatasetError, NothingUsableError, PairingError
 from petct_uad.core.files import sha256_file
+from petct_uad.core.livers import LIVERS_CSV
 from petct_uad.core.parallel import map_in_processes
 from petct_uad.core.provenance.record import Derivation, Entity
 from petct_uad.ingest.dicom.choice import StudyTask
@@ -106,7 +107,7 @@ def _studies(index: Index, params: IngestParams) -> tuple[list[DicomStudy], list
     """Studies of one patient each, and what was refused so far."""
     grouped, mixed_series = group_studies(index.headers)
     studies, mixed_patients = refuse_mixed_patients(grouped)
-    not_dicom = [row for row in index.rejected if not _is_labels_csv(row, params)]
+    not_dicom = [row for row in index.rejected if not _is_a_table(row, params)]
     return studies, [*not_dicom, *mixed_series, *mixed_patients]
 
 
@@ -136,8 +137,10 @@ def _contours(
     return read_contours(raw / LABELS_CSV, headers) if params.labels == "csv" else ({}, [])
 
 
-def _is_labels_csv(row: FoundRejection, params: IngestParams) -> bool:
-    return params.labels == "csv" and row.subject == LABELS_CSV
+def _is_a_table(row: FoundRejection, params: IngestParams) -> bool:
+    """One that a data set may bring beside its DICOM, and that somebody reads."""
+    tables = (LIVERS_CSV, LABELS_CSV) if params.labels == "csv" else (LIVERS_CSV,)
+    return row.subject in tables
 
 
 def _identities(
