@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import highdicom
 import numpy as np
@@ -99,8 +100,17 @@ class Patient:
         save(dataset, self.root / self.patient / f"RS-{on}-{name}.dcm")
         return dataset
 
-    def seg(self, mask: np.ndarray, *labels: str) -> None:
-        """A binary SEG on the CT's slices, in the order in which they were written.
+    def seg(
+        self,
+        mask: np.ndarray,
+        *labels: str,
+        on: str = "CT",
+        kind: str = "BINARY",
+        name: str = "SEG",
+        edit: Edit = no_edit,
+        **more: Any,
+    ) -> None:
+        """A SEG on the slices of a series, in the order in which they were written.
 
         Its mask is (z, y, x), or (z, y, x, segments) where there is more than one label.
         """
@@ -115,20 +125,22 @@ class Patient:
             for number, label in enumerate(labels or ("adenocarcinoma",), start=1)
         ]
         segmentation = highdicom.seg.Segmentation(
-            source_images=self.datasets["CT"],
+            source_images=self.datasets[on],
             pixel_array=mask.astype(np.uint8),
-            segmentation_type="BINARY",
+            segmentation_type=kind,
             segment_descriptions=segments,
-            series_instance_uid=self.uid("SEG"),
+            series_instance_uid=self.uid(name),
             series_number=9,
-            sop_instance_uid=self.uid("SEG-1"),
+            sop_instance_uid=self.uid(f"{name}-1"),
             instance_number=1,
             manufacturer="test",
             manufacturer_model_name="test",
             software_versions="1",
             device_serial_number="1",
+            **more,
         )
-        segmentation.save_as(self.root / self.patient / "seg.dcm")
+        edit(segmentation, 0)
+        segmentation.save_as(self.root / self.patient / f"{name.lower()}.dcm")
 
     def write_big_endian(self, folder: str) -> None:
         """Write a series again in the retired big-endian transfer syntax."""

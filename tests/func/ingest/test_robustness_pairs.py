@@ -308,7 +308,8 @@ LABELS = {
         noted("unites 2 label objects"), clean,
     ),
     "duplicates: one SOPInstanceUID, two contents": case(
-        copied_label(StudyID="2"), refused("identity", "different bytes", file="copy.dcm")
+        copied_label(StudyID="2"), refused("identity", "different bytes", file="copy.dcm"),
+        refused_study("label", "copy.dcm"), nothing,
     ),
     "a contour outside the volume": case(
         drawn([square(-20, 20, 900.0)]), refused("label", "outside the CT"), nothing
@@ -330,7 +331,7 @@ LABELS = {
         drawn(MIDDLE, on="elsewhere"), labelled(100), noted("references neither CT nor PET"), clean
     ),
     "an RTSTRUCT that references another series: in another frame": case(
-        drawn(MIDDLE, edit=in_another_frame), refused("label", "(0020,0052)"), nothing
+        drawn(MIDDLE, edit=in_another_frame), refused("label", "(3006,0024)"), nothing
     ),
     "an RTSTRUCT that references another series: the PET": case(
         drawn(MIDDLE, on="PET"), labelled(100), noted("references the PET"), clean

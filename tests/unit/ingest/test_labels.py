@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from skimage.draw import polygon2mask
 
+from petct_uad.ingest.dicom.drawing import rasterise
 from petct_uad.ingest.dicom.geometry import Grid
-from petct_uad.ingest.dicom.labels import rasterise
 
 GRID = Grid((0.0, 0.0, 0.0), (1.0, 1.0, 2.0), (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0), (20, 20, 10))
 

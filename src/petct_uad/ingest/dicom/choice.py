@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -12,7 +12,8 @@ import numpy as np
 from petct_uad.core.errors import PairingError, RejectedInputError
 from petct_uad.ingest.dicom.contours import Contour
 from petct_uad.ingest.dicom.geometry import Stack, overlap_mm, stack_slices
-from petct_uad.ingest.dicom.labels import Label, choose_labels, label_from_contours, read_label
+from petct_uad.ingest.dicom.index import Header
+from petct_uad.ingest.dicom.labels import Label, Looked, draw_labels, label_from_contours
 from petct_uad.ingest.dicom.series import DicomStudy, Series, StackKey, stack_key
 from petct_uad.ingest.dicom.suv import SuvOptions
 from petct_uad.ingest.dicom.volumes import Volume, read_ct, read_pet
@@ -179,15 +180,25 @@ def _no_partner(study: DicomStudy, role: str, log: StudyLog) -> PairingError:
 
 def _label(task: StudyTask, ct: Stack, pet: Stack, log: StudyLog) -> Label | None:
     series = task.study.of("SEG", "RTSTRUCT")
-    headers, reason = choose_labels(series, ct, pet, task.params.labels)
-    lost = f"a label object that {reason} was taken" if headers else "not asked for"
-    lost += f" (ingest.labels: {task.params.labels})"
-    for item in series:
-        taken = any(header in headers for header in item.headers)
-        log.uses[item.key] = Use("label", reason) if taken else Use("unused", lost)
+    for item in series:  # until it is known: then a refused study takes them with it
+        log.uses[item.key] = Use("label", "looked at")
     if task.contours:
-        return label_from_contours(task.contours, ct, pet, task.params)
-    return read_label(task.raw, headers, ct, pet, task.params) if headers else None
+        label = label_from_contours(task.contours, ct, pet, task.params)
+    else:
+        label = draw_labels(task.raw, task.study, ct, pet, task.params)
+    looked = {item.header: item for item in (label.looked if label else ())}
+    for item in series:
+        log.uses[item.key] = _use_of_label(item, looked, task.params)
+    return label
+
+
+def _use_of_label(series: Series, looked: Mapping[Header, Looked], params: IngestParams) -> Use:
+    """Of a series of label objects: taken where one of them is."""
+    found = [looked[header] for header in series.headers if header in looked]
+    if not found:
+        return Use("unused", f"not asked for (ingest.labels: {params.labels})")
+    told = next((item for item in found if item.taken), found[0])
+    return Use("label" if told.taken else "unused", told.reason)
 
 
 def _why_no_volume(series: Series) -> str:

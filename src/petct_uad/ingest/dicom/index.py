@@ -49,10 +49,12 @@ from petct_uad.ingest.found import FoundRejection
 from petct_uad.ingest.pseudonyms import Pseudonyms
 from petct_uad.ingest.rejections import printable, rejected_row
 
+LABEL_MAP_STORAGE = uid.UID("1.2.840.10008.5.1.4.1.1.66.7")  # Supplement 243; not in pydicom 3.0
 MODALITIES = {
     uid.CTImageStorage: "CT",
     uid.PositronEmissionTomographyImageStorage: "PT",
     uid.SegmentationStorage: "SEG",
+    LABEL_MAP_STORAGE: "SEG",
     uid.RTStructureSetStorage: "RTSTRUCT",
     **MULTIFRAME_MODALITIES,
 }
@@ -280,7 +282,8 @@ def _modality(dataset: Dataset, file: str) -> str:
     if modality is None:
         raise _unsupported(file, f"SOP Class UID (0008,0016) {sop_class.name or 'missing'}")
     said = _text(dataset, "Modality")
-    if said != modality:
+    # What a label object is, its SOP class says; some anonymisers empty the modality.
+    if said != modality and (said or modality in {"CT", "PT"}):
         raise _unsupported(file, f"Modality (0008,0060) {said or 'missing'} in a {sop_class.name}")
     return modality
 

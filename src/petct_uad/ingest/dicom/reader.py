@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -16,9 +17,11 @@ from petct_uad.ingest.dicom.choice import StudyTask
 from petct_uad.ingest.dicom.contours import LABELS_CSV, Contour, read_contours
 from petct_uad.ingest.dicom.identity import Identity, refused_identity
 from petct_uad.ingest.dicom.index import Header, Index, index_files, leave_out
+from petct_uad.ingest.dicom.label_names import ANY_NAME
+from petct_uad.ingest.dicom.pairing import refuse_doubtful, with_references
 from petct_uad.ingest.dicom.patients import refuse_mixed_patients, refuse_twins, shared_frames
 from petct_uad.ingest.dicom.publish import publish
-from petct_uad.ingest.dicom.rows import instance_row
+from petct_uad.ingest.dicom.rows import instance_row, unread_series
 from petct_uad.ingest.dicom.series import DicomStudy, group_studies
 from petct_uad.ingest.dicom.study import StudyResult, ingest_study
 from petct_uad.ingest.found import FoundRejection, FoundTables
@@ -26,7 +29,7 @@ from petct_uad.ingest.params import IngestParams
 from petct_uad.ingest.pseudonyms import Pseudonyms, check_key, choose_pseudonyms
 from petct_uad.ingest.reader import Reader, Reading, Written, instance_entity
 from petct_uad.ingest.rejections import maybe_stop, rejected_row, shown
-from petct_uad.ingest.tables import StudyRow
+from petct_uad.ingest.tables import FINDINGS, UNLABELLED, StudyRow
 from petct_uad.ingest.withdrawn import withdrawn_patients
 
 # Which instances each volume is made of, by their role; a label is drawn on the CT, from the PET's
@@ -56,7 +59,7 @@ class DicomReader(Reader):
         index = index_files(raw, workers)
         pseudonyms = _pseudonyms(index.headers, params)
         index = leave_out(index, raw, pseudonyms, withdrawn_patients())
-        studies, refused = _studies(index, params)
+        studies, refused = _studies(raw, index, params)
         contours, bad_lines = _contours(raw, index.headers, params)
         refused += bad_lines
         maybe_stop(refused, params)
@@ -65,6 +68,7 @@ class DicomReader(Reader):
         results = map_in_processes(ingest_study, tasks, "reading studies", workers)
         results, twins = refuse_twins(results, out / "volumes")
         refused += [*twins, *(row for result in results for row in result.rejected)]
+        _ask_for_pattern(results)
         refused += [_label_alone(study) for study in studies if not study.of("CT", "PT")]
         maybe_stop(refused, params)
         found = _tables(index.headers, results, refused)
@@ -103,12 +107,16 @@ def _pseudonyms(headers: Iterable[Header], params: IngestParams) -> Pseudonyms:
     return chosen
 
 
-def _studies(index: Index, params: IngestParams) -> tuple[list[DicomStudy], list[FoundRejection]]:
+def _studies(
+    raw: Path, index: Index, params: IngestParams
+) -> tuple[list[DicomStudy], list[FoundRejection]]:
     """Studies of one patient each, and what was refused so far."""
-    grouped, mixed_series = group_studies(index.headers)
-    studies, mixed_patients = refuse_mixed_patients(grouped)
+    grouped, mixed_series = group_studies(with_references(raw, index.headers))
     not_dicom = [row for row in index.rejected if not _is_a_table(row, params)]
-    return studies, [*not_dicom, *mixed_series, *mixed_patients]
+    refused = [*not_dicom, *mixed_series]
+    sure, doubtful = refuse_doubtful(raw, grouped, refused, index.headers, params)
+    studies, mixed_patients = refuse_mixed_patients(sure)
+    return studies, [*refused, *doubtful, *mixed_patients]
 
 
 def _tasks(
@@ -168,10 +176,12 @@ def _tables(
     headers: Sequence[Header], results: Sequence[StudyResult], refused: Sequence[FoundRejection]
 ) -> FoundTables:
     rows = {header.file: instance_row(header) for header in headers}
+    series = [row for result in results for row in result.series]
+    series += unread_series(headers, {row.series_instance_uid for row in series})
     rows |= {row.file: row for result in results for row in result.instances}
     return FoundTables(
         instances=tuple(sorted(rows.values())),
-        series=tuple(sorted(row for result in results for row in result.series)),
+        series=tuple(sorted(series)),
         studies=tuple(sorted(result.row for result in results if result.row is not None)),
         rejected=tuple(sorted(set(refused))),
     )
@@ -187,20 +197,31 @@ def _check_usable(
             "Correct these, or add other data with `petct add`."
         )
     passed_over = sorted({name for result in results for name in result.passed_over})
-    labelled = [study for study in found.studies if study.label_kind != "none"]
-    if passed_over and all(study.lesion_kind == "none" for study in labelled):
+    if passed_over and all(study.finding == UNLABELLED for study in found.studies):
         raise DatasetError(
             f"ingest.label_roi {params.label_roi!r} matches none of the names in the label "
-            f"objects: {', '.join(passed_over)}. Every lesion would count as normal."
+            f"objects: {'; '.join(passed_over)}. Every lesion would count as normal."
+        )
+
+
+def _ask_for_pattern(results: Iterable[StudyResult]) -> None:
+    objects = sorted({name for result in results for name in result.organs})
+    if objects:
+        raise DatasetError(
+            f"Some label objects name organs or outlines, and with ingest.label_roi {ANY_NAME!r} "
+            "all that they name would count as lesion. Set ingest.label_roi to a regular "
+            f"expression that matches the whole name of each lesion and of nothing else. There "
+            f"are {'; '.join(objects)}."
         )
 
 
 def _counts(found: FoundTables) -> tuple[str, ...]:
     patients = len({study.patient for study in found.studies})
-    labelled = sum(study.label_kind != "none" for study in found.studies)
+    findings = Counter(study.finding for study in found.studies)
     return (
         f"{len(found.instances)} DICOM files that could be read",
-        f"usable studies: {len(found.studies)}, of {patients} patients; with a label: {labelled}",
+        f"usable studies: {len(found.studies)}, of {patients} patients; "
+        f"{', '.join(f'{findings[name]} {name}' for name in FINDINGS)}",
     )
 
 

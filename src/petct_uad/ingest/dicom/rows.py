@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 import numpy as np
 
 from petct_uad.ingest.dicom.choice import StudyImages, StudyLog, StudyTask, Use, same_frame
 from petct_uad.ingest.dicom.geometry import Stack
 from petct_uad.ingest.dicom.index import Header
+from petct_uad.ingest.dicom.labels import Label
 from petct_uad.ingest.dicom.series import DicomStudy, Series, stack_key
 from petct_uad.ingest.dicom.suv import SuvBasis
 from petct_uad.ingest.dicom.volumes import Volume
 from petct_uad.ingest.found import FoundInstance, FoundSeries, FoundStudy
 from petct_uad.ingest.rejections import printable
-from petct_uad.ingest.tables import NO_STUDY, UNLABELLED, StudyId
+from petct_uad.ingest.tables import LESION, NO_STUDY, UNLABELLED, StudyId
 
 _FRAME_SHARED = (
     "another PatientID has the same Frame of Reference UID (0020,0052), but no slice and no start "
@@ -36,7 +37,7 @@ def study_row(task: StudyTask, images: StudyImages) -> FoundStudy:
             label.headers[0].series_instance_uid if label and label.headers else ""
         ),
         label_kind=label.kind if label else "none",
-        lesion_kind="+".join(label.lesions) if label and label.lesions else "none",
+        lesion_kind=_lesion_kind(label),
         ct_slices=len(ct.headers),
         pet_slices=len(pet.headers),
         same_frame_of_reference=same_frame(ct, pet),
@@ -45,6 +46,11 @@ def study_row(task: StudyTask, images: StudyImages) -> FoundStudy:
         label_drawn_on=label.drawn_on if label else "none",
         finding=label.finding if label else UNLABELLED,
     )
+
+
+def _lesion_kind(label: Label | None) -> str:
+    """The names of the lesions; "none" where there is none, whatever was looked for."""
+    return "+".join(label.lesions) if label and label.finding == LESION else "none"
 
 
 def _notes(images: StudyImages) -> Iterator[str]:
@@ -111,6 +117,21 @@ def _with_basis(row: FoundSeries, basis: SuvBasis) -> FoundSeries:
         suv_assumed="; ".join(basis.assumed),
         suv_notes="; ".join(basis.notes),
     )
+
+
+def unread_series(headers: Iterable[Header], listed: Collection[str]) -> Iterator[FoundSeries]:
+    """Rows of the series that no study was read from: refused before, or labels without images.
+
+    Args:
+        headers: of every file that could be read.
+        listed: SeriesInstanceUIDs that have their rows.
+    """
+    by_uid: dict[str, list[Header]] = {}
+    for header in headers:
+        if header.series_instance_uid not in listed:
+            by_uid.setdefault(header.series_instance_uid, []).append(header)
+    for found in by_uid.values():
+        yield _series_row(Series(tuple(found)), StudyLog(), NO_STUDY)
 
 
 def _series_row(series: Series, log: StudyLog, study_id: StudyId) -> FoundSeries:

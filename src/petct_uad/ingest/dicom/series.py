@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -70,20 +70,33 @@ class DicomStudy:
 def group_studies(headers: Iterable[Header]) -> tuple[list[DicomStudy], list[FoundRejection]]:
     """Group headers by series and study; refuse what shares a UID or a PatientID and must not.
 
-    A label object belongs to the study whose series it references, whatever its own study is.
+    A label object belongs to the study whose series it references, whatever its own study is; one
+    that references none of those that are there to its own study, and where that has no images, to
+    the one study of its patient in its frame of reference.
     """
     by_series: dict[str, list[Header]] = {}
     for header in sorted(headers):
         by_series.setdefault(header.series_instance_uid, []).append(header)
     series, rejected = _consistent_series(by_series.values())
     home = {item.uid: item.first.study_instance_uid for item in series}
+    images = [item.first for item in series if item.first.modality in {"CT", "PT"}]
     by_study: dict[str, list[Series]] = {}
     for item in series:
-        referenced = [home[uid] for uid in item.first.referenced_series if uid in home]
-        own = (referenced or [item.first.study_instance_uid])[0]
+        own = _study_of(item.first, home, images)
         by_study.setdefault(own, []).extend(split_into_stacks(item))
     studies = [DicomStudy(uid, tuple(items)) for uid, items in sorted(by_study.items())]
     return studies, rejected
+
+
+def _study_of(header: Header, home: Mapping[str, str], images: Sequence[Header]) -> str:
+    referenced = [home[uid] for uid in header.referenced_series if uid in home]
+    own = header.study_instance_uid
+    if referenced or any(image.study_instance_uid == own for image in images):
+        return (referenced or [own])[0]
+    place = header.patient, header.frame_of_reference_uid
+    shared = {image.study_instance_uid for image in images
+              if (image.patient, image.frame_of_reference_uid) == place and place[1]}  # fmt: skip
+    return shared.pop() if len(shared) == 1 else own
 
 
 def split_into_stacks(series: Series) -> list[Series]:

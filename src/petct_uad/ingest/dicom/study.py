@@ -12,6 +12,7 @@ from petct_uad.core.errors import RejectedInputError
 from petct_uad.core.files import sha256_bytes
 from petct_uad.core.volumes import write_volume
 from petct_uad.ingest.dicom.choice import StudyImages, StudyLog, StudyTask, choose_images
+from petct_uad.ingest.dicom.label_objects import PatternNeededError
 from petct_uad.ingest.dicom.rows import instance_rows, series_rows, study_row
 from petct_uad.ingest.found import FoundInstance, FoundRejection, FoundSeries, FoundStudy
 from petct_uad.ingest.rejections import rejected_row
@@ -26,7 +27,8 @@ class StudyResult:
     series: tuple[FoundSeries, ...]
     instances: tuple[FoundInstance, ...]
     rejected: tuple[FoundRejection, ...]
-    passed_over: tuple[str, ...]  # names in label objects that are no lesion by ingest.label_roi
+    passed_over: tuple[str, ...]  # label objects and their names, where none is a lesion's
+    organs: tuple[str, ...] = ()  # label objects with organs that the default pattern would take
     slices: tuple[str, ...] = ()  # hashes of their voxels, where the frame of reference is shared
 
 
@@ -45,12 +47,13 @@ def ingest_study(task: StudyTask) -> StudyResult:
 
 def _write(folder: Path, images: StudyImages) -> None:
     folder.mkdir(parents=True)
-    found = {"ct": images.ct, "pet": images.pet, "label": images.label}
+    label = images.label.image if images.label else None
+    found = {"ct": images.ct.image, "pet": images.pet.image, "label": label}
     with ThreadPoolExecutor() as pool:  # compressing lets other threads run
         written = [
-            pool.submit(write_volume, item.image, folder / f"{name}.nii.gz")
-            for name, item in found.items()
-            if item is not None
+            pool.submit(write_volume, image, folder / f"{name}.nii.gz")
+            for name, image in found.items()
+            if image is not None
         ]
     for each in written:
         each.result()
@@ -63,8 +66,8 @@ def _accepted(task: StudyTask, log: StudyLog, images: StudyImages) -> StudyResul
         series_rows(task.study, log, task.study_id, images.pet),
         instance_rows(task.study, task.study_id, images),
         tuple(log.rejected),
-        label.passed_over if label and not label.lesions else (),
-        _slice_hashes(images) if task.frame_shared else (),
+        label.named if label and not label.lesions else (),
+        slices=_slice_hashes(images) if task.frame_shared else (),
     )
 
 
@@ -72,7 +75,8 @@ def _refused(task: StudyTask, log: StudyLog, error: RejectedInputError) -> Study
     log.lose_all(f"study refused ({error.code}): {error.found}")
     series = series_rows(task.study, log, NO_STUDY)
     instances = instance_rows(task.study, NO_STUDY, None)
-    return StudyResult(None, series, instances, tuple(log.rejected), ())
+    organs = error.objects if isinstance(error, PatternNeededError) else ()
+    return StudyResult(None, series, instances, tuple(log.rejected), (), organs)
 
 
 def _slice_hashes(images: StudyImages) -> tuple[str, ...]:

@@ -1,0 +1,223 @@
+"""Which study a label object belongs to, and which studies one that is refused may concern.
+
+A lesion that nobody sees counts as normal. So a label object that cannot be read, is of a kind that
+nobody reads here, or belongs to no study that is there, costs the studies that it may be of.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+
+from pydicom import filereader, uid
+from pydicom.dataset import Dataset
+
+from petct_uad.core.errors import LabelError
+from petct_uad.core.files import sha256_file
+from petct_uad.ingest.dicom.index import LABEL_MAP_STORAGE, Header
+from petct_uad.ingest.dicom.label_names import ANY_NAME, read_names
+from petct_uad.ingest.dicom.label_objects import KINDS
+from petct_uad.ingest.dicom.parsing import opened, read_dataset, read_meta, tag_of, values
+from petct_uad.ingest.dicom.series import DicomStudy
+from petct_uad.ingest.found import FoundRejection
+from petct_uad.ingest.params import IngestParams
+from petct_uad.ingest.rejections import printable, rejected_row
+
+# What may hold lesions, and which kind of ingest.labels it is.
+_LABEL_CLASSES = {
+    str(uid.SegmentationStorage): "SEG",
+    str(LABEL_MAP_STORAGE): "SEG",
+    str(uid.SurfaceSegmentationStorage): "SEG",
+    str(uid.RTStructureSetStorage): "RTSTRUCT",
+    str(uid.RTSegmentAnnotationStorage): "RTSTRUCT",
+}
+_TOLD = ("SOPClassUID", "SOPInstanceUID", "Modality", "PatientID", "StudyInstanceUID")
+_LAST_TOLD = 0x00200010  # no element of _TOLD comes after it
+_IMAGES = ("CT", "PT")
+
+
+@dataclass(frozen=True)
+class _Suspect:
+    """A label object that gives no mask; "" where it does not say."""
+
+    file: str
+    kind: str  # SEG or RTSTRUCT
+    patient: str
+    study: str
+    why: str
+
+
+def with_references(raw: Path, headers: Sequence[Header]) -> list[Header]:
+    """The headers, each SEG and RTSTRUCT with the series of the images that it names one by one.
+
+    Some name no series (0008,1115), or one that an anonymiser has renamed, but name the source of
+    each frame, Source Image Sequence (0008,2112), or of each contour, (3006,0016).
+    """
+    images = {h.sop_instance_uid: h.series_instance_uid for h in headers if h.modality in _IMAGES}
+    there = set(images.values())
+    return [
+        header
+        if header.modality in _IMAGES or there & set(header.referenced_series)
+        else replace(header, referenced_series=_series_of_sources(raw, header, images))
+        for header in headers
+    ]
+
+
+def refuse_doubtful(
+    raw: Path,
+    studies: Sequence[DicomStudy],
+    refused: Sequence[FoundRejection],
+    headers: Sequence[Header],
+    params: IngestParams,
+) -> tuple[list[DicomStudy], list[FoundRejection]]:
+    """Refuse studies of which a lesion may be in a label object that gives no mask.
+
+    Args:
+        raw: the data set.
+        studies: those that were grouped, with and without images.
+        refused: what was refused so far: files, and series by their UID.
+        headers: of every file that could be read.
+        params: which kinds of label objects are asked for, and which names are lesions.
+    """
+    suspects = [
+        *_refused_files(raw, refused, headers),
+        *_refused_series(refused, headers),
+        *_without_images(raw, studies, params),
+    ]
+    imaged = [study for study in studies if study.of(*_IMAGES)]
+    doubts: dict[str, _Suspect] = {}
+    for suspect in suspects:
+        if suspect.kind in KINDS[params.labels]:
+            doubts |= {study.uid: suspect for study in _concerned(suspect, imaged)}
+    kept = [study for study in studies if study.uid not in doubts]
+    return kept, [_doubtful(study, doubt) for study, doubt in sorted(doubts.items())]
+
+
+def _series_of_sources(raw: Path, header: Header, images: Mapping[str, str]) -> tuple[str, ...]:
+    try:
+        sources = set(_sources(read_dataset(raw / header.file)))
+    except Exception:  # named where the label is read
+        sources = set()
+    found = {images[source] for source in sources if source in images}
+    return tuple(sorted(found | set(header.referenced_series)))
+
+
+def _sources(item: Dataset) -> Iterator[str]:
+    """Every Referenced SOP Instance UID (0008,1155) of a label object, at any depth."""
+    for element in item:
+        if element.keyword == "ReferencedSOPInstanceUID":
+            yield str(element.value)
+        elif element.VR == "SQ":
+            for inner in element.value:
+                yield from _sources(inner)
+
+
+def _refused_files(
+    raw: Path, refused: Iterable[FoundRejection], headers: Iterable[Header]
+) -> Iterator[_Suspect]:
+    """Label objects among the files that were refused, as far as they can be read."""
+    read = {header.sop_instance_uid: header.sha256 for header in headers}
+    for row in refused:
+        path = raw / row.subject
+        if path.is_symlink() or not path.is_file():
+            continue
+        told = _what_it_says(path)
+        kind = _LABEL_CLASSES.get(told["SOPClassUID"]) or told["Modality"]
+        copy = read.get(told["SOPInstanceUID"]) == sha256_file(path) if kind else False
+        if kind in KINDS["auto"] and not copy:
+            why = f"{row.code}: {row.found}"
+            yield _Suspect(row.subject, kind, told["PatientID"], told["StudyInstanceUID"], why)
+
+
+def _what_it_says(path: Path) -> dict[str, str]:
+    """Elements of ``_TOLD`` of a file, up to where it breaks; "" for the others."""
+    told = dict.fromkeys(_TOLD, "")
+    # Whatever pydicom finds wrong with it is in rejected.csv.
+    try:
+        with opened(path) as stream, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            meta = read_meta(stream)
+            told["SOPClassUID"] = str(meta.get("MediaStorageSOPClassUID", ""))
+            syntax = uid.UID(str(meta.get("TransferSyntaxUID", uid.ExplicitVRLittleEndian)))
+            if syntax.is_deflated:
+                return told
+            elements = filereader.data_element_generator(
+                stream,
+                syntax.is_implicit_VR,
+                syntax.is_little_endian,
+                stop_when=lambda tag, _vr, _length: tag > _LAST_TOLD,
+                specific_tags=[*map(tag_of, (*_TOLD, "SpecificCharacterSet"))],
+            )
+            for element in elements:
+                dataset = Dataset({element.tag: element})
+                for name in _TOLD:
+                    found = values(dataset, name)
+                    told[name] = printable(str(found[0])) if found else told[name]
+    except Exception:
+        return told
+    return told
+
+
+def _refused_series(
+    refused: Iterable[FoundRejection], headers: Sequence[Header]
+) -> Iterator[_Suspect]:
+    """Label objects of a series that was refused as a whole."""
+    why = {row.subject: f"{row.code}: {row.found}" for row in refused}
+    for header in headers:
+        if header.series_instance_uid in why and header.modality not in _IMAGES:
+            yield _suspect(header, why[header.series_instance_uid])
+
+
+def _without_images(
+    raw: Path, studies: Iterable[DicomStudy], params: IngestParams
+) -> Iterator[_Suspect]:
+    """Label objects whose images are not there, but which may hold lesions."""
+    for study in studies:
+        for header in () if study.of(*_IMAGES) else study.headers:
+            if _may_hold_lesions(raw, header, params):
+                yield _suspect(header, "it belongs to none of the images that are there")
+
+
+def _may_hold_lesions(raw: Path, header: Header, params: IngestParams) -> bool:
+    try:
+        named = read_names(raw, header, params.label_roi)
+    except LabelError:
+        return True
+    anatomy = all(item.anatomy for item in named.structures)
+    return not anatomy if params.label_roi == ANY_NAME else bool(named.lesions)
+
+
+def _suspect(header: Header, why: str) -> _Suspect:
+    return _Suspect(header.file, header.modality, header.patient, header.study_instance_uid, why)
+
+
+def _concerned(suspect: _Suspect, studies: Sequence[DicomStudy]) -> list[DicomStudy]:
+    """Its study, else those of its patient, else those that lie in the same folder."""
+    same = [study for study in studies if suspect.study == study.uid]
+    if same:
+        return same
+    if suspect.patient:
+        return [study for study in studies if study.patient == suspect.patient]
+    for folder in PurePosixPath(suspect.file).parents:
+        beside = [
+            study
+            for study in studies
+            if any(PurePosixPath(h.file).is_relative_to(folder) for h in study.headers)
+        ]
+        if beside:
+            return beside
+    return []
+
+
+def _doubtful(study: str, suspect: _Suspect) -> FoundRejection:
+    return rejected_row(
+        LabelError(
+            study,
+            found=f"{suspect.file}, which may hold lesions of this study; {suspect.why}",
+            expected="label objects that can be read and belong to images that are there",
+            advice="Export the label object again, or remove it where it has no lesion of this "
+            "study: lesions that are not read count as normal.",
+        )
+    )
