@@ -48,7 +48,7 @@ def write(raw: Path, case: Patient) -> Callable[..., None]:
 def mask(done: Run) -> np.ndarray:
     (study,) = done.tables.studies
     image = sitk.ReadImage(done.out / "volumes" / study.study_id / "label.nii.gz")
-    voxels: np.ndarray = sitk.GetArrayFromImage(image)
+    voxels: np.ndarray = sitk.GetArrayFromImage(image) > 0
     return voxels
 
 

@@ -275,7 +275,7 @@ def labelled(voxels: int) -> Check:
     """So many voxels of the CT are lesion, all of them in its second slice."""
 
     def check(done: Outcome, _baseline: Outcome) -> None:
-        label = done.array("label")
+        label = done.array("label") > 0
         assert (label[1].sum(), label.sum()) == (voxels, voxels)
 
     return check

@@ -182,10 +182,11 @@ def _label(task: StudyTask, ct: Stack, pet: Stack, log: StudyLog) -> Label | Non
     series = task.study.of("SEG", "RTSTRUCT")
     for item in series:  # until it is known: then a refused study takes them with it
         log.uses[item.key] = Use("label", "looked at")
-    if task.contours:
-        label = label_from_contours(task.contours, ct, pet, task.params)
-    else:
-        label = draw_labels(task.raw, task.study, ct, pet, task.params)
+    label = (
+        label_from_contours(task.contours, ct, pet, task.params)
+        if task.contours
+        else draw_labels(task.raw, task.study, ct, pet, task.params)
+    )
     looked = {item.header: item for item in (label.looked if label else ())}
     for item in series:
         log.uses[item.key] = _use_of_label(item, looked, task.params)

@@ -254,7 +254,8 @@ def _draw(raw: Path, named: NamedObject, images: PairedImages) -> Drawing:
 def _join(drawn: Sequence[_Drawn]) -> _Joined:
     """Unite the best; of the others take the lesions that are apart from all that is taken."""
     mask = np.zeros_like(drawn[0].drawing.mask)
-    kept, again = [], []
+    kept: list[_Drawn] = []
+    again: list[_Drawn] = []
     for one in drawn:
         best = one.rank == drawn[0].rank
         lesions = one.drawing.mask if best else _apart(one.drawing.mask, mask)

@@ -237,7 +237,7 @@ def _within(slab: _Slab, points_mm: Vector) -> NDArray[np.bool_]:
     rows, columns = frame.pixels.shape
     # A point half-way belongs to one of two frames.
     near = (depth_mm >= slab.low_mm - _EDGE) & (depth_mm < slab.high_mm - _EDGE)
-    there = near & (x >= 0) & (x < columns) & (y >= 0) & (y < rows)
+    there: NDArray[np.bool_] = near & (x >= 0) & (x < columns) & (y >= 0) & (y < rows)
     there[there] = frame.pixels[y[there], x[there]]
     return there
 
