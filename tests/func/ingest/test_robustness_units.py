@@ -335,7 +335,8 @@ CASES = {
         told("suv_assumed", "(0008,0032)"), told("reference_rule", "series_time"),
     ),
     "acquisition time: back-computed from the frame": case(
-        pet(START, sets(SeriesTime="130000", AcquisitionTime="100500", ActualFrameDuration="600000",
+        pet(START, sets(Manufacturer="SIEMENS", SeriesTime="130000", AcquisitionTime="100500",
+                        ActualFrameDuration="600000",
                         FrameReferenceTime="598421")),
         gives("pet", lambda before: before * grown(HOUR)), clean,
         told("reference_rule", "back_computed"),

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -510,6 +513,12 @@ def test_beds_that_agree_on_the_start_give_it() -> None:
     assert found.factors == pytest.approx([HOUR, HOUR], rel=1e-5)
 
 
+def test_acquisition_time_of_a_whole_ge_scan_is_no_frames() -> None:
+    told = basis(manufacturer="GE MEDICAL SYSTEMS", **LATER, **FRAME, frame_reference_ms="1098000")
+    assert told.reference_rule == "earliest_acquisition"
+    assert told.assumed == ()
+
+
 def test_series_time_against_the_frames_is_said() -> None:
     told = basis(series_time="095000", frame_duration_ms="120000", frame_reference_ms="59900")
     assert told.reference_rule == "series_time"
@@ -629,3 +638,44 @@ def test_uptake_time_is_told_where_the_suv_does_not_need_it(
 def test_uptake_time_that_is_not_told_is_left_open() -> None:
     told = basis(decay_correction="ADMIN", injection_time="", acquisition_time="")
     assert told.uptake_min is None
+
+
+# --- whatever a header says ---
+
+NUMBERS = ("", "0", "-1", "1e308", "1e-308", "nan", "inf", "70", "350", "1000", "6586.2", "7e4")
+DAYS = ("", "00010101", "99991231", "20200101", "20191231", "x")
+CLOCKS = ("", "000000", "235959.999999", "100000", "9", "x")
+MOMENTS = ("", "00010101000000", "99991231235959", "20200101090000", "20200101090000+1400", "2020")
+HOSTILE: dict[str, tuple[str, ...]] = {
+    "units": ("BQML", "BQML", "GML", "CM2ML", "CNTS", ""),
+    "suv_type": ("", *TYPES.values(), "x"),
+    "decay_correction": ("START", "START", "NONE", "ADMIN", ""),
+    "manufacturer": ("", "SIEMENS", "GE MEDICAL SYSTEMS", "Philips"),
+    "sex": ("M", "F", "O", ""),
+    "nuclide": ("", "18F", "89Zr", "177Lu", "66Ga"),
+    "nuclide_meaning": ("", "^18^Fluorine", "^("),
+    "drug": ("", "FDG", "Lu-177", "\0" * 64),
+    "timezone": ("", "+0100", "-9999", "x"),
+    **dict.fromkeys(("weight_kg", "height_m", "dose_bq", "half_life_s"), NUMBERS),
+    **dict.fromkeys(("frame_duration_ms", "frame_reference_ms"), NUMBERS),
+    **dict.fromkeys(("philips_suv_factor", "philips_activity_factor"), NUMBERS),
+    **dict.fromkeys(("series_date", "acquisition_date"), DAYS),
+    **dict.fromkeys(("series_time", "acquisition_time", "injection_time"), CLOCKS),
+    **dict.fromkeys(("injection_datetime", "acquisition_datetime", "decay_datetime"), MOMENTS),
+    "ge_scan_datetime": MOMENTS,
+}
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_any_header_gives_a_finite_factor_or_a_refusal(seed: int) -> None:
+    draw = Random(seed)
+    found: list[float] = []
+    sound = replace(GOOD, corrected_image=(), **ADULT)
+    for _ in range(200):
+        names = draw.sample(sorted(HOSTILE), draw.randint(1, 6))
+        changes: dict[str, Any] = {name: draw.choice(HOSTILE[name]) for name in names}
+        options = SuvOptions(draw.choice(list(SIZES)), "back_computed", "auto")
+        with suppress(UnitsError):
+            found += suv_conversion([replace(sound, **changes)], options).factors
+    assert len(found) > 20
+    assert all(0 < factor < math.inf for factor in found)

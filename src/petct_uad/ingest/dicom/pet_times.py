@@ -12,7 +12,8 @@ single-frame PET holds that moment. One rule set finds it, in this order:
    Reference Time (0054,1300), which is counted from the moment that is looked for; after QIBA, "SUV
    vendor-neutral pseudo-code" (2012), and the IBSI manual of SUV computation (2026). Used where
    ``ingest.suv_reference`` is ``back_computed``, the slices agree on it, and it is no later than
-   the first acquisition.
+   the first acquisition. Not of GE, whose acquisition time is the whole scan's: five beds of one
+   real study have it in common, with Frame Reference Times from 0 to 20 minutes.
 5. ``earliest_acquisition``: the first acquisition time of the series.
 
 With ADMIN it is the injection (``administration``); with NONE each frame has its own time
@@ -81,6 +82,8 @@ def start_reference(
         _compare_series(series, computed, half_life_s, log)
         return Reference(series, "series_time")
     log.note(f"the series time is {_minutes(acquired, series):.1f} min after the first acquisition")
+    if _is_ge(first):
+        return Reference(acquired, "earliest_acquisition")
     return _of_later_series(acquired, computed, preferred, log)
 
 
@@ -133,6 +136,8 @@ def _back_computed(
     headers: Sequence[PetHeader], acquired: datetime, half_life_s: float
 ) -> datetime | None:
     """From frame times; None where a slice does not tell, two disagree, or it cannot be."""
+    if _is_ge(headers[0]):
+        return None
     starts = [_frame_reference(header, half_life_s) for header in headers]
     moments = [start for start in starts if start is not None]
     if len(moments) < len(headers):
@@ -140,6 +145,10 @@ def _back_computed(
     earliest, latest = min(moments), max(moments)
     alike = _suv_change(earliest, latest, half_life_s) <= _SAME_SUV
     return earliest if alike and _suv_change(acquired, earliest, half_life_s) <= _SAME_SUV else None
+
+
+def _is_ge(header: PetHeader) -> bool:
+    return header.manufacturer.upper().startswith("GE")
 
 
 def _frame_reference(header: PetHeader, half_life_s: float) -> datetime | None:

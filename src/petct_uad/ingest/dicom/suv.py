@@ -55,6 +55,7 @@ _HALF_LIFE_S = (60.0, 1e6)
 # in single doses, antibodies that are imaged for days (EANM guidelines; Boellaard et al., Eur J
 # Nucl Med Mol Imaging 42:328, 2015, for FDG).
 _MBQ_PER_KG = ((1800.0, (1.0, 50.0)), (36_000.0, (1.0, 20.0)), (_HALF_LIFE_S[1], (0.05, 10.0)))
+_PHILIPS_FACTOR = (1e-9, 1e9)
 _PHILIPS_SUV_FACTOR = (1e-6, 1.0)  # g/ml per count, where the private creator is missing
 _PHILIPS_ACTIVITY_FACTOR = (1e-3, 1e4)  # Bq/ml per count
 _DECAYED = {"START": True, "ADMIN": True, "NONE": False}
@@ -274,8 +275,8 @@ def _philips_factor(
     if value <= 0:  # Philips writes 0 where a factor is not known
         return None
     if tag in header.without_creator:
-        return within(header, f"{name} without its private creator", text, plausible, "")
-    return value
+        return within(header, f"{name} without its private creator", text, plausible, "per count")
+    return within(header, name, text, _PHILIPS_FACTOR, "per count")
 
 
 def _of_activity(
