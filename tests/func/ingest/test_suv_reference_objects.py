@@ -134,6 +134,7 @@ def test_object_passes_validation(
     done = judged(study.raw)
     assert done.exit_code == 0, done.output
     assert "usable studies: 1, of 1 patients" in done.stdout
+    assert ("series.suv_as_told" in done.stdout) == bool(RULES[study.name][1])
 
 
 def test_object_has_its_suv(study: Study) -> None:

@@ -99,6 +99,19 @@ def test_label_that_was_turned_over_is_seen_beside_its_lesion(tree: Path) -> Non
     assert "lesions.takes_up_more_than_around" in done.stdout
 
 
+def test_dose_in_mbq_is_read_and_warned_of(tree: Path) -> None:
+    patient = some_file(tree, "PET").parents[1]
+    for path in sorted(patient.glob("PET/*.dcm")):
+        dataset = pydicom.dcmread(path)
+        drug = dataset.RadiopharmaceuticalInformationSequence[0]
+        drug.RadionuclideTotalDose = f"{drug.RadionuclideTotalDose / 1e6:.6g}"
+        dataset.save_as(path)
+    done = judged(tree)
+    assert done.exit_code == 0, done.output
+    assert "series.suv_as_told" in done.stdout
+    assert "Radionuclide Total Dose (0018,1074)" in done.stdout
+
+
 def test_folder_of_nothing_usable_says_so_and_leaves_nothing(
     tmp_path: Path, temporary: Path
 ) -> None:
