@@ -33,10 +33,11 @@ multi-frame PET
 Pixel level: per-slice RescaleSlope; slope 1e-8; slope 0; slope missing; slope negative; signed and
 unsigned; padding value; NaN and inf; all-zero; one-slice; a header that claims 65535 x 65535
 
-PET units and time: GML; BQML; CNTS; PROPCNTS; units missing; DecayCorrection NONE; DecayCorrection
-START; DecayCorrection ADMIN; weight 0; weight missing; weight '70 kg'; dose 0; dose missing; dose
-given in MBq; half-life missing; half-life of another nuclide; injection after scan; over midnight;
-timezone; (0018,1078) only; per-bed acquisition times
+PET units and time: GML; CM2ML; BQML; CNTS; PROPCNTS; units missing; DecayCorrection NONE;
+DecayCorrection START; DecayCorrection ADMIN; weight 0; weight missing; weight '70 kg'; dose 0; dose
+missing; dose given in MBq; half-life missing; half-life of another nuclide; SPECT as PET; injection
+after scan; over midnight; timezone; (0018,1078) only; (0018,1078) against (0018,1072); acquisition
+time; per-bed acquisition times
 
 Pair level: different FrameOfReferenceUID; no overlap; CT field of view smaller than PET; no PET
 partner; PET and CT of two patients under one ID; one patient under two IDs; study withdrawn after
