@@ -35,6 +35,15 @@ from petct_uad.validation.tables import (
 
 _TOLERANCE = 1e-6  # tables hold six decimals
 SPLITS = ("train", "val", "test")
+_HOUR, _DAY = 60.0, 24 * 60.0
+# Minutes from injection to scan between which images are made of a nuclide: from first passes and
+# early images to the latest that procedures name (EANM and SNMMI guidelines; antibodies for 89Zr).
+_UPTAKE_MIN = {
+    "11C": (0.0, 2 * _HOUR), "13N": (0.0, _HOUR), "15O": (0.0, 15.0), "18F": (20.0, 6 * _HOUR),
+    "44Sc": (20.0, _DAY), "52Mn": (20.0, 21 * _DAY), "61Cu": (20.0, _DAY), "62Cu": (0.0, _HOUR),
+    "64Cu": (20.0, 3 * _DAY), "68Ga": (20.0, 4 * _HOUR), "82Rb": (0.0, 10.0),
+    "86Y": (20.0, 3 * _DAY), "89Zr": (_HOUR, 10 * _DAY), "124I": (20.0, 10 * _DAY),
+}  # fmt: skip
 
 
 def frames_of(tables: Tables, promises: Promises) -> dict[str, pd.DataFrame]:
@@ -64,7 +73,7 @@ def frames_of_ingest(tables: IngestTables) -> dict[str, pd.DataFrame]:
         "series": _series(tables),
         "studies": _studies(tables),
         "volumes": _volumes(tables),
-        "scans": frame(tables.scans, ScanRow),
+        "scans": _scans(tables),
         "lesions": _lesions(tables),
     }
 
@@ -103,10 +112,17 @@ def _series(tables: IngestTables) -> pd.DataFrame:
             for row in tables.series]  # fmt: skip
     return table.assign(
         modality_fits=fits,
+        uptake_fits=[_uptake_fits(row.nuclide, row.uptake_min) for row in tables.series],
         spacing_stated=table[spacing].notna().all(axis=1),
         width_mm=table["columns"] * table["spacing_x_mm"].astype(float),
         height_mm=table["rows"] * table["spacing_y_mm"].astype(float),
     )
+
+
+def _uptake_fits(nuclide: str, uptake_min: float | None) -> bool:
+    """Could it be; a nuclide or a time that is not told is not doubted."""
+    shortest, longest = _UPTAKE_MIN.get(nuclide, (0.0, np.inf))
+    return uptake_min is None or shortest <= uptake_min <= longest
 
 
 def _studies(tables: IngestTables) -> pd.DataFrame:
@@ -145,6 +161,13 @@ def _volumes(tables: IngestTables) -> pd.DataFrame:
     )
     absent = pd.DataFrame({"volume": missing, "study_id": missing, "kind": "none", "paired": False})
     return table if absent.empty else _extended(table, absent)
+
+
+def _scans(tables: IngestTables) -> pd.DataFrame:
+    table = frame(tables.scans, ScanRow)
+    by_weight = {row.study_id for row in tables.studies if row.suv_kind == "bw"}
+    weighed = table["study_id"].isin(by_weight)
+    return table.assign(body_suv_bw=table["body_suv_mean"].where(weighed).astype(float))
 
 
 def _lesions(tables: IngestTables) -> pd.DataFrame:

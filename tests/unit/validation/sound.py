@@ -106,6 +106,8 @@ def _series(patient: str, role: str) -> SeriesRow:
         role=role,
         reason="the only one",
         reference_rule="series_time" if role == "pet" else "",
+        uptake_min=60.0 if role == "pet" else None,
+        nuclide="18F" if role == "pet" else "",
     )
 
 

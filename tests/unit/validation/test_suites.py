@@ -110,6 +110,7 @@ BREAKS: dict[str, tuple[Break, tuple[str, ...]]] = {
     "series.pixel_height_plausible": (first("series", spacing_y_mm=100.0), ("2.P1/ct",)),
     "series.spacing_stated": (first("series", spacing_z_mm=None), ("2.P1/ct",)),
     "series.reference_rule_known": (row_of("series", 1, reference_rule=""), ("2.P1/pet",)),
+    "series.uptake_time_plausible": (row_of("series", 1, uptake_min=3.0), ("2.P1/pet",)),
     "series.suv_as_told": (row_of("series", 1, suv_assumed="the dose is in MBq"), ("2.P1/pet",)),
     "series.width_plausible": (first("series", columns=16), ("2.P1/ct",)),
     "series.height_plausible": (first("series", rows=4000), ("2.P1/ct",)),
@@ -250,7 +251,7 @@ CRITICAL = {
 }  # fmt: skip
 WARNING = {
     "cohort": {"every_study_labelled"},
-    "series": {"width_plausible", "height_plausible", "suv_as_told"},
+    "series": {"width_plausible", "height_plausible", "suv_as_told", "uptake_time_plausible"},
     "studies": {"scanner_stated", "same_frame_of_reference"},
     "volumes": {"length_plausible", "ct_has_bone", "suv_not_negative", "suv_plausible",
                 "label_is_a_lesion"},
@@ -280,6 +281,8 @@ EDGES: list[tuple[str, int, str, float, float]] = [
     ("series.width_plausible", 0, "columns", 1000, 1001),
     ("series.height_plausible", 0, "rows", 50, 49),
     ("series.height_plausible", 0, "rows", 1000, 1001),
+    ("series.uptake_time_plausible", 1, "uptake_min", 20.0, 19.9),  # of 18F
+    ("series.uptake_time_plausible", 1, "uptake_min", 360.0, 361.0),
     ("volumes.not_constant", 0, "std", 1e-3, 9e-4),
     ("volumes.not_constant", PET, "std", 1e-3, 9e-4),
     ("volumes.length_plausible", 0, "spacing_z_mm", 2.0, 1.9),  # of 20 slices
@@ -406,6 +409,33 @@ def test_scanner_distance_is_the_share_of_patients_that_would_have_to_change(
     splits = frames_of(replace(sound, images=tuple(rows)), promises())["splits"]
     distances = dict(zip(splits["split"], splits["scanner_distance"], strict=True))
     assert distances == {split: float(split in moved) for split in ("train", "val", "test")}
+
+
+@pytest.mark.parametrize(
+    ("nuclide", "uptake_min", "fits"),
+    [
+        ("18F", 60.0, True),
+        ("18F", None, True),  # the file does not say
+        ("89Zr", 60.0 * 24 * 4, True),
+        ("89Zr", 15.0, False),  # an injection put on the scan's day
+        ("82Rb", 2.0, True),
+        ("82Rb", 60.0, False),
+        ("", 3.0, True),
+    ],
+)
+def test_uptake_time_is_held_to_what_its_nuclide_allows(
+    nuclide: str, uptake_min: float | None, fits: bool, sound: Tables
+) -> None:
+    told = row_of("series", 1, nuclide=nuclide, uptake_min=uptake_min)(sound)
+    assert bool(failing(told, [EVERY["series.uptake_time_plausible"]])) is not fits
+
+
+def test_only_suv_by_weight_is_held_to_a_mean_of_1(sound: Tables) -> None:
+    """By surface (cm2/ml) a body has about 0.26, by lean mass about 0.7."""
+    low = first("scans", body_suv_mean=0.26)(sound)
+    check = EVERY["scans.body_suv_near_1"]
+    assert failing(low, [check])
+    assert failing(all_of("studies", suv_kind="bsa")(low), [check]) == {}
 
 
 def test_infinity_is_as_bad_as_nan(sound: Tables) -> None:

@@ -98,6 +98,11 @@ def series_checks(promises: Promises) -> list[Check]:
         Check("series", "reference_rule_known", "critical",
               "an SUV rests on the moment to which its decay is corrected",
               in_set("reference_rule", REFERENCE_RULES, _USED_PET)),
+        Check("series", "uptake_time_plausible", "warning",
+              "nobody scans so soon or so late after an injection of this nuclide: look at Start "
+              "Time (0018,1072) and DateTime (0018,1078) beside the times of the scan, and at time "
+              "zones (0008,0201)",
+              holds("uptake_fits", _USED_PET)),
         Check("series", "suv_as_told", "warning",
               "an SUV rests on what no tag says, or of which two tags say different things: a dose "
               "in MBq, a weight in g, a time (suv_assumed in series.csv, notes in studies.csv)",

@@ -22,7 +22,7 @@ def scans_checks(promises: Promises) -> list[Check]:
               "SUVbw is 1 on average over a body that keeps its dose; beyond 0.5 to 2 look at "
               "weight (0010,1030), dose (0018,1074), Units (0054,1001) and the times of injection "
               "and scan, unless the scan shows a limb or one hot organ",
-              between("body_suv_mean", *_BODY_SUV)),
+              between("body_suv_bw", *_BODY_SUV)),
         Check("scans", "ct_covers_pet", "warning",
               "a PET of which less than half lies in the CT was paired with a CT of another "
               "region; look for the CT of its own length",
