@@ -23,10 +23,12 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
+from typing import NoReturn
 
 import pydicom
 import typer
@@ -71,38 +73,33 @@ class Tally:
     findings: tuple[Finding, ...]
 
 
-@dataclass(frozen=True)
-class _Batch:
-    seeds: tuple[tuple[str, bytes], ...]
-    seed: int
-    numbers: range
-
-
 def main(files: int = 100_000, seed: int = 0, workers: int = 1) -> None:
     """Print how many files were accepted, refused by code, and neither."""
     with TemporaryDirectory(prefix="petct-fuzz-") as folder:
         made, odd = phantom_seeds(Path(folder)), pydicom_seeds()
         console.print(f"{files} files, half from {len(made)} of the phantom, half from {len(odd)}")
         seeds = [*made * (len(odd) // len(made)), *odd]
-        tally = run(seeds, files, seed, workers)
+        tally = run(partial(fuzz_batch, tuple(seeds), seed), files, _BATCH, workers)
+    report(tally)
+
+
+def report(tally: Tally) -> NoReturn:
+    """Print it, and end with exit code 1 where there is a finding."""
     for name, count in sorted(tally.outcomes.items(), key=lambda item: -item[1]):
-        console.print(f"{count:8d}  {name}")
+        console.print(f"{count:8d}  {name}", markup=False)
     for finding in tally.findings[:20]:
         console.print(f"{finding.seed_file} number {finding.number}: {finding.what}", markup=False)
     console.print(f"{len(tally.findings)} findings")
     sys.exit(bool(tally.findings))
 
 
-def run(seeds: Sequence[tuple[str, bytes]], files: int, seed: int, workers: int) -> Tally:
-    """Damage and read ``files`` files in worker processes whose memory is bounded."""
-    batches = [
-        _Batch(tuple(seeds), seed, range(start, min(start + _BATCH, files)))
-        for start in range(0, files, _BATCH)
-    ]
-    pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=_bound_memory)
+def run(fuzz_numbers: Callable[[range], Tally], files: int, batch: int, workers: int) -> Tally:
+    """Damage and read files 0 to ``files``, in worker processes whose memory is bounded."""
+    batches = [range(start, min(start + batch, files)) for start in range(0, files, batch)]
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=bound_memory)
     total = Tally(Counter(), ())
     with pool, progress_bar() as progress:
-        done = as_completed([pool.submit(fuzz_batch, batch) for batch in batches])
+        done = as_completed([pool.submit(fuzz_numbers, numbers) for numbers in batches])
         for future in progress.track(done, total=len(batches), description="fuzzing"):
             part = future.result()
             total = Tally(total.outcomes + part.outcomes, (*total.findings, *part.findings))
@@ -111,17 +108,17 @@ def run(seeds: Sequence[tuple[str, bytes]], files: int, seed: int, workers: int)
 
 def fuzz(seeds: Sequence[tuple[str, bytes]], files: int, seed: int) -> Tally:
     """The same in this process, whose memory is left as it is."""
-    return fuzz_batch(_Batch(tuple(seeds), seed, range(files)))
+    return fuzz_batch(tuple(seeds), seed, range(files))
 
 
-def fuzz_batch(batch: _Batch) -> Tally:
+def fuzz_batch(seeds: Sequence[tuple[str, bytes]], seed: int, numbers: range) -> Tally:
     """Damage, write and read one batch."""
     outcomes: Counter[str] = Counter()
     findings = []
     with TemporaryDirectory(prefix="petct-fuzz-") as folder:
-        for number in batch.numbers:
-            random = Random(f"{batch.seed}:{number}")
-            name, content = random.choice(batch.seeds)
+        for number in numbers:
+            random = Random(f"{seed}:{number}")
+            name, content = random.choice(seeds)
             (Path(folder) / "file.dcm").write_bytes(damaged(content, random))
             outcome, wrong = _read(Path(folder))
             outcomes[outcome] += 1
@@ -158,7 +155,7 @@ def pydicom_seeds() -> list[tuple[str, bytes]]:
 def _read(folder: Path) -> tuple[str, str]:
     """What became of the file; and, where that is wrong, what happened."""
     try:
-        with _alarm(), warnings.catch_warnings(record=True) as warned:
+        with alarm(LONGEST_S), warnings.catch_warnings(record=True) as warned:
             warnings.simplefilter("always")
             read_header(folder, "file.dcm")
             if warned:
@@ -174,19 +171,22 @@ def _read(folder: Path) -> tuple[str, str]:
 
 
 @contextmanager
-def _alarm() -> Iterator[None]:
+def alarm(longest_s: float) -> Iterator[None]:
+    """Raise ``Hang`` after so many seconds."""
+
     def ring(_signal: int, _frame: object) -> None:
         raise Hang
 
     signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, LONGEST_S)
+    signal.setitimer(signal.ITIMER_REAL, longest_s)
     try:
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
 
 
-def _bound_memory() -> None:
+def bound_memory() -> None:
+    """Give this process 1 GiB beyond what it has."""
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     limit = pages * resource.getpagesize() + MEMORY_BYTES
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -63,6 +64,19 @@ def test_contour_is_drawn_on_the_ct(
     study = done.tables.studies[0]
     assert (study.label_kind, study.lesion_kind) == ("csv", "tumour")
     assert mask(done).sum() == mask(done)[4].sum() == 100 - 16
+
+
+def test_contour_of_very_many_points_is_drawn(
+    write: Callable[..., None], run: Callable[..., Run]
+) -> None:
+    """More characters than Python's csv reads in a field by itself: SQUARE, along each side."""
+    corners = np.array(SQUARE.split(), float).reshape(4, 3)
+    between = np.linspace(0, 1, 3000, endpoint=False)[:, None]
+    sides = [a + between * (b - a) for a, b in zip(corners, np.roll(corners, -1, 0), strict=True)]
+    points = " ".join(f"{value:.9f}" for value in np.concatenate(sides).ravel())
+    assert len(points) > csv.field_size_limit()
+    write(f"{{ct}},tumour,{points}")
+    assert mask(run(labels="csv")).sum() == 100
 
 
 @pytest.mark.parametrize("other", ["heart", "tumour_edema"])

@@ -1,4 +1,7 @@
-"""Damaged files: each is read or refused by name. The long run is benchmarks/fuzz_headers.py."""
+"""Damaged files and labels: each is read or refused by name.
+
+The long runs are benchmarks/fuzz_headers.py and benchmarks/fuzz_labels.py.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +13,13 @@ from pathlib import Path
 import pytest
 
 from benchmarks.fuzz_headers import fuzz, pydicom_seeds
+from benchmarks.fuzz_labels import fuzz_labels, make_study
 from petct_uad.core.errors import RejectedInputError
 from petct_uad.ingest.dicom.index import read_header
 from tests.func.ingest.hostile import write_good
 
 FILES = 2000
+LABELS = 90  # a third each of SEG, RTSTRUCT and labels.csv
 
 
 def test_damaged_files_are_read_or_refused_by_name(
@@ -26,6 +31,20 @@ def test_damaged_files_are_read_or_refused_by_name(
     assert tally.findings == ()
     assert tally.outcomes.total() == FILES
     assert {"accepted", "refused: unreadable", "refused: unsupported"} <= set(tally.outcomes)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_damaged_labels_are_drawn_or_refused_by_name(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    made = make_study(tmp_path)
+    capfd.readouterr()
+    tally = fuzz_labels(made, 1, range(LABELS))
+    assert tally.findings == ()
+    assert tally.outcomes.total() == LABELS
+    assert {name.split(":")[0] for name in tally.outcomes} == {
+        "seg.dcm", "rtstruct.dcm", "labels.csv"
+    }  # fmt: skip
     assert capfd.readouterr() == ("", "")
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,17 +98,29 @@ def _lines(path: Path) -> Iterable[tuple[int, tuple[str, str, str]]]:
         raise _wrong(0, "no such file", "one, since ingest.labels is csv") from None
     except (OSError, UnicodeDecodeError) as error:
         raise _wrong(0, printable(f"{type(error).__name__}: {error}"), "UTF-8 text") from error
-    reader = csv.reader(io.StringIO(text, newline=""))
-    header = [name.strip() for name in next(reader, [])]
+    rows = _rows(text)
+    header = [name.strip() for name in next(rows, (1, []))[1]]
     if header != _COLUMNS:
         raise _wrong(1, f"columns {printable(','.join(header)) or 'missing'}", ",".join(_COLUMNS))
-    for row in reader:
+    for line, row in rows:
         if not row:
             continue
         if len(row) != len(_COLUMNS):
-            raise _wrong(reader.line_num, f"{len(row)} columns", ",".join(_COLUMNS))
+            raise _wrong(line, f"{len(row)} columns", ",".join(_COLUMNS))
         uid, roi, points = (item.strip() for item in row)
-        yield reader.line_num, (uid, roi, points)
+        yield line, (uid, roi, points)
+
+
+def _rows(text: str) -> Iterator[tuple[int, list[str]]]:
+    """Number and fields of each line."""
+    # A field holds a whole contour, and Python's limit of 131,072 characters some 5,000 points.
+    csv.field_size_limit(max(len(text), csv.field_size_limit()))
+    reader = csv.reader(io.StringIO(text, newline=""))
+    try:
+        for row in reader:
+            yield reader.line_num, row
+    except csv.Error as error:
+        raise _wrong(reader.line_num, printable(str(error)), "a table in CSV") from error
 
 
 def _distance_mm(points: NDArray[np.float64], header: Header) -> float:
