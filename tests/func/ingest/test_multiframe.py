@@ -185,6 +185,41 @@ def test_frames_are_in_the_character_set_of_their_file(
     assert not done.tables.rejected
 
 
+# What weighs 70 kg at 1.75 m, a man, counts instead (g, cm2).
+@pytest.mark.parametrize(
+    ("code", "size"),
+    [
+        ("{SUVbw}g/ml", 70_000.0),
+        ("{SUVlbm}g/ml", 1000 * (1.10 * 70 - 120 * 0.4**2)),
+        ("{SUVlbm(James128)}g/ml", 1000 * (1.10 * 70 - 128 * 0.4**2)),
+        ("{SUVlbm(Janma)}g/ml", 1000 * 9270 * 70 / (6680 + 216 * 70 / 1.75**2)),
+        ("{SUVibw}g/ml", 1000 * (48.0 + 1.06 * (175 - 152))),
+        ("{SUVbsa}cm2/ml", 71.84 * 70**0.425 * 175**0.725),
+    ],
+)
+def test_enhanced_pet_of_any_kind_of_suv_becomes_body_weight(
+    code: str,
+    size: float,
+    run: Callable[..., Run],
+    raw: Path,
+    studies: Callable[[str], tuple[list[Dataset], list[Dataset]]],
+) -> None:
+    ct, pet = studies(START)
+    dataset = enhanced(pet)
+    dataset.PatientWeight, dataset.PatientSize, dataset.PatientSex = "70", "1.75", "M"
+    for group in dataset.PerFrameFunctionalGroupsSequence:
+        mapping = group.RealWorldValueMappingSequence[0]
+        mapping.MeasurementUnitsCodeSequence[0].CodeValue = code
+    write(dataset, raw / "pet.dcm")
+    for index, single in enumerate(ct):
+        single.PatientSex = "M"
+        single.save_as(raw / f"{index}.dcm")
+    done = run()
+    top = max(float(one.RescaleSlope) * float(one.pixel_array.max()) for one in pet)
+    found = float(sitk.GetArrayFromImage(images(done)["pet"]).max())
+    assert found == pytest.approx(top * 70_000 / size, rel=1e-5)
+
+
 def drop(keyword: str) -> Callable[[Dataset], None]:
     return lambda dataset: delattr(dataset, keyword)
 
