@@ -11,6 +11,8 @@
     - PixelError             code ``pixels``: pixel data cannot be decoded or are not finite
     - PairingError           code ``pairing``: a study lacks a CT or a PET, or they do not overlap
     - LabelError             code ``label``: a SEG, RTSTRUCT or labels.csv does not fit its study
+      + OtherFrameError      it lies in another frame of reference than the images
+      + PatternNeededError   it names organs, and ingest.label_roi takes every name for a lesion
   x PseudonymError         the key of the pseudonyms is missing, unsafe, or two patients collide
   x RegistrationError      the PET cannot be brought onto the CT grid
   x SplitError             the cohort is too small for the fractions asked for
@@ -109,6 +111,20 @@ class LabelError(RejectedInputError):
     """A SEG, an RTSTRUCT or a row of labels.csv does not fit the study that it refers to."""
 
     code = "label"
+
+
+class OtherFrameError(LabelError):
+    """A label object lies in another frame of reference than the images that are there."""
+
+
+class PatternNeededError(LabelError):
+    """A label object names organs, and ``ingest.label_roi`` takes every name for a lesion.
+
+    Attributes:
+        objects: each label object of the study, with all that it names.
+    """
+
+    objects: tuple[str, ...] = ()
 
 
 class PseudonymError(PetctError):

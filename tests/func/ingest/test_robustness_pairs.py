@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
@@ -10,6 +12,7 @@ import pytest
 from pydicom import uid
 from pydicom.dataset import Dataset
 
+from petct_uad.core.errors import DatasetError
 from petct_uad.core.files import read_table
 from petct_uad.ingest.params import IngestParams
 from petct_uad.ingest.tables import StudyRow
@@ -36,6 +39,7 @@ from tests.func.ingest.hostile import (
     pet,
     refused,
     refused_study,
+    rewritten,
     run_case,
     save_as,
     sets,
@@ -264,9 +268,9 @@ def alone(folder: Path) -> None:
     Patient(folder, "Q8", slices=SLICES).rtstruct(MIDDLE)
 
 
-def segmented(mask: np.ndarray) -> Arrange:
+def segmented(mask: np.ndarray, *labels: str, **how: Any) -> Arrange:
     def arrange(folder: Path) -> None:
-        Patient(folder, "Q7", slices=SLICES).both().seg(mask)
+        Patient(folder, "Q7", slices=SLICES).both().seg(mask, *labels, **how)
 
     return arrange
 
@@ -294,8 +298,50 @@ def of_no_roi(dataset: Dataset, _index: int) -> None:
     dataset.ROIContourSequence[0].ReferencedROINumber = 7
 
 
+def two_of_one_number(dataset: Dataset, _index: int) -> None:
+    dataset.StructureSetROISequence.append(copy.deepcopy(dataset.StructureSetROISequence[0]))
+
+
+def on_the_cts_slice(dataset: Dataset, index: int) -> None:
+    """Another frame under (3006,0024); but the contour names the slice that it lies on."""
+    in_another_frame(dataset, index)
+    image = Dataset()
+    image.ReferencedSOPInstanceUID = Patient(Path(), "Q7").uid("CT-1")
+    dataset.ROIContourSequence[0].ContourSequence[0].ContourImageSequence = [image]
+
+
+def without_spacing(dataset: Dataset, _index: int) -> None:
+    del dataset.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].SpacingBetweenSlices
+
+
+def of_class(sop_class: str) -> Edit:
+    def edit(dataset: Dataset, _index: int) -> None:
+        dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = sop_class
+
+    return edit
+
+
+def of_nothing(dataset: Dataset, _index: int) -> None:
+    """A study and a frame of its own, and no reference to any image."""
+    dataset.StudyInstanceUID = dataset.FrameOfReferenceUID = "1.2.3"
+    del dataset.ReferencedSeriesSequence, dataset.SourceImageSequence
+    for frame in dataset.PerFrameFunctionalGroupsSequence:
+        del frame.DerivationImageSequence
+
+
+def drawn_on(*slices: int) -> Check:
+    """The lesions lie on these slices of the CT and on no other."""
+
+    def check(done: Outcome, _baseline: Outcome) -> None:
+        found = np.flatnonzero(done.array("label").any(axis=(1, 2)))
+        assert found.tolist() == list(slices)
+
+    return check
+
+
 SECOND = np.zeros((SLICES, 24, 24), bool)
 SECOND[1, 7:17, 7:17] = True
+FIRST_AND_THIRD = SECOND[[1, 0, 1, 0]]
 LABELS = {
     "duplicates: none, RTSTRUCT": case(drawn(MIDDLE), labelled(100), as_before, clean),
     "duplicates: none, SEG": case(segmented(SECOND), labelled(100), as_before, clean),
@@ -306,6 +352,9 @@ LABELS = {
     "duplicates: the same contours in two objects": case(
         copied_label(SOPInstanceUID="1.2.3", SeriesInstanceUID="1.2.4"), labelled(100),
         noted("unites 2 label objects"), clean,
+    ),
+    "two ROIs of one number": case(
+        drawn(MIDDLE, edit=two_of_one_number), refused("label", "(3006,0022) 1"), nothing
     ),
     "duplicates: one SOPInstanceUID, two contents": case(
         copied_label(StudyID="2"), refused("identity", "different bytes", file="copy.dcm"),
@@ -326,6 +375,48 @@ LABELS = {
     ),
     "a contour outside the volume: of an ROI that is not there": case(
         drawn(MIDDLE, edit=of_no_roi), refused("label"), nothing
+    ),
+    "(3006,0024) of another frame": case(
+        drawn(MIDDLE, edit=in_another_frame), refused("label", "(3006,0024)"), nothing
+    ),
+    "(3006,0024) of another frame: but the CT's slices": case(
+        drawn(MIDDLE, edit=on_the_cts_slice), labelled(100), noted("(3006,0024)"), clean
+    ),
+    "a SEG of zeros": case(
+        segmented(SECOND & False, omit_empty_frames=False), noted("found no lesion"), as_before,
+        clean,
+    ),
+    "a SEG without Spacing Between Slices": case(
+        segmented(SECOND, edit=without_spacing), labelled(100), clean
+    ),
+    "a SEG without Spacing Between Slices: every second": case(
+        segmented(FIRST_AND_THIRD, edit=without_spacing), drawn_on(0, 2), clean
+    ),
+    "a SEG without Modality": case(
+        segmented(SECOND, edit=sets(Modality="")), labelled(100), clean
+    ),
+    "a SEG without Modality: but another one": case(
+        segmented(SECOND, edit=sets(Modality="CT")), refused("unsupported", "Modality"),
+        refused_study("label", "seg.dcm"), nothing,
+    ),
+    "a SEG cut short": case(
+        rewritten("seg.dcm", lambda content: content[: len(content) // 2], segmented(SECOND)),
+        refused_study("label"), nothing,
+    ),
+    "a LABELMAP SEG": case(segmented(SECOND, kind="LABELMAP"), labelled(100), clean),
+    "a surface in a SEG": case(
+        segmented(SECOND, edit=of_class(uid.SurfaceSegmentationStorage)),
+        refused("unsupported", "Surface"), refused_study("label", "seg.dcm"), nothing,
+    ),
+    "a SEG in a study of its own": case(
+        segmented(SECOND, edit=sets(StudyInstanceUID="1.2.3")), labelled(100), clean
+    ),
+    "a label of no images": case(
+        segmented(SECOND, edit=of_nothing), refused_study("label", "seg.dcm"), nothing
+    ),
+    "contours on every second slice": case(
+        drawn([square(-20, 20, 0.0), square(-20, 20, 8.0)]), drawn_on(0, 2),
+        noted("1 CT slices between drawn ones are empty (1)"), clean,
     ),
     "an RTSTRUCT that references another series": case(
         drawn(MIDDLE, on="elsewhere"), labelled(100), noted("references neither CT nor PET"), clean
@@ -382,9 +473,19 @@ def test_labels_csv(name: str, tmp_path: Path) -> None:
     run_case(CSV[name], tmp_path, labels="csv")
 
 
+def test_organs_among_lesions(tmp_path: Path) -> None:
+    """Without a pattern the run asks for one; with it the lesion alone is taken."""
+    both = np.stack([~SECOND, SECOND], axis=-1)
+    item = case(segmented(both, "liver", "adenocarcinoma"), labelled(100), clean)
+    with pytest.raises(DatasetError, match=r"seg\.dcm \(adenocarcinoma, liver\)"):
+        run_case(item, tmp_path / "without")
+    run_case(item, tmp_path / "with", label_roi=".*carcinoma")
+
+
 CASES = {
     **PAIRS,
     **LABELS,
     **CSV,
+    "organs among lesions": test_organs_among_lesions,
     "study withdrawn after the split": test_study_withdrawn_after_the_split,
 }

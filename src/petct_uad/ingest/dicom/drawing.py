@@ -21,10 +21,6 @@ _ON_EDGE = 1e-9  # pixels
 _WIDEST_GAP = 4  # slices: who contours every fifth slice means one lesion; further apart, two
 
 
-class OtherFrameError(LabelError):
-    """A label object lies in another frame of reference than the images."""
-
-
 @dataclass(frozen=True)
 class Drawing:
     """What one label object draws.

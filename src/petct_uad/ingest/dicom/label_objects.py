@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from petct_uad.core.errors import LabelError
+from petct_uad.core.errors import PatternNeededError
 from petct_uad.ingest.dicom.contours import Contour
 from petct_uad.ingest.dicom.geometry import Stack
 from petct_uad.ingest.dicom.index import Header
@@ -21,24 +21,6 @@ KINDS = {
     "rtstruct": ("RTSTRUCT",),
     "csv": (),
 }
-
-
-class PatternNeededError(LabelError):
-    """With the default pattern every name is a lesion, and some are organs.
-
-    Attributes:
-        objects: each label object that was looked at, with all that it names.
-    """
-
-    def __init__(self, objects: Sequence[NamedObject]) -> None:
-        self.objects = tuple(item.in_words for item in objects)
-        first = next(item for item in objects if item.anatomy)
-        super().__init__(
-            first.header.file,
-            found=f"{', '.join(first.anatomy)} in a label object, among {'; '.join(self.objects)}",
-            expected=f"an ingest.label_roi that says which are lesions: {ANY_NAME} takes all",
-            advice="Set ingest.label_roi to a regular expression on the names of lesions.",
-        )
 
 
 @dataclass(frozen=True)
@@ -60,7 +42,7 @@ def look_at_objects(raw: Path, study: DicomStudy, params: IngestParams) -> Label
     headers = sorted(header for item in series for header in item.headers)
     objects = [read_names(raw, header, params.label_roi) for header in headers]
     if params.label_roi == ANY_NAME and any(item.anatomy for item in objects):
-        raise PatternNeededError(objects)
+        raise _pattern_needed(objects)
     return LabelObjects(
         lesions=tuple(item for item in objects if item.lesions),
         others=tuple(item for item in objects if not item.lesions),
@@ -109,3 +91,16 @@ def drawn_on(header: Header, study: DicomStudy, ct: Stack, pet: Stack) -> Stack:
         return ct if "CT" in referenced else pet
     frames = [stack.headers[0].frame_of_reference_uid for stack in (ct, pet)]
     return pet if frames[0] != frames[1] == header.frame_of_reference_uid else ct
+
+
+def _pattern_needed(objects: Sequence[NamedObject]) -> PatternNeededError:
+    named = tuple(item.in_words for item in objects)
+    first = next(item for item in objects if item.anatomy)
+    error = PatternNeededError(
+        first.header.file,
+        found=f"{', '.join(first.anatomy)} in a label object, among {'; '.join(named)}",
+        expected=f"an ingest.label_roi that says which are lesions: {ANY_NAME} takes all",
+        advice="Set ingest.label_roi to a regular expression on the names of lesions.",
+    )
+    error.objects = named
+    return error

@@ -12,12 +12,11 @@ import SimpleITK as sitk
 from skimage.measure import label as connected
 from skimage.measure import regionprops
 
-from petct_uad.core.errors import LabelError, RejectedInputError
+from petct_uad.core.errors import LabelError, OtherFrameError, RejectedInputError
 from petct_uad.ingest.dicom.contours import LABEL_ADVICE, LABELS_CSV, Contour, by_roi, parsed
 from petct_uad.ingest.dicom.drawing import (
     Drawing,
     Mask,
-    OtherFrameError,
     PairedImages,
     empty_between,
     rasterise,

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 
+from petct_uad.core.errors import OtherFrameError
 from petct_uad.ingest.dicom.contours import LABEL_ADVICE
 from petct_uad.ingest.dicom.drawing import (
     Drawing,
     Mask,
-    OtherFrameError,
     PairedImages,
     empty_between,
     rasterise,

@@ -8,11 +8,10 @@ from pathlib import Path
 
 import SimpleITK as sitk
 
-from petct_uad.core.errors import RejectedInputError
+from petct_uad.core.errors import PatternNeededError, RejectedInputError
 from petct_uad.core.files import sha256_bytes
 from petct_uad.core.volumes import write_volume
 from petct_uad.ingest.dicom.choice import StudyImages, StudyLog, StudyTask, choose_images
-from petct_uad.ingest.dicom.label_objects import PatternNeededError
 from petct_uad.ingest.dicom.rows import instance_rows, series_rows, study_row
 from petct_uad.ingest.found import FoundInstance, FoundRejection, FoundSeries, FoundStudy
 from petct_uad.ingest.rejections import rejected_row
