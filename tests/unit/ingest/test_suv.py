@@ -519,6 +519,19 @@ def test_acquisition_time_of_a_whole_ge_scan_is_no_frames() -> None:
     assert told.assumed == ()
 
 
+def test_series_time_long_before_its_acquisition_is_said() -> None:
+    told = basis(series_time="093000")
+    assert told.reference_rule == "series_time"
+    assert "30.0 min before the first acquisition" in told.assumed[0]
+    assert basis(series_time="095900").assumed == ()
+
+
+def test_series_time_that_the_frames_confirm_is_no_assumption() -> None:
+    told = basis(series_time="093000", frame_duration_ms="120000", frame_reference_ms="1859900")
+    assert told.reference_rule == "series_time"
+    assert told.assumed == ()
+
+
 def test_series_time_against_the_frames_is_said() -> None:
     told = basis(series_time="095000", frame_duration_ms="120000", frame_reference_ms="59900")
     assert told.reference_rule == "series_time"

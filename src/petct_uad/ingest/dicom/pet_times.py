@@ -79,7 +79,10 @@ def start_reference(
         return Reference(series, "series_time")
     computed = _back_computed(headers, acquired, half_life_s)
     if series <= acquired + _CLOCK_TICK:
-        _compare_series(series, computed, half_life_s, log)
+        if computed is None:
+            _compare_acquired(series, acquired, half_life_s, log)
+        else:
+            _compare_series(series, computed, half_life_s, log)
         return Reference(series, "series_time")
     log.note(f"the series time is {_minutes(acquired, series):.1f} min after the first acquisition")
     if _is_ge(first):
@@ -106,10 +109,20 @@ def _ge_reference(
     return Reference(scan, "ge_scan_time")
 
 
-def _compare_series(
-    series: datetime, computed: datetime | None, half_life_s: float, log: SuvLog
+def _compare_acquired(
+    series: datetime, acquired: datetime, half_life_s: float, log: SuvLog
 ) -> None:
-    if computed is None or abs(_suv_change(series, computed, half_life_s)) <= _CONTRADICTION:
+    """A series may be opened long before its scan; then frame times alone would confirm it."""
+    if _suv_change(series, acquired, half_life_s) > _CONTRADICTION:
+        early = _minutes(series, acquired)
+        log.assume(
+            f"the series time is {early:.1f} min before the first acquisition, and no Frame "
+            f"Reference Time (0054,1300) confirms it: it counts"
+        )
+
+
+def _compare_series(series: datetime, computed: datetime, half_life_s: float, log: SuvLog) -> None:
+    if abs(_suv_change(series, computed, half_life_s)) <= _CONTRADICTION:
         return
     apart = _minutes(series, computed)
     log.assume(
