@@ -16,3 +16,10 @@ class PhantomParams(Section):
     ct_matrix: int = Field(ge=64, le=512, description="CT rows and columns over 500 mm")
     max_shift_mm: float = Field(ge=0, le=30, description="largest PET shift along each axis")
     max_rotation_deg: float = Field(ge=0, le=10, description="largest PET rotation per axis")
+    crop_mm: float = Field(
+        0.0,
+        ge=0,
+        le=500,
+        description="width in mm of a square field of view around a lesion, or around a place "
+        "under the skin where there is none; 0: the whole body is seen",
+    )

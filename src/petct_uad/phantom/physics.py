@@ -9,6 +9,7 @@ import numpy.typing as npt
 import SimpleITK as sitk
 from scipy import ndimage
 
+from petct_uad.phantom.field import Window, field_of_view
 from petct_uad.phantom.grids import Floats, Grid, Mask, Vector, axis, smooth_noise
 from petct_uad.phantom.lesions import (
     Lesion,
@@ -71,7 +72,10 @@ def make_ct(params: PhantomParams, patient: Patient) -> CtImage:
     )
     pixel = CT_FIELD_MM / params.ct_matrix
     voxels = np.clip(np.rint(hu), -1024, 3071).astype(np.float32)
-    return CtImage(Volume(voxels, origin, (pixel, pixel, CT_SLICE_MM)), masks)
+    whole = Volume(voxels, origin, (pixel, pixel, CT_SLICE_MM))
+    window = field_of_view(params, patient, origin, whole.spacing_mm, voxels.shape)
+    seen = tuple(mask[:, window.rows, window.columns] for mask in masks)
+    return CtImage(_seen(whole, window), seen)
 
 
 def make_pet(params: PhantomParams, patient: Patient) -> PetImage:
@@ -91,7 +95,8 @@ def make_pet(params: PhantomParams, patient: Patient) -> PetImage:
     voxels = _blur(noisy, rest, spacing[::-1])
     recovered = _blur(seen, rest, patient.grid.spacing)
     suv = tuple(_value_at(recovered, patient.grid, lesion.centre) for lesion in patient.lesions)
-    return PetImage(Volume(voxels, origin, spacing), suv)
+    window = field_of_view(params, patient, origin, spacing, voxels.shape)
+    return PetImage(_seen(Volume(voxels, origin, spacing), window), suv)
 
 
 def to_sitk(truth: RigidTruth) -> sitk.Euler3DTransform:
@@ -116,6 +121,12 @@ def deep_in_liver(patient: Patient) -> Vector | None:
         return None
     part = patient.grid.part(box)
     return float(part.x[i]), float(part.y[j]), float(part.z[k])
+
+
+def _seen(volume: Volume, window: Window) -> Volume:
+    """The part of a volume that is in the field of view."""
+    voxels = np.ascontiguousarray(volume.voxels[:, window.rows, window.columns])
+    return Volume(voxels, window.origin(volume.origin_mm, volume.spacing_mm), volume.spacing_mm)
 
 
 def _ct_grids(params: PhantomParams, patient: Patient) -> tuple[Grid, Grid]:
