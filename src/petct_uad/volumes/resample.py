@@ -48,6 +48,14 @@ def resample_mask(mask: sitk.Image, grid: sitk.Image) -> sitk.Image:
     return sitk.Cast(soft >= 0.5, sitk.sitkUInt8)
 
 
+def move_mask(mask: sitk.Image, transform: Transform) -> sitk.Image:
+    """A mask that was drawn on the PET, moved with it: uint8, 0 or 1, on its own grid.
+
+    A voxel is 1 where the linear interpolation of what lies there after the motion is 0.5 or more.
+    """
+    return sitk.Cast(interpolate(mask, mask, transform) >= 0.5, sitk.sitkUInt8)
+
+
 def interpolate(
     image: sitk.Image, grid: sitk.Image, transform: Transform = _IDENTITY, outside: float = 0.0
 ) -> sitk.Image:

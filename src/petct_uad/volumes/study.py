@@ -9,8 +9,9 @@ from pathlib import Path
 import SimpleITK as sitk
 
 from petct_uad.core.errors import DatasetError
+from petct_uad.ingest.tables import DRAWN_ON_CT, DRAWN_ON_PET
 from petct_uad.volumes.motion.transforms import Transform, read_transform
-from petct_uad.volumes.resample import native_slices
+from petct_uad.volumes.resample import move_mask, native_slices
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,12 @@ class StudyFolder:
         return _there(self.native / "label.nii.gz")
 
     @property
+    def label_sources(self) -> tuple[Path, ...]:
+        """Every file that the lesion on the CT is made from."""
+        # What was drawn on the PET is moved with it.
+        return (self.body, self.label, self.transform) if self.label else (self.body,)
+
+    @property
     def body(self) -> Path:
         """The body's mask."""
         return self.registered / "body.nii.gz"
@@ -68,8 +75,8 @@ class StudyFolder:
         if self.flat_image:
             files = (self.flat_image, self.flat_mask)
         else:
-            files = (self.ct, self.pet, self.transform, self.body, self.label)
-        return tuple(sorted(path for path in files if path))
+            files = (self.ct, self.pet, self.transform, *self.label_sources)
+        return tuple(sorted({path for path in files if path}))
 
 
 @dataclass(frozen=True)
@@ -98,8 +105,7 @@ class VolumeFolders:
         if self.assigned:
             return (self.assigned,)
         studies = [self.study(study_id) for study_id in study_ids]
-        labels = (study.label for study in studies)
-        return (*(study.body for study in studies), *(path for path in labels if path))
+        return tuple(path for study in studies for path in study.label_sources)
 
 
 @dataclass(frozen=True)
@@ -147,11 +153,32 @@ def read_study(folder: StudyFolder) -> StudyVolumes:
 def read_lesion(folder: StudyFolder, body: sitk.Image) -> sitk.Image | None:
     """The native lesion mask on the slices of ``body``; None for a study without a label object.
 
+    What was drawn on the PET takes the PET's motion; what was drawn on the CT stays.
+
     Raises:
         DatasetError: the label cannot be read.
-        RegistrationError: its slices are not those that were registered.
+        RegistrationError: its slices are not those that were registered, or the transform is none.
     """
-    return None if folder.label is None else native_slices(read_mask(folder.label), body)
+    if folder.label is None:
+        return None
+    return native_slices(read_moved_label(folder.label, read_transform(folder.transform)), body)
+
+
+def read_moved_label(label: Path, motion: Transform) -> sitk.Image:
+    """A lesion mask on its whole native grid, where the PET has been moved: uint8, 0 or 1.
+
+    Args:
+        label: ``label.nii.gz`` of ingest, whose voxels say on which images each was drawn.
+        motion: maps a point of the CT frame to the PET frame.
+
+    Raises:
+        DatasetError: the label cannot be read.
+    """
+    drawn = _read(label, sitk.sitkUInt8)
+    on_ct, on_pet = (sitk.And(drawn, image) > 0 for image in (DRAWN_ON_CT, DRAWN_ON_PET))
+    if not sitk.GetArrayViewFromImage(on_pet).any():
+        return on_ct
+    return sitk.Or(on_ct, move_mask(on_pet, motion))
 
 
 def read_mask(path: Path) -> sitk.Image:

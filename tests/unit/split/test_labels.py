@@ -11,14 +11,17 @@ import pytest
 import SimpleITK as sitk
 
 from petct_uad.core.errors import RegistrationError, SplitError
-from petct_uad.ingest.tables import StudyRow
+from petct_uad.ingest.tables import DRAWN_ON_CT, DRAWN_ON_PET, StudyRow
 from petct_uad.slices.tables import SliceRow
 from petct_uad.split.labels import assign_patients, assign_splits, label_slices
 from petct_uad.split.params import SplitParams
+from petct_uad.volumes.motion.rigid import RigidTransform
+from petct_uad.volumes.motion.transforms import write_transform
 from petct_uad.volumes.study import VolumeFolders
 from tests.samples import study_row
 
 SPACING_MM = (2.0, 2.0, 5.0)
+STILL = RigidTransform()
 
 
 def split_params(**changes: object) -> SplitParams:
@@ -51,13 +54,19 @@ def study(patient: str, *, scanner: str = "GE", kind: str = "none", label: str =
 
 
 def write_study(
-    folder: Path, row: StudyRow, lesion_px: list[int] | None, *, empty: tuple[int, ...] = ()
+    folder: Path,
+    row: StudyRow,
+    lesion_px: list[int] | None,
+    *,
+    empty: tuple[int, ...] = (),
+    drawn_on: int = DRAWN_ON_CT,
+    motion: RigidTransform = STILL,
 ) -> None:
     """A study whose slice i holds lesion_px[i] lesion pixels of 4 mm2 each, and body or air."""
     count = len(lesion_px) if lesion_px else 10
     mask = np.zeros((count, 32, 32), np.uint8)
     for i, pixels in enumerate(lesion_px or []):
-        mask[i].reshape(-1)[:pixels] = 1
+        mask[i].reshape(-1)[:pixels] = drawn_on
     body = np.ones(mask.shape, np.uint8)
     body[list(empty)] = 0
     for path, array in (
@@ -69,6 +78,7 @@ def write_study(
             image.SetSpacing(SPACING_MM)
             path.parent.mkdir(parents=True, exist_ok=True)
             sitk.WriteImage(image, path)
+    write_transform(volumes(folder).study(row.study_id).transform, motion)
 
 
 def volumes(folder: Path) -> VolumeFolders:
@@ -90,6 +100,24 @@ def test_label_follows_lesion_area_with_doubtful_slices_excluded(tmp_path: Path)
         6: "within guard_mm of an abnormal slice",
     }
     assert rows[4].lesion_area_mm2 == pytest.approx(20.0)
+
+
+@pytest.mark.parametrize(
+    ("drawn_on", "abnormal"),
+    [
+        (DRAWN_ON_CT, [4, 5]),
+        (DRAWN_ON_PET, [3, 4]),  # the PET lies a slice higher than its CT
+        (DRAWN_ON_CT | DRAWN_ON_PET, [3, 4, 5]),
+    ],
+    ids=["on the CT", "on the PET", "on both"],
+)
+def test_a_lesion_lies_on_the_slices_where_its_own_images_are_shown(
+    tmp_path: Path, drawn_on: int, abnormal: list[int]
+) -> None:
+    row, up = study("P1"), RigidTransform(translation_mm=(0.0, 0.0, SPACING_MM[2]))
+    write_study(tmp_path, row, [0, 0, 0, 0, 9, 9, 0, 0, 0], drawn_on=drawn_on, motion=up)
+    rows = label_slices([row], volumes(tmp_path), split_params())
+    assert [r.slice_index for r in rows if r.label] == abnormal
 
 
 def test_a_lesion_is_measured_on_the_slices_that_were_kept(tmp_path: Path) -> None:
