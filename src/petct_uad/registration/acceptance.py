@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from petct_uad.registration.evidence import NullTest, beyond_null, gains
 from petct_uad.registration.grid import covered_slices
 from petct_uad.registration.masks import centroid_mm, points_mm
 from petct_uad.registration.metric_images import ComparablePair
@@ -55,6 +56,8 @@ class Decision:
         displacement_median_mm: of ``transform`` over the body.
         displacement_max_mm: likewise.
         flat: axes (0 is x) along which the refinement is at no peak, kept or not.
+        null_test: how the refinement compares with the method's own bias, where that was asked.
+        skin: sides of the body at which the field of view shows the skin, sorted.
     """
 
     transform: Transform
@@ -66,6 +69,8 @@ class Decision:
     displacement_median_mm: float
     displacement_max_mm: float
     flat: tuple[int, ...] = ()
+    null_test: NullTest | None = None
+    skin: tuple[str, ...] = ()
 
 
 def decide(
@@ -105,7 +110,27 @@ def extend(
     objection = _objection(_compared(resample_under(pair, start.transform), end, params), params)
     if objection:
         return replace(start, reason=f"{start.reason}; {candidate.kind} refused: {objection}")
-    return _accepted(_compared(resample_under(pair, _IDENTITY), end, params))
+    further = _accepted(_compared(resample_under(pair, _IDENTITY), end, params))
+    return replace(further, null_test=start.null_test)
+
+
+def confirm(
+    pair: ComparablePair, refined: Decision, bias: Transform, params: RegisterParams
+) -> Decision:
+    """Keep an accepted refinement of a scanner's alignment only where it is more than bias.
+
+    Args:
+        pair: what is compared.
+        refined: the accepted refinement.
+        bias: the same refinement of the null test, in which nothing moved.
+        params: of the stage.
+    """
+    test = beyond_null(pair, refined.transform, bias, params.null_factor)
+    objection = _within_bias(test, params) or _at_one_side(pair, refined, params)
+    if not objection:
+        return replace(refined, null_test=test)
+    kept = _kept(refined.before, objection, attempted=True)
+    return replace(kept, flat=refined.flat, null_test=test)
 
 
 def keep_identity(
@@ -229,6 +254,30 @@ def _too_flat(flat: Sequence[int], fixed_axes: Sequence[int]) -> str:
     return (
         f"refinement ends where mutual information falls by less than {_SMALLEST_SHARPNESS:g} nat "
         f"per mm2 along {_names(drifting)}: too flat to tell"
+    )
+
+
+def _within_bias(test: NullTest, params: RegisterParams) -> str:
+    if test.excess_mm >= params.null_margin_mm:
+        return ""
+    return (
+        f"refinement would move the body by {test.excess_mm:.1f} mm more than the method's bias "
+        f"explains, which the null test puts at {test.bias_mm:.1f} mm; it takes "
+        f"{params.null_margin_mm:g} mm"
+    )
+
+
+def _at_one_side(pair: ComparablePair, refined: Decision, params: RegisterParams) -> str:
+    """A body that moved fits better on both of its sides and within; a bias betters one edge."""
+    whole = refined.after.mutual_information - refined.before.mutual_information
+    found = gains(pair, refined.transform, params.histogram_bins)
+    behind = [gain for gain in found if gain.nats < params.null_share * whole]
+    if not behind:
+        return ""
+    parts = ", ".join(f"{gain.nats:.4f} {gain.part}" for gain in behind)
+    return (
+        f"refinement would raise mutual information by {whole:.4f}, but not in every part of the "
+        f"body: {parts}; a body that moves gains {params.null_share:g} of that in each"
     )
 
 

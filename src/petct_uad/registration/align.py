@@ -7,10 +7,20 @@ from dataclasses import replace
 import SimpleITK as sitk
 
 from petct_uad.core.errors import RegistrationError
-from petct_uad.registration.acceptance import Decision, decide, extend, find_mismatch, keep_identity
+from petct_uad.registration.acceptance import (
+    Decision,
+    confirm,
+    decide,
+    extend,
+    find_mismatch,
+    keep_identity,
+)
 from petct_uad.registration.metric_images import ComparablePair, make_comparable
+from petct_uad.registration.null_pet import make_null
 from petct_uad.registration.params import RegisterParams
 from petct_uad.registration.refine import refine_affine, refine_bspline, refine_rigid
+from petct_uad.registration.skin import visible_sides
+from petct_uad.volumes.motion.rigid import RigidTransform
 
 
 def align(
@@ -22,35 +32,50 @@ def align(
         ct: HU, cut to the slices that the PET covers.
         pet: SUVbw on its own grid.
         params: of the stage.
-        same_frame_of_reference: do CT and PET share FrameOfReferenceUID (0020,0052)? If not, no
-            scanner aligned them, and ``auto`` refines.
+        same_frame_of_reference: do CT and PET share FrameOfReferenceUID (0020,0052)? If so, the
+            scanner aligned them, and only a motion beyond the method's own bias counts. If not,
+            nobody did, and ``auto`` refines.
     """
     pair = make_comparable(ct, pet)
+    return replace(_aligned(pair, ct, params, same_frame_of_reference), skin=visible_sides(pair))
+
+
+def _aligned(pair: ComparablePair, ct: sitk.Image, params: RegisterParams, one: bool) -> Decision:
     if params.refine == "none":
         return keep_identity(pair, "refinement is switched off (register.refine: none)", params)
     try:
-        if params.refine == "auto" and same_frame_of_reference and not find_mismatch(pair, params):
+        if params.refine == "auto" and one and not find_mismatch(pair, params):
             return keep_identity(pair, "aligned by the scanner, no mismatch is found", params)
-        return _refined(pair, params)
+        decision, fixed = _rigid(pair, params)
+        if one and decision.accepted:
+            null = make_null(pair, ct, params)
+            bias = refine_rigid(null, params, fixed_axes=fixed)
+            decision = confirm(pair, decision, bias, params)
+        return _further(pair, decision, params)
     except RegistrationError as error:
         return keep_identity(pair, str(error), params, attempted=True)
 
 
-def _refined(pair: ComparablePair, params: RegisterParams) -> Decision:
-    """Rigid first; an affine map or a spline starts from an accepted rigid motion only.
+def _rigid(pair: ComparablePair, params: RegisterParams) -> tuple[Decision, tuple[int, ...]]:
+    """The rigid refinement, and the axes along which it was held."""
+    decision = decide(pair, refine_rigid(pair, params), params)
+    if not 0 < len(decision.flat) < 3:
+        return decision, ()
+    # Mutual information says nothing along these axes: the scanner is believed there.
+    fixed = decision.flat
+    constrained = refine_rigid(pair, params, fixed_axes=fixed)
+    return decide(pair, constrained, params, fixed_axes=fixed), fixed
 
-    An affine map or a spline can't be held along an axis, so a flat one rules them out.
-    """
-    rigid = refine_rigid(pair, params)
-    decision = decide(pair, rigid, params)
-    if 0 < len(decision.flat) < 3:
-        # Mutual information says nothing along these axes: the scanner is believed there.
-        constrained = refine_rigid(pair, params, fixed_axes=decision.flat)
-        return decide(pair, constrained, params, fixed_axes=decision.flat)
-    if params.refine not in ("affine", "bspline") or not decision.accepted:
-        return decision
+
+def _further(pair: ComparablePair, rigid: Decision, params: RegisterParams) -> Decision:
+    """An affine map or a spline starts from an accepted rigid motion that no axis holds."""
+    start = rigid.transform
+    if not rigid.accepted or rigid.flat or not isinstance(start, RigidTransform):
+        return rigid
+    if params.refine not in ("affine", "bspline"):
+        return rigid
     refine = refine_affine if params.refine == "affine" else refine_bspline
     try:
-        return extend(pair, decision, refine(pair, rigid, params), params)
+        return extend(pair, rigid, refine(pair, start, params), params)
     except RegistrationError as error:
-        return replace(decision, reason=f"{decision.reason}; {error}")
+        return replace(rigid, reason=f"{rigid.reason}; {error}")

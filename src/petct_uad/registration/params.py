@@ -20,3 +20,23 @@ class RegisterParams(Section):
     sampling_fraction: float = Field(gt=0, le=1)
     iterations: int = Field(ge=1, le=1000)
     seed: Seed
+    null_fwhm_mm: float = Field(
+        6.0, gt=0, le=20, description="the PET's resolution that the null test assumes, in mm FWHM"
+    )
+    null_factor: float = Field(
+        2.0, ge=0, le=10, description="how many times the null test's bias may explain a refinement"
+    )
+    null_margin_mm: float = Field(
+        3.5,
+        ge=0,
+        le=50,
+        description="a refinement counts where it moves the body by so many mm (root mean square) "
+        "more than the bias explains",
+    )
+    null_share: float = Field(
+        0.25,
+        ge=0,
+        le=1,
+        description="a refinement counts where each half of the body, and what lies under the "
+        "skin, gains at least this fraction of the mutual information that the whole body gains",
+    )

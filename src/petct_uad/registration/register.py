@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import SimpleITK as sitk
+from numpy.typing import NDArray
 
 from petct_uad.core.errors import RegistrationError
 from petct_uad.core.files import atomic_folder, read_table, write_json, write_table
@@ -19,11 +22,18 @@ from petct_uad.registration.grid import SliceRange, covered_slices, cut, target_
 from petct_uad.registration.masks import body_mask
 from petct_uad.registration.params import RegisterParams
 from petct_uad.registration.qc_figures import RegisteredStudy, draw_registration
+from petct_uad.registration.skin import ALL_SIDES
 from petct_uad.registration.summary import summarise
-from petct_uad.registration.tables import RegistrationRow
+from petct_uad.registration.tables import (
+    AFTER_MOTION,
+    AS_SCANNED,
+    CutSliceRow,
+    RegistrationRow,
+)
 from petct_uad.volumes.motion.rigid import RigidTransform
-from petct_uad.volumes.motion.transforms import write_transform
+from petct_uad.volumes.motion.transforms import Transform, write_transform
 from petct_uad.volumes.resample import resample_ct, resample_pet
+from petct_uad.volumes.study import read_moved_label
 
 _WRITTEN = ("body.nii.gz", "transform.json")
 
@@ -34,7 +44,7 @@ class RegisterPaths:
 
     Attributes:
         ingest: holds studies.csv and volumes/.
-        register: receives registration.csv and volumes/.
+        register: receives registration.csv, cut_slices.csv and volumes/.
         pictures: receives one PNG per study.
         metrics: the JSON of the cohort.
     """
@@ -53,6 +63,24 @@ class _Task:
     target: Path
     picture: Path
     params: RegisterParams
+
+
+@dataclass(frozen=True)
+class _Ranges:
+    """Which slices of a CT the PET covers."""
+
+    as_scanned: SliceRange
+    kept: SliceRange
+
+    def reason_cut(self, index: int) -> str:
+        """Why a slice goes no further; empty where it does."""
+        if self.kept.first <= index < self.kept.end:
+            return ""
+        was_covered = self.as_scanned.first <= index < self.as_scanned.end
+        return AFTER_MOTION if was_covered else AS_SCANNED
+
+
+_Rows = tuple[RegistrationRow, tuple[CutSliceRow, ...]]
 
 
 def register_studies(
@@ -85,13 +113,16 @@ def register_studies(
             )
             for study in studies
         ]
-        rows = map_in_processes(_register_study, tasks, "register", workers)
-    write_table(paths.register / "registration.csv", RegistrationRow, sorted(rows))
+        found = map_in_processes(_register_study, tasks, "register", workers)
+    rows = sorted(row for row, _ in found)
+    cut_slices = sorted(row for _, group in found for row in group)
+    write_table(paths.register / "registration.csv", RegistrationRow, rows)
+    write_table(paths.register / "cut_slices.csv", CutSliceRow, cut_slices)
     write_json(paths.metrics, summarise(studies, rows))
     return _derivations(paths, studies)
 
 
-def _register_study(task: _Task) -> RegistrationRow:
+def _register_study(task: _Task) -> _Rows:
     """Register one study in a process of its own, and write its folder."""
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     try:
@@ -100,7 +131,7 @@ def _register_study(task: _Task) -> RegistrationRow:
         raise RegistrationError(f"{task.study_id}: {error}") from error
 
 
-def _write_study(task: _Task) -> RegistrationRow:
+def _write_study(task: _Task) -> _Rows:
     ct = _read(task.source / "ct.nii.gz", sitk.sitkInt16)
     pet = _read(task.source / "pet.nii.gz", sitk.sitkFloat32)
     ct_on_grid = resample_ct(ct, target_grid(ct, task.params.spacing_mm))
@@ -123,10 +154,43 @@ def _write_study(task: _Task) -> RegistrationRow:
     write_volume(registered.body, task.target / "body.nii.gz")
     write_transform(task.target / "transform.json", decision.transform)
     draw_registration(task.picture, registered)
-    return _row(task.study_id, decision, kept)
+    ranges = _Ranges(covered, kept)
+    lost = _cut_slices(task, ct, ranges, decision.transform)
+    return _row(task.study_id, decision, ranges, lost), lost
 
 
-def _row(study_id: str, decision: Decision, kept: SliceRange) -> RegistrationRow:
+def _cut_slices(
+    task: _Task, ct: sitk.Image, ranges: _Ranges, motion: Transform
+) -> tuple[CutSliceRow, ...]:
+    """The CT slices that go no further, each with its reason and what lesion it holds."""
+    areas_mm2 = _lesion_areas_mm2(task.source / "label.nii.gz", motion)
+    rows = [
+        CutSliceRow(
+            study_id=task.study_id,
+            slice_index=index,
+            z_mm=ct.TransformIndexToPhysicalPoint((0, 0, index))[2],
+            lesion_area_mm2=float(areas_mm2[index]) if len(areas_mm2) else 0.0,
+            reason=ranges.reason_cut(index),
+        )
+        for index in range(ranges.kept.total)
+    ]
+    return tuple(row for row in rows if row.reason)
+
+
+def _lesion_areas_mm2(label: Path, motion: Transform) -> NDArray[np.float64]:
+    """The lesion's area on every CT slice, (n,); empty without a label."""
+    if not label.is_file():
+        return np.zeros(0)
+    lesion = read_moved_label(label, motion)
+    x_mm, y_mm, _ = lesion.GetSpacing()
+    pixels = sitk.GetArrayViewFromImage(lesion).sum(axis=(1, 2), dtype=np.int64)
+    return np.asarray(pixels * x_mm * y_mm, dtype=np.float64)
+
+
+def _row(
+    study_id: str, decision: Decision, ranges: _Ranges, lost: Sequence[CutSliceRow]
+) -> RegistrationRow:
+    test = decision.null_test
     return RegistrationRow(
         study_id=study_id,
         attempted=decision.attempted,
@@ -138,8 +202,15 @@ def _row(study_id: str, decision: Decision, kept: SliceRange) -> RegistrationRow
         body_overlap_after=decision.after.body_overlap,
         displacement_median_mm=decision.displacement_median_mm,
         displacement_max_mm=decision.displacement_max_mm,
-        slices=kept.count,
-        slices_cut=kept.cut,
+        slices=ranges.kept.count,
+        slices_cut=ranges.kept.cut,
+        skin=" ".join(decision.skin),
+        cropped=decision.skin != ALL_SIDES,
+        null_tested=test is not None,
+        bias_mm=test.bias_mm if test else 0.0,
+        excess_mm=test.excess_mm if test else 0.0,
+        slices_cut_by_motion=sum(row.reason == AFTER_MOTION for row in lost),
+        lesion_slices_cut=sum(row.lesion_area_mm2 > 0 for row in lost),
     )
 
 
@@ -157,7 +228,11 @@ def _derivations(paths: RegisterPaths, studies: list[StudyRow]) -> tuple[Derivat
         found += _study_derivations(paths, study.study_id)
     sources = {source for item in found for source in item.inputs}
     sources.add(Entity.of_file(paths.ingest / "studies.csv"))
-    for table in (paths.register / "registration.csv", paths.metrics):
+    # Which of the slices that are cut hold lesion, the labels say.
+    labels = [paths.ingest / "volumes" / study.study_id / "label.nii.gz" for study in studies]
+    sources |= {Entity.of_file(label) for label in labels if label.is_file()}
+    tables = [paths.register / f"{name}.csv" for name in ("registration", "cut_slices")]
+    for table in (*tables, paths.metrics):
         found.append(Derivation(Entity.of_file(table), tuple(sorted(sources))))
     return tuple(found)
 

@@ -9,25 +9,28 @@ from pathlib import Path
 
 from petct_uad.core.files import read_table
 from petct_uad.ingest.tables import InstanceRow, RejectedRow, SeriesRow, StudyRow
+from petct_uad.registration.tables import CutSliceRow
 from petct_uad.slices.tables import ImageRow, SliceRow
 
 _INGEST = ("instances", "series", "studies", "rejected")
 
 
 def table_files(interim: Path, processed: Path) -> tuple[Path, ...]:
-    """The tables of ingest, split and preprocess, in the order of :class:`FlowTables`."""
+    """The tables of the stages before, in the order of :class:`FlowTables`."""
     ingest = (interim / "ingest" / f"{name}.csv" for name in _INGEST)
-    return (*ingest, interim / "split" / "slices.csv", processed / "index.csv")
+    cut = interim / "register" / "cut_slices.csv"
+    return (*ingest, cut, interim / "split" / "slices.csv", processed / "index.csv")
 
 
 @dataclass(frozen=True)
 class FlowTables:
-    """The tables of ingest, split and preprocess."""
+    """The tables of ingest, register, split and preprocess."""
 
     instances: tuple[InstanceRow, ...]
     series: tuple[SeriesRow, ...]
     studies: tuple[StudyRow, ...]
     rejected: tuple[RejectedRow, ...]
+    cut: tuple[CutSliceRow, ...]
     slices: tuple[SliceRow, ...]
     images: tuple[ImageRow, ...]
 
@@ -40,8 +43,9 @@ class FlowTables:
             tuple(read_table(files[1], SeriesRow)),
             tuple(read_table(files[2], StudyRow)),
             tuple(read_table(files[3], RejectedRow)),
-            tuple(read_table(files[4], SliceRow)),
-            tuple(read_table(files[5], ImageRow)),
+            tuple(read_table(files[4], CutSliceRow)),
+            tuple(read_table(files[5], SliceRow)),
+            tuple(read_table(files[6], ImageRow)),
         )
 
 
@@ -101,6 +105,7 @@ def flow_steps(tables: FlowTables) -> tuple[FlowStep, ...]:
             len(tables.studies),
             refused if len(seen_studies) > len(tables.studies) else (),
         ),
+        *_covered(tables),
         FlowStep(
             "Slices",
             len(tables.slices),
@@ -133,6 +138,18 @@ def _names(studies: Sequence[StudyRow]) -> tuple[str, str]:
     if all(study.has_volumes for study in studies):
         return "DICOM files read", "Studies with one CT and one PET"
     return "Picture files read", "Studies of one picture"
+
+
+def _covered(tables: FlowTables) -> tuple[FlowStep, ...]:
+    """The CT slices that register kept; pictures have no PET to be covered by."""
+    if not any(study.has_volumes for study in tables.studies):
+        return ()
+    kept, losses = len(tables.slices), _losses(_cut_reason(row) for row in tables.cut)
+    return (FlowStep("CT slices that the PET covers", kept + len(tables.cut), kept, losses),)
+
+
+def _cut_reason(row: CutSliceRow) -> str:
+    return f"{row.reason}, with lesion" if row.lesion_area_mm2 > 0 else row.reason
 
 
 def _losses(reasons: Iterable[str]) -> tuple[Loss, ...]:

@@ -23,7 +23,7 @@ from petct_uad.evaluation.run import evaluate_trivial
 from petct_uad.evaluation.tables import RunIdentity
 from petct_uad.ingest.tables import InstanceRow, RejectedRow, SeriesRow, StudyRow
 from petct_uad.models.cmad.params import CmadParams
-from petct_uad.registration.tables import RegistrationRow
+from petct_uad.registration.tables import AFTER_MOTION, CutSliceRow, RegistrationRow
 from petct_uad.report.benchmark import ReportPaths
 from petct_uad.scoring.tables import SeedScores
 from petct_uad.slices.tables import ImageRow, SliceRow
@@ -255,6 +255,8 @@ def write_registration(path: Path, images: list[ImageRow]) -> None:
         for study in studies
     ]
     write_table(path, RegistrationRow, rows)
+    lost = [CutSliceRow("P13_aa", 20, 100.0, 40.0, AFTER_MOTION)]
+    write_table(path.with_name("cut_slices.csv"), CutSliceRow, lost)
 
 
 def stack(uid: str, study_uid: str, study_id: str, role: str) -> SeriesRow:

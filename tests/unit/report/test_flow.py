@@ -1,6 +1,7 @@
 """What falls out of the data on the way is counted by its reason, the commonest first."""
 
 from petct_uad.ingest.tables import SeriesRow
+from petct_uad.registration.tables import AFTER_MOTION, AS_SCANNED, CutSliceRow
 from petct_uad.report.flow import FlowTables, Loss, SplitCount, flow_steps, split_counts
 from petct_uad.slices.tables import SliceRow
 from tests.samples import instance_row, rejected_row, series_row, study_row
@@ -37,18 +38,24 @@ def test_reasons_are_counted_and_the_commonest_comes_first() -> None:
         ),
         studies=(study_row(study_id="A", patient="P"),),
         rejected=(rejected_row(subject="B", code="pet_missing"),),
+        cut=(
+            CutSliceRow("A", 0, 0.0, 0.0, AS_SCANNED), CutSliceRow("A", 1, 5.0, 0.0, AS_SCANNED),
+            CutSliceRow("A", 27, 135.0, 40.0, AFTER_MOTION),
+        ),
         slices=(
             *slices("excluded", "a guard", 1), *slices("excluded", "no body", 2),
             *slices("test", "by patient", 4),
         ),
         images=tuple(image_rows()[:4]),
     )  # fmt: skip
-    files, stacks, studies, cut, shards = flow_steps(tables)
+    files, stacks, studies, covered, cut, shards = flow_steps(tables)
     assert (files.entered, files.kept) == (5, 2)
     assert files.losses == (Loss("in a series that no study uses", 3),)
     assert (stacks.entered, stacks.kept) == (5, 2)
     assert (studies.entered, studies.kept) == (2, 1)
     assert studies.losses == (Loss("pet_missing", 1),)
+    assert (covered.entered, covered.kept) == (10, 7)
+    assert covered.losses == (Loss(AS_SCANNED, 2), Loss(f"{AFTER_MOTION}, with lesion", 1))
     assert (cut.entered, cut.kept) == (7, 4)
     assert cut.losses == (Loss("no body", 2), Loss("a guard", 1))
     assert (shards.entered, shards.kept) == (4, 4)

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from great_expectations.expectations.row_conditions import Column
 
-from petct_uad.validation.suites.check import Check, Promises, between, finite, holds, unique
+from petct_uad.validation.suites.check import (
+    Check,
+    Promises,
+    between,
+    finite,
+    holds,
+    in_set,
+    unique,
+)
 
 _SUV_MEAN = (1.0, 4.0)
 _MOVED = Column("accepted") == True  # noqa: E712  (Great Expectations reads the comparison)
@@ -44,6 +52,18 @@ def registration_checks(promises: Promises) -> list[Check]:
               between("body_overlap_after", 0.7, 1)),
         Check("registration", "slices_left", "critical", "no slice lies in CT and PET",
               between("slices", 1, None)),
+        Check("registration", "no_slice_cut_by_motion", "warning",
+              "a slice that the PET covered as scanned is lost through the registration; "
+              "register/cut_slices.csv names it",
+              between("slices_cut_by_motion", 0, 0)),
+        Check("registration", "no_lesion_cut", "warning",
+              "a slice with lesion lies outside the PET and goes no further; "
+              "register/cut_slices.csv names it",
+              between("lesion_slices_cut", 0, 0)),
+        Check("registration", "body_seen_whole", "warning",
+              "cropped data: the field of view cuts the body at a side, where neither registration "
+              "nor a body mask can be checked against the skin",
+              in_set("cropped", [False])),
         Check("registration", "pet_covers_ct", "warning", "of this CT less than half is used",
               between("cut_fraction", 0, 0.5)),
     ]  # fmt: skip

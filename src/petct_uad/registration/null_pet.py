@@ -1,0 +1,127 @@
+"""A PET-like image made from the CT, which lies where the CT lies: what the null test refines."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+
+from petct_uad.registration.masks import ct_body
+from petct_uad.registration.metric_images import ComparablePair
+from petct_uad.registration.params import RegisterParams
+from petct_uad.registration.quality import resample_under
+from petct_uad.volumes.motion.rigid import RigidTransform
+
+_SPACING_MM = 2.0  # half a PET voxel: skin and lung edges are placed to a fraction of that
+# Beyond the CT's field of view its outermost values go on, as far as a small motion looks.
+_BEYOND_MM = 25.0
+_FWHM_PER_SIGMA = 2 * math.sqrt(2 * math.log(2))
+_FEWEST = 200  # voxels of 4 mm
+_SCATTER_SUV = 0.012  # around the body, after correction
+_AIR_HU, _FAT_HU = -1000.0, -100.0
+_CORRELATED_PX = 0.6  # noise of neighbours is alike: the reconstruction's filter
+_STREAM = 0x9E7
+
+
+@dataclass(frozen=True)
+class _Tissue:
+    """A tissue by its HU; a voxel between two of them is a mixture.
+
+    Attributes:
+        typical_suv: SUVbw one hour after FDG, where a study has too few voxels to say its own.
+    """
+
+    low_hu: float
+    high_hu: float
+    typical_suv: float
+
+
+# Lung, fat, soft tissue and bone, by rising HU.
+_FAT = 1
+_TISSUES = (
+    _Tissue(-1000.0, -600.0, 0.45),
+    _Tissue(-130.0, -60.0, 0.28),
+    _Tissue(0.0, 80.0, 0.75),
+    _Tissue(200.0, 250.0, 1.0),
+)
+
+
+def make_null(pair: ComparablePair, ct: sitk.Image, params: RegisterParams) -> ComparablePair:
+    """The pair with a PET that is known to lie where the CT lies.
+
+    Tissues by HU get the median uptake that this study shows in them, or a typical one; blurred to
+    ``null_fwhm_mm``, sampled on the PET's own grid and field of view, with as much noise as the PET
+    has there. What the refinement moves in this pair is its own bias: nothing else moved.
+
+    Args:
+        pair: the study's own, whose PET is replaced.
+        ct: HU, the one that ``pair`` was made of.
+        params: of the stage.
+    """
+    suv = _uptake(_fine(ct), _levels(pair))
+    sigma_mm = params.null_fwhm_mm / _FWHM_PER_SIGMA
+    more = [math.ceil(_BEYOND_MM / mm) for mm in suv.GetSpacing()]
+    blurred = sitk.DiscreteGaussian(
+        sitk.ZeroFluxNeumannPad(suv, more, more), [sigma_mm**2] * 3, maximumKernelWidth=64
+    )
+    sampled = sitk.Resample(blurred, pair.pet, sitk.Transform(), sitk.sitkLinear, _SCATTER_SUV)
+    root = np.sqrt(sitk.GetArrayFromImage(sampled).clip(0.0)) + _noise(pair, params.seed)
+    pet = sitk.GetImageFromArray(root.clip(0.0).astype(np.float32))
+    pet.CopyInformation(pair.pet)
+    return replace(pair, pet=pet)
+
+
+def _fine(ct: sitk.Image) -> sitk.Image:
+    factors = [max(1, round(_SPACING_MM / spacing)) for spacing in ct.GetSpacing()[:2]]
+    return sitk.BinShrink(sitk.Cast(ct, sitk.sitkFloat32), [*factors, 1])
+
+
+def _levels(pair: ComparablePair) -> tuple[float, ...]:
+    """Median SUVbw of each tissue, as the scanner's own alignment shows it."""
+    view = resample_under(pair, RigidTransform())
+    hu = sitk.GetArrayViewFromImage(pair.ct)
+    seen = (sitk.GetArrayViewFromImage(pair.body) > 0) & (view.pet >= 0)
+    return tuple(
+        _median(view.pet[seen & (hu >= tissue.low_hu) & (hu <= tissue.high_hu)], tissue.typical_suv)
+        for tissue in _TISSUES
+    )
+
+
+def _median(roots: NDArray[np.float32], typical: float) -> float:
+    return float(np.median(roots)) ** 2 if len(roots) >= _FEWEST else typical
+
+
+def _uptake(ct: sitk.Image, levels: Sequence[float]) -> sitk.Image:
+    """SUVbw on the CT's grid. The skin's own voxels hold as much as they are filled."""
+    body = ct_body(ct)
+    rim = sitk.BinaryDilate(body, [1, 1, 0]) - body
+    hu = sitk.GetArrayViewFromImage(ct)
+    knots = [end for tissue in _TISSUES for end in (tissue.low_hu, tissue.high_hu)]
+    inside = np.interp(hu, knots, np.repeat(levels, 2))
+    filled = np.clip((hu - _AIR_HU) / (_FAT_HU - _AIR_HU), 0.0, 1.0) * levels[_FAT]
+    suv = np.where(sitk.GetArrayViewFromImage(body) > 0, inside, _SCATTER_SUV)
+    suv = np.where(sitk.GetArrayViewFromImage(rim) > 0, np.maximum(filled, _SCATTER_SUV), suv)
+    image = sitk.GetImageFromArray(suv.astype(np.float32))
+    image.CopyInformation(ct)
+    return image
+
+
+def _noise(pair: ComparablePair, seed: int) -> NDArray[np.float64]:
+    """As much as the PET's root has in the body, on its grid: its root evens noise out."""
+    body = sitk.GetArrayViewFromImage(pair.pet_body) > 0
+    white = np.random.default_rng([seed, _STREAM]).standard_normal(body.shape, dtype=np.float32)
+    image = sitk.GetImageFromArray(white)
+    field = sitk.DiscreteGaussian(image, [_CORRELATED_PX**2] * 3, 32, 0.01, False)
+    here = _roughness(pair.pet, body)
+    return np.asarray(sitk.GetArrayFromImage(field) * (here / _roughness(field, body)), np.float64)
+
+
+def _roughness(image: sitk.Image, body: NDArray[np.bool_]) -> float:
+    """The median deviation of the body's voxels from their neighbourhood's mean, in-plane."""
+    smooth = sitk.DiscreteGaussian(image, [1.0, 1.0, 0.0], 32, 0.01, False)
+    rough = np.abs(sitk.GetArrayFromImage(image - smooth))
+    return float(np.median(rough[body])) if body.any() else 0.0
