@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import chdir
 from dataclasses import dataclass
@@ -52,7 +53,7 @@ class Drawn:
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Drawn]]:
     with chdir(tmp_path_factory.mktemp("labels")):
         make_cohort(PHANTOM, ON_CT / "raw", ON_CT / "truth", workers=1)
-        for patient in sorted((ON_CT / "raw").iterdir()):
+        for patient in sorted((ON_CT / "raw").glob("PHANTOM-*")):
             _redraw(patient, ON_PET / "raw" / patient.name)
         for home in (ON_CT, ON_PET):
             (home / "ingest").mkdir()
@@ -87,7 +88,7 @@ def _redraw(patient: Path, to: Path) -> None:
     """The patient's images, and its lesions as a SEG on the PET, where the PET shows them."""
     to.mkdir(parents=True)
     for name in ("CT", "PET"):
-        (to / name).symlink_to((patient / name).resolve(), target_is_directory=True)
+        shutil.copytree(patient / name, to / name)
     source = patient / "SEG/SEG.0001.dcm"
     if not source.is_file():
         return
