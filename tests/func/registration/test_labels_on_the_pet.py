@@ -108,6 +108,7 @@ def _lesions(file: Path) -> sitk.Image:
     image = sitk.GetImageFromArray(inside.astype(np.uint8))
     image.SetOrigin([float(mm) for mm in volume.position])
     image.SetSpacing([float(mm) for mm in reversed(volume.spacing)])
+    image.SetDirection(np.asarray(volume.direction)[:, ::-1].ravel().tolist())
     return image
 
 
