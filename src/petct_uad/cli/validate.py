@@ -16,7 +16,7 @@ from typing import NoReturn
 from petct_uad.core.errors import InputsRefusedError, NothingUsableError, ValidationFailedError
 from petct_uad.ingest.params import IngestParams
 from petct_uad.ingest.reader import Reading
-from petct_uad.ingest.rejections import in_words
+from petct_uad.ingest.rejections import told
 from petct_uad.ingest.run import ACCEPTED, ingest_dataset
 from petct_uad.validation.checks import OF_INGEST, Promises, checks
 from petct_uad.validation.frames import frames_of_ingest
@@ -46,7 +46,7 @@ class Verdict:
 
     @property
     def lines(self) -> tuple[str, ...]:
-        """The verdict in words, the worst last."""
+        """The verdict in words: what was read, then the gravest first, and what to do."""
         return tuple(_lines(self))
 
 
@@ -116,15 +116,23 @@ def _lines(verdict: Verdict) -> Iterator[str]:
     first, *others = reading.counts
     yield f"{verdict.folder}: {first}"
     yield from others
+    critical, refused = of_severity(outcomes, "critical"), reading.shown.rejected
+    yield from _all("critical", len(critical), [describe(one, most=None) for one in critical])
+    yield from _all("refused", len(refused), told(refused))
+    yield from _first("warnings", [*map(describe, of_severity(outcomes, "warning"))])
     for title, lines in reading.remarks.items():
-        yield from _list(title, lines)
-    yield from _list("warnings", [*map(describe, of_severity(outcomes, "warning"))])
-    yield from _list("refused", [*map(in_words, reading.shown.rejected)])
-    yield from _list("critical", [*map(describe, of_severity(outcomes, "critical"))])
+        yield from _first(title, lines)
     yield _conclusion(verdict)
 
 
-def _list(title: str, lines: Sequence[str]) -> Iterator[str]:
+def _all(title: str, count: int, lines: Sequence[str]) -> Iterator[str]:
+    """What is never cut off."""
+    if lines:
+        yield f"{title}: {count}"
+        yield from (f"  {line}" for line in lines)
+
+
+def _first(title: str, lines: Sequence[str]) -> Iterator[str]:
     if lines:
         yield f"{title}: {len(lines)}"
         yield from (f"  {line}" for line in lines[:_SHOWN])

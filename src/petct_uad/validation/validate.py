@@ -106,10 +106,10 @@ def of_severity(outcomes: Sequence[Outcome], severity: Severity) -> list[Outcome
     return [o for o in outcomes if not o.passed and o.severity == severity]
 
 
-def describe(outcome: Outcome) -> str:
-    """One failed check in one line."""
-    rows = ", ".join(outcome.failing[:_SHOWN])
-    more = len(outcome.failing) - _SHOWN
+def describe(outcome: Outcome, most: int | None = _SHOWN) -> str:
+    """One failed check in one line, with so many of its rows, or with all."""
+    rows = ", ".join(outcome.failing[:most])
+    more = len(outcome.failing[most:]) if most is not None else 0
     suffix = f" and {more} more" if more > 0 else ""
     return f"{outcome.table}.{outcome.name}: {outcome.reason}; rows: {rows}{suffix}"
 

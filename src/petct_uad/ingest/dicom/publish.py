@@ -17,6 +17,7 @@ from petct_uad.ingest.found import (
     FoundTables,
 )
 from petct_uad.ingest.pseudonyms import Pseudonyms, check_distinct
+from petct_uad.ingest.rejections import LONGEST_MESSAGE, LONGEST_TEXT
 from petct_uad.ingest.tables import (
     InstanceRow,
     PublicPath,
@@ -36,7 +37,6 @@ _ABSOLUTE_PATH = re.compile(r"(?<!\S)/\S+")
 _SUFFIX = re.compile(r"\.[A-Za-z][A-Za-z0-9]{0,3}")
 _SHORTEST = 3  # characters that are looked for inside the names of the file's own folders
 _LONG = 6  # characters that are looked for inside any word
-_CUT = 200  # where rejections.printable cuts: the last word may be half an identifier
 
 
 def publish(
@@ -84,7 +84,7 @@ def _series(row: FoundSeries, scrub: _Scrub) -> SeriesRow:
         # Which scanner it is, not where it stands.
         manufacturer=row.manufacturer,
         model_name=row.model_name,
-        description=scrub.text(_uncut(row.description)),
+        description=scrub.text(_uncut(row.description, LONGEST_TEXT)),
         instances=row.instances,
         rows=row.rows,
         columns=row.columns,
@@ -128,9 +128,9 @@ def _rejection(row: FoundRejection, scrub: _Scrub, uids: set[str]) -> RejectedRo
     return RejectedRow(
         subject=scrub.subject(row.subject, uids),
         code=row.code,
-        found=scrub.text(_uncut(row.found)),
-        expected=scrub.text(_uncut(row.expected)),
-        advice=scrub.text(_uncut(row.advice)),
+        found=scrub.text(_uncut(row.found, LONGEST_MESSAGE)),
+        expected=scrub.text(_uncut(row.expected, LONGEST_MESSAGE)),
+        advice=scrub.text(_uncut(row.advice, LONGEST_MESSAGE)),
     )
 
 
@@ -257,8 +257,9 @@ class _Scrub:
         return self._holds_long[word]
 
 
-def _uncut(text: str) -> str:
-    return text.rpartition(" ")[0] if len(text) >= _CUT else text
+def _uncut(text: str, longest: int) -> str:
+    """Where ``rejections.printable`` has cut, the last word may be half an identifier."""
+    return text.rpartition(" ")[0] if len(text) >= longest else text
 
 
 def _unchanged(file: str, path: str) -> set[str]:

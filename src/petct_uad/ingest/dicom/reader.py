@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from operator import itemgetter
 from pathlib import Path
 
 from petct_uad.core.console import console
@@ -28,12 +29,13 @@ from petct_uad.ingest.found import FoundRejection, FoundTables
 from petct_uad.ingest.params import IngestParams
 from petct_uad.ingest.pseudonyms import Pseudonyms, check_key, choose_pseudonyms
 from petct_uad.ingest.reader import Reader, Reading, Written, instance_entity
-from petct_uad.ingest.rejections import maybe_stop, rejected_row, shown
+from petct_uad.ingest.rejections import gathered, maybe_stop, names, rejected_row, shown
 from petct_uad.ingest.tables import FINDINGS, UNLABELLED, StudyRow
 from petct_uad.ingest.withdrawn import withdrawn_patients
 
 # Which instances each volume is made of, by their role; a label is drawn on the CT, from the PET's
 # references too.
+_NAMED = 5  # studies of one note, on the owner's screen
 _SOURCES = {"ct": ("ct",), "pet": ("pet",), "label": ("label", "ct", "pet")}
 
 
@@ -226,9 +228,23 @@ def _counts(found: FoundTables) -> tuple[str, ...]:
 
 
 def _remarks(found: FoundTables) -> dict[str, list[str]]:
-    noted = [f"{study.study_id} ({study.patient}): {study.notes}"
-             for study in found.studies if study.notes]  # fmt: skip
-    return {"made good, with a note": noted}
+    noted = [
+        (f"{study.study_id} ({study.patient})", note)
+        for study in found.studies
+        for note in filter(None, study.notes.split("; "))
+    ]
+    groups = gathered(noted, itemgetter(1))
+    return {"made good, with a note": [_remark(group, len(found.studies)) for group in groups]}
+
+
+def _remark(group: Sequence[tuple[str, str]], studies: int) -> str:
+    """One note, and the studies that it is about: in one line where many have it."""
+    subjects, notes = zip(*group, strict=True)
+    if len(group) == 1:
+        return f"{subjects[0]}: {notes[0]}"
+    first = ", for the first" if len(set(notes)) > 1 else ""
+    which = "" if len(group) == studies else f" They are: {names(subjects, _NAMED)}."
+    return f"in {len(group)} of {studies} studies{first}: {notes[0]}.{which}"
 
 
 def _say(found: FoundTables, pseudonyms: Pseudonyms) -> None:
