@@ -9,6 +9,7 @@
     - GeometryError          code ``geometry``: slice gaps, mixed orientation, tilt, no position
     - UnitsError             code ``units``: SUVbw or HU cannot be computed from the header
     - PixelError             code ``pixels``: pixel data cannot be decoded or are not finite
+    - FramesError            code ``frames``: a dynamic or gated PET of which no frame is named
     - PairingError           code ``pairing``: a study lacks a CT or a PET, or they do not overlap
     - LabelError             code ``label``: a SEG, RTSTRUCT or labels.csv does not fit its study
       + OtherFrameError      it lies in another frame of reference than the images
@@ -99,6 +100,12 @@ class PixelError(RejectedInputError):
     """Pixel data cannot be decoded or are not finite."""
 
     code = "pixels"
+
+
+class FramesError(RejectedInputError):
+    """A dynamic or gated PET of several images, of which ingest.dynamic names none."""
+
+    code = "frames"
 
 
 class PairingError(RejectedInputError):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from petct_uad.core.params.base import Section
+
+Second = Annotated[float, Field(ge=0, le=86400)]
 
 
 class IngestParams(Section):
@@ -29,4 +31,10 @@ class IngestParams(Section):
         default="any", pattern="^(any|k-[0-9a-f]{16})$", description="fingerprint, petct key show"
     )
     on_reject: Literal["report", "stop"]
+    dynamic: Literal["refuse", "last", "sum"] = Field(
+        default="refuse", description="what is taken of a dynamic or gated PET"
+    )
+    dynamic_window_s: tuple[Second, Second] = Field(
+        default=(0.0, 86400.0), description="of sum: from and to, after the first frame's start"
+    )
     max_gap_mm: float = Field(ge=0, le=5, description="tolerance on even slice spacing")

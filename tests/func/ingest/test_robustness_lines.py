@@ -28,7 +28,7 @@ in one study; attenuation-corrected and uncorrected PET; topogram; MIP; dose rep
 capture; missing first slice; missing middle slice; missing last slice; duplicate slice position;
 uneven gaps; gantry tilt; reversed InstanceNumber; oblique; feet-first; mixed orientation; mixed
 Rows; mixed Columns; mixed spacing; missing PixelSpacing; missing ImagePositionPatient; enhanced
-multi-frame PET
+multi-frame PET; dynamic PET; gated PET; chest CT beside a whole-body CT; early and late PET
 
 Pixel level: per-slice RescaleSlope; slope 1e-8; slope 0; slope missing; slope negative; signed and
 unsigned; padding value; NaN and inf; all-zero; one-slice; a header that claims 65535 x 65535

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,14 @@ from tests.func.ingest.hostile import (
     slice_file,
 )
 
+# What tells the frames of a dynamic PET apart, and the gates of a gated one.
+TOLD_BY: dict[str, Callable[[int], dict[str, object]]] = {
+    "DYNAMIC": lambda frame: {
+        "NumberOfTimeSlices": 3, "AcquisitionTime": f"10{frame:02d}00",
+        "FrameReferenceTime": str(60_000 * frame + 30_000),
+    },
+    "GATED": lambda frame: {"NumberOfTimeSlots": 3, "TriggerTime": str(300 * frame)},
+}  # fmt: skip
 THIN_MM = 1.5  # mm between the slices of a thin CT
 
 
@@ -55,6 +64,24 @@ def with_more(name: str, edit: Edit, slices: int = SLICES, modality: str = "CT")
         made = Patient(folder, "Q7", slices=SLICES).both()
         made.slices = slices
         (made.ct if modality == "CT" else made.pet)(name, edit)
+
+    return arrange
+
+
+def frames(kind: str, backward: bool = False, together: bool = True) -> Arrange:
+    """A study whose PET has three frames or gates, in one series or one each."""
+
+    def arrange(folder: Path) -> None:
+        made = Patient(folder, "Q7", slices=SLICES)
+        made.ct()
+        for frame in range(3):
+
+            def edit(dataset: Dataset, index: int, frame: int = frame) -> None:
+                sets(SeriesType=[kind, "IMAGE"], **TOLD_BY[kind](frame))(dataset, index)
+                dataset.SOPInstanceUID = made.uid(f"{frame}-{index}")
+                dataset.SeriesInstanceUID = made.uid("frames" if together else f"frame {frame}")
+
+            made.pet(f"PET{2 - frame if backward else frame}", edit)
 
     return arrange
 
@@ -81,6 +108,17 @@ def mixed_folders(folder: Path) -> None:
             home = folder / ("far" if role == "CT" and index % 2 else "near")
             home.mkdir(exist_ok=True)
             file.rename(home / f"{role}-{file.name}")
+
+
+def add_pet(folder: Path) -> None:
+    """A plain PET of the same study."""
+    Patient(folder, "Q7", slices=SLICES).pet()
+
+
+def chest(dataset: Dataset, index: int) -> None:
+    """Thin slices over the middle half."""
+    dataset.ImagePositionPatient[2] = 4.0 + index
+    dataset.SliceThickness = 1.0
 
 
 def only_one_folder(folder: Path) -> None:
@@ -294,6 +332,32 @@ CASES = {
     "missing ImagePositionPatient: ImageOrientationPatient": case(
         ct(sets(ImageOrientationPatient=None)),
         refused("geometry", "ImageOrientationPatient (0020,0037)"), nothing,
+    ),
+    "dynamic PET": case(
+        frames("DYNAMIC"), refused("frames", "a dynamic PET of 3 frames", file=""), nothing
+    ),
+    "dynamic PET: in another order of its files": case(
+        frames("DYNAMIC", backward=True),
+        refused("frames", "a dynamic PET of 3 frames", file=""), nothing,
+    ),
+    "dynamic PET: a series for each frame": case(
+        frames("DYNAMIC", together=False),
+        refused("frames", "a dynamic PET of 3 frames", file=""), nothing,
+    ),
+    "gated PET": case(
+        frames("GATED"), refused("frames", "a gated PET of 3 gates", file=""), nothing
+    ),
+    "gated PET: beside one that is not": case(
+        and_then(frames("GATED"), add_pet),
+        refused("frames", "a gated PET of 3 gates", file=""), as_before,
+    ),
+    "chest CT beside a whole-body CT": case(
+        with_more("A-chest", chest, 2 * SLICES), as_before,
+        passed_over("A-chest/98.dcm", "fewer mm over the PET"), clean,
+    ),
+    "early and late PET": case(
+        with_more("PET-late", sets(AcquisitionTime="110000"), modality="PET"),
+        noted("another PET would have done as well"), clean,
     ),
     "enhanced multi-frame PET: without its functional groups": case(
         and_then(a_study(), enhanced),

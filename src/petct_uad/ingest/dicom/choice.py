@@ -3,18 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from petct_uad.core.errors import PairingError, RejectedInputError
+from petct_uad.core.errors import FramesError, LabelError, PairingError, RejectedInputError
 from petct_uad.ingest.dicom.contours import Contour
+from petct_uad.ingest.dicom.dynamic import pet_scans, read_images, take_images
 from petct_uad.ingest.dicom.geometry import Stack, overlap_mm, stack_slices
 from petct_uad.ingest.dicom.index import Header
+from petct_uad.ingest.dicom.label_objects import referenced_by_lesions
 from petct_uad.ingest.dicom.labels import Label, Looked, draw_labels, label_from_contours
-from petct_uad.ingest.dicom.series import DicomStudy, Series, StackKey, stack_key
+from petct_uad.ingest.dicom.merits import (
+    EQUAL,
+    Drawn,
+    Merit,
+    covered_mm,
+    ct_merits,
+    decisive,
+    extent_mm,
+    pet_merits,
+    slices_within,
+    why_lost,
+)
+from petct_uad.ingest.dicom.missing import with_all_missing
+from petct_uad.ingest.dicom.series import DicomStudy, Series, StackKey
 from petct_uad.ingest.dicom.suv import SuvOptions
 from petct_uad.ingest.dicom.volumes import Volume, read_ct, read_pet
 from petct_uad.ingest.found import FoundRejection
@@ -41,14 +56,6 @@ class StudyTask:
 
 
 @dataclass(frozen=True)
-class _Merit:
-    """One criterion of a choice; more is better."""
-
-    name: str
-    value: int
-
-
-@dataclass(frozen=True)
 class Use:
     """What became of a stack, and why."""
 
@@ -64,10 +71,14 @@ class StudyLog:
     stacks: dict[StackKey, Stack] = field(default_factory=dict)
     rejected: list[FoundRejection] = field(default_factory=list)
 
-    def refuse(self, key: StackKey, error: RejectedInputError) -> None:
-        """A stack cannot be used; its study may do without."""
-        self.uses[key] = Use("unused", f"refused ({error.code}): {error.found}")
+    def refuse(self, keys: Iterable[StackKey], error: RejectedInputError) -> None:
+        """Stacks of one series cannot be used; their study may do without."""
+        self.use(keys, "unused", f"refused ({error.code}): {error.found}")
         self.rejected.append(rejected_row(error))
+
+    def use(self, keys: Iterable[StackKey], role: str, reason: str) -> None:
+        """What becomes of stacks."""
+        self.uses |= dict.fromkeys(keys, Use(role, reason))
 
     def lose_all(self, reason: str) -> None:
         """The study is refused, and with it every stack that was chosen."""
@@ -77,10 +88,18 @@ class StudyLog:
 
 
 @dataclass(frozen=True)
+class _Candidate:
+    """What may become the CT or the PET."""
+
+    stack: Stack
+    keys: tuple[StackKey, ...]  # of all stacks that it is made of
+    read: Callable[[], Volume]
+
+
+@dataclass(frozen=True)
 class _Choice:
     role: str
-    read: Callable[[Path, Stack], Volume]
-    merits: Callable[[Stack], tuple[_Merit, ...]]
+    merits: Callable[[Stack], tuple[Merit, ...]]
 
 
 @dataclass(frozen=True)
@@ -99,76 +118,123 @@ def choose_images(task: StudyTask, log: StudyLog) -> StudyImages:
         PairingError: no CT or no PET can be used.
         LabelError: the label cannot.
     """
-    pets = _stacks(task, "PT", log)
-    read = partial(read_pet, options=SuvOptions.of(task.params))
-    pet = _first_readable(task, pets, _Choice("pet", read, _pet_merits), log)
-    cts = _overlapping(_stacks(task, "CT", log), pet.stack, log)
-    by_pet = partial(_ct_merits, pet=pet.stack)
-    ct = _first_readable(task, cts, _Choice("ct", read_ct, by_pet), log)
+    drawn = _drawn_on(task)
+    pets = _pets(task, log)
+    longest = max((extent_mm(pet.stack) for pet in pets), default=0.0)
+    by_label = partial(pet_merits, drawn=drawn, longest_mm=longest)
+    pet = _first_readable(task, pets, _Choice("pet", by_label), log)
+    cts = _overlapping(_cts(task, log), pet.stack, log)
+    longest = max((covered_mm(ct.stack, pet.stack) for ct in cts), default=0.0)
+    by_pet = partial(ct_merits, pet=pet.stack, drawn=drawn, longest_mm=longest)
+    ct = _first_readable(task, cts, _Choice("ct", by_pet), log)
     return StudyImages(ct, pet, _label(task, ct.stack, pet.stack, log))
 
 
-def _stacks(task: StudyTask, modality: str, log: StudyLog) -> list[Stack]:
-    stacks = []
-    for series in task.study.of(modality):
-        unfit = _why_no_volume(series)
-        log.uses[series.key] = Use("unused", unfit or "not chosen")
-        if unfit:
-            continue
+def _cts(task: StudyTask, log: StudyLog) -> list[_Candidate]:
+    found = []
+    for series in _volumes(task, "CT", log):
         try:
             stack = stack_slices(series.headers, task.params.max_gap_mm)
         except RejectedInputError as error:
-            log.refuse(series.key, error)
+            log.refuse([series.key], _in_full(task, series.headers, error))
         else:
             log.stacks[series.key] = stack
-            stacks.append(stack)
-    return stacks
+            found.append(_Candidate(stack, (series.key,), partial(read_ct, task.raw, stack)))
+    return found
 
 
-def _overlapping(stacks: Sequence[Stack], pet: Stack, log: StudyLog) -> list[Stack]:
+def _pets(task: StudyTask, log: StudyLog) -> list[_Candidate]:
     found = []
-    for stack in stacks:
-        if (overlap_mm(stack.grid, pet.grid) > 0).all() and _slices_within(stack, pet):
-            found.append(stack)
+    read = partial(read_pet, options=SuvOptions.of(task.params))
+    for scan in pet_scans(_volumes(task, "PT", log)):
+        try:
+            taken = take_images(scan, task.params)
+        except RejectedInputError as error:
+            log.refuse(scan.keys, _in_full(task, scan.images[0].headers, error))
         else:
-            log.uses[_key_of(stack)] = Use("unused", "does not overlap the PET")
+            log.stacks |= dict(zip(taken.keys, taken.stacks, strict=True))
+            if taken.note:
+                log.use(scan.keys, "unused", f"passed over for {taken.note}")
+            whole = partial(read_images, task.raw, taken, read)
+            found.append(_Candidate(taken.stacks[0], taken.keys, whole))
+    return found
+
+
+def _volumes(task: StudyTask, modality: str, log: StudyLog) -> list[Series]:
+    """The series of a modality that may be a volume."""
+    fit = []
+    for series in task.study.of(modality):
+        unfit = _why_no_volume(series)
+        log.use([series.key], "unused", unfit or "not chosen")
+        if not unfit:
+            fit.append(series)
+    return fit
+
+
+def _in_full(
+    task: StudyTask, headers: Sequence[Header], error: RejectedInputError
+) -> RejectedInputError:
+    """A refusal with all that its series lacks; frames of a PET lack nothing, but a choice."""
+    if isinstance(error, FramesError):
+        return error
+    return with_all_missing(error, task.raw, headers, task.params.suv)
+
+
+def _overlapping(cts: Sequence[_Candidate], pet: Stack, log: StudyLog) -> list[_Candidate]:
+    found = []
+    for ct in cts:
+        if (overlap_mm(ct.stack.grid, pet.grid) > 0).all() and slices_within(ct.stack, pet):
+            found.append(ct)
+        else:
+            log.use(ct.keys, "unused", "does not overlap the PET")
     return found
 
 
 def _first_readable(
-    task: StudyTask, stacks: Sequence[Stack], choice: _Choice, log: StudyLog
+    task: StudyTask, candidates: Sequence[_Candidate], choice: _Choice, log: StudyLog
 ) -> Volume:
-    """The best stack that can be read; those that cannot are refused by name."""
-    order = _ranked(stacks, choice.merits)
-    for place, stack in enumerate(order):
+    """The best candidate that can be read; those that cannot are refused by name."""
+    order = _ranked(candidates, choice.merits)
+    for place, candidate in enumerate(order):
         try:
-            volume = choice.read(task.raw, stack)
+            volume = candidate.read()
         except RejectedInputError as error:
-            log.refuse(_key_of(stack), error)
+            log.refuse(candidate.keys, _in_full(task, candidate.stack.headers, error))
             continue
-        reason = _why_chosen(stack, choice.role, len(stacks), place)
-        log.uses[_key_of(stack)] = Use(choice.role, reason)
-        for loser in order[place + 1 :]:
-            lost = _why_lost(choice.merits(stack), choice.merits(loser))
-            log.uses[_key_of(loser)] = Use("unused", lost)
-        return volume
+        merits = choice.merits(candidate.stack)
+        equal = _give_reasons(order[place + 1 :], merits, choice, log)
+        reason = _why_chosen(order, place, choice)
+        log.use(candidate.keys, choice.role, reason)
+        return replace(volume, notes=(*volume.notes, *equal))
     raise _no_partner(task.study, choice.role, log)
 
 
-def _why_chosen(stack: Stack, role: str, candidates: int, place: int) -> str:
-    if candidates == 1:
-        return f"the only usable {role.upper()}"
+def _give_reasons(
+    losers: Sequence[_Candidate], best: Sequence[Merit], choice: _Choice, log: StudyLog
+) -> tuple[str, ...]:
+    """Say why each was lost; what comes back is a note where one of them was as good."""
+    told = [why_lost(best, choice.merits(loser.stack)) for loser in losers]
+    for loser, lost in zip(losers, told, strict=True):
+        log.use(loser.keys, "unused", lost)
+    equals = told.count(EQUAL)
+    word = "another" if equals == 1 else f"{equals} others"
+    name = f"{choice.role.upper()}{'s' if equals > 1 else ''}"
+    return (f"{word} {name} would have done as well: the first UID was taken",) if equals else ()
+
+
+def _why_chosen(order: Sequence[_Candidate], place: int, choice: _Choice) -> str:
+    """By the first criterion that tells it from the next best."""
+    if len(order) == 1:
+        return f"the only usable {choice.role.upper()}"
     if place:
         return "the best of those that could be read"
-    if role == "ct":
-        return f"best of {candidates}: frame of reference, then slices over the PET, then ORIGINAL"
-    corrected = "ATTN" in stack.headers[0].corrected_image
-    return f"best of {candidates}: {'attenuation corrected' if corrected else 'most slices'}"
+    best, second = (choice.merits(candidate.stack) for candidate in order[:2])
+    return f"best of {len(order)}: {decisive(best, second)}"
 
 
 def _no_partner(study: DicomStudy, role: str, log: StudyLog) -> PairingError:
     modality = {"ct": "CT", "pet": "PT"}[role]
-    reasons = [log.uses[series.key].reason for series in study.of(modality)]
+    reasons = dict.fromkeys(log.uses[series.key].reason for series in study.of(modality))
     return PairingError(
         study.uid,
         found=f"no usable {role.upper()} for patient {study.patient}: "
@@ -216,56 +282,21 @@ def _why_no_volume(series: Series) -> str:
     return ""
 
 
-def _pet_merits(stack: Stack) -> tuple[_Merit, ...]:
-    """Attenuation-corrected first, then more slices."""
-    corrected = "ATTN" in stack.headers[0].corrected_image
-    return (
-        _Merit("attenuation correction (0028,0051)", int(corrected)),
-        _Merit("slices", len(stack.headers)),
-    )
+def _drawn_on(task: StudyTask) -> Drawn:
+    """What its lesions were drawn on, by what their label objects reference."""
+    try:
+        uids = referenced_by_lesions(task.raw, task.study, task.params, task.contours)
+    except LabelError:  # refuses the study where the label is read, once its images are known
+        uids = frozenset()
+    frames = {item.first.frame_of_reference_uid for item in task.study.series if item.uid in uids}
+    return Drawn(uids, frozenset(frames - {""}))
 
 
-def _ct_merits(stack: Stack, pet: Stack) -> tuple[_Merit, ...]:
-    """Same frame of reference as the PET first, then more slices over it, then ORIGINAL."""
-    return (
-        _Merit("the PET's Frame of Reference UID (0020,0052)", int(same_frame(stack, pet))),
-        _Merit("slices over the PET", _slices_within(stack, pet)),
-        _Merit("ORIGINAL in ImageType (0008,0008)", int("ORIGINAL" in stack.headers[0].image_type)),
-    )
-
-
-def _ranked(stacks: Iterable[Stack], merits: Callable[[Stack], tuple[_Merit, ...]]) -> list[Stack]:
+def _ranked(
+    candidates: Iterable[_Candidate], merits: Callable[[Stack], tuple[Merit, ...]]
+) -> list[_Candidate]:
     """The best first; equals by UID and number."""
     return sorted(
-        stacks,
-        key=lambda stack: (
-            tuple(-merit.value for merit in merits(stack)),
-            _key_of(stack),
-        ),
+        candidates,
+        key=lambda item: (tuple(-merit.value for merit in merits(item.stack)), item.keys),
     )
-
-
-def _why_lost(winner: Sequence[_Merit], loser: Sequence[_Merit]) -> str:
-    """The first criterion in which a stack is worse than the one that was taken."""
-    for best, own in zip(winner, loser, strict=True):
-        if best.value != own.value:
-            if best.value > 1:
-                return f"fewer {best.name}: {own.value} against {best.value}"
-            return f"lacks {best.name}, which the chosen one has"
-    return "equal to the chosen one in every rule; the first UID is taken"
-
-
-def same_frame(one: Stack, other: Stack) -> bool:
-    """Do two series share a Frame of Reference UID (0020,0052)?"""
-    uid = one.headers[0].frame_of_reference_uid
-    return bool(uid) and uid == other.headers[0].frame_of_reference_uid
-
-
-def _slices_within(ct: Stack, pet: Stack) -> int:
-    """How many CT slices lie within the PET's extent along the PET's normal."""
-    index = pet.grid.indices(ct.grid.slice_centres())[:, 2]
-    return int(((index > -0.5) & (index < len(pet.headers) - 0.5)).sum())
-
-
-def _key_of(stack: Stack) -> StackKey:
-    return stack_key(stack.headers[0])

@@ -14,6 +14,7 @@ from typing import BinaryIO
 
 from pydicom import uid
 from pydicom.dataset import Dataset
+from pydicom.errors import InvalidDicomError
 
 from petct_uad.core.errors import (
     IdentityError,
@@ -44,10 +45,11 @@ from petct_uad.ingest.dicom.pet_header import (
     PetHeader,
     read_pet_header,
 )
+from petct_uad.ingest.dicom.timing import NO_TIMING, TIMING_KEYWORDS, Timing, read_timing
 from petct_uad.ingest.files import find_files
 from petct_uad.ingest.found import FoundRejection
 from petct_uad.ingest.pseudonyms import Pseudonyms
-from petct_uad.ingest.rejections import printable, rejected_row
+from petct_uad.ingest.rejections import NOTHING_LOST, printable, rejected_row
 
 LABEL_MAP_STORAGE = uid.UID("1.2.840.10008.5.1.4.1.1.66.7")  # Supplement 243; not in pydicom 3.0
 MODALITIES = {
@@ -67,7 +69,8 @@ _KEYWORDS = [
     "FrameOfReferenceUID", "NumberOfSlices", "NumberOfFrames", "Rows", "Columns", "PixelSpacing",
     "ImagePositionPatient", "ImageOrientationPatient", "ReferencedSeriesSequence",
     "ReferencedFrameOfReferenceSequence", "SliceThickness", "AcquisitionNumber", "AcquisitionDate",
-    "AcquisitionTime", *FUNCTIONAL_GROUPS, *IDENTITY_TAGS, *IMAGE_KEYWORDS, *PET_KEYWORDS,
+    "AcquisitionTime", "AcquisitionDateTime", *FUNCTIONAL_GROUPS, *IDENTITY_TAGS, *IMAGE_KEYWORDS,
+    *PET_KEYWORDS, *TIMING_KEYWORDS,
 ]  # fmt: skip
 _TAGS = [*map(tag_of, dict.fromkeys(_KEYWORDS)), *PET_PRIVATE_TAGS]
 _FILES_PER_BATCH = 64
@@ -113,6 +116,7 @@ class Header:
     # What its volume needs; None where the file must be parsed again, with its pixels.
     native: NativePixels | None = field(default=None, compare=False)
     pet: PetHeader | None = field(default=None, compare=False)
+    timing: Timing = field(default=NO_TIMING, compare=False)  # of a PET
 
 
 @dataclass(frozen=True)
@@ -189,10 +193,13 @@ def read_header(raw: Path, file: str) -> Header:
     except RejectedInputError:
         raise
     except Exception as error:
+        no_dicom = isinstance(error, InvalidDicomError)
         raise UnreadableFileError(
             file,
             found=_one_line(error),
-            expected="a DICOM file with its 128-byte preamble",
+            expected="a DICOM file with its 128-byte preamble"
+            if no_dicom
+            else "a header that can be read to its end",
             advice="Export it again, or remove it if it is no DICOM file.",
         ) from error
     if not syntax:
@@ -251,8 +258,10 @@ def _header(dataset: Dataset, file: str, sha256: str) -> Header:
         referenced_series=tuple(sorted(_referenced_series(dataset))),
         slice_thickness_mm=(_numbers(dataset, "SliceThickness", 1) or (None,))[0],
         acquisition_number=_text(dataset, "AcquisitionNumber"),
-        acquisition_time=_text(dataset, "AcquisitionDate") + _text(dataset, "AcquisitionTime"),
+        acquisition_time=_text(dataset, "AcquisitionDate") + _text(dataset, "AcquisitionTime")
+        or _text(dataset, "AcquisitionDateTime"),
         identity=read_identity(dataset),
+        timing=read_timing(dataset) if modality == "PT" else NO_TIMING,
     )
 
 
@@ -309,7 +318,7 @@ def _unsupported(file: str, found: str) -> UnsupportedObjectError:
         file,
         found=found,
         expected="CT or PET Image Storage (enhanced or not), Segmentation or RT Structure Set",
-        advice="Nothing is lost if this is no CT, PET or label; else convert it.",
+        advice=f"{NOTHING_LOST} if this is no CT, PET or label; else convert it.",
     )
 
 
@@ -383,7 +392,7 @@ def _without_shared_uids(headers: Sequence[Header]) -> tuple[list[Header], list[
 def _shared(header: Header, group: Sequence[Header], same: bool) -> IdentityError:
     other = next(item.file for item in group if item is not header)
     content = "the same bytes" if same else "different bytes"
-    advice = f"Nothing is lost: {other} is used." if same else "Keep the right one of the files."
+    advice = f"{NOTHING_LOST}: {other} is used." if same else "Keep the right one of the files."
     return IdentityError(
         header.file,
         found=f"SOPInstanceUID (0008,0018) {header.sop_instance_uid} with {content} in {other}",

@@ -21,6 +21,9 @@ _SINGLE_FRAME_NAME = {
     "FrameType": "ImageType",
     "FrameAcquisitionNumber": "AcquisitionNumber",
     "FrameAcquisitionDuration": "ActualFrameDuration",
+    "TemporalPositionIndex": "TemporalPositionIdentifier",
+    "NominalCardiacTriggerDelayTime": "TriggerTime",
+    "NominalRespiratoryTriggerDelayTime": "TriggerTime",
 }
 # Units of PET in UCUM (PS3.16 CID 84 and 85), as Units (0054,1001) and SUV Type (0054,1006).
 _UNITS = {

@@ -6,10 +6,11 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 
 import numpy as np
 
-from petct_uad.ingest.dicom.choice import StudyImages, StudyLog, StudyTask, Use, same_frame
+from petct_uad.ingest.dicom.choice import StudyImages, StudyLog, StudyTask, Use
 from petct_uad.ingest.dicom.geometry import Stack
 from petct_uad.ingest.dicom.index import Header
 from petct_uad.ingest.dicom.labels import Label
+from petct_uad.ingest.dicom.merits import same_frame
 from petct_uad.ingest.dicom.series import DicomStudy, Series, stack_key
 from petct_uad.ingest.dicom.suv import SuvBasis
 from petct_uad.ingest.dicom.volumes import Volume
@@ -99,9 +100,9 @@ def series_rows(
     """Of every stack, used or not; what the SUV rests on stands beside ``pet``'s."""
     rows = [_series_row(series, log, study_id) for series in study.series]
     if pet is not None and pet.suv is not None:
-        read = stack_key(pet.stack.headers[0])
+        read = {stack_key(stack.headers[0]) for stack in pet.stacks}
         rows = [
-            _with_basis(row, pet.suv) if (row.series_instance_uid, row.stack) == read else row
+            _with_basis(row, pet.suv) if (row.series_instance_uid, row.stack) in read else row
             for row in rows
         ]
     return tuple(rows)
@@ -167,8 +168,9 @@ def instance_rows(
     used: dict[str, tuple[str, int | None]] = {}
     if images is not None:
         for role, volume in (("ct", images.ct), ("pet", images.pet)):
-            for place, header in enumerate(volume.stack.headers):
-                used[header.file] = (role, place if header.frame is None else None)
+            for stack in volume.stacks:
+                for place, header in enumerate(stack.headers):
+                    used[header.file] = (role, place if header.frame is None else None)
         used |= {h.file: ("label", None) for h in (images.label.headers if images.label else ())}
     files = {header.file: header for series in study.series for header in series.headers}
     return tuple(

@@ -5,11 +5,13 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from operator import attrgetter
 
 import numpy as np
 from numpy.typing import NDArray
 
 from petct_uad.core.errors import IdentityError
+from petct_uad.ingest.dicom.frames import TimeFrame, in_time, split_frames
 from petct_uad.ingest.dicom.geometry import COSINE_TOLERANCE, SAME_PLACE_MM, SPACING_TOLERANCE_MM
 from petct_uad.ingest.dicom.index import Header
 from petct_uad.ingest.found import FoundRejection
@@ -17,12 +19,19 @@ from petct_uad.ingest.rejections import rejected_row
 
 StackKey = tuple[str, int]
 
+# What tells stacks of one geometry apart where slices crowd each other.
+_TELLING = (
+    "slice_thickness_mm", "acquisition_number", "acquisition_time", "timing.trigger_ms",
+    "timing.reference_ms",
+)  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Series:
     """The files of one SeriesInstanceUID, or one stack of its slices; sorted by file."""
 
     headers: tuple[Header, ...]
+    frame: TimeFrame | None = None  # of a dynamic or gated PET
 
     @property
     def first(self) -> Header:
@@ -105,15 +114,16 @@ def split_into_stacks(series: Series) -> list[Series]:
     Slices of another matrix, PixelSpacing, ImageOrientationPatient or ImageType never belong
     together. Slices that lie closer than their own spacing are told apart by SliceThickness,
     AcquisitionNumber or acquisition time if that leaves whole stacks of the same anatomy: a bed of
-    a PET, or one slice of a step-and-shoot CT, is no stack of its own.
+    a PET, or one slice of a step-and-shoot CT, is no stack of its own. Frames and gates of a PET
+    are stacks in the order of their time, whatever the order of the files.
     """
     if series.first.modality not in {"CT", "PT"}:
         return [series]
     slices = [item for header in series.headers for item in header.frames or (header,)]
     looks = _grouped(slices, _alike)
-    stacks = [stack for look in looks for stack in _by_acquisition(look)]
+    stacks = [stack for look in looks for stack in _stacks(look)]
     return [
-        Series(tuple(replace(header, stack=number) for header in stack))
+        Series(tuple(replace(header, stack=number) for header in stack.headers), stack.frame)
         for number, stack in enumerate(stacks, start=1)
     ]
 
@@ -152,19 +162,26 @@ def _close(
     return one is None or other is None or np.allclose(one, other, rtol=0, atol=tolerance)
 
 
+def _stacks(look: list[Header]) -> list[Series]:
+    if look[0].modality != "PT":
+        return [Series(tuple(stack)) for stack in _by_acquisition(look)]
+    parts = split_frames(look) or _by_acquisition(look)
+    told = in_time(parts, crowded=any(map(_crowded, parts)))
+    return [Series(stack, frame) for stack, frame in told]
+
+
 def _by_acquisition(slices: list[Header]) -> list[list[Header]]:
     if not _crowded(slices):
         return [slices]
-    for name in ("slice_thickness_mm", "acquisition_number", "acquisition_time"):
-        same = functools.partial(_same, name=name)
-        parts = _grouped(slices, same)
+    for name in _TELLING:
+        parts = _grouped(slices, functools.partial(_same, get=attrgetter(name)))
         if len(parts) > 1 and not any(map(_crowded, parts)) and _same_anatomy(parts):
             return parts
     return [slices]
 
 
-def _same(one: Header, other: Header, name: str) -> bool:
-    return bool(getattr(one, name) == getattr(other, name))
+def _same(one: Header, other: Header, get: Callable[[Header], object]) -> bool:
+    return get(one) == get(other)
 
 
 def _crowded(slices: Sequence[Header]) -> bool:

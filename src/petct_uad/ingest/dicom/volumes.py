@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
@@ -44,6 +44,12 @@ class Volume:
     image: sitk.Image
     notes: tuple[str, ...]
     suv: SuvBasis | None = None  # of a PET
+    averaged: tuple[Stack, ...] = ()  # the frames of a PET that is the mean of several
+
+    @property
+    def stacks(self) -> tuple[Stack, ...]:
+        """Every stack that went into it."""
+        return self.averaged or (self.stack,)
 
 
 @dataclass(frozen=True)
@@ -103,8 +109,17 @@ def read_ct(raw: Path, stack: Stack) -> Volume:
     return Volume(stack, stack.grid.image(array), tuple(notes))
 
 
-def read_pet(raw: Path, stack: Stack, options: SuvOptions = DEFAULT_OPTIONS) -> Volume:
+def read_pet(
+    raw: Path,
+    stack: Stack,
+    options: SuvOptions = DEFAULT_OPTIONS,
+    others: Sequence[PetHeader] = (),
+) -> Volume:
     """SUV as float32 (z, y, x) on the PET's own grid, rescaled slice by slice; padding becomes 0.
+
+    Args:
+        others: of a frame or a gate, what the other images of its series say: the time to which
+            decay is corrected is that of the whole series.
 
     Raises:
         UnitsError: the SUV cannot be computed from the headers.
@@ -112,10 +127,11 @@ def read_pet(raw: Path, stack: Stack, options: SuvOptions = DEFAULT_OPTIONS) -> 
     """
     # All headers come before the first voxel: the factor of one slice depends on the others' times.
     slices = sorted(_slices(raw, stack), key=lambda item: item.place)
-    found = suv_conversion([item.pet for item in slices if item.pet is not None], options)
+    pets = [item.pet for item in slices if item.pet is not None]
+    found = suv_conversion([*pets, *others], options)
     array = np.empty(stack.grid.size[::-1], np.float32)
     padded = 0
-    for item, factor in zip(slices, found.factors, strict=True):
+    for item, factor in zip(slices, found.factors[: len(pets)], strict=True):
         array[item.place], filled = _suv(item, factor)
         padded += filled
     _check_not_constant(stack, array)
@@ -139,8 +155,28 @@ def _suv(item: _Slice, factor: float) -> tuple[NDArray[np.float32], int]:
         filled = int(np.count_nonzero(values[padding]))
         values[padding] = 0
     if not np.isfinite(values).all():
-        raise _bad_pixels(item.header, "values that are not finite")
+        expected = "finite numbers after Rescale Slope (0028,1053) and the SUV factor"
+        raise _bad_pixels(item.header, "values that are not finite", expected)
     return values, filled
+
+
+def pet_headers(raw: Path, headers: Iterable[Header]) -> Iterator[PetHeader]:
+    """What PET slices say of their units and times, without their pixels.
+
+    Raises:
+        UnitsError: the PET modules of one cannot be read.
+    """
+    dataset, file = None, ""
+    for header in headers:
+        if header.pet is not None:
+            yield header.pet
+            continue
+        with _any_failure_named(header):
+            if dataset is None or file != header.file:
+                dataset, file = read_dataset(raw / header.file), header.file
+            told = _pet_header(_attributes(dataset, header), header)
+        if told is not None:
+            yield told
 
 
 def _slices(raw: Path, stack: Stack) -> Iterator[_Slice]:
@@ -177,7 +213,9 @@ def _any_failure_named(header: Header) -> Iterator[None]:
     except RejectedInputError:
         raise
     except Exception as error:
-        raise _bad_pixels(header, printable(f"{type(error).__name__}: {error}")) from error
+        found = printable(f"{type(error).__name__}: {error}")
+        expected = f"{_matrix(header)} that a decoder of pydicom can read"
+        raise _bad_pixels(header, found, expected) from error
 
 
 def _decoded_slice(dataset: Dataset, place: int, header: Header) -> _Slice:
@@ -185,12 +223,14 @@ def _decoded_slice(dataset: Dataset, place: int, header: Header) -> _Slice:
     stored = pixel_array(dataset, index=header.frame)
     if stored.shape != (header.rows, header.columns):
         found = f"pixels of shape {stored.shape} (multi-frame or colour?)"
-        raise _bad_pixels(header, found)
+        raise _bad_pixels(header, found, f"one grey value for each of {_matrix(header)}")
     if stored.dtype.kind not in "iu":
-        raise _bad_pixels(header, f"pixels of type {stored.dtype}: Float Pixel Data (7FE0,0008)?")
+        found = f"pixels of type {stored.dtype}: Float Pixel Data (7FE0,0008)?"
+        raise _bad_pixels(header, found, "integers in Pixel Data (7FE0,0010)")
     if dataset.get("PhotometricInterpretation") != "MONOCHROME2":
-        found = f"PhotometricInterpretation (0028,0004) {dataset.get('PhotometricInterpretation')}"
-        raise _bad_pixels(header, found)
+        told = dataset.get("PhotometricInterpretation") or "missing"
+        found = f"PhotometricInterpretation (0028,0004) {printable(str(told))}"
+        raise _bad_pixels(header, found, "MONOCHROME2, in which more is brighter")
     attributes = _attributes(dataset, header)
     slope, intercept = _rescale(attributes, header)
     return _Slice(
@@ -213,7 +253,8 @@ def _check_end(dataset: Dataset, header: Header) -> None:
         frames = int(dataset.get("NumberOfFrames") or 1)
         codestream = get_frame(dataset.PixelData, header.frame or 0, number_of_frames=frames)
         if not codestream.rstrip(b"\0").endswith(_END_OF_IMAGE):
-            raise _bad_pixels(header, "Pixel Data (7FE0,0010) compressed, but cut short")
+            found = "Pixel Data (7FE0,0010) compressed, but cut short"
+            raise _bad_pixels(header, found, "a codestream with its end-of-image marker (FFD9)")
 
 
 def _attributes(dataset: Dataset, header: Header) -> Dataset:
@@ -252,7 +293,8 @@ def _check_int16(header: Header, values: NDArray[Any]) -> None:
 
 def _check_not_constant(stack: Stack, array: NDArray[np.generic]) -> None:
     if array.min() == array.max():
-        raise _bad_pixels(stack.headers[0], f"the value {array.min()} in every voxel of the series")
+        found = f"the value {array.min()} in every voxel of the series"
+        raise _bad_pixels(stack.headers[0], found, f"{_matrix(stack.headers[0])} that vary")
 
 
 def _lossy_note(name: str, slices: int) -> str:
@@ -273,10 +315,14 @@ def _units(header: Header, found: str, expected: str) -> UnitsError:
     return UnitsError(header.file, found=found, expected=expected, advice=advice)
 
 
-def _bad_pixels(header: Header, found: str) -> PixelError:
+def _matrix(header: Header) -> str:
+    return f"{header.rows}x{header.columns} pixels"
+
+
+def _bad_pixels(header: Header, found: str, expected: str) -> PixelError:
     return PixelError(
         header.file,
         found=found,
-        expected=f"{header.rows}x{header.columns} grey values that vary",
+        expected=expected,
         advice="Export the series again; the other series of the study are not touched.",
     )
