@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from pydicom.dataset import Dataset
-from pydicom.uid import SurfaceSegmentationStorage
+from pydicom.uid import CTImageStorage, SegmentationStorage, SurfaceSegmentationStorage
 
 from petct_uad.core.errors import DatasetError
 from petct_uad.core.files import read_table
@@ -303,7 +303,17 @@ def test_an_emptied_modality_hides_no_lesion(patient: Make, run: Ingest) -> None
     assert lesion_slices(run()) == [4]
 
 
-@pytest.mark.parametrize("edit", [modality("CT"), surface], ids=["another modality", "surface"])
+def a_ct_by_its_class(dataset: Dataset, _index: int) -> None:
+    """The file's meta information still says what it is."""
+    dataset.SOPClassUID, dataset.Modality = CTImageStorage, "MR"
+    dataset.file_meta.MediaStorageSOPClassUID = SegmentationStorage
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [modality("CT"), surface, a_ct_by_its_class],
+    ids=["another modality", "surface", "another class"],
+)
 def test_a_label_object_of_another_kind_refuses_its_study(
     patient: Make, run: Ingest, edit: Edit
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -91,7 +92,9 @@ def read_names(raw: Path, header: Header, pattern: str) -> NamedObject:
     """
     # pydicom raises many types on objects that break its rules.
     try:
-        structures = tuple(_structures(raw, header))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            structures = tuple(_structures(raw, header))
     except Exception as error:
         found = printable(f"{type(error).__name__}: {error}")
         raise wrong_label(header, found, f"a readable {header.modality}") from error

@@ -35,6 +35,7 @@ _LABEL_CLASSES = {
 }
 _TOLD = ("SOPClassUID", "SOPInstanceUID", "Modality", "PatientID", "StudyInstanceUID")
 _LAST_TOLD = 0x00200010  # no element of _TOLD comes after it
+_HEAD_BYTES = 1024  # preamble, meta information, and the first elements after them
 _IMAGES = ("CT", "PT")
 
 
@@ -97,7 +98,9 @@ def refuse_doubtful(
 
 def _series_of_sources(raw: Path, header: Header, images: Mapping[str, str]) -> tuple[str, ...]:
     try:
-        sources = set(_sources(read_dataset(raw / header.file)))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            sources = set(_sources(read_dataset(raw / header.file)))
     except Exception:  # named where the label is read
         sources = set()
     found = {images[source] for source in sources if source in images}
@@ -124,11 +127,24 @@ def _refused_files(
         if path.is_symlink() or not path.is_file():
             continue
         told = _what_it_says(path)
-        kind = _LABEL_CLASSES.get(told["SOPClassUID"]) or told["Modality"]
+        kind = _kind_of(path, told)
         copy = read.get(told["SOPInstanceUID"]) == sha256_file(path) if kind else False
         if kind in KINDS["auto"] and not copy:
             why = f"{row.code}: {row.found}"
             yield _Suspect(row.subject, kind, told["PatientID"], told["StudyInstanceUID"], why)
+
+
+def _kind_of(path: Path, told: Mapping[str, str]) -> str:
+    """SEG or RTSTRUCT where anything in a file says so; "" or another modality where nothing does.
+
+    The SOP class stands in the meta information too, so among the first bytes of a broken file.
+    """
+    if kind := _LABEL_CLASSES.get(told["SOPClassUID"]):
+        return kind
+    with path.open("rb") as stream:
+        head = stream.read(_HEAD_BYTES)
+    named = {name for name in _LABEL_CLASSES if name.encode() in head}
+    return _LABEL_CLASSES[min(named)] if named else told["Modality"]
 
 
 def _what_it_says(path: Path) -> dict[str, str]:
