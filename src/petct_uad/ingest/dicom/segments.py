@@ -6,6 +6,7 @@ A frame lies where its own position says: empty frames may be left out, and Spac
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -86,6 +87,8 @@ def draw_segments(path: Path, named: NamedObject, images: PairedImages) -> Drawi
     """
     import highdicom
 
+    # It writes UIDs of the file to the terminal; what is wrong with a SEG is raised or noted.
+    logging.getLogger("highdicom").setLevel(logging.CRITICAL)
     header = named.header
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
