@@ -37,9 +37,10 @@ def assert_same_place(ours: sitk.Image, theirs: sitk.Image) -> None:
         assert np.allclose(here, there, atol=_AFFINE_MM)
 
 
-def assert_agree(done: Run, folder: Path, out: Path) -> int:
-    """Compare every study of a run; answers how many CT series were compared."""
+def assert_agree(done: Run, folder: Path, out: Path) -> list[float]:
+    """Compare every study of a run; answers the factor from stored values to SUVbw of each."""
     theirs = converted(folder, out)
+    factors = []
     for study in done.tables.studies:
         volumes = done.out / "volumes" / study.study_id
         ours = {name: sitk.ReadImage(volumes / f"{name}.nii.gz") for name in ("ct", "pet")}
@@ -59,13 +60,14 @@ def assert_agree(done: Run, folder: Path, out: Path) -> int:
         suv, activity = (image.astype(np.float64) for image in pet)
         factor = suv.sum() / activity.sum()
         assert np.allclose(suv, activity * factor, rtol=1e-5, atol=1e-5)
-    return len(done.tables.studies)
+        factors.append(float(factor))
+    return factors
 
 
 def test_every_phantom_series_agrees(
     phantom_raw: Path, run: Callable[..., Run], tmp_path: Path
 ) -> None:
-    assert assert_agree(run(phantom_raw), phantom_raw, tmp_path / "theirs") == 4
+    assert len(assert_agree(run(phantom_raw), phantom_raw, tmp_path / "theirs")) == 4
 
 
 @pytest.mark.parametrize(
@@ -96,7 +98,7 @@ def test_every_patient_position_agrees(
     case = patient()
     case.ct(edit=turn)
     case.pet(edit=turn)
-    assert assert_agree(run(), raw, tmp_path / "theirs") == 1
+    assert len(assert_agree(run(), raw, tmp_path / "theirs")) == 1
 
 
 def test_every_real_series_agrees(
@@ -105,5 +107,18 @@ def test_every_real_series_agrees(
     for study in sorted((shared_data / "sts" / "dicom").iterdir()):
         for series in ("CT", "PET"):
             shutil.copytree(study / series / "image", raw / study.name / series)
-    compared = assert_agree(run(), raw, tmp_path / "theirs")
-    assert compared == 25
+    factors = assert_agree(run(), raw, tmp_path / "theirs")
+    assert len(factors) == 25
+    assert factors == pytest.approx([1.0] * 25, rel=1e-6)  # published as SUVbw
+
+
+def test_whole_body_pet_in_becquerel_agrees(
+    shared_data: Path, run: Callable[..., Run], raw: Path, tmp_path: Path
+) -> None:
+    """267 slices of five bed positions, whose rescale slopes differ, with one factor to SUVbw."""
+    shutil.copytree(shared_data / "sts" / "dicom" / "STS_001" / "CT" / "image", raw / "STS" / "CT")
+    shutil.copytree(shared_data / "sts_raw" / "STS_001_PET_bqml" / "image", raw / "STS" / "PET")
+    (factor,) = assert_agree(run(), raw, tmp_path / "theirs")
+    waited_s = (11 * 3600 + 20 * 60 + 11) - (10 * 3600 + 35 * 60)  # 10:35:00 to 11:20:11
+    left_bq = 3.88777472e8 * 0.5 ** (waited_s / 6588.0)
+    assert factor == pytest.approx(71_000 / left_bq, rel=1e-6)

@@ -75,6 +75,18 @@ def largest(values: Iterator[float]) -> float:
     return max(found)
 
 
+def label_differences(run: Run, sts: Path, drawn_on: str) -> tuple[int, int]:
+    """Voxels of all labels as the second reader has them, and how many of ours differ."""
+    voxels, differing = 0, 0
+    for study in run.tables.studies:
+        ours = Ours.read(run.out / "volumes" / study.study_id / "label.nii.gz")
+        contours = contours_mm(sts / study.patient / drawn_on / "mask/RS.dcm")
+        theirs = mask(see(sts / study.patient / "CT/image"), contours)
+        voxels += int(theirs.sum())
+        differing += int((ours.values.astype(bool) != theirs).sum())
+    return voxels, differing
+
+
 def test_the_second_reader_knows_nothing_of_the_first() -> None:
     tree = ast.parse(Path(second_reader.__file__).read_text(encoding="utf-8"))
     named = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import)
@@ -86,56 +98,50 @@ def test_the_second_reader_knows_nothing_of_the_first() -> None:
 
 @pytest.mark.parametrize("kind", ["CT", "PET"])
 def test_every_real_volume_lies_where_the_second_reader_has_it(
-    kind: str, real: Run, sts: Path, record_property: Record
+    kind: str, real: Run, sts: Path, record_testsuite_property: Record
 ) -> None:
     furthest_mm = largest(
         float(np.abs(ours.corners_mm - seen.corners_mm()).max())
         for ours, seen in pairs(real, sts, kind)
     )
-    record_property(f"largest distance of a {kind} corner, mm", furthest_mm)
+    record_testsuite_property(f"largest distance of a {kind} corner, mm", furthest_mm)
     assert furthest_mm < _PLACE_MM
 
 
 def test_every_real_ct_has_the_hu_of_the_second_reader(
-    real: Run, sts: Path, record_property: Record
+    real: Run, sts: Path, record_testsuite_property: Record
 ) -> None:
     difference = largest(
         float(np.abs(ours.values - np.rint(seen.values)).max())
         for ours, seen in pairs(real, sts, "CT")
     )
-    record_property("largest difference, HU", difference)
+    record_testsuite_property("largest difference, HU", difference)
     assert difference == 0
 
 
 def test_every_real_pet_has_the_suv_of_the_second_reader(
-    real: Run, sts: Path, record_property: Record
+    real: Run, sts: Path, record_testsuite_property: Record
 ) -> None:
     difference = largest(
         float((np.abs(ours.values - suv_bw(seen)) / suv_bw(seen).max()).max())
         for ours, seen in pairs(real, sts, "PET")
     )
-    record_property("largest difference, of a study's SUVmax", difference)
+    record_testsuite_property("largest difference, of a study's SUVmax", difference)
     assert difference < _SUV_RELATIVE
 
 
 def test_every_real_label_has_the_voxels_of_the_second_reader(
-    real: Run, sts: Path, record_property: Record
+    real: Run, sts: Path, record_testsuite_property: Record
 ) -> None:
-    voxels, differing = 0, 0
-    for study in real.tables.studies:
-        ours = Ours.read(real.out / "volumes" / study.study_id / "label.nii.gz")
-        contours = contours_mm(sts / study.patient / "CT/mask/RS.dcm")
-        theirs = mask(see(sts / study.patient / "CT/image"), contours)
-        voxels += int(theirs.sum())
-        differing += int((ours.values.astype(bool) != theirs).sum())
-    record_property("voxels of lesions", voxels)
-    record_property("voxels that differ", differing)
+    voxels, differing = label_differences(real, sts, "CT")
+    record_testsuite_property("voxels of lesions", voxels)
+    record_testsuite_property("voxels that differ", differing)
     assert voxels > 0
     assert differing == 0
 
 
 def test_raw_becquerel_have_the_suv_of_the_second_reader(
-    shared_data: Path, sts: Path, tmp_path: Path, record_property: Record
+    shared_data: Path, sts: Path, tmp_path: Path, record_testsuite_property: Record
 ) -> None:
     """The whole-body PET of STS_001 as the scanner stored it: 267 slices, a slope each."""
     whole = shared_data / "sts_raw" / "STS_001_PET_bqml" / "image"
@@ -150,6 +156,6 @@ def test_raw_becquerel_have_the_suv_of_the_second_reader(
     suv = suv_bw(seen)
     assert ours.values.shape == (267, 128, 128)
     difference = float(np.abs(ours.values - suv).max() / suv.max())
-    record_property("largest difference from becquerel, of SUVmax", difference)
+    record_testsuite_property("largest difference from becquerel, of SUVmax", difference)
     assert difference < _DECAY_RELATIVE
     assert np.abs(ours.corners_mm - seen.corners_mm()).max() < _PLACE_MM
