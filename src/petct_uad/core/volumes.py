@@ -14,6 +14,22 @@ AIR_HU = -1024  # the least value that a 12-bit CT stores: padding, and all that
 _NIFTI_HEADER_BYTES = 352  # NIfTI-1's header and the four bytes that say it has no extension
 
 
+def voxel_count(path: Path) -> int:
+    """How many voxels a volume holds, by its header; 0 where that cannot be read.
+
+    For estimates of memory: whoever reads the volume then says what is wrong with it.
+    """
+    import SimpleITK as sitk
+
+    header = sitk.ImageFileReader()
+    header.SetFileName(path)
+    try:
+        header.ReadImageInformation()
+    except RuntimeError:
+        return 0
+    return math.prod(header.GetSize())
+
+
 def write_volume(image: sitk.Image, path: Path) -> None:
     """Write a volume as ``.nii.gz``, compressed by libdeflate at level 1.
 
