@@ -140,6 +140,22 @@ def test_every_real_label_has_the_voxels_of_the_second_reader(
     assert differing == 0
 
 
+def test_every_real_label_drawn_on_the_pet_has_the_voxels_of_the_second_reader(
+    sts: Path, tmp_path: Path, record_testsuite_property: Record
+) -> None:
+    """The same patients without the contours on the CT: those on the PET lie on the CT's grid."""
+    raw = tmp_path / "raw"
+    for patient in sorted(sts.iterdir()):
+        for part in ("CT/image", "PET/image", "PET/mask"):
+            shutil.copytree(patient / part, raw / patient.name / part)
+    (tmp_path / "out").mkdir()
+    voxels, differing = label_differences(read_by_us(raw, tmp_path / "out"), sts, "PET")
+    record_testsuite_property("voxels of lesions drawn on the PET", voxels)
+    record_testsuite_property("voxels drawn on the PET that differ", differing)
+    assert voxels > 0
+    assert differing == 0
+
+
 def test_raw_becquerel_have_the_suv_of_the_second_reader(
     shared_data: Path, sts: Path, tmp_path: Path, record_testsuite_property: Record
 ) -> None:
