@@ -91,6 +91,7 @@ def cohort(generator: np.random.Generator) -> tuple[Scores, list[Scores]]:
     return run(), [run() for _ in range(5)]
 
 
+@pytest.mark.slow
 def test_equal_runs_on_clustered_slices_are_told_apart_as_rarely_as_promised() -> None:
     """Of 150 cohorts one in twenty may err: with 14 or more the rate would be above it (p < 0.02).
 

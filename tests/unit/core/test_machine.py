@@ -113,6 +113,7 @@ def test_what_the_environment_says_of_openmp_stays(
     assert (os.environ["OMP_NUM_THREADS"], os.environ["OMP_WAIT_POLICY"]) == ("3", "active")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="torch brings GNU's OpenMP on Linux only")
 @pytest.mark.parametrize("stage", TORCH_STAGES)
 def test_openmp_does_not_spin_in_a_stage_that_loads_torch(stage: str) -> None:

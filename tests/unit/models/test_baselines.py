@@ -227,6 +227,7 @@ each_trained = pytest.mark.parametrize(
 )
 
 
+@pytest.mark.slow
 @each_trained
 def test_loss_falls_on_one_slice(baseline: Baseline, normals: Batch) -> None:
     model = baseline.build()
@@ -235,6 +236,7 @@ def test_loss_falls_on_one_slice(baseline: Baseline, normals: Batch) -> None:
     assert losses[-1] < baseline.falls_to * losses[0]
 
 
+@pytest.mark.slow
 @each
 def test_hottest_pixel_lies_in_a_planted_square(
     baseline: Baseline, taught: TrainableModel, unseen: Batch, abnormal: Batch
@@ -272,6 +274,7 @@ def test_state_round_trip_through_a_file_gives_the_same_maps(
     assert torch.equal(taught.anomaly_map(unseen), other.anomaly_map(unseen))
 
 
+@pytest.mark.slow
 @each
 def test_same_seed_gives_the_same_bytes_and_another_seed_does_not(
     baseline: Baseline, normals: Batch

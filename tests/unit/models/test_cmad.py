@@ -74,6 +74,7 @@ def test_token_grid_of_the_paper_is_28_by_28(cmad_params: CmadParams, vit_b14: V
     assert model.loss(prepared).shape == ()
 
 
+@pytest.mark.slow
 def test_loss_falls_and_a_pasted_blob_stands_out(
     cmad_params: CmadParams, teacher: CnnTeacher, normals: Batch, unseen: Batch, abnormal: Batch
 ) -> None:
@@ -88,6 +89,7 @@ def test_loss_falls_and_a_pasted_blob_stands_out(
     assert (model.score(changed) > model.score(clean)).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("modality", ["petct", "pet"])
 def test_loss_falls_by_90_percent_on_one_slice(
     cmad_params: CmadParams, teacher: CnnTeacher, normals: Batch, modality: Modality
@@ -97,6 +99,7 @@ def test_loss_falls_by_90_percent_on_one_slice(
     assert losses[-1] < 0.1 * losses[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("modality", ["petct", "pet"])
 def test_hottest_pixel_lies_inside_a_planted_square(
     cmad_params: CmadParams,

@@ -150,6 +150,7 @@ def test_bundled_weights_of_another_encoder_are_refused(pdn: PatchTeacher) -> No
         build(pdn, encoder="resnet18", encoder_weights="bundled")
 
 
+@pytest.mark.slow
 def test_loss_falls_by_90_percent_on_one_slice(pdn: PatchTeacher, normals: Batch) -> None:
     losses = descend(build(pdn), first(normals, 1), 40)
     assert min(losses) < 0.1 * losses[0]
@@ -162,6 +163,7 @@ def learned(pdn: PatchTeacher, normals: Batch) -> Hdhkd:
     return model
 
 
+@pytest.mark.slow
 def test_hottest_pixel_lies_in_a_planted_square(learned: Hdhkd, abnormal: Batch) -> None:
     # A cell of the map is four pixels.
     assert hottest_in_the_square(learned.anomaly_map(abnormal), reach_px=4)

@@ -62,11 +62,13 @@ def test_all_but_the_frozen_encoder_learns(teacher: CnnTeacher) -> None:
     assert not any("teacher" in name for name in model.student_state())
 
 
+@pytest.mark.slow
 def test_loss_falls_by_90_percent_on_one_slice(teacher: CnnTeacher, normals: Batch) -> None:
     losses = descend(build(teacher), first(normals), steps=40, rate=1e-2)
     assert losses[-1] < 0.1 * losses[0]
 
 
+@pytest.mark.slow
 def test_hottest_pixel_lies_in_a_planted_square(
     teacher: CnnTeacher, normals: Batch, unseen: Batch, abnormal: Batch
 ) -> None:

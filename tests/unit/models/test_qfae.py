@@ -91,11 +91,13 @@ def paper() -> Qfae:
         return Qfae.build(SMALL.model_copy(update=PAPER), teacher, "pet", 224)
 
 
+@pytest.mark.slow
 def test_loss_falls_by_90_percent_on_one_slice(teacher: CnnTeacher, normals: Batch) -> None:
     losses = descend(build(teacher), first(normals), steps=120, rate=5e-3)
     assert losses[-1] < 0.1 * losses[0]
 
 
+@pytest.mark.slow
 def test_hottest_pixel_lies_inside_a_planted_square(trained: Qfae, abnormal: Batch) -> None:
     maps, _ = trained.detect(abnormal)
     assert hottest_in_the_square(maps)

@@ -154,6 +154,7 @@ def test_alpha_of_each_scale_is_logged(teacher: CnnTeacher, unseen: Batch, varia
 
 
 # The released ratio of equally weighted scales falls slowly with faint noise: z_4 is close to u_4.
+@pytest.mark.slow
 @pytest.mark.parametrize("keys", [{}, {"variant": "released", "noise_intensity": 2.0}, RD4AD])
 def test_loss_falls_by_90_percent_on_one_slice(
     teacher: CnnTeacher, normals: Batch, keys: dict[str, Any]
@@ -176,6 +177,7 @@ def test_maps_of_any_size_are_finite(teacher: CnnTeacher, side: int, count: int)
     assert heat.isfinite().all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keys", [{}, {"variant": "released"}, RD4AD])
 def test_hottest_pixel_lies_in_the_planted_square(
     teacher: CnnTeacher, normals: Batch, unseen: Batch, abnormal: Batch, keys: dict[str, Any]

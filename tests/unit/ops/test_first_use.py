@@ -23,6 +23,8 @@ import numpy as np
 from numba import prange
 from petct_uad.ops.selective_scan.kernels import kernel
 
+pytestmark = pytest.mark.slow
+
 @kernel
 def fill(tasks, out):
     for task in prange(tasks):

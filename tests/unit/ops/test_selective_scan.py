@@ -90,6 +90,7 @@ def test_compiled_scan_matches_on_random_shapes(seed: int) -> None:
     test_compiled_scan_matches_the_double_oracle(shape)
 
 
+@pytest.mark.slow
 def test_tensors_too_large_to_be_kept_between_steps_are_scanned_like_others() -> None:
     shape = (1, 1, 1400, 16, 384, 1)
     assert _inputs(shape)[0][0].nbytes > 2**25

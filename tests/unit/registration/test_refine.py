@@ -18,6 +18,8 @@ from petct_uad.volumes.motion.rigid import RigidTransform
 from petct_uad.volumes.motion.transforms import BsplineTransform, Transform
 from tests.samples import register_section
 
+pytestmark = pytest.mark.slow
+
 Pair = tuple[sitk.Image, sitk.Image]
 PARAMS = register_section()
 MOTION = RigidTransform((1.3, 0.4, -0.8), (-7.0, 7.5, 4.0))

@@ -23,6 +23,7 @@ PATHS = RegisterPaths(Path("ingest"), Path("register"), Path("pictures"), Path("
 STUDY = study_row(study_id="P_1", patient="P", ct_slices=28, pet_slices=43)
 
 
+@pytest.mark.slow
 def test_slices_that_the_moved_pet_misses_go(
     make_pair: Callable[[RigidTransform], Pair], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,6 +13,8 @@ from petct_uad.comparison.compare import read_runs, summarise
 from petct_uad.report.page import render_report
 from tests.unit.report.conftest import Project
 
+pytestmark = pytest.mark.slow
+
 PHONE, DESK = 390, 1280
 OPACITY = "element => Number(getComputedStyle(element).opacity)"
 # Contrast of an element's text with what is behind it (WCAG 2.2, 1.4.3).
