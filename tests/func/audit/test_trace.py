@@ -35,7 +35,8 @@ def slice_ids() -> list[str]:
 
 
 def raw_files(dataset: str = "phantom") -> dict[str, Path]:
-    files = (path for path in Path("data/raw", dataset).rglob("*") if path.is_file())
+    found = Path("data/raw", dataset).rglob("*")
+    files = (path for path in found if path.is_file() and path.suffix != ".csv")
     return {sha256_file(path): path for path in files}
 
 

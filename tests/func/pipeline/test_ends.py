@@ -28,7 +28,15 @@ def eventually(holds: Callable[[], bool]) -> bool:
 
 
 @pytest.fixture
-def stage(tmp_path: Path) -> Iterator[psutil.Popen]:
+def heeding_interrupts() -> Iterator[None]:
+    """What a shell starts in the background ignores SIGINT, and hands that on to its children."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture
+def stage(tmp_path: Path, heeding_interrupts: None) -> Iterator[psutil.Popen]:
     """stages/phantom.py with work for minutes."""
     for name in ("src", "stages", "pyproject.toml"):
         (tmp_path / name).symlink_to(ROOT / name)

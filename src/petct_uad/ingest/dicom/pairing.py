@@ -141,8 +141,11 @@ def _kind_of(path: Path, told: Mapping[str, str]) -> str:
     """
     if kind := _LABEL_CLASSES.get(told["SOPClassUID"]):
         return kind
-    with path.open("rb") as stream:
-        head = stream.read(_HEAD_BYTES)
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(_HEAD_BYTES)
+    except OSError:  # rejected.csv says so
+        return told["Modality"]
     named = {name for name in _LABEL_CLASSES if name.encode() in head}
     return _LABEL_CLASSES[min(named)] if named else told["Modality"]
 
