@@ -6,16 +6,18 @@ The long runs are benchmarks/fuzz_headers.py and benchmarks/fuzz_labels.py.
 from __future__ import annotations
 
 import resource
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from benchmarks.fuzz_headers import fuzz, pydicom_seeds
 from benchmarks.fuzz_labels import fuzz_labels, make_study
 from petct_uad.core.errors import RejectedInputError
 from petct_uad.ingest.dicom.index import read_header
+from tests.func.ingest.conftest import Patient, Run
 from tests.func.ingest.hostile import write_good
 
 FILES = 2000
@@ -59,6 +61,21 @@ def test_a_length_that_lies_costs_no_memory(tmp_path: Path) -> None:
     with one_gibibyte(), pytest.raises(RejectedInputError) as caught:
         read_header(path.parent, path.name)
     assert "MemoryError" not in caught.value.found
+
+
+def test_pixels_of_a_label_that_claim_4_gib_cost_no_memory(
+    patient: Callable[..., Patient], run: Callable[..., Run], raw: Path
+) -> None:
+    """They are all there, and only their length is wrong: the label is drawn."""
+    case = patient().both()
+    case.seg(np.ones((12, 24, 24), bool))
+    path = raw / "P1" / "seg.dcm"
+    content = path.read_bytes()
+    at = content.index(b"\xe0\x7f\x10\0OB\0\0") + 8
+    path.write_bytes(content[:at] + b"\xf0\xff\xff\xff" + content[at + 4 :])
+    with one_gibibyte():
+        (study,) = run().tables.studies
+    assert (study.label_kind, study.finding) == ("seg", "lesion")
 
 
 @contextmanager

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom import dcmread
 from pydicom.dataset import Dataset
 
 from petct_uad.core.errors import OtherFrameError
@@ -31,6 +30,7 @@ from petct_uad.ingest.dicom.drawing import (
 from petct_uad.ingest.dicom.geometry import Grid, Stack
 from petct_uad.ingest.dicom.index import Header
 from petct_uad.ingest.dicom.label_names import NamedObject
+from petct_uad.ingest.dicom.parsing import read_dataset
 
 if TYPE_CHECKING:
     import highdicom
@@ -92,7 +92,7 @@ def draw_segments(path: Path, named: NamedObject, images: PairedImages) -> Drawi
     header = named.header
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        seg = highdicom.seg.Segmentation.from_dataset(dcmread(path), copy=False)
+        seg = highdicom.seg.Segmentation.from_dataset(read_dataset(path, True), copy=False)
     _check_frame(header, str(seg.get("FrameOfReferenceUID", "")), images)
     grid = images.ct.grid
     mask, outside, voxels = np.zeros(grid.size[::-1], np.uint8), 0, 0
