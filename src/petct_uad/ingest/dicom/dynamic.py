@@ -22,7 +22,7 @@ from petct_uad.core.errors import FramesError, GeometryError, UnitsError
 from petct_uad.ingest.dicom.frames import moment
 from petct_uad.ingest.dicom.geometry import SAME_PLACE_MM, Grid, Stack, stack_slices
 from petct_uad.ingest.dicom.index import Header
-from petct_uad.ingest.dicom.pet_header import PetHeader
+from petct_uad.ingest.dicom.pet_header import PetHeader, number_or_none
 from petct_uad.ingest.dicom.series import Series, StackKey, stack_key
 from petct_uad.ingest.dicom.timing import PetKind
 from petct_uad.ingest.dicom.volumes import Volume, pet_headers
@@ -307,10 +307,7 @@ def _check_one_reference(scan: PetScan, told: Mapping[StackKey, tuple[PetHeader,
 
 def _half_life_s(told: Sequence[PetHeader]) -> float:
     """Radionuclide Half Life (0018,1075); 0 where it is no number."""
-    try:
-        return float(told[0].half_life_s)
-    except (IndexError, ValueError):
-        return 0.0
+    return (number_or_none(told[0].half_life_s) or 0.0) if told else 0.0
 
 
 def _check_same_grid(stack: Stack, grid: Grid) -> None:

@@ -116,11 +116,15 @@ def is_anatomy(name: str) -> bool:
 
     Organs are those that DICOM names in one word (PS3.16 CID 7191, 7192, 4031).
     """
-    if _LESION.search(name.replace("_", " ")):
+    if _names_lesion(name):
         return False
     words = {word.casefold() for word in _WORD.findall(name)}
     known = _anatomy() | _NO_LESION
     return any(word in known or word.removesuffix("s") in known for word in words)
+
+
+def _names_lesion(name: str) -> bool:
+    return _LESION.search(name.replace("_", " ")) is not None
 
 
 @cache
@@ -153,7 +157,7 @@ def _segment(item: Dataset) -> Iterator[Structure]:
         return
     name = printable(str(item.SegmentLabel))
     said = _code(item, "SegmentedPropertyCategoryCodeSequence") == codes.SCT.AnatomicalStructure
-    anatomy = is_anatomy(name) or (said and not _LESION.search(name.replace("_", " ")))
+    anatomy = is_anatomy(name) or (said and not _names_lesion(name))
     yield Structure(int(item.SegmentNumber), name, anatomy)
 
 
