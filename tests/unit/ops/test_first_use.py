@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 SOURCES = Path(__file__).parents[3] / "src"
 USE_SCAN = """
 import torch
@@ -22,8 +24,6 @@ KERNEL = """
 import numpy as np
 from numba import prange
 from petct_uad.ops.selective_scan.kernels import kernel
-
-pytestmark = pytest.mark.slow
 
 @kernel
 def fill(tasks, out):
