@@ -162,6 +162,32 @@ def models(
 
 
 @app.command()
+def panels(
+    slices: Annotated[list[str], typer.Argument(help="slice_id of index.csv, validation or test")],
+    row: Annotated[
+        list[str] | None, typer.Option(help="a row of the table; by default all on PET and CT")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="is replaced")] = Path("reports/panels.png"),
+) -> None:
+    """Draw chosen slices with every model's anomaly map beside them, as papers do.
+
+    A side output of the last `dvc repro`: nothing reads it, git and DVC leave it out.
+    """
+    from petct_uad.report.side_by_side import write_side_by_side
+
+    with fail_cleanly():
+        write_side_by_side(
+            slices,
+            out,
+            processed=Path("data/processed") / ParamsFile.read().dataset,
+            scores=Path("data/scores"),
+            metrics=METRICS,
+            runs=row or (),
+        )
+    console.print(f"{out} shows {len(slices)} slices.", markup=False)
+
+
+@app.command()
 def leak(
     honest: Annotated[str, typer.Argument(help="revision under split.protocol: patient")],
     leaking: Annotated[str, typer.Argument(help="revision under split.protocol: cmad")],

@@ -55,7 +55,7 @@ def write_panel(path: Path, panel: Panel) -> None:
     layers = {
         "ct": _coloured(panel.ct, "gray"),
         "pet": _coloured(panel.pet, "gray_r"),
-        "fused": _fused(panel),
+        "fused": fused(panel.ct, panel.pet),
         "jet": _coloured(_min_max(panel.anomaly_map), "jet"),
         "viridis": _coloured(_min_max(panel.anomaly_map), "viridis"),
         "lesion": _coloured(panel.lesion.astype(np.float32), "gray"),
@@ -71,10 +71,10 @@ def _coloured(image: NDArray[np.float32], colours: str) -> NDArray[np.uint8]:
     return coloured[..., :3]
 
 
-def _fused(panel: Panel) -> NDArray[np.uint8]:
-    """Uptake in the colours of hot iron, the more of it the denser, on the CT."""
-    density = np.clip(2 * panel.pet, 0, _MOST_UPTAKE)[..., None]
-    mixed = density * _coloured(panel.pet, "hot") + (1 - density) * _coloured(panel.ct, "gray")
+def fused(ct: NDArray[np.float32], pet: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Uptake in the colours of hot iron, the more of it the denser, on the CT: (S, S, 3)."""
+    density = np.clip(2 * pet, 0, _MOST_UPTAKE)[..., None]
+    mixed = density * _coloured(pet, "hot") + (1 - density) * _coloured(ct, "gray")
     return np.round(mixed).astype(np.uint8)
 
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from petct_uad.core.errors import EvaluationError, TrainingError
 from petct_uad.core.files import read_table, sha256_file, write_table
@@ -25,6 +28,7 @@ from petct_uad.models.benchmark import BenchmarkEntry
 from petct_uad.models.build import load_model
 from petct_uad.models.common.batch import Batch, at_side
 from petct_uad.models.patchcore.params import PatchcoreParams
+from petct_uad.report.side_by_side import write_side_by_side
 from petct_uad.scoring.inference import score_slices
 from petct_uad.scoring.run import ScoringPaths, score_entry
 from petct_uad.scoring.tables import read_study
@@ -468,3 +472,43 @@ def test_an_entry_without_scores_is_refused_by_name(evaluated: Evaluated, tmp_pa
     paths = replace(evaluated.paths, scores=tmp_path / "padim")
     with pytest.raises(EvaluationError, match="Run `dvc repro score@padim`"):
         evaluate_entry(paths, PARAMS, dataset="tiny", protocol="patient")
+
+
+def size_of(name: str) -> tuple[int, int]:
+    with Image.open(name) as image:
+        return image.size
+
+
+def test_chosen_slices_stand_beside_every_rows_map(evaluated: Evaluated) -> None:
+    shown = partial(
+        write_side_by_side,
+        processed=PROCESSED,
+        scores=Path("data/scores"),
+        metrics=Path("metrics"),
+    )
+    shown(["D_1_0000", "D_1_0004"], Path("two.png"))
+    shown(["D_1_0000", "D_1_0004"], Path("again.png"))
+    shown(["D_1_0004"], Path("three.png"), runs=["patchcore-pet", "patchcore-ct"])
+    assert sha256_file(Path("two.png")) == sha256_file(Path("again.png"))
+    two, three = map(size_of, ("two.png", "three.png"))
+    assert two[0] < three[0]  # one row on PET and CT, and two that were asked for
+    assert two[1] > three[1]  # two slices, and one
+
+
+@pytest.mark.parametrize(
+    ("slices", "runs", "said"),
+    [
+        (["D_1_0009"], (), "did you mean D_1_000"),
+        (["A_1_0000"], (), "a slice of the train split"),
+        (["D_1_0000"], ("patchcore-pt",), "did you mean patchcore-pet?"),
+    ],
+    ids=["no such slice", "a training slice", "no such row"],
+)
+def test_slices_and_rows_that_cannot_be_shown_are_named(
+    evaluated: Evaluated, slices: list[str], runs: tuple[str, ...], said: str
+) -> None:
+    with pytest.raises(EvaluationError, match=re.escape(said)):
+        write_side_by_side(
+            slices, Path("none.png"), processed=PROCESSED, scores=Path("data/scores"),
+            metrics=Path("metrics"), runs=runs,
+        )  # fmt: skip
