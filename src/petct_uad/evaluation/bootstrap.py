@@ -66,8 +66,9 @@ def ap_of(scores: Scores, weights: Weights) -> NDArray[np.float64]:
 
 
 def estimate(value: float, drawn: NDArray[np.float64], confidence: float) -> Estimate:
-    """``value`` with the central percentile interval of its resampled values."""
-    low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2])
+    """``value`` with the central percentile interval of its resampled values, NaN left out."""
+    known = drawn[~np.isnan(drawn)]
+    low, high = np.quantile(known, [(1 - confidence) / 2, (1 + confidence) / 2])
     return Estimate(value, float(low), float(high))
 
 

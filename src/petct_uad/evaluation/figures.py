@@ -42,8 +42,8 @@ class Figure:
         title: its heading in tables for people.
         of_seed: the figure of one seed; None where there is nothing to measure, which is so for
             every seed of a run or for none.
-        of_draws: the same in each resample (resamples,), from which its interval comes; None: it
-            has none.
+        of_draws: the same in each resample (resamples,), from which its interval comes, NaN where
+            a resample has nothing to measure; None: it has no interval.
         deviates: is its standard deviation over seeds kept?
         columns: what ``summary.csv`` has of it; nothing: it stands in ``metrics.json`` only.
         shown: do ``summary.md`` and the report have it too? Those show what ``columns`` has of it.
@@ -91,7 +91,7 @@ class Figure:
             return None
         values = [sample.value for sample in known]
         spread = deviation(values) if self.deviates else None
-        drawn = [sample.drawn for sample in known if sample.drawn is not None]
+        drawn = [x.drawn for x in known if x.drawn is not None and not np.isnan(x.drawn).all()]
         if not drawn:
             return Measured(float(np.mean(values)), deviation=spread)
         found = estimate_mean(values, drawn, confidence)
@@ -166,6 +166,17 @@ def _of_drawn_patients(seed: SeedDecisions, draws: Draws) -> NDArray[np.float64]
     return auroc_of(seed.patients, draws.patients.weights)
 
 
+def _position_adjusted(seed: SeedDecisions) -> float | None:
+    if seed.like_placed is None or not seed.like_placed.matched:
+        return None
+    return seed.like_placed.auroc(seed.scores.each_patient_once).item()
+
+
+def _position_adjusted_draws(seed: SeedDecisions, draws: Draws) -> NDArray[np.float64]:
+    assert seed.like_placed, "drawn where there is a stack"
+    return seed.like_placed.auroc(draws.slices.weights)
+
+
 AUROC = Figure(
     name="auroc",
     title="AUROC",
@@ -173,6 +184,15 @@ AUROC = Figure(
     of_draws=lambda seed, draws: auroc_of(seed.scores, draws.slices.weights),
     deviates=True,
     columns=("value", "low", "high", "deviation"),
+)
+POSITION_ADJUSTED = Figure(
+    name="auroc_position_adjusted",
+    title="position-adjusted AUROC",
+    of_seed=_position_adjusted,
+    of_draws=_position_adjusted_draws,
+    deviates=True,
+    columns=("value", "low", "high", "deviation"),
+    short="adjusted AUROC",
 )
 AP = Figure(
     name="ap",
@@ -185,6 +205,13 @@ AP = Figure(
 PATIENT_AUROC = Figure("patient_auroc", "patient AUROC", _of_patients, _of_drawn_patients)
 FIGURES: tuple[Figure, ...] = (
     AUROC,
+    POSITION_ADJUSTED,
+    Figure(
+        "position_matched",
+        "slices with a normal one of like place",
+        lambda seed: seed.like_placed.matched if seed.like_placed else None,
+        shown=False,
+    ),
     AP,
     _decided("f1", "F1", lambda x: x.f1, deviates=True, columns=("value", "deviation")),
     _decided("accuracy", "accuracy", lambda x: x.accuracy, shown=False),

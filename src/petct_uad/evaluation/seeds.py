@@ -22,6 +22,7 @@ from petct_uad.evaluation.metrics import (
     threshold_from_normals,
 )
 from petct_uad.evaluation.params import EvaluateParams
+from petct_uad.evaluation.position import LikePlaced
 from petct_uad.evaluation.tables import ScoreRow
 from petct_uad.scoring.tables import SeedScores
 from petct_uad.slices.tables import ImageRow
@@ -51,6 +52,7 @@ class SeedDecisions:
 
     rows: tuple[ScoreRow, ...]
     scores: Scores
+    positions: NDArray[np.float64]  # (n,) 0 at the first slice of a study, 1 at the last
     threshold: float  # from validation normals
     oracle_threshold: float
     maps: SeedMaps | None = None
@@ -81,7 +83,8 @@ class SeedDecisions:
         scores = Scores.of(rows)
         known = seed.maps is not None and lesions is not None
         maps = SeedMaps(seed.maps, lesions) if known else None  # type: ignore[arg-type]
-        return cls(rows, scores, threshold, oracle_threshold(scores), maps)
+        positions = np.array([row.position for row in test_rows], dtype=np.float64)
+        return cls(rows, scores, positions, threshold, oracle_threshold(scores), maps)
 
     def decisions(self, weights: Weights) -> Confusion:
         """Decisions at the threshold from validation normals, in each resample."""
@@ -101,6 +104,11 @@ class SeedDecisions:
     def patients(self) -> Scores:
         """One item per patient."""
         return patient_scores(self.scores)
+
+    @cached_property
+    def like_placed(self) -> LikePlaced | None:
+        """Slices against those of like place; None without a stack: pictures have one place."""
+        return LikePlaced.of(self.scores, self.positions) if np.ptp(self.positions) else None
 
     @property
     def pixels(self) -> PixelFigures:

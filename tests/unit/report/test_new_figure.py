@@ -79,8 +79,8 @@ def test_a_new_figure_is_in_every_table_that_its_declaration_names(
 
     headings = re.findall(r'<button type="button">([^/]*?)</button>', page.split("<tbody>")[0])
     assert headings[3:] == [
-        "AP", "F1", "Sens.", "Spec.", "Oracle<br>F1", "Pixel<br>AUROC", "AUPRO",
-        "Patient<br>AUROC", "Spread", "Params<br>(million)",
+        "Adjusted<br>AUROC", "AP", "F1", "Sens.", "Spec.", "Oracle<br>F1", "Pixel<br>AUROC",
+        "AUPRO", "Patient<br>AUROC", "Spread", "Params<br>(million)",
     ]  # fmt: skip
     row = page.split('<th scope="row" data-v="cmad-pet">')[1].split("</tr>")[0]
     assert f">{value}<br><small>± " in row
