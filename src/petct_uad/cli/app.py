@@ -210,6 +210,33 @@ def leak(
 
 
 @app.command()
+def power(
+    row: Annotated[
+        list[str] | None, typer.Option(help="a row of the table; by default all on PET and CT")
+    ] = None,
+    chance: Annotated[
+        float, typer.Option(min=0.5, max=0.99, help="to show a difference that is there")
+    ] = 0.8,
+    revision: Annotated[
+        str, typer.Option(help="commit, branch, tag or DVC experiment")
+    ] = "workspace",
+) -> None:
+    """How many patients it would take to tell each two rows apart, SUVmax among them.
+
+    From how much the rows' difference varies over the patients of the test split.
+    """
+    from petct_uad.audit.revision import find_revision
+    from petct_uad.audit.runs import read_revision
+    from petct_uad.comparison.power import power_markdown, power_of_runs
+
+    with fail_cleanly():
+        runs = read_revision(find_revision(revision))
+        params = load_params().evaluate
+        rows = power_of_runs(runs, row or (), params, chance)
+    typer.echo(power_markdown(rows, chance, 1 - params.confidence), nl=False)
+
+
+@app.command()
 def folds(
     revisions: Annotated[list[str], typer.Argument(help="one per fold, in any order")],
 ) -> None:
