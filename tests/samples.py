@@ -16,6 +16,7 @@ def schedule(**changes: Any) -> ScheduleParams:
     """A short run of plain Adam."""
     values: dict[str, Any] = {
         "iterations": 10,
+        "epochs": 0,
         "batch_size": 8,
         "optimiser": "adam",
         "beta1": 0.9,

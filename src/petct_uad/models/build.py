@@ -38,6 +38,7 @@ class ModelConfig(Section, Generic[M]):
     seed: int
     teacher_sha256: str
     image_size_px: int
+    iterations: int  # gradient steps of the schedule, epochs counted; 0: a fitted model
     precision: str  # float32 or bfloat16: of the matrix products that trained it
     scan_backend: str  # which selective scan trained it; "none" for a model without
     teacher_parameters: int

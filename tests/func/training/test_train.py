@@ -9,6 +9,7 @@ import torch
 from petct_uad.core.errors import DatasetError, TeacherError, TrainingError
 from petct_uad.core.files import read_table
 from petct_uad.models.build import load_model
+from petct_uad.models.cmad.params import CmadParams
 from petct_uad.models.common.batch import Batch
 from petct_uad.ops.selective_scan.scan import resolve_backend
 from petct_uad.slices.store import Shard, SliceStore, shard_path, write_shard
@@ -40,6 +41,17 @@ def test_same_inputs_give_the_same_bytes(processed: Path, tmp_path: Path, model:
         f"models/{row}/seed-0/weights.safetensors",
         f"curves/{row}.csv",
     }
+
+
+def test_a_configuration_says_how_many_steps_its_epochs_were(
+    processed: Path, tmp_path: Path
+) -> None:
+    # 3 passes over 6 slices in batches of 4.
+    train(processed, tmp_path, schedule={"iterations": 0, "epochs": 3})
+    _, config = load_model(tmp_path / "models/cmad-petct/seed-0")
+    assert config.iterations == 5
+    assert isinstance(config.params, CmadParams)
+    assert (config.params.schedule.iterations, config.params.schedule.epochs) == (0, 3)
 
 
 @pytest.mark.parametrize(("deterministic", "tf32"), [(True, False), (False, True)])

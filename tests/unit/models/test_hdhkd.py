@@ -33,6 +33,7 @@ CHANNELS = 16
 PARAMS: dict[str, Any] = {
     "encoder": "efficientnet_lite0",
     "encoder_weights": "bundled",
+    "encoder_strides": (4, 8, 16),
     "lateral_width": 16,
     "width": 32,
     "conv_branch": True,
@@ -88,6 +89,17 @@ def paper_student(**keys: Any) -> Student:
 
 def test_paper_size_has_30_9_million_parameters_to_learn() -> None:
     assert learnt(paper_student()) / 1e6 == pytest.approx(30.9, rel=0.02)
+
+
+@pytest.mark.parametrize("strides", [(16, 32), (8,), (4, 8, 16, 32)])
+def test_student_joins_the_encoders_maps_of_any_strides(
+    pdn: PatchTeacher, normals: Batch, strides: tuple[int, ...]
+) -> None:
+    model = build(pdn, encoder_strides=strides)
+    maps = model.student.encoder(normals.pet[:1])
+    assert [x.shape[-1] for x in maps] == [SIDE // stride for stride in strides]
+    losses = descend(model, first(normals), steps=3, rate=1e-2)
+    assert losses[-1] < losses[0]
 
 
 def test_paper_preset_has_table_2s_schedule() -> None:

@@ -18,6 +18,8 @@ from tests.unit.models.batches import descend, first, hottest_in_the_square, noi
 SIDE = 64
 DECODERS = ["hybrid", "cnn", "transformer", "resnet", "efficientnet", "swin", "pvt", "cmt"]
 PARAMS = HeteroAeParams(
+    strides=(4, 8, 16, 32),
+    scale_features=True,
     encoder="teacher",
     train_encoder=False,
     decoder="hybrid",
@@ -89,6 +91,42 @@ def test_any_side_gives_finite_maps_of_that_side(
     maps = model.anomaly_map(noise(1, side))
     assert maps.shape == (1, side, side)
     assert maps.isfinite().all()
+
+
+@pytest.mark.parametrize("strides", [(8, 16, 32), (16, 32), (4, 8)])
+@pytest.mark.parametrize("feature_comparison", [True, False])
+def test_decoder_rebuilds_the_maps_of_any_strides_from_the_deepest(
+    teacher: CnnTeacher, strides: tuple[int, ...], feature_comparison: bool
+) -> None:
+    keys: dict[str, Any] = {"strides": strides, "feature_comparison": feature_comparison}
+    model = build(teacher, side=96, **keys)
+    assert len(model.decoder.stages) == len(strides) - 1
+    prepared = model.prepare(noise(1, 96))
+    assert prepared[-1].shape[-1] == 96 // strides[-1]
+    losses = descend(model, noise(1, 96), steps=4, rate=3e-3)
+    assert losses[-1] < losses[0]
+    assert model.anomaly_map(noise(1, 96)).shape == (1, 96, 96)
+
+
+@pytest.mark.parametrize("strides", [(4, 16), (8,)])
+def test_strides_between_which_no_module_doubles_are_refused(strides: tuple[int, ...]) -> None:
+    with pytest.raises(ValidationError, match="twice the next finer"):
+        HeteroAeParams.model_validate(PARAMS.model_dump() | {"strides": strides})
+
+
+def test_features_are_compared_as_they_are_unless_they_are_to_be_scaled(
+    teacher: CnnTeacher, unseen: Batch
+) -> None:
+    raw = build(teacher, scale_features=False).prepare(unseen)
+    for found, expected in zip(raw, teacher.features(unseen.pet).values(), strict=True):
+        assert torch.equal(found, expected)
+    for found, own in zip(build(teacher).prepare(unseen), raw, strict=True):
+        size = found.square().mean((1, 2, 3))
+        torch.testing.assert_close(size, torch.ones_like(size), rtol=1e-3, atol=0)
+        torch.testing.assert_close(
+            torch.nn.functional.cosine_similarity(found.flatten(1), own.flatten(1)),
+            torch.ones(len(own)),
+        )
 
 
 @pytest.mark.parametrize("decoder", DECODERS)

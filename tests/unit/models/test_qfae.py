@@ -36,6 +36,7 @@ SMALL = QfaeParams(
     evaluation_patches=(16, 32),
     training_layers=(4, 8),
     evaluation_layers=(4, 8),
+    evaluation="supplement",
     aggregation="mean",
     score="mean_of_max",
     map_sigma_px=4.0,
@@ -232,6 +233,18 @@ def test_a_map_is_the_mean_or_maximum_of_the_distances_that_a_switch_leaves(
     torch.testing.assert_close(model.anomaly_map(abnormal), expected)
     of_max = torch.stack([x.flatten(1).max(1).values for x in distances])
     torch.testing.assert_close(scores, of_max.sum(0) / len(of_max))
+
+
+def test_released_evaluation_multiplies_each_layers_maps_over_patch_sizes(
+    teacher: CnnTeacher, abnormal: Batch
+) -> None:
+    each = build(teacher).distance_maps(abnormal)  # patch 16 at strides 4 and 8, then patch 32
+    resized = [smooth_maps(x, SIDE, sigma_px=0) for x in each]
+    products = torch.stack([resized[0] * resized[2], resized[1] * resized[3]])
+    model = build(teacher, evaluation="released", map_sigma_px=0.0)
+    maps, scores = model.detect(abnormal)
+    torch.testing.assert_close(maps, products.mean(0))
+    torch.testing.assert_close(scores, products.amax((2, 3)).mean(0))
 
 
 def test_mean_of_max_and_max_of_mean_are_what_they_say(teacher: CnnTeacher, unseen: Batch) -> None:

@@ -19,6 +19,7 @@ from tests.unit.models.batches import descend, first, hottest_in_the_square, lea
 
 SIDE = 64
 PARAMS = Scrd4adParams(
+    strides=(4, 8, 16),
     contrastive=True,
     scale_aware=True,
     variant="equation",
@@ -121,6 +122,26 @@ def test_equation_4_has_alpha_outside_the_ratio_and_differs(maps) -> None:  # ty
     assert not torch.allclose(heat, released_map(u, v, alpha, 16), atol=1e-2)
 
 
+def algorithm_2(u: list[Tensor], z: list[Tensor], v: list[Tensor], alpha: Tensor) -> Tensor:
+    """One ratio of sums, alpha outside of the cosine."""
+    near = far = torch.zeros(())
+    for i in range(len(alpha)):
+        for k in range(3):
+            near = near + alpha[i, k] * (1 - cosine(u[k][i], v[k][i]))
+            far = far + alpha[i, k] * (1 - cosine(z[k][i], v[k][i]))
+    return near / far
+
+
+def test_algorithm_2_is_one_ratio_in_which_alpha_counts_and_a_third_loss(maps) -> None:  # type: ignore[no-untyped-def]
+    u, z, v, alpha = maps
+    found = distillation_loss(tuple(u), tuple(z), tuple(v), alpha, "algorithm")
+    torch.testing.assert_close(found, algorithm_2(u, z, v, alpha), rtol=1e-5, atol=0)
+    others = (released_loss(u, z, v, alpha), equation_4(u, z, v, alpha))
+    assert all((found - other).abs() > 1e-3 for other in others)
+    heat = distance_map(tuple(u), tuple(v), alpha, "algorithm", 16)
+    assert torch.equal(heat, distance_map(tuple(u), tuple(v), alpha, "equation", 16))
+
+
 @pytest.mark.parametrize("weights", [0, 1])
 def test_whole_released_model_ignores_its_alpha_and_the_equations_does_not(
     teacher: CnnTeacher, unseen: Batch, weights: int
@@ -163,6 +184,22 @@ def test_loss_falls_by_90_percent_on_one_slice(
         build(teacher, width=16, **keys), first(normals, 1), steps=100, rate=1e-2, betas=BETAS
     )
     assert sum(losses[-5:]) / 5 < 0.1 * losses[0]
+
+
+@pytest.mark.parametrize("strides", [(16, 32), (8, 32), (16,), (4, 8, 16, 32)])
+@pytest.mark.parametrize("side", [64, 112])
+def test_student_gives_the_maps_of_any_strides(
+    teacher: CnnTeacher, strides: tuple[int, ...], side: int
+) -> None:
+    images = torch.rand(2, 1, side, side)
+    model = build(teacher, side=side, strides=strides).train()
+    prepared = model.prepare(Batch(images, images, ("a", "b")))
+    decoded = model.decoder(model.bottleneck(prepared[1:]), prepared[1].shape[-1])
+    assert [x.shape for x in decoded] == [x.shape for x in prepared[1:]]
+    assert [x.shape[1] for x in decoded] == [teacher.channels_at[stride] for stride in strides]
+    model.loss(*prepared).backward()  # type: ignore[no-untyped-call]
+    assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
+    assert list(model.logged()) == [f"alpha_stride_{stride}" for stride in strides]
 
 
 @pytest.mark.parametrize(("side", "count"), [(96, 2), (112, 1), (160, 1)])
@@ -274,7 +311,7 @@ def test_contrastive_switch_adds_the_denominator_and_no_weight(
     assert full.student_state().keys() == plain.student_state().keys()
     prepared = plain.eval().prepare(unseen)
     _, *clean = prepared
-    decoded = plain.decoder(plain.bottleneck(clean), (16, 8, 4))
+    decoded = plain.decoder(plain.bottleneck(clean), 16)
     expected = sum(
         (1 - torch.stack([cosine(a, b) for a, b in zip(u, v, strict=True)])).mean()
         for u, v in zip(clean, decoded, strict=True)

@@ -51,6 +51,7 @@ def config(params: Params, model: str) -> ModelConfig[CmadParams]:
         seed=0,
         teacher_sha256="",
         image_size_px=64,
+        iterations=800,
         precision="float32",
         scan_backend="none",
         teacher_parameters=0,

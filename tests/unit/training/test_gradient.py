@@ -5,6 +5,7 @@ from typing import Any, Self
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from petct_uad.models.common.interface import Batch, GradientModel
@@ -91,6 +92,21 @@ def test_above_the_bound_rows_are_computed_for_each_batch_and_are_the_same() -> 
     assert model.prepared == before
     fresh.rows([0])
     assert model.prepared == before + 1
+
+
+def test_epochs_are_passes_over_the_training_normals_to_the_last_batch_begun() -> None:
+    by_epochs, by_iterations = Brightness(), Brightness()
+    # 3 passes over 5 slices in batches of 4: 3.75 batches.
+    counted = run(by_epochs, schedule={"iterations": 0, "epochs": 3, "decay": "cosine"})
+    expected = run(by_iterations, schedule={"iterations": 4, "decay": "cosine"})
+    assert counted.rows == expected.rows
+    assert torch.equal(by_epochs.guess, by_iterations.guess)
+
+
+@pytest.mark.parametrize(("iterations", "epochs"), [(0, 0), (5, 5)])
+def test_a_schedule_counts_in_exactly_one_way(iterations: int, epochs: int) -> None:
+    with pytest.raises(ValidationError, match="exactly one counts"):
+        schedule(iterations=iterations, epochs=epochs)
 
 
 def test_state_of_the_best_validation_loss_is_kept() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal, Self
@@ -19,7 +20,10 @@ Strides = Annotated[tuple[Literal[4, 8, 16, 32], ...], Field(min_length=1)]
 class ScheduleParams(Section):
     """One gradient run: optimiser, learning rate over time, clipping."""
 
-    iterations: int = Field(ge=1, le=10_000_000)
+    iterations: int = Field(ge=0, le=10_000_000, description="gradient steps; 0: see epochs")
+    epochs: int = Field(
+        ge=0, le=100_000, description="passes over the training normals; 0: see iterations"
+    )
     batch_size: int = Field(ge=1, le=4096)
     optimiser: Literal["stable_adamw", "adam"]
     beta1: float = Field(ge=0, lt=1)
@@ -31,6 +35,25 @@ class ScheduleParams(Section):
     final_learning_rate: Positive
     warmup_iterations: int = Field(ge=0)
     gradient_clip: float = Field(ge=0, description="largest gradient norm; 0: no clipping")
+
+    def counted(self, slices: int) -> Self:
+        """The same in iterations, where it counts passes over so many training normals.
+
+        All passes together are rounded up to whole batches, since a batch may span two of them.
+        """
+        if self.iterations:
+            return self
+        iterations = math.ceil(self.epochs * slices / self.batch_size)
+        return self.model_copy(update={"iterations": iterations, "epochs": 0})
+
+    @model_validator(mode="after")
+    def _counts_in_one_way(self) -> Self:
+        if bool(self.iterations) == bool(self.epochs):
+            raise ValueError(
+                f"iterations = {self.iterations} and epochs = {self.epochs}: exactly one counts, "
+                "so set the other to 0"
+            )
+        return self
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The student's encoder: three stages of an ImageNet network, trained like the rest (Eq. 2)."""
+"""The student's encoder: some stages of an ImageNet network, trained like the rest (Eq. 2)."""
 
 from __future__ import annotations
 
@@ -12,33 +12,35 @@ from petct_uad.models.hdhkd.params import HdhkdParams
 from petct_uad.teachers.params import TeacherParams
 from petct_uad.teachers.weights import load_network, normalisation, timm_name
 
-_STAGES = [1, 2, 3]  # timm counts the stem as stage 0; these have strides 4, 8 and 16
-
 
 class Encoder(nn.Module):
-    """Feature maps at strides 4, 8 and 16; later stages are cut off.
+    """Feature maps at some strides (the paper: 4, 8, 16); later stages are cut off.
 
     Attributes:
-        channels: of the three outputs.
+        channels: of the map of each stride, finest first.
     """
 
     def __init__(self, params: HdhkdParams) -> None:
         super().__init__()
         network = _load(params)
         info = cast("list[dict[str, int]]", network.feature_info)
-        self.channels = tuple(info[stage]["num_chs"] for stage in _STAGES)
+        # timm counts the stem, of stride 2, as stage 0.
+        self.stages = {stride: stride.bit_length() - 2 for stride in sorted(params.encoder_strides)}
+        self.channels = {stride: info[own]["num_chs"] for stride, own in self.stages.items()}
         self.normalise = normalisation(network)
-        network.prune_intermediate_layers(_STAGES, prune_norm=True, prune_head=True)  # type: ignore[operator]
+        network.prune_intermediate_layers(  # type: ignore[operator]
+            list(self.stages.values()), prune_norm=True, prune_head=True
+        )
         self.network = network.requires_grad_(True)
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """(B, 1, S, S) in [0, 1] to maps of side S/4, S/8 and S/16.
+        """(B, 1, S, S) in [0, 1] to maps of side S/stride, finest first.
 
         Channels lie innermost, and stay so to the output: a seventh less time for a training step.
         """
         normalised = self.normalise(images).contiguous(memory_format=torch.channels_last)
         maps: list[Tensor] = self.network.forward_intermediates(  # type: ignore[operator]
-            normalised, indices=_STAGES, intermediates_only=True
+            normalised, indices=list(self.stages.values()), intermediates_only=True
         )
         return maps
 

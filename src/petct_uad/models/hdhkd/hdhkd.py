@@ -25,7 +25,7 @@ from petct_uad.models.hdhkd.teacher.teacher import PatchTeacher
 from petct_uad.models.with_teacher import ModelWithTeacher
 from petct_uad.teachers.params import TeacherParams
 
-_STRIDES = (4, 8, 16)
+_GRID_STRIDE = 16  # of the joined laterals, from which the decoder goes back to 4
 
 
 class Hdhkd(ModelWithTeacher[HdhkdParams, PatchTeacher], GradientModel):
@@ -87,28 +87,36 @@ class Student(nn.Module):
         super().__init__()
         self.encoder = Encoder(params)
         self.laterals = nn.ModuleList(
-            Lateral(count, params.lateral_width, _STRIDES[-1] // stride)
-            for count, stride in zip(self.encoder.channels, _STRIDES, strict=True)
+            Lateral(count, params.lateral_width, stride)
+            for stride, count in self.encoder.channels.items()
         )
-        self.block = conv_block(len(_STRIDES) * params.lateral_width, params.width)
+        self.block = conv_block(len(self.laterals) * params.lateral_width, params.width)
         self.decoder = Decoder(params, channels, image_size_px // PDN_STRIDE)
 
     def forward(self, images: Tensor) -> Tensor:
         """Eqs. 2 to 4."""
         maps = zip(self.laterals, self.encoder(images), strict=True)
-        joint = torch.cat([lateral(x) for lateral, x in maps], 1)  # (B, 3 w, S/16, S/16)
+        joint = torch.cat([lateral(x) for lateral, x in maps], 1)  # (B, K w, S/16, S/16)
         out: Tensor = self.decoder(self.block(joint))
         return out
 
 
 class Lateral(nn.Module):
-    """One encoder stage to S/16: (B, c, H, H) to (B, w, H/factor, H/factor)."""
+    """One encoder stage to S/16: (B, c, S/stride, S/stride) to (B, w, S/16, S/16)."""
 
-    def __init__(self, inputs: int, outputs: int, factor: int) -> None:
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
-        self.pool = nn.AvgPool2d(factor) if factor > 1 else nn.Identity()
+        self.pool = _to_grid(stride)
         self.conv = conv_block(inputs, outputs)
 
     def forward(self, x: Tensor) -> Tensor:  # noqa: D102
         out: Tensor = self.conv(self.pool(x))
         return out
+
+
+def _to_grid(stride: int) -> nn.Module:
+    if stride < _GRID_STRIDE:
+        return nn.AvgPool2d(_GRID_STRIDE // stride)
+    if stride == _GRID_STRIDE:
+        return nn.Identity()
+    return nn.Upsample(scale_factor=stride / _GRID_STRIDE, mode="bilinear")

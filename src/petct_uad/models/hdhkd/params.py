@@ -7,7 +7,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from petct_uad.core.params.base import ScanBackend
-from petct_uad.models.common.params import GradientParams, PublishedSize
+from petct_uad.models.common.params import GradientParams, PublishedSize, Strides
 from petct_uad.teachers.params import CnnName
 
 
@@ -27,6 +27,7 @@ class HdhkdParams(GradientParams):
     encoder_weights: str = Field(
         min_length=1, description="initial: bundled, timm, random, or a safetensors file"
     )
+    encoder_strides: Strides = Field(description="of the maps that the encoder gives")
     lateral_width: int = Field(ge=8, le=1024, description="channels of a lateral")
     width: int = Field(ge=32, le=2048, multiple_of=32, description="of the conv branch")
     conv_branch: bool = Field(description="Conv Upsample branch (Eq. 3, Table V)")

@@ -2,7 +2,7 @@
 
 From the deepest features of a normal slice the decoder rebuilds the three shallower ones. Encoder
 and decoder are of different kinds, so that an anomaly, which the decoder never saw, is rebuilt
-badly. Shapes: B batch, S image side, k = 1, 2, 3 for strides 4, 8, 16.
+badly. Shapes: B batch, S image side, k a stride but the deepest (the paper: 4, 8, 16).
 Deviations from the paper are listed in this folder's README.
 """
 
@@ -35,10 +35,11 @@ class HeteroAe(GradientModel):
         self.params = params
         self.modality = modality
         self.image_size_px = image_size_px
-        sizes = stage_sizes(teacher, image_size_px)
-        self.encoder = build_encoder(params.encoder, teacher, params.train_encoder, image_size_px)
+        strides = tuple(sorted(params.strides))
+        sizes = stage_sizes(teacher, strides, image_size_px)
+        self.encoder = build_encoder(params.encoder, teacher, params.train_encoder, sizes)
         self.decoder = Decoder(params.decoder, sizes)
-        self.head = None if params.feature_comparison else PixelHead(sizes[0].channels)
+        self.head = None if params.feature_comparison else PixelHead(sizes[0])
 
     @classmethod
     def build(
@@ -81,7 +82,8 @@ class HeteroAe(GradientModel):
         return score_maps(maps, "max")
 
     def _encode(self, images: Tensor) -> tuple[Tensor, ...]:
-        *shallow, deepest = map(_scaled, self.encoder(images))
+        maps = self.encoder(images)
+        *shallow, deepest = map(_scaled, maps) if self.params.scale_features else maps
         return (*shallow, deepest) if self.head is None else (images, deepest)
 
     def _reconstruct(self, prepared: tuple[Tensor, ...]) -> list[tuple[Tensor, Tensor]]:

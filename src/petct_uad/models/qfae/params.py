@@ -35,6 +35,9 @@ class QfaeParams(GradientParams):
         min_length=1, description="0-based blocks of a ViT, strides of a CNN"
     )
     evaluation_layers: tuple[Annotated[int, Field(ge=0, le=40)], ...] = Field(min_length=1)
+    evaluation: Literal["supplement", "released"] = Field(
+        description="a map per patch size and layer, or their product over patch sizes per layer"
+    )
     aggregation: Literal["mean", "max"] = Field(description="of the maps at each pixel")
     score: Literal["mean_of_max", "max_of_mean"] = Field(description="Table 2 or Table 5")
     augment: bool = Field(description="augmentation of section 1.4 while training")

@@ -96,13 +96,19 @@ class Qfae(ModelWithTeacher[QfaeParams, Frozen], GradientModel):
 
     @torch.no_grad()
     def distance_maps(self, batch: Batch) -> list[Tensor]:
-        """The evaluation's set of maps (B, h, w), one for each patch size and layer."""
+        """The evaluation's set of maps: (B, h, w) for each patch size and layer (section 1.3).
+
+        As the published code has it (``evaluation``), (B, S, S) for each layer: their product over
+        patch sizes, at the slice's size.
+        """
         images = self._images(batch)
         patches, layers = self.params.evaluation_patches, self.params.evaluation_layers
         reconstruction = self.reconstruct(self.teacher.encoder.hidden(images))
-        return self._distances(
-            reconstruction, self._features(images, patches, layers), patches, layers
-        )
+        features = self._features(images, patches, layers)
+        maps = self._distances(reconstruction, features, patches, layers)
+        if self.params.evaluation == "supplement":
+            return maps
+        return [self._enlarged(maps[i :: len(layers)]).prod(0) for i in range(len(layers))]
 
     def detect(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Section 1.3: pixels are pooled over the maps, scores over each map's own pixels."""

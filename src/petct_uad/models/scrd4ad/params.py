@@ -6,18 +6,19 @@ from typing import Literal
 
 from pydantic import Field
 
-from petct_uad.models.common.params import GradientParams, PublishedSize
+from petct_uad.models.common.params import FeatureParams, GradientParams, PublishedSize
 
 
-class Scrd4adParams(GradientParams):
+class Scrd4adParams(FeatureParams, GradientParams):
     """SCRD4AD (Li et al. 2025): scale-aware contrastive reverse distillation."""
 
     sections = ("models.scrd4ad", "models.rd4ad")
-    needs_cnn_teacher = True
 
     contrastive: bool = Field(description="noisy path and Eq. 2's denominator (Table 2)")
     scale_aware: bool = Field(description="learnt weights of the scales, Eq. 3 (Table 2)")
-    variant: Literal["equation", "released"] = Field(description="Eq. 4, or the published code")
+    variant: Literal["equation", "released", "algorithm"] = Field(
+        description="Eq. 4, the published code, or Algorithm 2"
+    )
     noise: Literal["simplex", "gaussian"] = Field(description="of the noisy path (Table 3)")
     noise_intensity: float = Field(gt=0, le=10, description="lambda (Fig. 3)")
     reconstruction_weight: float = Field(ge=0, le=100, description="of Eq. 1 beside Eq. 4; paper 0")

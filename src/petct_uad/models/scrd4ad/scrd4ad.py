@@ -4,7 +4,7 @@ A frozen teacher sees a normal slice, and the same slice with a patch of noise. 
 what the teacher said of the clean one, squeezed through a bottleneck, and learns to say the same
 and to stay away from what was said of the noisy one. Where it fails, a slice is abnormal.
 
-Shapes: B batch, S image side, K = 3 scales (strides 4, 8, 16), phi the bottleneck's output.
+Shapes: B batch, S image side, K scales (the paper: strides 4, 8, 16), phi the bottleneck's output.
 Deviations from the paper are listed in this folder's README.
 """
 
@@ -21,36 +21,37 @@ from petct_uad.models.common.interface import Batch, GradientModel
 from petct_uad.models.common.maps import score_maps, smooth_maps
 from petct_uad.models.scrd4ad.noise import add_noise
 from petct_uad.models.scrd4ad.params import Scrd4adParams
-from petct_uad.models.scrd4ad.student import STRIDES, Bottleneck, Decoder, Layout, initialise
-from petct_uad.models.with_teacher import CnnModel
+from petct_uad.models.scrd4ad.student import Bottleneck, Decoder, Layout, initialise
+from petct_uad.models.with_teacher import FeatureModel
 from petct_uad.teachers.cnn import CnnTeacher
 
-Variant = Literal["equation", "released"]
+Variant = Literal["equation", "released", "algorithm"]
 Maps = tuple[Tensor, ...]  # one (B, C_k, H_k, W_k) for each scale, finest first
 
 _EPS = 1e-6
 _VALIDATION_SEED = 0
 
 
-class Scrd4ad(CnnModel[Scrd4adParams], GradientModel):
+class Scrd4ad(FeatureModel[Scrd4adParams], GradientModel):
     """Reverse distillation; RD4AD (Deng & Li 2022) when both switches are off."""
 
     def __init__(
         self, params: Scrd4adParams, teacher: CnnTeacher, modality: Modality, image_size_px: int
     ) -> None:
         super().__init__(params, teacher, modality, image_size_px)
-        layout = Layout.of(teacher, params.width)
+        layout = Layout.of(teacher, self.channels, params.width)
         self.bottleneck = Bottleneck(layout)
         self.decoder = Decoder(layout)
-        self.scales = ScaleHead(layout.outputs(3)) if params.scale_aware else None
+        count = len(self.channels)
+        self.scales = ScaleHead(layout.embedding, count) if params.scale_aware else None
         initialise(self.bottleneck)
         initialise(self.decoder)
-        self._alpha = torch.full((len(STRIDES),), 1 / len(STRIDES))
+        self._alpha = torch.full((count,), 1 / count)
 
     def prepare(self, batch: Batch) -> tuple[Tensor, ...]:
         """Images (B, 1, S, S), then the teacher's maps of them: what no step changes."""
         images = self._images(batch)
-        return (images, *self._teacher_maps(images))
+        return (images, *self._features(images))
 
     def loss(self, *prepared: Tensor) -> Tensor:
         """Eq. 4; without its denominator or its alpha where a switch is off (Table 2).
@@ -63,7 +64,8 @@ class Scrd4ad(CnnModel[Scrd4adParams], GradientModel):
         self._alpha = alpha.detach().mean(0)
         if not self.params.contrastive:
             return distillation_loss(clean, None, decoded, alpha, self.params.variant)
-        noisy = self._teacher_maps(self._noisy(images))
+        with torch.no_grad():
+            noisy = self._features(self._noisy(images))
         loss = distillation_loss(clean, noisy, decoded, alpha, self.params.variant)
         # The ratio of two nearly equal distances hardly says where the clean teacher is.
         near = _slice_distances(clean, decoded).sum(1).mean()
@@ -75,7 +77,7 @@ class Scrd4ad(CnnModel[Scrd4adParams], GradientModel):
             return {}
         return {
             f"alpha_stride_{stride}": weight
-            for stride, weight in zip(STRIDES, self._alpha.tolist(), strict=True)
+            for stride, weight in zip(self.channels, self._alpha.tolist(), strict=True)
         }
 
     @torch.no_grad()
@@ -94,27 +96,21 @@ class Scrd4ad(CnnModel[Scrd4adParams], GradientModel):
     def _reconstruct(self, clean: Maps) -> tuple[Maps, Tensor]:
         """The student's maps, and alpha (B, K)."""
         phi = self.bottleneck(clean)
-        decoded = self.decoder(phi, tuple(x.shape[-1] for x in clean))
-        alpha = phi.new_ones(len(phi), len(STRIDES)) if self.scales is None else self.scales(phi)
+        decoded = self.decoder(phi, clean[0].shape[-1])
+        alpha = phi.new_ones(len(phi), len(clean)) if self.scales is None else self.scales(phi)
         return decoded, alpha
 
     def _noisy(self, images: Tensor) -> Tensor:
         generator = None if self.training else torch.Generator().manual_seed(_VALIDATION_SEED)
         return add_noise(images, self.params.noise, self.params.noise_intensity, generator)
 
-    @torch.no_grad()
-    def _teacher_maps(self, images: Tensor) -> Maps:
-        """The teacher's deepest maps at strides 4, 8 and 16."""
-        features = self.teacher.features(images, deepest=STRIDES[-1])
-        return tuple(features[stride] for stride in STRIDES)
-
 
 class ScaleHead(nn.Module):
     """Eq. 3: alpha = softmax(W GMP(phi))."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, count: int) -> None:
         super().__init__()
-        self.linear = nn.Linear(channels, len(STRIDES), bias=False)
+        self.linear = nn.Linear(channels, count, bias=False)
         nn.init.zeros_(self.linear.weight)  # training starts from equal weights
 
     def forward(self, phi: Tensor) -> Tensor:
@@ -130,28 +126,27 @@ def distillation_loss(
 
     ``equation`` is Eq. 4: alpha weighs one ratio per scale; mean over slices. ``released`` is what
     the published code computes: alpha multiplies both arguments of the cosine, where it cancels,
-    and the loss is one ratio, of sums over scales and slices (Algorithm 2).
+    and the loss is one ratio, of sums over scales and slices. ``algorithm`` is Algorithm 2: that
+    ratio of sums, with alpha outside of the cosine, where it counts.
 
     Args:
         clean: u_k of the teacher.
         noisy: z_k of the teacher; None leaves the denominator out.
         decoded: v_k of the student.
         alpha: (B, K).
-        variant: which of the two.
+        variant: which of the three.
 
     Returns:
         A scalar.
     """
-    if variant == "released":
-        near = _slice_distances(_weighted(clean, alpha), _weighted(decoded, alpha)).mean(0).sum()
-        if noisy is None:
-            return near
-        far = _slice_distances(_weighted(noisy, alpha), _weighted(decoded, alpha)).mean(0).sum()
-        return near / (far + _EPS)
-    ratios = _slice_distances(clean, decoded)
-    if noisy is not None:
-        ratios = ratios / (_slice_distances(noisy, decoded) + _EPS)
-    return (alpha * ratios).sum(1).mean()
+    if variant == "equation":
+        ratios = _slice_distances(clean, decoded)
+        if noisy is not None:
+            ratios = ratios / (_slice_distances(noisy, decoded) + _EPS)
+        return (alpha * ratios).sum(1).mean()
+    distance = _alpha_inside if variant == "released" else _alpha_outside
+    near = distance(clean, decoded, alpha)
+    return near if noisy is None else near / (distance(noisy, decoded, alpha) + _EPS)
 
 
 def distance_map(
@@ -177,6 +172,16 @@ def _slice_distances(first: Maps, second: Maps) -> Tensor:
         ],
         1,
     )
+
+
+def _alpha_inside(first: Maps, second: Maps, alpha: Tensor) -> Tensor:
+    """The published code's L_1: alpha in both arguments of the cosine; a mean over slices."""
+    return _slice_distances(_weighted(first, alpha), _weighted(second, alpha)).mean(0).sum()
+
+
+def _alpha_outside(first: Maps, second: Maps, alpha: Tensor) -> Tensor:
+    """Algorithm 2's L_1: alpha times 1 - cos, summed over scales; a mean over slices."""
+    return (alpha * _slice_distances(first, second)).sum(1).mean()
 
 
 def _weighted(maps: Maps, alpha: Tensor) -> Maps:

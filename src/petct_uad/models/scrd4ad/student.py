@@ -7,7 +7,9 @@ residual blocks of any width. ``width`` = 64 on a ResNet is RD4AD itself.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, pairwise
 from typing import Literal, cast
 
 import torch
@@ -19,7 +21,7 @@ from petct_uad.teachers.cnn import CnnTeacher
 Convolution = nn.Conv2d | nn.ConvTranspose2d
 Resize = Literal["keep", "halve", "double"]
 
-STRIDES = (4, 8, 16)
+_FIRST_STRIDE = 4
 _BASE_WIDTH = 64  # of a ResNet's first stage
 _BLOCKS_OF_OTHER_TEACHERS = 2  # of ResNet-18
 
@@ -29,37 +31,34 @@ class Layout:
     """What the student copies from its teacher.
 
     Attributes:
-        channels: of the teacher's maps at strides 4, 8 and 16.
-        blocks: residual blocks of the decoder's stages, deepest first, then of the bottleneck.
+        channels: of the teacher's map of each stride, finest first.
+        stages: residual blocks of the teacher's stages, from stride 4 to 32. The decoder takes as
+            many as it has stages, deepest first, since RD4AD does not reverse them; the last is
+            the bottleneck's.
         bottleneck: blocks of three convolutions (ResNet-50 and wider), or of two.
         spread: width of the middle convolution, in planes of a block of three.
         groups: of the middle convolution.
         width: planes of the stage at stride 4; they double with each stride.
     """
 
-    channels: tuple[int, int, int]
-    blocks: tuple[int, int, int, int]
+    channels: Mapping[int, int]
+    stages: tuple[int, int, int, int]
     bottleneck: bool
     spread: int
     groups: int
     width: int
 
     @classmethod
-    def of(cls, teacher: CnnTeacher, width: int) -> Layout:
+    def of(cls, teacher: CnnTeacher, channels: Mapping[int, int], width: int) -> Layout:
         """Of a teacher; one that is no ResNet gets the blocks of ResNet-18.
 
         Raises:
-            ParamsError: the teacher has no maps at strides 4, 8 and 16, or its groups do not
-                divide the width.
+            ParamsError: the teacher's groups do not divide the width.
         """
-        deepest = dict(zip(teacher.strides, teacher.channels, strict=True))
-        if any(stride not in deepest for stride in STRIDES):
-            raise ParamsError(f"SCRD4AD needs strides 4, 8, 16; the teacher has {sorted(deepest)}")
-        channels = (deepest[4], deepest[8], deepest[16])
         first = teacher.blocks[0]
         if not (hasattr(first, "conv2") and hasattr(first, "downsample")):
-            blocks = (_BLOCKS_OF_OTHER_TEACHERS,) * 4
-            return cls(channels, blocks, bottleneck=False, spread=1, groups=1, width=width)
+            stages = (_BLOCKS_OF_OTHER_TEACHERS,) * 4
+            return cls(channels, stages, bottleneck=False, spread=1, groups=1, width=width)
         middle = cast("nn.Conv2d", first.conv2)
         if width % middle.groups:
             raise ParamsError(
@@ -69,7 +68,7 @@ class Layout:
         counts = Counter(teacher.strides)
         return cls(
             channels,
-            (counts[4], counts[8], counts[16], counts[32]),  # RD4AD does not reverse them
+            (counts[4], counts[8], counts[16], counts[32]),
             bottleneck=hasattr(first, "conv3"),
             spread=middle.out_channels // _BASE_WIDTH,
             groups=middle.groups,
@@ -77,13 +76,33 @@ class Layout:
         )
 
     @property
+    def finest(self) -> int:
+        """The stride of the largest map."""
+        return min(self.channels)
+
+    @property
+    def deepest(self) -> int:
+        """The stride of the smallest map, at which the bottleneck joins all; it embeds at twice."""
+        return max(self.channels)
+
+    @property
+    def decoded(self) -> tuple[int, ...]:
+        """Strides of the decoder's stages, deepest first, those between two maps included."""
+        return _halves(self.deepest, self.finest)
+
+    @property
     def expansion(self) -> int:
         """Output channels of a block per plane."""
         return 4 if self.bottleneck else 1
 
-    def outputs(self, stage: int) -> int:
-        """Channels of the stage at stride 4 * 2^stage."""
-        return (self.width * self.expansion) << stage
+    @property
+    def embedding(self) -> int:
+        """Channels of phi."""
+        return self.outputs(2 * self.deepest)
+
+    def outputs(self, stride: int) -> int:
+        """Channels of the student's stage at a stride."""
+        return self.width * self.expansion * stride // _FIRST_STRIDE
 
 
 class ResidualBlock(nn.Module):
@@ -113,29 +132,24 @@ class ResidualBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """OCBE: three maps fused at stride 16, then embedded in one at stride 32."""
+    """OCBE: all maps fused at the deepest one's stride, then embedded in one at twice that."""
 
     def __init__(self, layout: Layout) -> None:
         super().__init__()
-        shallow, middle, deep = layout.channels
-        eighth, sixteenth = layout.outputs(1), layout.outputs(2)
-        self.from_4 = nn.Sequential(
-            *_unit(_conv3(shallow, eighth, "halve")), *_unit(_conv3(eighth, sixteenth, "halve"))
-        )
-        self.from_8 = nn.Sequential(*_unit(_conv3(middle, sixteenth, "halve")))
-        planes = 8 * layout.width
+        *finer, deepest = layout.channels
+        self.shrink = nn.ModuleList(_shrink(layout, stride) for stride in finer)
+        fused = len(finer) * layout.outputs(deepest) + layout.channels[deepest]
+        planes = layout.embedding // layout.expansion
         self.embed = nn.Sequential(
-            ResidualBlock(layout, 2 * sixteenth + deep, planes, "halve"),
-            *(
-                ResidualBlock(layout, planes * layout.expansion, planes)
-                for _ in range(1, layout.blocks[3])
-            ),
+            ResidualBlock(layout, fused, planes, "halve"),
+            *(ResidualBlock(layout, layout.embedding, planes) for _ in range(1, layout.stages[3])),
         )
 
-    def forward(self, features: tuple[Tensor, ...]) -> Tensor:
-        """phi (B, C', S/32, S/32), rounded up, of maps at strides 4, 8 and 16."""
-        fused = torch.cat([self.from_4(features[0]), self.from_8(features[1]), features[2]], 1)
-        phi: Tensor = self.embed(fused)
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        """phi (B, C', h, h) of the maps, finest first; h is half the last one's, rounded up."""
+        *finer, deepest = features
+        shrunk = [shrink(x) for shrink, x in zip(self.shrink, finer, strict=True)]
+        phi: Tensor = self.embed(torch.cat([*shrunk, deepest], 1))
         return phi
 
 
@@ -144,7 +158,8 @@ class Decoder(nn.Module):
 
     def __init__(self, layout: Layout) -> None:
         super().__init__()
-        widths = [layout.outputs(stage) for stage in (3, 2, 1, 0)]
+        self.strides = layout.decoded
+        widths = [layout.embedding, *(layout.outputs(stride) for stride in self.strides)]
         self.stages = nn.ModuleList(
             nn.Sequential(
                 ResidualBlock(layout, inputs, outputs // layout.expansion, "double"),
@@ -153,22 +168,33 @@ class Decoder(nn.Module):
                     for _ in range(1, count)
                 ),
             )
-            for inputs, outputs, count in zip(widths, widths[1:], layout.blocks, strict=False)
+            for inputs, outputs, count in zip(widths, widths[1:], layout.stages, strict=False)
         )
         # A ResNet's maps end in a ReLU, as those of a mirrored stage do. Others need not, and
         # a stage of another width has other channels: then a linear layer makes the map.
-        mirrored = tuple(reversed(widths[1:])) == layout.channels
-        self.heads = nn.ModuleList(
-            nn.Identity() if mirrored else nn.Conv2d(outputs, channels, 1)
-            for outputs, channels in zip(widths[1:], reversed(layout.channels), strict=True)
+        given = layout.channels
+        mirrored = all(layout.outputs(stride) == count for stride, count in given.items())
+        self.heads = nn.ModuleDict(
+            {
+                str(stride): nn.Identity()
+                if mirrored
+                else nn.Conv2d(layout.outputs(stride), given[stride], 1)
+                for stride in self.strides
+                if stride in given
+            }
         )
 
-    def forward(self, phi: Tensor, sizes: tuple[int, ...]) -> tuple[Tensor, ...]:
-        """Maps at strides 4, 8 and 16, of these heights; phi's is rounded up, so that some crop."""
+    def forward(self, phi: Tensor, side: int) -> tuple[Tensor, ...]:
+        """The teacher's maps, finest first, the first of this side.
+
+        phi's side is rounded up, as are the teacher's, so that what is doubled may need cropping.
+        """
         decoded = []
-        for stage, head, size in zip(self.stages, self.heads, reversed(sizes), strict=True):
-            phi = stage(phi)[..., :size, :size]
-            decoded.append(head(phi))
+        for stride, stage in zip(self.strides, self.stages, strict=True):
+            own = -(-side * self.strides[-1] // stride)
+            phi = stage(phi)[..., :own, :own]
+            if str(stride) in self.heads:
+                decoded.append(self.heads[str(stride)](phi))
         return tuple(reversed(decoded))
 
 
@@ -177,6 +203,19 @@ def initialise(student: nn.Module) -> None:
     for module in student.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+
+def _shrink(layout: Layout, stride: int) -> nn.Sequential:
+    """From the teacher's map at a stride to the student's width at the deepest one."""
+    coarser = _halves(layout.deepest, 2 * stride)[::-1]
+    widths = [layout.channels[stride], *(layout.outputs(own) for own in coarser)]
+    units = (_unit(_conv3(*pair, "halve")) for pair in pairwise(widths))
+    return nn.Sequential(*chain.from_iterable(units))
+
+
+def _halves(deepest: int, finest: int) -> tuple[int, ...]:
+    """Strides from the deepest to the finest, each half the one before."""
+    return tuple(deepest >> step for step in range((deepest // finest).bit_length()))
 
 
 def _unit(convolution: Convolution) -> tuple[nn.Module, nn.Module, nn.Module]:

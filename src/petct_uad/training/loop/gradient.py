@@ -66,7 +66,8 @@ class GradientTraining:
                 f"schedule.batch_size = {schedule.batch_size}: each of the {setup.ranks.count} "
                 "processes of train.launcher needs a slice of every batch. Raise it or start fewer."
             )
-        self.model, self.schedule, self.seed = model, schedule, setup.seed
+        self.model, self.seed = model, setup.seed
+        self.schedule = schedule.counted(len(normals))
         self.train, self.checkpoints, self.ranks = setup.train, setup.checkpoints, setup.ranks
         self.device = normals.device
         self.precision = choose_precision(
@@ -75,8 +76,8 @@ class GradientTraining:
         self.normals = PreparedNormals(model, normals)
         self.held_out = PreparedNormals(model, held_out)
         self.parameters = [p for p in model.parameters() if p.requires_grad]
-        self.optimiser = make_optimiser(self.parameters, schedule)
-        self.rates = make_rates(self.optimiser, schedule)
+        self.optimiser = make_optimiser(self.parameters, self.schedule)
+        self.rates = make_rates(self.optimiser, self.schedule)
         self.progress = Progress()
         self.best_state: dict[str, Tensor] = {}
 
