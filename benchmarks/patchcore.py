@@ -113,7 +113,8 @@ def _preprocess(raw: Path, home: Path, processed: Path, image_size_px: int) -> N
     split = params.split.model_copy(update={"duplicates": "keep"})
     slices = split_slices(read_table(home / "studies.csv", StudyRow), volumes, split)
     wanted = params.preprocess.model_copy(update={"image_size_px": image_size_px})
-    write_table(processed / "index.csv", ImageRow, write_shards(slices, volumes, processed, wanted))
+    tables = write_shards(slices, volumes, processed, wanted)
+    write_table(processed / "index.csv", ImageRow, tables.images)
 
 
 def measure_ours(task: Task) -> Measured:

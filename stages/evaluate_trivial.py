@@ -1,4 +1,4 @@
-"""evaluate_trivial: slice SUVmax, body area and slice position as if they were models."""
+"""evaluate_trivial: numbers that a reader has without a model, as if they were models."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ def main() -> None:
     """Write metrics/runs/trivial and metrics/roc/trivial."""
     with run_stage("evaluate_trivial", __file__) as run:
         evaluated = evaluate_trivial(
-            index=Path("data/processed") / run.params.dataset / "index.csv",
+            processed=Path("data/processed") / run.params.dataset,
             dataset=run.params.dataset,
             protocol=run.params.section(ProtocolPart, "split").protocol,
             params=run.params.section(EvaluateParams, "evaluate"),

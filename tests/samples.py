@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from petct_uad.evaluation.trivial import baselines_of
 from petct_uad.ingest.tables import InstanceRow, RejectedRow, SeriesRow, StudyRow
 from petct_uad.models.cmad.params import CmadParams
 from petct_uad.models.common.params import ScheduleParams
 from petct_uad.registration.params import RegisterParams
-from petct_uad.slices.tables import ImageRow
+from petct_uad.slices.tables import PETCT, ImageRow, ReadingRow
 from petct_uad.training.params import TrainParams
+
+PETCT_BASELINES = {baseline.name for baseline in baselines_of({PETCT})}
 
 
 def schedule(**changes: Any) -> ScheduleParams:
@@ -106,6 +109,43 @@ def image_row(**changes: Any) -> ImageRow:
         "sha256": "0" * 64,
     }
     return ImageRow(**values | changes)
+
+
+def reading_row(**changes: Any) -> ReadingRow:
+    """A PET/CT slice without uptake, in a study without a liver."""
+    values: dict[str, Any] = {
+        "slice_id": "p_s_0000",
+        "kind": "petct",
+        "suv_above_2_5_mm2": 0.0,
+        "suv_above_4_mm2": 0.0,
+        "suv_above_41_percent_mm2": 0.0,
+        "suv_above_reference_mm2": 0.0,
+        "reference": "fixed",
+        "reference_suv": 4.0,
+        "grey_mean": None,
+        "grey_max": None,
+        "grey_gradient": None,
+        "grey_laplacian": None,
+    }
+    return ReadingRow(**values | changes)
+
+
+def picture_reading(**changes: Any) -> ReadingRow:
+    """A grey picture."""
+    values: dict[str, Any] = {
+        "kind": "picture",
+        "suv_above_2_5_mm2": None,
+        "suv_above_4_mm2": None,
+        "suv_above_41_percent_mm2": None,
+        "suv_above_reference_mm2": None,
+        "reference": "none",
+        "reference_suv": None,
+        "grey_mean": 0.5,
+        "grey_max": 1.0,
+        "grey_gradient": 0.1,
+        "grey_laplacian": 0.01,
+    }
+    return reading_row(**values | changes)
 
 
 def study_row(**changes: Any) -> StudyRow:

@@ -12,6 +12,7 @@ from petct_uad.audit.graph import Graph
 from petct_uad.core.files import sha256_file
 from petct_uad.schema import load_params
 from tests.e2e.conftest import Clone, make_clone
+from tests.samples import PETCT_BASELINES
 
 pytestmark = pytest.mark.e2e
 
@@ -20,7 +21,7 @@ DATA_STAGES = ("phantom", "ingest", "register", "split", "preprocess", "validate
 
 def test_repro_ends_in_a_table_and_a_report(smoke: Clone) -> None:
     summary = json.loads((smoke.root / "metrics/summary.json").read_text())
-    assert set(summary["auroc"]) == {*rows(smoke), "suvmax", "body_area", "position"}
+    assert set(summary["auroc"]) == {*rows(smoke), *PETCT_BASELINES}
     assert all(0 <= value <= 1 for value in summary["auroc"].values())
     report = (smoke.root / "reports/index.html").read_text()
     assert "cmad-petct" in report

@@ -18,7 +18,13 @@ from petct_uad.evaluation.panels import panel_of, write_panel
 from petct_uad.evaluation.params import EvaluateParams
 from petct_uad.evaluation.results import ResultPaths, RunResults, measure, write_results
 from petct_uad.evaluation.tables import RunIdentity
-from petct_uad.evaluation.trivial import TRIVIAL, TRIVIAL_BASELINES, score_trivial
+from petct_uad.evaluation.trivial import (
+    INDEX,
+    TRIVIAL,
+    Readings,
+    baselines_of,
+    score_trivial,
+)
 from petct_uad.scoring.tables import (
     ROW_FILE,
     RowIdentity,
@@ -101,29 +107,38 @@ def evaluate_entry(
 
 
 def evaluate_trivial(
-    index: Path, dataset: str, protocol: Protocol, params: EvaluateParams, metrics: Path
+    processed: Path, dataset: str, protocol: Protocol, params: EvaluateParams, metrics: Path
 ) -> dict[str, tuple[Derivation, ...]]:
-    """Write the results of each trivial baseline below ``metrics``.
+    """Write the results of each trivial baseline that these slices have below ``metrics``.
+
+    Args:
+        processed: ``data/processed/<dataset>``, of which the two tables are read.
+        dataset: its name.
+        protocol: of the split.
+        params: of the stage.
+        metrics: the folder ``metrics``.
 
     Returns:
         For each, what its files were made from.
 
     Raises:
-        DatasetError: there is no test slice.
+        DatasetError: there is no test slice, or a table lacks one.
         EvaluationError: validation has no normals, or the test split is of one class.
     """
-    slices = _Slices.read(index)
+    slices = _Slices.read(processed / INDEX)
+    images = (*slices.normals, *slices.test)
+    readings = Readings.read(processed, images)
     derived: dict[str, tuple[Derivation, ...]] = {}
-    for baseline in TRIVIAL_BASELINES:
+    for baseline in baselines_of(readings.kinds(images)):
         paths = ResultPaths.of(metrics, TRIVIAL, baseline.name)
         results = measure(
             _identity(baseline.identity, dataset, protocol),
-            seeds=[score_trivial(baseline, slices.normals, slices.test)],
+            seeds=[score_trivial(baseline, readings, slices.normals, slices.test)],
             test_rows=slices.test,
             params=params,
         )
         write_results(paths, results)
-        source = (Entity.of_file(index),)
+        source = tuple(Entity.of_file(processed / x) for x in sorted({INDEX, baseline.table}))
         files = map(Entity.of_file, paths.files)
         derived[baseline.name] = tuple(Derivation(file, source) for file in files)
     return derived

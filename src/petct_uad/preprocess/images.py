@@ -11,14 +11,15 @@ from PIL import Image
 
 from petct_uad.core.errors import DatasetError
 from petct_uad.preprocess.measures import Measures, index_row
+from petct_uad.preprocess.readings import read_picture
 from petct_uad.slices.store import Shard, shard_path, write_shard
-from petct_uad.slices.tables import ImageRow, SliceRow
+from petct_uad.slices.tables import ImageRow, ReadingRow, SliceRow
 
 
 def write_image_shard(
     rows: Sequence[SliceRow], image: Path, mask: Path | None, processed: Path, side_px: int
-) -> list[ImageRow]:
-    """Write the shard of one image: resized to a square, and the same in both planes.
+) -> tuple[ImageRow, ReadingRow]:
+    """Write the shard of one image, and return its rows: a square, the same in both planes.
 
     So the CMAD paper does with single-modality data. Grey levels 0 to 255 become 0 to 1; the body
     is what is not black. In the index, columns of SUV and HU hold grey levels in [0, 1], areas
@@ -34,7 +35,7 @@ def write_image_shard(
     shard = Shard(plane, plane, lesion, (plane > 0).astype(np.uint8))
     (row,) = rows
     write_shard(shard_path(processed, row.study_id), shard)
-    return [index_row(row, 0, _measure(row, shard), 1.0, shard)]
+    return index_row(row, 0, _measure(row, shard), 1.0, shard), read_picture(row, plane[0])
 
 
 def _resized(path: Path, side_px: int) -> NDArray[np.float32]:

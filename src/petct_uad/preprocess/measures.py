@@ -39,16 +39,45 @@ class Measures:
     lesion_kept_fraction: Floats
 
 
-def measure_slices(study: StudyVolumes) -> Measures:
-    """Measure every slice of a study."""
-    inside = sitk.GetArrayViewFromImage(study.body) > 0
-    suv = _array(interpolate(study.pet, study.body, study.transform))
+@dataclass(frozen=True)
+class BodyUptake:
+    """The PET where the body lies, at full resolution and unblurred.
+
+    Attributes:
+        suv: (n, h, w) on the body's grid.
+        inside: (n, h, w) where the body is.
+        pixel_mm2: area of a pixel.
+    """
+
+    suv: NDArray[np.float32]
+    inside: NDArray[np.bool_]
+    pixel_mm2: float
+
+    @classmethod
+    def of(cls, study: StudyVolumes) -> BodyUptake:
+        """That of a study."""
+        x_mm, y_mm, _ = study.body.GetSpacing()
+        inside = np.asarray(sitk.GetArrayFromImage(study.body) > 0)
+        return cls(_array(interpolate(study.pet, study.body, study.transform)), inside, x_mm * y_mm)
+
+    def area_above_mm2(self, suv: float) -> Floats:
+        """Of each slice (n,): where the body's uptake is above this."""
+        return _count(self.inside & (self.suv > suv)) * self.pixel_mm2
+
+    @property
+    def largest(self) -> float:
+        """The largest SUV in the body, over all slices; 0 without a body."""
+        return float(self.suv.max(where=self.inside, initial=0.0))
+
+
+def measure_slices(study: StudyVolumes, uptake: BodyUptake) -> Measures:
+    """Measure every slice of a study, whose uptake is given."""
+    suv, inside = uptake.suv, uptake.inside
     hu = _array(interpolate(study.ct, study.body, outside=AIR_HU))
-    x_mm, y_mm, _ = study.body.GetSpacing()
     return Measures(
         suv_max=suv.max(axis=(1, 2), where=inside, initial=0.0).astype(np.float64),
         suv_mean=_mean(suv, inside, 0.0),
-        body_area_mm2=_count(inside) * x_mm * y_mm,
+        body_area_mm2=_count(inside) * uptake.pixel_mm2,
         ct_mean_hu=_mean(hu, inside, AIR_HU),
         lesion_kept_fraction=_lesion_kept(study),
     )

@@ -8,7 +8,7 @@ from petct_uad.core.files import atomic_folder, read_table, write_table
 from petct_uad.core.provenance.record import Derivation
 from petct_uad.preprocess.params import PreprocessParams
 from petct_uad.preprocess.shards import shard_derivations, write_shards
-from petct_uad.slices.tables import ImageRow, SliceRow
+from petct_uad.slices.tables import ImageRow, ReadingRow, SliceRow
 from petct_uad.volumes.study import VolumeFolders
 
 
@@ -25,6 +25,7 @@ def preprocess_dataset(
     slices_file = interim / "split/slices.csv"
     slices = read_table(slices_file, SliceRow)
     with atomic_folder(processed) as out:
-        rows = write_shards(slices, volumes, out, params, workers)
-        write_table(out / "index.csv", ImageRow, rows)
-    return shard_derivations(rows, volumes, processed, slices_file)
+        tables = write_shards(slices, volumes, out, params, workers)
+        write_table(out / "index.csv", ImageRow, tables.images)
+        write_table(out / "readings.csv", ReadingRow, tables.readings)
+    return shard_derivations(tables.images, volumes, processed, slices_file)

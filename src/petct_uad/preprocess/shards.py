@@ -15,10 +15,11 @@ from petct_uad.core.parallel import map_in_processes
 from petct_uad.core.provenance.record import Derivation, Entity
 from petct_uad.core.volumes import AIR_HU
 from petct_uad.preprocess.images import write_image_shard
-from petct_uad.preprocess.measures import index_row, measure_slices, suv_total_ratio
+from petct_uad.preprocess.measures import BodyUptake, index_row, measure_slices, suv_total_ratio
 from petct_uad.preprocess.params import PreprocessParams
+from petct_uad.preprocess.readings import read_uptake
 from petct_uad.slices.store import Shard, shard_path, write_shard
-from petct_uad.slices.tables import ImageRow, SliceRow
+from petct_uad.slices.tables import ImageRow, ReadingRow, SliceRow
 from petct_uad.volumes.resample import resample_ct, resample_mask, resample_pet
 from petct_uad.volumes.study import StudyFolder, StudyVolumes, VolumeFolders, read_study
 
@@ -27,6 +28,19 @@ from petct_uad.volumes.study import StudyFolder, StudyVolumes, VolumeFolders, re
 class _Task:
     study_id: str
     rows: tuple[SliceRow, ...]
+
+
+@dataclass(frozen=True)
+class SliceTables:
+    """What is known of the slices in shards, each sorted by slice_id: one row of each per slice.
+
+    Attributes:
+        images: for ``index.csv``.
+        readings: for ``readings.csv``.
+    """
+
+    images: list[ImageRow]
+    readings: list[ReadingRow]
 
 
 @dataclass(frozen=True)
@@ -52,8 +66,8 @@ def write_shards(
     processed: Path,
     params: PreprocessParams,
     workers: int = 1,
-) -> list[ImageRow]:
-    """Write one shard per study with a kept slice; return index rows sorted by slice_id.
+) -> SliceTables:
+    """Write one shard per study with a kept slice; return what was measured on the slices.
 
     Args:
         slices: rows of ``slices.csv``; excluded ones are left out.
@@ -73,13 +87,19 @@ def write_shards(
     tasks = [_Task(study_id, tuple(rows)) for study_id, rows in sorted(kept.items())]
     work = partial(_write_study, volumes=volumes, processed=processed, params=params)
     tables = map_in_processes(work, tasks, "resampling and filtering", workers)
-    return sorted((row for table in tables for row in table), key=lambda row: row.slice_id)
+    return SliceTables(
+        images=sorted((x for table in tables for x in table.images), key=lambda x: x.slice_id),
+        readings=sorted((x for table in tables for x in table.readings), key=lambda x: x.slice_id),
+    )
 
 
 def shard_derivations(
     rows: Sequence[ImageRow], volumes: VolumeFolders, processed: Path, slices_file: Path
 ) -> list[Derivation]:
-    """Every slice from the volumes of its study, every shard and the index from those slices."""
+    """Every slice from its study's volumes, every shard and the index from those slices.
+
+    Readings are measured on the volumes themselves.
+    """
     table = Entity.of_file(slices_file)
     sources = {
         study_id: tuple(map(Entity.of_file, volumes.study(study_id).sources))
@@ -95,22 +115,29 @@ def shard_derivations(
         shard = Entity.of_file(shard_path(processed, study_id))
         derivations.append(Derivation(shard, members))
     index = Entity.of_file(processed / "index.csv")
-    return [*derivations, Derivation(index, (table, *slices.values()))]
+    readings = Entity.of_file(processed / "readings.csv")
+    images = {path for study_id in sources for path in volumes.study(study_id).image_sources}
+    return [
+        *derivations,
+        Derivation(index, (table, *slices.values())),
+        Derivation(readings, (table, *map(Entity.of_file, sorted(images)))),
+    ]
 
 
 def _write_study(
     task: _Task, *, volumes: VolumeFolders, processed: Path, params: PreprocessParams
-) -> list[ImageRow]:
+) -> SliceTables:
     folder = volumes.study(task.study_id)
     if image := folder.flat_image:
         side_px = params.image_size_px
-        return write_image_shard(task.rows, image, folder.flat_mask, processed, side_px)
+        found = write_image_shard(task.rows, image, folder.flat_mask, processed, side_px)
+        return SliceTables([found[0]], [found[1]])
     return _write_volumes(task, folder, processed, params)
 
 
 def _write_volumes(
     task: _Task, folder: StudyFolder, processed: Path, params: PreprocessParams
-) -> list[ImageRow]:
+) -> SliceTables:
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     study = read_study(folder)
     planes = resample_study(study, params)
@@ -118,9 +145,13 @@ def _write_volumes(
     whole = model_input(planes, params)
     shard = Shard(whole.ct[picked], whole.pet[picked], whole.lesion[picked], whole.body[picked])
     write_shard(shard_path(processed, task.study_id), shard)
-    measures = measure_slices(study)
+    uptake = BodyUptake.of(study)
+    measures = measure_slices(study, uptake)
     ratio = suv_total_ratio(study.pet, planes.pet, study.body, study.transform)
-    return [index_row(row, i, measures, ratio, shard) for i, row in enumerate(task.rows)]
+    return SliceTables(
+        [index_row(row, i, measures, ratio, shard) for i, row in enumerate(task.rows)],
+        read_uptake(task.rows, study, uptake),
+    )
 
 
 def resample_study(study: StudyVolumes, params: PreprocessParams) -> Planes:

@@ -16,6 +16,7 @@ from matplotlib.ticker import MaxNLocator, MultipleLocator
 from petct_uad.comparison.tables import SummaryRow
 from petct_uad.evaluation.results import RunResults
 from petct_uad.evaluation.tables import RunIdentity
+from petct_uad.evaluation.trivial import SUVMAX
 from petct_uad.registration.tables import RegistrationRow
 from petct_uad.report.bands import Band, Bands
 
@@ -83,10 +84,14 @@ class CurveGroup:
 
 
 def strokes(identities: Iterable[RunIdentity]) -> dict[str, Stroke]:
-    """One stroke per model, by its name: models in the order of the alphabet, then baselines."""
-    kinds = {(item.trivial, item.model) for item in identities}
+    """One stroke per model, by its name: models in the order of the alphabet, then baselines.
+
+    Args:
+        identities: best first.
+    """
+    kinds = dict.fromkeys((item.trivial, item.model) for item in identities)
     models = sorted(name for trivial, name in kinds if not trivial)
-    baselines = sorted(name for trivial, name in kinds if trivial)
+    baselines = _suvmax_first(name for trivial, name in kinds if trivial)
     return {
         **{name: _model_stroke(name, number) for number, name in enumerate(models)},
         **{
@@ -96,20 +101,39 @@ def strokes(identities: Iterable[RunIdentity]) -> dict[str, Stroke]:
     }
 
 
+def drawn_baselines(identities: Iterable[RunIdentity]) -> tuple[str, ...]:
+    """The trivial baselines whose curves are drawn: SUVmax and the best others, by name.
+
+    All have a row in the table; in a square of curves more than these would hide the models'.
+
+    Args:
+        identities: best first.
+    """
+    names = _suvmax_first(item.model for item in identities if item.trivial)
+    return tuple(names[: len(_TRIVIAL_DASHES)])
+
+
+def _suvmax_first(names: Iterable[str]) -> list[str]:
+    return sorted(names, key=lambda name: name != SUVMAX.name)
+
+
 def curve_groups(
     runs: Sequence[RunResults], bands: Mapping[str, Bands], lines: Mapping[str, Stroke]
 ) -> tuple[CurveGroup, ...]:
-    """The ROC and precision-recall curves by modality, each beside the trivial baselines.
+    """The ROC and precision-recall curves by modality, each beside trivial baselines.
 
     Args:
+        runs: best first.
         bands: of every run, by its name.
         lines: of every model, by its name.
     """
     groups = []
+    baselines = drawn_baselines(run.metrics.identity for run in runs)
+    trivial = [run for run in runs if run.metrics.identity.model in baselines]
     for modality, title in _MODALITIES.items():
         models = [run for run in runs if _sees(run.metrics.identity, modality)]
         if models:
-            shown = [*(run for run in runs if run.metrics.identity.trivial), *models]
+            shown = [*trivial, *models]
             groups.append(
                 CurveGroup(
                     title,

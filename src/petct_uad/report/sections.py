@@ -19,7 +19,7 @@ from petct_uad.core.provenance.record import ACTIVITY
 from petct_uad.evaluation.figures import Figure
 from petct_uad.evaluation.results import RunResults
 from petct_uad.evaluation.tables import RunMetrics
-from petct_uad.evaluation.trivial import SUVMAX
+from petct_uad.evaluation.trivial import SUVMAX, TRIVIAL_BASELINES, TrivialBaseline
 from petct_uad.ingest.tables import RejectedRow
 from petct_uad.report.bands import curve_bands
 from petct_uad.report.benchmark import MOST_PICTURES, Benchmark
@@ -30,6 +30,7 @@ from petct_uad.report.figures import (
     cost_figure,
     curve_groups,
     displacement_figure,
+    drawn_baselines,
     histogram_figure,
     overlap_figure,
 )
@@ -82,6 +83,7 @@ class HeadlineTable:
     lines: Mapping[str, Stroke]
     axis: tuple[float, float]
     suvmax: str  # the run that the others are set against
+    baselines: tuple[TrivialBaseline, ...]  # that have a row
     level: float  # below which p tells two runs apart
 
 
@@ -212,6 +214,7 @@ def headline_table(benchmark: Benchmark) -> HeadlineTable:
         lines=benchmark.lines,
         axis=(low, 1.0),
         suvmax=suvmax.run,
+        baselines=tuple(x for x in TRIVIAL_BASELINES if x.name in strips),
         level=_level(benchmark),
     )
 
@@ -233,7 +236,14 @@ def curves(benchmark: Benchmark) -> Curves:
     }
     groups = curve_groups(benchmark.ranked, bands, benchmark.lines)
     best = next(iter(_models(benchmark)), benchmark.summary.rows[0])
-    return Curves(tuple(benchmark.lines.values()), best.model, groups, metrics.confidence)
+    return Curves(_drawn_lines(benchmark), best.model, groups, metrics.confidence)
+
+
+def _drawn_lines(benchmark: Benchmark) -> tuple[Stroke, ...]:
+    """Of the models and of the trivial baselines that have curves."""
+    identities = [run.metrics.identity for run in benchmark.ranked]
+    drawn = {x.model for x in identities if not x.trivial} | {*drawn_baselines(identities)}
+    return tuple(line for model, line in benchmark.lines.items() if model in drawn)
 
 
 def histograms(benchmark: Benchmark) -> Histograms:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+PETCT, PICTURE = "petct", "picture"  # what a slice is one of
+
 
 @dataclass(frozen=True, order=True)
 class SliceRow:
@@ -44,3 +46,26 @@ class ImageRow:
     ct_std: float  # of the stored model input, 0 for a constant slice
     pet_std: float
     sha256: str  # of the slice's bytes in the shard: ct, pet, lesion, body
+
+
+@dataclass(frozen=True, order=True)
+class ReadingRow:
+    """What anyone can read off a slice without a model: ``readings.csv``, sorted by slice_id.
+
+    Measured at full resolution, as in ``index.csv``, and without a lesion mask. A column is empty
+    where there is no such thing: uptake of a picture, sharpness of a PET/CT slice. Areas are of the
+    body in the slice, where SUV (as ``ingest.suv`` has it) is above what the name says.
+    """
+
+    slice_id: str
+    kind: str  # petct or picture
+    suv_above_2_5_mm2: float | None
+    suv_above_4_mm2: float | None
+    suv_above_41_percent_mm2: float | None  # of the largest in the body, over the whole study
+    suv_above_reference_mm2: float | None
+    reference: str  # what the last one refers to: liver; fixed, where none is in view; or none
+    reference_suv: float | None  # of the study: 1.5 x mean + 2 SD of the liver, or the fixed SUV
+    grey_mean: float | None  # of a picture, 0 to 1, as the next
+    grey_max: float | None
+    grey_gradient: float | None  # mean length of the gradient, grey levels per pixel
+    grey_laplacian: float | None  # variance of the Laplacian, squares of the same

@@ -71,12 +71,15 @@ class StudyFolder:
     @property
     def sources(self) -> tuple[Path, ...]:
         """Every file that the study's slices are made from."""
-        files: tuple[Path | None, ...]
+        marks = (self.flat_mask,) if self.flat_image else self.label_sources
+        return tuple(sorted({path for path in (*self.image_sources, *marks) if path}))
+
+    @property
+    def image_sources(self) -> tuple[Path, ...]:
+        """Those of them that say nothing of a lesion."""
         if self.flat_image:
-            files = (self.flat_image, self.flat_mask)
-        else:
-            files = (self.ct, self.pet, self.transform, *self.label_sources)
-        return tuple(sorted({path for path in files if path}))
+            return (self.flat_image,)
+        return (self.body, self.ct, self.pet, self.transform)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from petct_uad.cli.app import app
 from petct_uad.core.files import read_table
 from petct_uad.ingest.pseudonyms import PUBLIC
 from petct_uad.slices.tables import ImageRow
+from tests.samples import PETCT_BASELINES
 
 from .conftest import PATIENTS, RUN, run_stage
 
@@ -46,7 +47,7 @@ def test_patient_is_behind_their_slices_and_no_other_patients(at_filled: Path) -
 
 def test_patient_is_behind_every_number_drawn_from_the_index(at_filled: Path) -> None:
     found = impact(rows()[0].patient)
-    assert set(found["numbers"]) == {"suvmax", "body_area", "position"}  # type: ignore[call-overload]
+    assert set(found["numbers"]) == PETCT_BASELINES  # type: ignore[call-overload]
 
 
 def test_patient_id_and_pseudonym_are_one_patient(at_filled: Path) -> None:

@@ -18,7 +18,7 @@ from petct_uad.models.benchmark import BenchmarkEntry
 from petct_uad.models.cmad.params import CmadParams
 from petct_uad.models.patchcore.params import PatchcoreParams
 from petct_uad.slices.store import Shard, read_shard, shard_path, write_shard
-from petct_uad.slices.tables import ImageRow
+from petct_uad.slices.tables import ImageRow, ReadingRow
 from petct_uad.teachers.params import TeacherParams
 from petct_uad.training.loop.ranks import join_ranks
 from petct_uad.training.run import TrainedRun, TrainingPaths, train_entry
@@ -73,6 +73,8 @@ def write_store(folder: Path, cell_px: int = 1) -> Path:
             for index in range(count)
         ]
     write_table(folder / "index.csv", ImageRow, rows)
+    readings = [samples.reading_row(slice_id=row.slice_id) for row in rows]
+    write_table(folder / "readings.csv", ReadingRow, readings)
     return folder
 
 

@@ -6,12 +6,21 @@ from pathlib import Path
 
 import pytest
 
+from petct_uad.core.errors import DatasetError
 from petct_uad.core.files import write_table
 from petct_uad.evaluation.params import EvaluateParams
 from petct_uad.evaluation.results import ResultPaths, RunResults, read_results
 from petct_uad.evaluation.run import evaluate_trivial
-from petct_uad.evaluation.trivial import SUVMAX, TRIVIAL_BASELINES, closeness_to_middle
-from petct_uad.slices.tables import ImageRow
+from petct_uad.evaluation.trivial import (
+    SUVMAX,
+    TRIVIAL_BASELINES,
+    Readings,
+    TrivialBaseline,
+    baselines_of,
+    closeness_to_middle,
+)
+from petct_uad.slices.tables import PETCT, PICTURE, ImageRow, ReadingRow
+from tests.samples import PETCT_BASELINES, image_row, picture_reading, reading_row
 
 PARAMS = EvaluateParams(false_positive_rate=0.25, bootstrap_samples=20, confidence=0.95, seed=0)
 
@@ -25,25 +34,17 @@ def row(
     position: float = 0.5,
     area: float = 1.0,
 ) -> ImageRow:
-    return ImageRow(
+    return image_row(
         slice_id=f"{patient}_s_{int(100 * suv_max):04d}",
         study_id=f"{patient}_s",
         patient=patient,
-        scanner="GE",
         split=split,
         label=label,
         position=position,
-        shard_row=0,
         lesion_area_mm2=50.0 * label,
-        lesion_kept_fraction=1.0,
         suv_max=suv_max,
         suv_mean=1.0,
-        suv_total_ratio=1.0,
         body_area_mm2=area,
-        ct_mean_hu=0.0,
-        ct_std=0.1,
-        pet_std=0.1,
-        sha256="0" * 64,
     )
 
 
@@ -56,15 +57,30 @@ ROWS = [
     row("B", "test", 0, 3.5, position=1.0, area=4.0),
     row("B", "test", 1, 2.5, position=0.6, area=1.0),
 ]
+# The larger a slice's SUVmax, the larger one area and the smaller another.
+UPTAKE = [
+    reading_row(slice_id=x.slice_id, suv_above_2_5_mm2=x.suv_max, suv_above_4_mm2=100.0 - x.suv_max)
+    for x in ROWS
+]
+PICTURES = [
+    picture_reading(slice_id=x.slice_id, grey_gradient=x.suv_max, grey_laplacian=100.0 - x.suv_max)
+    for x in ROWS
+]
 
 
-def measured(folder: Path) -> dict[str, RunResults]:
+def written(folder: Path, readings: list[ReadingRow]) -> Path:
+    """A folder of processed data with both tables."""
+    write_table(folder / "processed/index.csv", ImageRow, ROWS)
+    write_table(folder / "processed/readings.csv", ReadingRow, readings)
+    return Path("processed")
+
+
+def measured(folder: Path, readings: list[ReadingRow] = UPTAKE) -> dict[str, RunResults]:
     """The results of every baseline on ``ROWS``."""
-    write_table(folder / "index.csv", ImageRow, ROWS)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        evaluate_trivial(Path("index.csv"), "tiny", "patient", PARAMS, Path("metrics"))
-        names = [baseline.name for baseline in TRIVIAL_BASELINES]
+        processed = written(folder, readings)
+        names = evaluate_trivial(processed, "tiny", "patient", PARAMS, Path("metrics"))
         return {x: read_results(ResultPaths.of(Path("metrics"), "trivial", x)) for x in names}
 
 
@@ -82,29 +98,87 @@ def test_suvmax_takes_its_threshold_from_validation_normals_only(tmp_path: Path)
     assert {"pixel_auroc", "aupro"}.isdisjoint(figures)
 
 
-def test_each_baseline_reads_its_own_number(tmp_path: Path) -> None:
+def test_each_baseline_of_petct_reads_its_own_number(tmp_path: Path) -> None:
     aurocs = {name: found.metrics.auroc.value for name, found in measured(tmp_path).items()}
-    assert aurocs == pytest.approx({"suvmax": 0.75, "body_area": 0.0, "position": 1.0})
+    assert aurocs == pytest.approx({
+        "suvmax": 0.75,
+        "suv_mean": 0.5,
+        "suv_above_2_5": 0.75,
+        "suv_above_4": 0.25,
+        "suv_above_41_percent": 0.5,
+        "suv_above_liver": 0.5,
+        "body_area": 0.0,
+        "position": 1.0,
+    })  # fmt: skip
+
+
+def test_pictures_have_sharpness_and_brightness_in_both_directions(tmp_path: Path) -> None:
+    aurocs = {x: found.metrics.auroc.value for x, found in measured(tmp_path, PICTURES).items()}
+    assert aurocs == pytest.approx({
+        "suvmax": 0.75,
+        "brightest_reversed": 0.5,
+        "brightness": 0.5,
+        "brightness_reversed": 0.5,
+        "sharpness": 0.75,
+        "sharpness_reversed": 0.25,
+        "laplacian": 0.25,
+        "laplacian_reversed": 0.75,
+        "body_area": 0.0,
+        "position": 1.0,
+    })  # fmt: skip
+
+
+def test_no_kind_of_slice_has_a_baseline_whose_number_it_lacks() -> None:
+    samples = {PETCT: reading_row(), PICTURE: picture_reading()}
+    for kind, reading in samples.items():
+        readings = Readings({reading.slice_id: reading})
+        values = [readings.value(x, image_row()) for x in baselines_of({kind})]
+        assert len(values) >= 8
+        assert all(isinstance(value, float) for value in values)
+
+
+def test_every_baseline_says_in_words_what_it_is_and_has_a_name_of_its_own() -> None:
+    names = [baseline.name for baseline in TRIVIAL_BASELINES]
+    assert len(set(names)) == len(names)
+    assert not [name for name in names if "-" in name]  # a hyphen parts a model from its modality
+    assert all(len(baseline.how) > 10 for baseline in TRIVIAL_BASELINES)
+
+
+def test_a_reversed_baseline_is_the_same_number_with_the_other_sign() -> None:
+    up = TrivialBaseline("up", "pet", "suv_mean", "")
+    down = dataclasses.replace(up, name="down", direction=-1)
+    readings = Readings({})
+    assert readings.value(up, ROWS[0]) == -readings.value(down, ROWS[0]) == 1.0
 
 
 @pytest.mark.parametrize(("position", "score"), [(0, 0), (0.25, 0.5), (0.5, 1), (1, 0)])
 def test_position_scores_closeness_to_the_middle_of_the_stack(
     position: float, score: float
 ) -> None:
-    assert closeness_to_middle(dataclasses.replace(ROWS[0], position=position)) == score
+    assert closeness_to_middle(position) == score
 
 
-def test_every_baseline_gets_the_files_of_a_run_and_derives_from_the_index(
+def test_every_baseline_gets_the_files_of_a_run_and_derives_from_the_tables_that_it_reads(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    write_table(Path("index.csv"), ImageRow, ROWS)
-    derived = evaluate_trivial(Path("index.csv"), "tiny", "cmad", PARAMS, Path("metrics"))
-    assert set(derived) == {"suvmax", "body_area", "position"}
+    processed = written(tmp_path, UPTAKE)
+    derived = evaluate_trivial(processed, "tiny", "cmad", PARAMS, Path("metrics"))
+    assert set(derived) == PETCT_BASELINES
     for baseline, derivations in derived.items():
         paths = ResultPaths.of(Path("metrics"), "trivial", baseline)
-        written = {*paths.folder.iterdir(), paths.roc}
-        assert written == set(paths.files)
-        assert {item.inputs[0].id for item in derivations} == {"file:index.csv"}
+        written_files = {*paths.folder.iterdir(), paths.roc}
+        assert written_files == set(paths.files)
+        tables = {source.id for item in derivations for source in item.inputs}
+        further = {"file:processed/readings.csv"} if "above" in baseline else set()
+        assert tables == {"file:processed/index.csv", *further}
         with paths.scores.open(newline="") as stream:
             assert len(list(csv.DictReader(stream))) == 4
+
+
+def test_readings_of_other_slices_are_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r"readings.csv: lacks slice A_s_0150 and 7 others"):
+        measured(tmp_path, [x for x in UPTAKE if x.slice_id == "V_s_9900"])
+    (tmp_path / "processed/readings.csv").unlink()
+    with pytest.raises(DatasetError, match=r"readings.csv: not found. Run `dvc repro preprocess`"):
+        Readings.read(tmp_path / "processed", [])

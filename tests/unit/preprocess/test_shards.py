@@ -89,7 +89,9 @@ def slice_rows(study_id: str) -> list[SliceRow]:
 def run(tmp_path: Path, **changes: object) -> tuple[list[ImageRow], Path]:
     write_volumes(tmp_path, "S")
     out = tmp_path / "out"
-    rows = write_shards(slice_rows("S"), folders(tmp_path), out, preprocess_params(**changes))
+    rows = write_shards(
+        slice_rows("S"), folders(tmp_path), out, preprocess_params(**changes)
+    ).images
     return rows, out
 
 
@@ -164,7 +166,9 @@ def test_a_body_that_was_not_found_over_a_lesion_shows_in_the_index(tmp_path: Pa
     body = sitk.ReadImage(path)
     body[70:75, 45:55, :] = 0  # the left half of the lesion
     sitk.WriteImage(body, path)
-    rows = write_shards(slice_rows("S"), folders(tmp_path), tmp_path / "o", preprocess_params())
+    rows = write_shards(
+        slice_rows("S"), folders(tmp_path), tmp_path / "o", preprocess_params()
+    ).images
     assert rows[1].lesion_kept_fraction == pytest.approx(0.5, abs=0.1)
 
 
@@ -172,7 +176,7 @@ def test_a_study_without_label_has_no_lesion(tmp_path: Path) -> None:
     write_volumes(tmp_path, "S")
     (tmp_path / "ingest/S/label.nii.gz").unlink()
     out = tmp_path / "out"
-    rows = write_shards(slice_rows("S"), folders(tmp_path), out, preprocess_params())
+    rows = write_shards(slice_rows("S"), folders(tmp_path), out, preprocess_params()).images
     assert not read_shard(shard_path(out, "S")).lesion.any()
     assert {row.lesion_kept_fraction for row in rows} == {1.0}
 
@@ -195,7 +199,7 @@ def test_excluded_slices_stay_out_and_rows_point_to_their_own_pixels(tmp_path: P
     write_volumes(tmp_path, "S")
     slices = slice_rows("S")
     slices[1] = replace(slices[1], split="excluded")
-    rows = write_shards(slices, folders(tmp_path), tmp_path / "out", preprocess_params())
+    rows = write_shards(slices, folders(tmp_path), tmp_path / "out", preprocess_params()).images
     assert [row.slice_id for row in rows] == ["S_0000", "S_0002", "S_0003"]
     write_table(tmp_path / "out/index.csv", ImageRow, rows)
     store = SliceStore.open(tmp_path / "out", "test")

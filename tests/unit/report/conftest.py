@@ -26,10 +26,10 @@ from petct_uad.models.cmad.params import CmadParams
 from petct_uad.registration.tables import AFTER_MOTION, CutSliceRow, RegistrationRow
 from petct_uad.report.benchmark import ReportPaths
 from petct_uad.scoring.tables import SeedScores
-from petct_uad.slices.tables import ImageRow, SliceRow
+from petct_uad.slices.tables import ImageRow, ReadingRow, SliceRow
 from petct_uad.validation.tables import DriftRow, DuplicateRow, Measured
 from petct_uad.validation.validate import Outcome, write_outcomes
-from tests.samples import instance_row, rejected_row, series_row, study_row
+from tests.samples import instance_row, reading_row, rejected_row, series_row, study_row
 
 PARAMS = EvaluateParams(false_positive_rate=0.05, bootstrap_samples=200, confidence=0.95, seed=0)
 STRENGTHS = {"cmad-petct": 2.0, "cmad-pet": 1.4, "cmad-ct": 0.4, "patchcore-petct": 1.2}
@@ -73,9 +73,10 @@ def build_project(protocol: Protocol) -> Project:
     interim, processed = Path("data/interim/tiny"), Path("data/processed/tiny")
     images = image_rows()
     write_table(processed / "index.csv", ImageRow, images)
+    write_table(processed / "readings.csv", ReadingRow, reading_rows(images))
     write_ingest_tables(interim, images)
     metrics = Path("metrics")
-    evaluate_trivial(processed / "index.csv", "tiny", protocol, PARAMS, metrics)
+    evaluate_trivial(processed, "tiny", protocol, PARAMS, metrics)
     for run in STRENGTHS:
         write_run(ResultPaths.of(metrics, run.split("-")[0], run), run, images, protocol)
     results = result_paths(metrics, dict.fromkeys(run.split("-")[0] for run in STRENGTHS))
@@ -128,6 +129,16 @@ def image_rows() -> list[ImageRow]:
                 )
             )
     return rows
+
+
+def reading_rows(images: list[ImageRow]) -> list[ReadingRow]:
+    """Areas above thresholds that tell the classes apart by chance only."""
+    generator = np.random.default_rng(1)
+    areas = generator.uniform(100, 200, size=len(images))
+    return [
+        reading_row(slice_id=image.slice_id, suv_above_2_5_mm2=float(area))
+        for image, area in zip(images, areas, strict=True)
+    ]
 
 
 def write_run(paths: ResultPaths, run: str, images: list[ImageRow], protocol: Protocol) -> None:

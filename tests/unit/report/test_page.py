@@ -12,6 +12,7 @@ from petct_uad.core.errors import EvaluationError
 from petct_uad.core.files import write_table, write_text
 from petct_uad.registration.tables import RegistrationRow
 from petct_uad.report.page import render_report, report_derivations
+from tests.samples import PETCT_BASELINES
 from tests.unit.report.conftest import Project
 
 VOID = {"meta", "link", "img", "br", "line", "path", "use", "rect", "input"}
@@ -67,7 +68,7 @@ def test_every_run_has_a_row_in_order_of_auroc(project: Project, html: str) -> N
     rows = re.findall(r'<th scope="row" data-v="([^"]+)">', table)
     expected = summarise(read_runs(project.report.results), project.params)
     assert rows == [row.run for row in expected.rows]
-    assert {*project.runs, "suvmax", "body_area", "position"} == set(rows)
+    assert {*project.runs, *PETCT_BASELINES} == set(rows)
 
 
 def test_page_says_plainly_what_loses_to_suvmax(html: str) -> None:
@@ -114,6 +115,18 @@ def test_each_group_of_modalities_has_its_own_curves_with_one_hue_per_model(html
     alone = html.split('aria-label="ROC curves on CT"')[1].split("</svg>", maxsplit=1)[0]
     assert "--hue1" in alone
     assert "--hue2" not in alone
+
+
+def test_curves_show_suvmax_and_the_best_other_baselines_and_the_table_all(
+    project: Project, html: str
+) -> None:
+    curves = html.split('aria-label="ROC curves on PET"')[1].split("</svg>", maxsplit=1)[0]
+    names = [row.run for row in summarise(read_runs(project.report.results), project.params).rows]
+    ranked = [name for name in names if name in PETCT_BASELINES - {"suvmax"}]
+    shown = {name for name in PETCT_BASELINES if f'class="curve" data-model="{name}"' in curves}
+    assert shown == {"suvmax", *ranked[:2]}
+    told = html.split("What the trivial baselines are")[1].split("</details>", maxsplit=1)[0]
+    assert set(re.findall(r"<em>(\w+)</em>: [^<]{10,}", told)) == PETCT_BASELINES
 
 
 def test_same_inputs_give_the_same_page(project: Project, html: str) -> None:
@@ -163,7 +176,8 @@ def test_leaking_protocol_is_marked_above_the_table_and_in_every_row(
 ) -> None:
     html = render(leaking_project)
     assert html.index("Leaking protocol.") < html.index('id="results"')
-    assert html.count('<span class="tag warn">leaking</span>') == len(leaking_project.runs) + 3
+    rows = len(leaking_project.runs) + len(PETCT_BASELINES)
+    assert html.count('<span class="tag warn">leaking</span>') == rows
 
 
 def test_derivation_of_the_best_run_is_drawn_from_raw_files_to_its_figures(html: str) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from petct_uad.core.errors import EvaluationError
 from petct_uad.report.run import ComparisonPaths, compare_runs
+from tests.samples import PETCT_BASELINES
 
 from .conftest import Project
 
@@ -34,7 +35,7 @@ def test_every_table_and_the_page_are_written_and_derived(
     project = project_with()
     derived = compare_runs("tiny", ["cmad", "patchcore"], project.params, PATHS)
     assert {item.output.id for item in derived} == WRITTEN
-    runs = {*project.runs, "suvmax", "body_area", "position"}
+    runs = {*project.runs, *PETCT_BASELINES}
     assert runs_of(Path("metrics/summary.csv")) == runs
     page = next(item for item in derived if item.output.id.endswith(".html"))
     inputs = {source.id for source in page.inputs}
