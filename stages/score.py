@@ -8,6 +8,7 @@ from petct_uad.core.params.base import DevicePart
 from petct_uad.core.provenance.stage import run_stage
 from petct_uad.models.benchmark import BenchmarkEntry, model_folder
 from petct_uad.models.common.device import choose_device
+from petct_uad.scoring.params import ScoreParams
 from petct_uad.scoring.run import ScoringPaths, score_entry
 
 
@@ -16,8 +17,9 @@ def main(name: Annotated[str, typer.Argument(help="a key of benchmark in params.
     with run_stage(f"score {name}", __file__) as run:
         entry = run.params.section(BenchmarkEntry, f"benchmark.{name}")
         device = choose_device(run.params.section(DevicePart, "train").device)
+        params = run.params.section(ScoreParams, "score")
         paths = ScoringPaths.of(run.params.dataset, name)
-        derivations = score_entry(entry, paths, device)
+        derivations = score_entry(entry, params, paths, device)
         run.record(paths.scores, derivations, loaded=(model_folder(entry.model),))
 
 

@@ -19,6 +19,7 @@ from petct_uad.models.hdhkd.teacher.params import DistilParams
 from petct_uad.phantom.params import PhantomParams
 from petct_uad.preprocess.params import PreprocessParams
 from petct_uad.registration.params import RegisterParams
+from petct_uad.scoring.params import ScoreParams
 from petct_uad.split.params import SplitParams
 from petct_uad.teachers.params import TeacherParams
 from petct_uad.training.params import TrainParams
@@ -56,6 +57,7 @@ class Params(Section):
     train: TrainParams
     model: CmadParams
     models: ModelsParams
+    score: ScoreParams
     evaluate: EvaluateParams
     distil: DistilParams
     benchmark: dict[str, BenchmarkEntry] = Field(min_length=1)

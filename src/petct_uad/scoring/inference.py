@@ -15,8 +15,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from petct_uad.core.console import track
 from petct_uad.models.common.batch import Batch
+from petct_uad.models.common.fusion import MapFusion
 from petct_uad.models.common.interface import AnomalyModel
-from petct_uad.scoring.fusion import LateFusion
+from petct_uad.models.common.params import Fusion
 from petct_uad.slices.store import SliceStore
 
 _BATCH = 16
@@ -80,12 +81,27 @@ def score_slices(
     return Scored(np.concatenate(scores), np.concatenate(maps), seconds / max(len(indices), 1))
 
 
-def join(model: AnomalyModel, fusion: LateFusion, members: Sequence[Scored]) -> Scored:
-    """What two models say of the same slices as one; ``model`` scores the joined maps."""
-    maps = fusion.fuse([torch.from_numpy(member.maps) for member in members])
-    scores = torch.cat([model.score(chunk) for chunk in torch.split(maps, _BATCH)])
+def fused(model: AnomalyModel, fusion: MapFusion, members: Sequence[Scored]) -> Scored:
+    """What models of one modality each say of the same slices; ``model`` scores the fused maps."""
+    parts = zip(*(torch.split(torch.from_numpy(x.maps), _BATCH) for x in members), strict=True)
+    maps = torch.cat([fusion(torch.stack(part)) for part in parts])
     seconds = sum(member.seconds_per_pair for member in members)
-    return Scored(scores.double().numpy(), maps.numpy(), seconds)
+    return scored_anew(model, Scored(np.empty(0), maps.numpy(), seconds))
+
+
+def fusion_of_normals(how: Fusion, members: Sequence[Scored]) -> MapFusion:
+    """Late fusion, on the scale of the members' maps of the validation normals."""
+    fusion = MapFusion(how, len(members))
+    maps = (torch.split(torch.from_numpy(x.maps), _BATCH) for x in members)
+    fusion.fit(torch.stack(part) for part in zip(*maps, strict=True))
+    return fusion
+
+
+def scored_anew(model: AnomalyModel, scored: Scored) -> Scored:
+    """The same maps with the scores that ``model`` gives to maps."""
+    chunks = torch.split(torch.from_numpy(scored.maps), _BATCH)
+    scores = torch.cat([model.score(chunk) for chunk in chunks])
+    return replace(scored, scores=scores.double().numpy())
 
 
 def gflops_of_one_pair(model: AnomalyModel, store: SliceStore, device: torch.device) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,17 @@ from petct_uad.models.build import ModelConfig
 from petct_uad.models.common.batch import at_side
 from petct_uad.models.common.device import deterministic, peak_memory_mib
 from petct_uad.models.common.params import AnyModelParams
-from petct_uad.scoring.fusion import LateFusion
-from petct_uad.scoring.inference import Cost, Scored, gflops_of_one_pair, join, score_slices
+from petct_uad.scoring.context import smooth_along_z, z_positions_mm
+from petct_uad.scoring.inference import (
+    Cost,
+    Scored,
+    fused,
+    fusion_of_normals,
+    gflops_of_one_pair,
+    score_slices,
+    scored_anew,
+)
+from petct_uad.scoring.params import ScoreParams
 from petct_uad.scoring.tables import (
     ROW_FILE,
     RowIdentity,
@@ -37,6 +47,7 @@ class ScoringPaths:
     """Where the rows of an entry are read from and written to, a folder or file per row."""
 
     processed: Path  # data/processed/<dataset>
+    slices: Path  # slices.csv of the split stage; read where slices are seen in context
     models: Path  # models/<entry>
     scores: Path  # data/scores/<entry>
     costs: Path  # metrics/cost; differs between machines, so no output of a stage
@@ -46,6 +57,7 @@ class ScoringPaths:
         """Those of a data set and an entry, below the repository's root."""
         return cls(
             processed=Path("data/processed") / dataset,
+            slices=Path("data/interim") / dataset / "split/slices.csv",
             models=Path("models") / entry,
             scores=Path("data/scores") / entry,
             costs=Path("metrics/cost"),
@@ -57,6 +69,7 @@ class _Data:
     """What every row is scored on."""
 
     paths: ScoringPaths
+    params: ScoreParams
     val: SliceStore
     test: SliceStore
     device: torch.device
@@ -68,7 +81,18 @@ class _Data:
     @property
     def scored_rows(self) -> tuple[ImageRow, ...]:
         """The slices that are scored: the validation normals, then the test split."""
-        return (*(self.val.rows[i] for i in self.normals), *self.test.rows)
+        return (*self.val_rows, *self.test.rows)
+
+    @property
+    def val_rows(self) -> tuple[ImageRow, ...]:
+        return tuple(self.val.rows[i] for i in self.normals)
+
+    @cached_property
+    def z_mm(self) -> dict[str, float]:
+        """Of each scored slice, by its name."""
+        rows = self.scored_rows
+        z_mm = z_positions_mm(self.paths.slices, rows)
+        return {row.slice_id: float(z) for row, z in zip(rows, z_mm, strict=True)}
 
 
 @dataclass(frozen=True)
@@ -94,12 +118,12 @@ class _Row:
 
 
 def score_entry(
-    entry: BenchmarkEntry, paths: ScoringPaths, device: torch.device
+    entry: BenchmarkEntry, params: ScoreParams, paths: ScoringPaths, device: torch.device
 ) -> tuple[Derivation, ...]:
     """Score every row of an entry; the only function that runs a network on the test split.
 
     Neither labels of test slices nor lesion masks are read. Every seed's model runs once, and a
-    fused row joins the float32 maps of two others; one seed's are in memory at a time.
+    row of two joins their float32 maps; one seed's are in memory at a time.
 
     Returns:
         What each written file was made from.
@@ -109,7 +133,7 @@ def score_entry(
         DatasetError: the splits hold nothing, or a shard is missing.
     """
     val, test = (SliceStore.open(paths.processed, split) for split in ("val", "test"))
-    data = _Data(paths, val, test, device)
+    data = _Data(paths, params, val, test, device)
     seeds = seeds_of([paths.models / row for row in entry.trained])
     # In float32, whatever train.tf32 says.
     with deterministic(_SEED, tf32=False), atomic_folder(paths.scores) as out:
@@ -129,7 +153,10 @@ def score_entry(
 
 def _score_seed(entry: BenchmarkEntry, seed: int, data: _Data) -> dict[str, _Row]:
     members = {row: _score_member(row, seed, data) for row in entry.trained}
-    return {run: _joined([members[part] for part in parts]) for run, parts in entry.rows.items()}
+    return {
+        run: _in_context(_joined([members[part] for part in parts], data), data)
+        for run, parts in entry.rows.items()
+    }
 
 
 def _score_member(row: str, seed: int, data: _Data) -> _Member:
@@ -144,15 +171,30 @@ def _score_member(row: str, seed: int, data: _Data) -> _Member:
     )
 
 
-def _joined(members: Sequence[_Member]) -> _Row:
-    """One member as it is; several with their maps joined, scored as the first scores its own."""
+def _joined(members: Sequence[_Member], data: _Data) -> _Row:
+    """One member as it is; several with their maps fused, scored as the first scores its own."""
     first = members[0]
     if len(members) == 1:
         return _Row((first,), first.val, first.test)
     val, test = [x.val for x in members], [x.test for x in members]
-    fusion = LateFusion.of_normals([torch.from_numpy(x.maps) for x in val])
+    fusion = fusion_of_normals(data.params.fusion, val)
     model = first.trained.model
-    return _Row(tuple(members), join(model, fusion, val), join(model, fusion, test))
+    return _Row(tuple(members), fused(model, fusion, val), fused(model, fusion, test))
+
+
+def _in_context(row: _Row, data: _Data) -> _Row:
+    """Maps smoothed along the body, validation normals' too, and scores of what comes of it."""
+    if data.params.z_sigma_mm == 0:
+        return row
+    val = _smoothed(row, row.val, data.val_rows, data)
+    return replace(row, val=val, test=_smoothed(row, row.test, data.test.rows, data))
+
+
+def _smoothed(row: _Row, scored: Scored, slices: Sequence[ImageRow], data: _Data) -> Scored:
+    studies = [x.study_id for x in slices]
+    z_mm = np.array([data.z_mm[x.slice_id] for x in slices])
+    maps = smooth_along_z(scored.maps, studies, z_mm, data.params.z_sigma_mm)
+    return scored_anew(row.members[0].trained.model, replace(scored, maps=maps))
 
 
 def _write_seed(folder: Path, row: _Row, data: _Data) -> None:
@@ -214,7 +256,10 @@ def _derivations(row: ScoredRow, parts: Sequence[str], data: _Data) -> list[Deri
     Joined maps are calibrated on the validation normals, so they come from those shards too.
     """
     processed, models = data.paths.processed, [data.paths.models / part for part in parts]
-    index = Entity.of_file(processed / "index.csv")
+    tables = [processed / "index.csv"]
+    if data.params.z_sigma_mm:
+        tables.append(data.paths.slices)
+    index = tuple(map(Entity.of_file, tables))
     calibrated = files_of(processed, [data.val])[1:] if len(parts) > 1 else ()
     shards = {x.study_id: shard_path(processed, x.study_id) for x in data.scored_rows}
     entities = {path: Entity.of_file(path) for path in {*calibrated, *shards.values()}}
@@ -224,6 +269,6 @@ def _derivations(row: ScoredRow, parts: Sequence[str], data: _Data) -> list[Deri
     for seed in row.seeds:
         for study_id, shard in sorted(shards.items()):
             read = sorted({*calibrated, shard})
-            inputs = (index, *trained[seed], *(entities[path] for path in read))
+            inputs = (*index, *trained[seed], *(entities[path] for path in read))
             found.append(Derivation(Entity.of_file(row.file(seed, study_id)), inputs))
     return found

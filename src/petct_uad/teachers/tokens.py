@@ -1,4 +1,4 @@
-"""Frozen sources of nine levels of tokens: a ViT, or a CNN made to look like one."""
+"""Frozen sources of levels of tokens: a ViT, or a CNN made to look like one."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PROJECTION_SEED = 0
 
 
 class TokenTeacher(nn.Module, ABC):
-    """Nine levels of tokens from a frozen network.
+    """Nine levels of tokens from a frozen network, and what the shallowest of them is made from.
 
     Attributes:
         width: d, the length of a token.
@@ -34,8 +34,15 @@ class TokenTeacher(nn.Module, ABC):
         """Of the network's weights, for configuration and lineage."""
 
     @abstractmethod
-    def tokens(self, images: Tensor) -> Tensor:
-        """(B, 9, N, d) for (B, 1 or 3, S, S) in [0, 1], shallow to deep."""
+    def tokens(self, images: Tensor, count: int = LEVELS) -> Tensor:
+        """(B, count, N, d) for (B, 1 or 3, S, S) in [0, 1], shallow to deep.
+
+        Args:
+            images: of one modality.
+            count: how many levels, from the deepest up: 1 to 10. The tenth is what the first of
+                the nine blocks reads: a ViT's patch embedding (CMAD's f1), or a CNN's last block
+                before stride 8.
+        """
 
     def train(self, mode: bool = True) -> Self:
         """Stay in evaluation mode."""
@@ -54,8 +61,9 @@ class CnnTokens(TokenTeacher):
         self.teacher = teacher
         self.width = width
         self.grid = image_size_px // 16
-        self.first = teacher.strides.index(8)
-        channels = teacher.channels[self.first : self.first + LEVELS]
+        self.end = teacher.strides.index(8) + LEVELS
+        below, *channels = teacher.channels[self.end - LEVELS - 1 : self.end]
+        self.below = _orthogonal(below, width)  # of the block that the first of the nine reads
         self.projections = nn.ParameterList(_orthogonal(count, width) for count in channels)
         self.requires_grad_(False)
 
@@ -64,10 +72,11 @@ class CnnTokens(TokenTeacher):
         return self.teacher.sha256
 
     @torch.no_grad()
-    def tokens(self, images: Tensor) -> Tensor:  # noqa: D102
-        outputs = self.teacher.block_outputs(images, self.first + LEVELS)[self.first :]
+    def tokens(self, images: Tensor, count: int = LEVELS) -> Tensor:  # noqa: D102
+        outputs = self.teacher.block_outputs(images, self.end)[-count:]
+        projections = [self.below, *self.projections][-count:]
         return torch.stack(
-            [self._project(x, p) for x, p in zip(outputs, self.projections, strict=True)], dim=1
+            [self._project(x, p) for x, p in zip(outputs, projections, strict=True)], dim=1
         )
 
     def _project(self, x: Tensor, projection: Tensor) -> Tensor:
@@ -92,11 +101,13 @@ class VitTokens(TokenTeacher):
         return self.teacher.sha256
 
     @torch.no_grad()
-    def tokens(self, images: Tensor) -> Tensor:  # noqa: D102
+    def tokens(self, images: Tensor, count: int = LEVELS) -> Tensor:  # noqa: D102
         size = (self.teacher.side_px,) * 2
         if images.shape[-2:] != size:
             images = F.interpolate(images, size=size, mode="bilinear", antialias=True)
-        return torch.stack(self.teacher.block_outputs(images, range(LEVELS)), dim=1)
+        read = [self.teacher.embedding(images)] if count > LEVELS else []
+        blocks = range(max(LEVELS - count, 0), LEVELS)
+        return torch.stack([*read, *self.teacher.block_outputs(images, blocks)], dim=1)
 
 
 def load_tokens(params: TeacherParams, width: int, image_size_px: int) -> TokenTeacher:

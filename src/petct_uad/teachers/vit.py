@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Self, cast
+from typing import Any, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -46,6 +46,13 @@ class VitTeacher(nn.Module):
     def train(self, mode: bool = True) -> Self:
         """Stay in evaluation mode."""
         return super().train(False)
+
+    @torch.no_grad()
+    def embedding(self, images: Tensor) -> Tensor:
+        """(B, N, width) of what the first block reads: patches with their positions."""
+        network: Any = self.network
+        tokens: Tensor = network._pos_embed(network.patch_embed(self.normalise(images)))
+        return cast("Tensor", network.norm_pre(tokens))[:, network.num_prefix_tokens :]
 
     @torch.no_grad()
     def block_outputs(self, images: Tensor, indices: Sequence[int]) -> list[Tensor]:

@@ -27,20 +27,25 @@ from petct_uad.evaluation.run import EvaluationPaths, evaluate_entry
 from petct_uad.models.benchmark import BenchmarkEntry
 from petct_uad.models.build import load_model
 from petct_uad.models.common.batch import Batch, at_side
+from petct_uad.models.common.fusion import MapFusion
+from petct_uad.models.common.params import Fusion
 from petct_uad.models.patchcore.params import PatchcoreParams
 from petct_uad.report.side_by_side import write_side_by_side
+from petct_uad.scoring.context import smooth_along_z
 from petct_uad.scoring.inference import score_slices
+from petct_uad.scoring.params import ScoreParams
 from petct_uad.scoring.run import ScoringPaths, score_entry
 from petct_uad.scoring.tables import read_study
 from petct_uad.slices.store import (
     Shard,
     SliceStore,
+    Split,
     read_lesions,
     read_shard,
     shard_path,
     write_shard,
 )
-from petct_uad.slices.tables import ImageRow
+from petct_uad.slices.tables import ImageRow, SliceRow
 from petct_uad.teachers.params import TeacherParams
 from petct_uad.training.run import TrainingPaths, train_entry
 from tests.samples import train_section
@@ -57,6 +62,8 @@ ENTRY = BenchmarkEntry(
     teacher="teacher",
     after="metrics/validation.json",
 )
+SCORE = ScoreParams(fusion="sum", z_sigma_mm=0.0)
+SLICES_FILE = Path("data/interim/tiny/split/slices.csv")
 MODELS, PROCESSED = Path("models/patchcore"), Path("data/processed/tiny")
 
 
@@ -102,10 +109,11 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Evaluated]:
 
 
 def score(
-    processed: Path, out: Path, models: Path = MODELS
+    processed: Path, out: Path, models: Path = MODELS, params: ScoreParams = SCORE
 ) -> tuple[ScoringPaths, tuple[Derivation, ...]]:
-    paths = ScoringPaths(processed, models, out / "data/scores/patchcore", out / "metrics/cost")
-    return paths, score_entry(ENTRY, paths, torch.device("cpu"))
+    scores, costs = out / "data/scores/patchcore", out / "metrics/cost"
+    paths = ScoringPaths(processed, SLICES_FILE, models, scores, costs)
+    return paths, score_entry(ENTRY, params, paths, torch.device("cpu"))
 
 
 def evaluate(processed: Path, out: Path, models: Path = MODELS) -> Evaluated:
@@ -318,7 +326,7 @@ def test_every_seed_is_scored_by_its_own_model(evaluated: Evaluated) -> None:
     assert results.metrics.auroc.deviation is not None
 
 
-def test_a_fused_row_averages_the_standardised_maps_of_each_seeds_two_models(
+def test_a_fused_row_adds_the_standardised_maps_of_each_seeds_two_models(
     evaluated: Evaluated,
 ) -> None:
     results = evaluated.results("patchcore-petct")
@@ -331,10 +339,62 @@ def test_a_fused_row_averages_the_standardised_maps_of_each_seeds_two_models(
             with torch.inference_mode():
                 normal = model.anomaly_map(Batch.of(val, range(len(val))))
                 maps = model.anomaly_map(Batch.of(test, range(len(test))))
-            joined += (maps - normal.mean()) / normal.std(correction=0) / 2
+            joined += (maps - normal.mean()) / normal.std(correction=0)
         assert [row.score for row in rows] == pytest.approx(
             joined.flatten(1).amax(1).tolist(), abs=1e-4
         )
+
+
+@pytest.mark.parametrize("how", ["max", "min_p"])
+def test_a_fused_row_is_fused_as_the_param_says(evaluated: Evaluated, how: Fusion) -> None:
+    params = ScoreParams(fusion=how, z_sigma_mm=0)
+    scoring, _ = score(evaluated.paths.processed, Path(f"fused-{how}"), params=params)
+    normals, test = (maps_of_both(evaluated.paths.processed, split) for split in ("val", "test"))
+    fusion = MapFusion(how, 2)
+    fusion.fit([normals])
+    expected = fusion(test)
+    study = read_study(scoring.scores / "patchcore-petct/seed-3/D_1.safetensors")
+    assert study.scores == pytest.approx(expected[:SLICES].amax((1, 2)).tolist(), rel=1e-3)
+    found = replace(evaluated, scoring=scoring).score_files()
+    before = evaluated.score_files()
+    changed = {name.partition("/")[0] for name in before if before[name] != found[name]}
+    assert changed == {"patchcore-petct"}
+
+
+def maps_of_both(processed: Path, split: Split) -> torch.Tensor:
+    """(2, n, S, S): what the PET and the CT model of the first seed say of a split."""
+    store = SliceStore.open(processed, split)
+    models = (load_model(MODELS / f"patchcore-{x}/seed-3")[0] for x in ("pet", "ct"))
+    with torch.inference_mode():
+        return torch.stack([x.anomaly_map(Batch.of(store, range(len(store)))) for x in models])
+
+
+def test_slices_in_context_are_scored_from_maps_smoothed_by_their_places_in_the_body(
+    evaluated: Evaluated,
+) -> None:
+    """Of every row, fused or not, and of the validation normals, which choose the threshold."""
+    folder, sigma_mm = Path("context"), 6.0
+    z_mm = np.array([0, 3, 6, 20, 23, 26.0])
+    rows = [
+        SliceRow(f"{study}_{i:04d}", study, study[0], "GE", i, z, 0, 0, 0, split, "")
+        for study, split in SPLITS.items()
+        for i, z in enumerate(z_mm.tolist())
+    ]
+    write_table(SLICES_FILE, SliceRow, rows)
+    params = ScoreParams(fusion="sum", z_sigma_mm=sigma_mm)
+    scoring, derived = score(evaluated.paths.processed, folder, params=params)
+    for run, study in ((run, study) for run in ENTRY.rows for study in ("C_1", "D_1", "E_1")):
+        name = f"{run}/seed-3/{study}.safetensors"
+        plain, found = (read_study(x.scores / name) for x in (evaluated.scoring, scoring))
+        expected = smooth_along_z(plain.maps, [study] * SLICES, z_mm, sigma_mm)
+        largest = float(np.abs(expected).max())
+        assert found.maps == pytest.approx(expected, abs=2e-3 * largest)
+        assert found.scores == pytest.approx(found.maps.max(axis=(1, 2)), rel=1e-3, abs=1e-3)
+        assert np.abs(found.scores - plain.scores).max() > 0.01 * largest
+    slices = file_of(SLICES_FILE.as_posix())
+    sources = sources_of(derived)
+    assert all((slices in x) is not name.endswith("row.json") for name, x in sources.items())
+    assert not any(slices in x for x in sources_of(evaluated.scored).values())
 
 
 def test_a_fused_row_sees_both_modalities_and_counts_both_models(evaluated: Evaluated) -> None:

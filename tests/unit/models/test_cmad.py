@@ -1,4 +1,4 @@
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -10,6 +10,8 @@ from petct_uad.core.params.base import Modality
 from petct_uad.models.cmad.cmad import Cmad, GlobalFusionRefinement, merge_heads, split_heads
 from petct_uad.models.cmad.params import CmadParams
 from petct_uad.models.common.batch import Batch
+from petct_uad.models.common.fusion import MapFusion
+from petct_uad.models.common.params import Fusion
 from petct_uad.teachers.cnn import CnnTeacher
 from petct_uad.teachers.params import TeacherParams
 from petct_uad.teachers.tokens import CnnTokens, VitTokens
@@ -70,7 +72,7 @@ def test_token_grid_of_the_paper_is_28_by_28(cmad_params: CmadParams, vit_b14: V
     images = torch.empty(1, 1, 392, 392, device="meta")
     model = paper(cmad_params, vit_b14, gfr=False)
     (prepared,) = model.prepare(Batch(images, images, ("a",)))
-    assert prepared.shape == (1, 2, 9, 784, 768)
+    assert prepared.shape == (1, 2, 10, 784, 768)
     assert model.loss(prepared).shape == ()
 
 
@@ -239,21 +241,80 @@ def test_calibration_standardises_each_modality(
 ) -> None:
     model = build(cmad_params, teacher)
     model.calibrate([normals])
-    maps = model.modality_maps(normals)
-    standardised = (maps - model.map_mean[:, None, None, None]) / model.map_spread[
-        :, None, None, None
-    ]
+    standardised = model.fusion.standardised(model.modality_maps(normals))
     torch.testing.assert_close(standardised.mean((1, 2, 3)), torch.zeros(2), atol=1e-3, rtol=0)
     torch.testing.assert_close(standardised.std((1, 2, 3)), torch.ones(2), atol=1e-3, rtol=0)
     torch.testing.assert_close(model.anomaly_map(normals), standardised.sum(0))
 
 
-def test_fusion_by_sum_adds_raw_maps(
+def test_the_map_is_fused_as_the_param_says(
+    cmad_params: CmadParams, teacher: CnnTeacher, normals: Batch, unseen: Batch
+) -> None:
+    for how in get_args(Fusion):
+        model = build(cmad_params, teacher, fusion=how)
+        model.calibrate([normals])
+        expected = MapFusion(how, 2)
+        expected.fit([model.modality_maps(normals)])
+        maps = model.modality_maps(unseen)
+        torch.testing.assert_close(model.anomaly_map(unseen), expected(maps))
+
+
+def test_no_target_is_the_decoders_input_as_eqs_2_and_10_have_it(
     cmad_params: CmadParams, teacher: CnnTeacher, unseen: Batch
 ) -> None:
-    model = build(cmad_params, teacher, fusion="sum")
-    model.calibrate([unseen])
-    torch.testing.assert_close(model.anomaly_map(unseen), model.modality_maps(unseen).sum(0))
+    """A decoder that gives its input back has a loss only where no target equals the input."""
+    below, within = (
+        build(cmad_params, teacher, targets=x, levels=1) for x in ("below_input", "with_input")
+    )
+    for model in (below, within):
+        model.decoder.forward = lambda deepest: deepest[None]  # type: ignore[method-assign]
+    assert within.loss(*within.prepare(unseen)) < 1e-5
+    assert below.loss(*below.prepare(unseen)) > 1e-2
+
+
+@pytest.mark.parametrize("levels", [1, 3, 9])
+@pytest.mark.parametrize("targets", ["below_input", "with_input"])
+def test_targets_are_the_levels_next_to_the_input_deepest_first(
+    cmad_params: CmadParams, teacher: CnnTeacher, unseen: Batch, targets: str, levels: int
+) -> None:
+    model = build(cmad_params, teacher, targets=targets, levels=levels)
+    every = model.teacher.tokens(torch.cat([unseen.pet, unseen.ct]), 10)
+    every = every.view(2, -1, *every.shape[1:]).permute(2, 0, 1, 3, 4).flip(0)  # (10, K, B, N, d)
+    first = 1 if targets == "below_input" else 0
+    expected = every[first : first + levels]
+    model.decoder.forward = lambda deepest: expected  # type: ignore[method-assign]
+    assert model.loss(*model.prepare(unseen)) < 1e-5
+    (prepared,) = model.prepare(unseen)
+    torch.testing.assert_close(prepared[:, :, -1].transpose(0, 1), every[0])
+
+
+def test_a_vits_first_target_level_is_its_patch_embedding(cmad_params: CmadParams) -> None:
+    """Eq. 1: f1 is what the first block reads; Eq. 2: f10 comes out of the ninth."""
+    vit = TeacherParams(name="vit_base_patch14_reg4_dinov2.lvd142m", weights="random")
+    teacher = VitTokens(vit, image_size_px=28)
+    images = torch.rand(1, 1, 28, 28)
+    every = teacher.tokens(images, 10)
+    network: Any = teacher.teacher.network
+    with torch.no_grad():
+        x = network._pos_embed(network.patch_embed(teacher.teacher.normalise(images)))
+        seen = [x]
+        for block in network.blocks[:9]:
+            x = block(x)
+            seen.append(x)
+    expected = torch.stack([y[:, 5:] for y in seen], dim=1)  # a class and four register tokens
+    torch.testing.assert_close(every, expected)
+    torch.testing.assert_close(teacher.tokens(images), every[:, 1:])
+    torch.testing.assert_close(teacher.tokens(images, 4), every[:, 6:])
+    own: dict[str, object] = {"levels": 9, "targets": "below_input", "heads": 12}
+    model = Cmad(cmad_params.model_copy(update=own), teacher, "pet", 28)
+    (prepared,) = model.prepare(Batch(images, images, ("a",)))
+    torch.testing.assert_close(prepared[:, 0], every)
+
+
+def test_only_the_papers_targets_are_as_published(cmad_params: CmadParams) -> None:
+    assert cmad_params.is_as_published()
+    assert cmad_params.model_copy(update={"fusion": "max"}).is_as_published()
+    assert not cmad_params.model_copy(update={"targets": "with_input"}).is_as_published()
 
 
 def test_state_round_trip_gives_the_same_maps(

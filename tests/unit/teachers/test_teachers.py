@@ -57,6 +57,18 @@ def test_nine_token_levels_share_one_grid(teacher: CnnTeacher, size_px: int) -> 
     assert tokens.shape == (2, 9, (size_px // 16) ** 2, 48)
 
 
+def test_a_tenth_level_is_the_block_that_the_first_of_the_nine_reads(teacher: CnnTeacher) -> None:
+    tokens = CnnTokens(teacher, 48, 64)
+    images = torch.rand(2, 1, 64, 64)
+    ten = tokens.tokens(images, 10)
+    below = teacher.block_outputs(images)[teacher.strides.index(8) - 1]
+    pooled = torch.nn.functional.adaptive_avg_pool2d(below, 4).flatten(2).transpose(1, 2)
+    normalised = torch.nn.functional.layer_norm(pooled, pooled.shape[-1:])
+    torch.testing.assert_close(ten[:, 0], normalised @ tokens.below)
+    assert torch.equal(ten[:, 1:], tokens.tokens(images))
+    assert torch.equal(ten[:, -3:], tokens.tokens(images, 3))
+
+
 def test_projection_keeps_angles_where_width_allows(teacher: CnnTeacher) -> None:
     tokens = CnnTokens(teacher, 192, 64)
     projection = tokens.projections[0]

@@ -1,7 +1,7 @@
 """CMAD, the Cross-Modality Anomaly Detection network (Xu et al. 2026), from top to bottom.
 
-A frozen teacher gives nine levels of tokens of a PET and a CT slice. Two branches, one per
-modality, turn the deepest level back into all nine, and see each other while they do. They learn
+A frozen teacher gives levels of tokens of a PET and a CT slice. Two branches, one per modality,
+turn the deepest level back into the nine below it, and see each other while they do. They learn
 this on normal slices only; where they fail, the slice is abnormal.
 
 Shapes: K branches (PET then CT, or one of them), B batch, N tokens, d width, L levels, h heads.
@@ -20,8 +20,9 @@ from petct_uad.core.errors import ParamsError
 from petct_uad.core.params.base import Modality
 from petct_uad.models.cmad.params import CmadParams
 from petct_uad.models.cmad.stacked import StackedLayerNorm, StackedLinear
+from petct_uad.models.common.fusion import MapFusion
 from petct_uad.models.common.interface import Batch, GradientModel, images_of
-from petct_uad.models.common.maps import mean_and_spread, score_maps
+from petct_uad.models.common.maps import score_maps
 from petct_uad.models.with_teacher import TokenModel
 from petct_uad.ops.selective_scan.ss2d import SS2D
 from petct_uad.teachers.tokens import TokenTeacher
@@ -43,15 +44,15 @@ class Cmad(TokenModel[CmadParams], GradientModel):
             )
         super().__init__(params, teacher, modality, image_size_px)
         self.decoder = Decoder(params, teacher.width, branches=2 if modality == "petct" else 1)
-        self.map_mean: Tensor
-        self.map_spread: Tensor
-        self.register_buffer("map_mean", torch.zeros(self.decoder.branches))
-        self.register_buffer("map_spread", torch.ones(self.decoder.branches))
+        self.fusion = MapFusion(params.fusion, self.decoder.branches)
+        # The decoder's input is the deepest level; as Eq. 10 has it, no target equals it.
+        self.first_target = 1 if params.targets == "below_input" else 0
 
     def prepare(self, batch: Batch) -> tuple[Tensor, ...]:
-        """Teacher tokens (B, K, 9, N, d)."""
+        """Teacher tokens (B, K, T, N, d) of the T levels that are read, shallow to deep."""
         images = images_of(batch, self.modality)
-        tokens = self.teacher.tokens(torch.cat(images))  # (K B, 9, N, d)
+        read = self.first_target + self.params.levels
+        tokens = self.teacher.tokens(torch.cat(images), read)  # (K B, T, N, d)
         return (tokens.view(len(images), -1, *tokens.shape[1:]).transpose(0, 1),)
 
     def loss(self, *prepared: Tensor) -> Tensor:
@@ -66,32 +67,26 @@ class Cmad(TokenModel[CmadParams], GradientModel):
         return self._smoothed(grids)
 
     def anomaly_map(self, batch: Batch) -> Tensor:
-        """(B, S, S): the sum of the modalities' maps, standardised first when calibrated."""
-        maps = self.modality_maps(batch)
-        if self.params.fusion == "calibrated":
-            maps = (maps - self.map_mean[:, None, None, None]) / self.map_spread[
-                :, None, None, None
-            ]
-        return maps.sum(0)
+        """(B, S, S): the modalities' maps as one, as ``fusion`` says."""
+        fused: Tensor = self.fusion(self.modality_maps(batch))
+        return fused
 
     def score(self, maps: Tensor) -> Tensor:
         """(B,): the paper does not say how; ``score`` chooses."""
         return score_maps(maps, self.params.score, self.params.score_top_fraction)
 
     def calibrate(self, normals: Iterable[Batch]) -> None:
-        """Mean and spread of each modality's maps on validation normals."""
-        mean, spread = mean_and_spread(self.modality_maps(batch) for batch in normals)
-        self.map_mean.copy_(mean)
-        self.map_spread.copy_(spread)
+        """What each modality's maps are on validation normals."""
+        self.fusion.fit(self.modality_maps(batch) for batch in normals)
 
     def _distances(self, prepared: Tensor) -> Tensor:
         """1 - cos between teacher and student tokens: (L, K, B, N), deepest level first."""
-        targets = prepared.permute(2, 1, 0, 3, 4).flip(0)[: self.params.levels]  # (L, K, B, N, d)
-        return 1 - F.cosine_similarity(self.decoder(targets[0]), targets, dim=-1)
+        levels = prepared.permute(2, 1, 0, 3, 4).flip(0)  # (T, K, B, N, d)
+        return 1 - F.cosine_similarity(self.decoder(levels[0]), levels[self.first_target :], dim=-1)
 
 
 class Decoder(nn.Module):
-    """CMH, then one GFR stage per level; stage j reconstructs teacher level 10 - j."""
+    """CMH, then one GFR stage per level, each for the next shallower target (Eq. 10)."""
 
     def __init__(self, params: CmadParams, width: int, branches: int) -> None:
         super().__init__()
@@ -102,7 +97,7 @@ class Decoder(nn.Module):
         )
 
     def forward(self, deepest: Tensor) -> Tensor:
-        """(K, B, N, d) of the ninth level to (L, K, B, N, d), deepest level first."""
+        """(K, B, N, d) of the deepest level to (L, K, B, N, d), deepest target first."""
         x = self.hybrid(deepest)
         outputs = []
         for stage in self.stages:

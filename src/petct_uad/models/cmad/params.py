@@ -8,7 +8,7 @@ from pydantic import Field
 
 from petct_uad.core.claims import Claim
 from petct_uad.core.params.base import Modality, ScanBackend
-from petct_uad.models.common.params import PublishedSize, TokenParams
+from petct_uad.models.common.params import Fusion, PublishedSize, TokenParams
 
 _PAPER, _PROPOSED = "CMAD", "cmad-petct"
 
@@ -47,7 +47,10 @@ class CmadParams(TokenParams):
     levels: int = Field(ge=1, le=9, description="number of reconstructed levels")
     ssm_state: int = Field(ge=1, le=64)
     ssm_expand: int = Field(ge=1, le=4)
-    fusion: Literal["calibrated", "sum"]
+    targets: Literal["below_input", "with_input"] = Field(
+        description="is the deepest reconstructed level below the decoder's input (Eqs. 2 and 10)?"
+    )
+    fusion: Fusion = Field(description="of the two modalities' maps")
     score: Literal["top", "max", "mean"]
     score_top_fraction: float = Field(gt=0, le=1)
     scan: ScanBackend
@@ -61,5 +64,8 @@ class CmadParams(TokenParams):
     )
 
     def is_as_published(self) -> bool:
-        """With both modules and eight tokens, as the paper proposes it (Table 4, Fig. 6)?"""
-        return self.cmh and self.gfr and self.cmpt == 8
+        """With both modules, eight tokens and its targets (Table 4, Fig. 6, Eqs. 2 and 10)?
+
+        How the two maps become one it does not say.
+        """
+        return self.cmh and self.gfr and self.cmpt == 8 and self.targets == "below_input"

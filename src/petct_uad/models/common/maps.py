@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from torchvision.transforms.v2.functional import gaussian_blur
 
 _REFERENCE_SIDE_PX = 256
-_MIN_SPREAD = 1e-6
+MIN_SPREAD = 1e-6
 
 
 def smooth_maps(grids: Tensor, side_px: int, sigma_px: float) -> Tensor:
@@ -55,4 +55,4 @@ def mean_and_spread(maps: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
     total, squares, count = torch.stack(moments).sum(0)  # (K,) each
     mean = total / count
     spread = (squares / count - mean.square()).clamp_min(0).sqrt()
-    return mean.float(), spread.clamp_min(_MIN_SPREAD).float()
+    return mean.float(), spread.clamp_min(MIN_SPREAD).float()

@@ -14,6 +14,8 @@ from petct_uad.core.params.base import Modality, Positive, Section
 
 # What every model waits for: data that passed their checks.
 VALIDATED = "metrics/validation.json"
+# How the maps of several modalities become one: see ``models/common/fusion.py``.
+Fusion = Literal["max", "sum", "min_p", "raw_sum"]
 Strides = Annotated[tuple[Literal[4, 8, 16, 32], ...], Field(min_length=1)]
 
 

@@ -12,7 +12,6 @@ from petct_uad.models.common.maps import smooth_maps
 from petct_uad.models.patchcore import patchcore
 from petct_uad.models.patchcore.params import PatchcoreParams
 from petct_uad.models.patchcore.patchcore import Patchcore, k_center_greedy
-from petct_uad.scoring.fusion import LateFusion
 from petct_uad.teachers.cnn import CnnTeacher
 from tests.unit.models.batches import first, noise, only
 
@@ -33,12 +32,6 @@ def fitted(
     torch.manual_seed(0)
     model = Patchcore(PARAMS, teacher, modality, SIDE)
     return model, model.fit([normals], [normals])
-
-
-def members_maps(teacher: CnnTeacher, normals: Batch, *seen: Batch) -> list[list[Tensor]]:
-    """For each batch the maps of a PET and of a CT model, both fitted on the normals."""
-    models = [fitted(teacher, normals, modality)[0] for modality in ("pet", "ct")]
-    return [[model.anomaly_map(batch) for model in models] for batch in seen]
 
 
 def test_patchcore_finds_a_pasted_blob(
@@ -115,27 +108,6 @@ def test_patchcore_state_round_trip(teacher: CnnTeacher, normals: Batch, unseen:
     other = Patchcore(PARAMS, teacher, "pet", SIDE)
     other.load_student_state(model.student_state())
     assert torch.equal(model.anomaly_map(unseen), other.anomaly_map(unseen))
-
-
-def test_late_fusion_weighs_modalities_by_their_spread_not_their_units(
-    teacher: CnnTeacher, normals: Batch, unseen: Batch
-) -> None:
-    (maps,) = members_maps(teacher, normals, normals)
-    expected = torch.stack([(x - x.mean()) / x.std() for x in maps]).mean(0)
-    fused = LateFusion.of_normals(maps).fuse(maps)
-    torch.testing.assert_close(fused, expected, atol=1e-3, rtol=1e-3)
-
-
-def test_late_fusion_finds_what_only_one_modality_shows(
-    teacher: CnnTeacher, normals: Batch, unseen: Batch, abnormal: Batch
-) -> None:
-    normal, clean, changed = members_maps(teacher, normals, normals, unseen, abnormal)
-    fusion = LateFusion.of_normals(normal)
-    maps = fusion.fuse(changed)
-    assert (maps.amax((1, 2)) > fusion.fuse(clean).amax((1, 2))).all()
-    peak = maps.mean(0).argmax()
-    assert 24 <= peak // SIDE < 44
-    assert 32 <= peak % SIDE < 52
 
 
 def test_greedy_search_chooses_what_anomalibs_does() -> None:

@@ -1,0 +1,143 @@
+"""Two maps become one on the scale that validation normals give each."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from torch import Tensor
+
+from petct_uad.models.common.fusion import MapFusion
+from petct_uad.models.common.params import Fusion
+
+HOW: tuple[Fusion, ...] = get_args(Fusion)
+SIDE = 16
+
+
+def drawn(count: int = 40, seed: int = 0) -> Tensor:
+    """Normal and exponential maps, (2, count, S, S), in units of their own."""
+    rng = np.random.default_rng(seed)
+    shape = (count, SIDE, SIDE)
+    maps = [5 + 2 * rng.normal(size=shape), 1000 * rng.exponential(size=shape)]
+    return torch.from_numpy(np.stack(maps).astype(np.float32))
+
+
+def fitted(how: Fusion, maps: Tensor) -> MapFusion:
+    fusion = MapFusion(how, len(maps))
+    fusion.fit(torch.split(maps, 16, dim=1))
+    return fusion
+
+
+def in_units(maps: Tensor) -> Tensor:
+    mean, spread = maps.mean((1, 2, 3), keepdim=True), maps.std((1, 2, 3), keepdim=True)
+    return (maps - mean) / spread
+
+
+def with_value(normals: Tensor, member: int, value: float) -> Tensor:
+    """One slice, average everywhere but at one pixel of one map."""
+    maps = normals.mean((1, 2, 3), keepdim=True).repeat(1, 1, SIDE, SIDE)
+    maps[member, 0, 3, 4] = value
+    return maps
+
+
+def test_sum_and_max_are_of_maps_in_units_of_their_spread_on_normals() -> None:
+    normals = drawn()
+    units = in_units(normals)
+    for how, expected in (("sum", units.sum(0)), ("max", units.amax(0))):
+        torch.testing.assert_close(fitted(how, normals)(normals), expected, atol=1e-3, rtol=1e-3)  # type: ignore[arg-type]
+
+
+def test_raw_sum_adds_maps_as_they_are() -> None:
+    normals = drawn()
+    torch.testing.assert_close(fitted("raw_sum", normals)(normals), normals.sum(0))
+
+
+def test_min_p_is_the_smaller_empirical_tail_probability_of_the_normals() -> None:
+    normals, seen = drawn(), drawn(count=3, seed=1)
+    found = fitted("min_p", normals)(seen)
+    shares = []
+    for member, x in zip(normals, seen, strict=True):
+        ranked = np.sort(member.numpy().ravel())
+        at_least = len(ranked) - np.searchsorted(ranked, x.numpy())
+        shares.append((at_least + 1) / (len(ranked) + 1))
+    expected = -np.log(np.minimum(*shares))
+    within = expected < 7  # a handful of pixels make the tail beyond: it is coarse there
+    assert np.abs(found.numpy() - expected)[within].max() < 0.05
+    assert np.abs(found.numpy() / expected - 1)[~within].max() < 0.2
+
+
+def test_min_p_goes_on_beyond_the_largest_normal_as_an_exponential() -> None:
+    """Of two values that no normal has, the larger is the rarer."""
+    normals = drawn(count=400)
+    fusion = fitted("min_p", normals)
+    largest = float(normals[1].amax())
+    found = [float(fusion(with_value(normals, 1, largest + x)).amax()) for x in (0, 2000, 4000)]
+    assert found[0] == pytest.approx(np.log(normals[1].numel() / 2), rel=0.02)
+    assert np.diff(found) == pytest.approx([2, 2], rel=0.3)  # 1000 is its mean
+
+
+@pytest.mark.parametrize("how", ["max", "sum", "min_p"])
+@pytest.mark.parametrize("member", [0, 1])
+def test_what_one_modality_alone_sees_is_the_hottest_pixel(how: Fusion, member: int) -> None:
+    normals = drawn()
+    value = float(normals[member].amax() + 3 * normals[member].std())
+    fused = fitted(how, normals)(with_value(normals, member, value))
+    assert int(fused.argmax()) == 3 * SIDE + 4
+
+
+@pytest.mark.parametrize("how", ["max", "min_p"])
+def test_one_modality_cannot_hide_what_the_other_sees(how: Fusion) -> None:
+    normals = drawn()
+    fusion = fitted(how, normals)
+    seen = with_value(normals, 0, 15.0)
+    hidden = seen.clone()
+    hidden[1] = normals[1].amin()
+    assert float(fusion(hidden).amax()) == pytest.approx(float(fusion(seen).amax()))
+    summed = fitted("sum", normals)
+    assert float(summed(hidden).amax()) < float(summed(seen).amax()) - 0.5
+
+
+@pytest.mark.parametrize("how", ["max", "sum", "min_p"])
+def test_a_modalitys_units_do_not_count(how: Fusion) -> None:
+    normals, seen = drawn(), drawn(count=3, seed=1)
+    scale = torch.tensor([1e-4, 3.0])[:, None, None, None]
+    one, other = fitted(how, normals)(seen), fitted(how, normals * scale)(seen * scale)
+    torch.testing.assert_close(one, other, atol=0.02, rtol=0.02)
+
+
+@pytest.mark.parametrize("how", HOW)
+def test_fusion_keeps_the_order_of_a_single_map(how: Fusion) -> None:
+    normals = drawn()[1:]
+    seen = torch.linspace(0.1, 20_000, SIDE * SIDE).view(1, 1, SIDE, SIDE)
+    fused = fitted(how, normals)(seen).flatten()
+    assert stats.spearmanr(seen.flatten(), fused).statistic == pytest.approx(1)
+    assert (fused.diff() >= 0).all()
+
+
+@pytest.mark.parametrize("how", HOW)
+def test_the_order_and_size_of_batches_of_normals_do_not_count(how: Fusion) -> None:
+    normals, seen = drawn(), drawn(count=3, seed=1)
+    one, other = MapFusion(how, 2), MapFusion(how, 2)
+    one.fit(torch.split(normals, 7, dim=1))
+    other.fit(torch.split(normals.flip(1), 40, dim=1))
+    torch.testing.assert_close(one(seen), other(seen), atol=1e-4, rtol=1e-5)
+    for name in ("tail_values", "tail_surprise", "tail_excess"):
+        assert torch.equal(getattr(one, name), getattr(other, name))
+
+
+@pytest.mark.parametrize("how", HOW)
+@pytest.mark.parametrize("value", [0.0, -3.5, 1e-20])
+def test_constant_normals_give_finite_maps(how: Fusion, value: float) -> None:
+    fusion = fitted(how, torch.full((2, 3, SIDE, SIDE), value))
+    assert fusion(drawn(count=2)).isfinite().all()
+
+
+@pytest.mark.parametrize("how", HOW)
+def test_state_holds_all_that_was_learnt(how: Fusion) -> None:
+    normals = drawn()
+    fusion, other = fitted(how, normals), MapFusion(how, 2)
+    other.load_state_dict(fusion.state_dict())
+    assert torch.equal(fusion(normals), other(normals))
