@@ -9,6 +9,7 @@ import typer
 from rich.table import Table
 
 from petct_uad.cli.lineage import lineage
+from petct_uad.cli.power import power
 from petct_uad.cli.presets import preset_content, preset_names
 from petct_uad.core.console import console, fail_cleanly
 from petct_uad.core.files import write_text
@@ -21,6 +22,7 @@ app = typer.Typer(no_args_is_help=True, help="A data-versioned benchmark on pair
 key = typer.Typer(no_args_is_help=True, help="The secret key of the patients' pseudonyms.")
 app.add_typer(key, name="key")
 app.add_typer(lineage, name="lineage")
+app.add_typer(power, name="power")
 new = typer.Typer(no_args_is_help=True, help="Write the files of something of your own.")
 app.add_typer(new, name="new")
 
@@ -173,7 +175,7 @@ def panels(
 
     A side output of the last `dvc repro`: nothing reads it, git and DVC leave it out.
     """
-    from petct_uad.report.side_by_side import write_side_by_side
+    from petct_uad.cli.side_by_side import write_side_by_side
 
     with fail_cleanly():
         write_side_by_side(
@@ -207,33 +209,6 @@ def leak(
         lacking = left_out(patient, cmad)
         write_leak(METRICS, rows, lacking)
     typer.echo(leak_markdown(rows, lacking), nl=False)
-
-
-@app.command()
-def power(
-    row: Annotated[
-        list[str] | None, typer.Option(help="a row of the table; by default all on PET and CT")
-    ] = None,
-    chance: Annotated[
-        float, typer.Option(min=0.5, max=0.99, help="to show a difference that is there")
-    ] = 0.8,
-    revision: Annotated[
-        str, typer.Option(help="commit, branch, tag or DVC experiment")
-    ] = "workspace",
-) -> None:
-    """How many patients it would take to tell each two rows apart, SUVmax among them.
-
-    From how much the rows' difference varies over the patients of the test split.
-    """
-    from petct_uad.audit.revision import find_revision
-    from petct_uad.audit.runs import read_revision
-    from petct_uad.comparison.power import power_markdown, power_of_runs
-
-    with fail_cleanly():
-        runs = read_revision(find_revision(revision))
-        params = load_params().evaluate
-        rows = power_of_runs(runs, row or (), params, chance)
-    typer.echo(power_markdown(rows, chance, 1 - params.confidence), nl=False)
 
 
 @app.command()

@@ -16,7 +16,7 @@ from petct_uad.core.errors import DatasetError
 from petct_uad.core.files import read_table
 from petct_uad.slices.tables import ImageRow, SliceRow
 
-_REACH = 4.0  # in standard deviations: further away a slice weighs below 0.04 %
+REACH_SIGMAS = 4.0  # in standard deviations: further away a slice weighs below 0.04 %
 
 
 def z_positions_mm(slices_file: Path, rows: Sequence[ImageRow]) -> NDArray[np.float64]:
@@ -62,7 +62,7 @@ def smooth_along_z(
         members = np.flatnonzero(names == name)
         for at in members:
             away = (z_mm[members] - z_mm[at]) / sigma_mm
-            near = np.abs(away) <= _REACH
+            near = np.abs(away) <= REACH_SIGMAS
             smooth[at] = _mean(maps[members[near]], np.exp(-0.5 * np.square(away[near])))
     return smooth
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -32,6 +32,7 @@ from petct_uad.scoring.tables import (
     ROW_FILE,
     RowIdentity,
     ScoredRow,
+    SeedScores,
     StudyScores,
     write_study,
 )
@@ -149,6 +150,36 @@ def score_entry(
         for run, parts in entry.rows.items()
         for item in _derivations(ScoredRow.read(paths.scores / run), parts, data)
     )
+
+
+def score_stores(
+    entry: BenchmarkEntry,
+    seed: int,
+    *,
+    val: SliceStore,
+    other: SliceStore,
+    paths: ScoringPaths,
+    params: ScoreParams,
+    device: torch.device,
+) -> Mapping[str, SeedScores]:
+    """What one seed's models of an entry say of other slices, exactly as in the pipeline.
+
+    Args:
+        entry: of the benchmark.
+        seed: of the training.
+        val: the validation split, on whose normals maps are calibrated.
+        other: what is scored in the test split's place; its slices stand in ``slices.csv``.
+        paths: of the entry; nothing is written.
+        params: how maps are fused and smoothed.
+        device: that the networks run on.
+
+    Returns:
+        By row: scores of the validation normals and of the other slices; no maps.
+    """
+    data = _Data(paths, params, val, other, device)
+    with deterministic(_SEED, tf32=False):
+        rows = _score_seed(entry, seed, data)
+    return {run: SeedScores(seed, row.val.scores, row.test.scores) for run, row in rows.items()}
 
 
 def _score_seed(entry: BenchmarkEntry, seed: int, data: _Data) -> dict[str, _Row]:

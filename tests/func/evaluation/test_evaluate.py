@@ -17,7 +17,10 @@ import pytest
 import torch
 from PIL import Image
 
-from petct_uad.core.errors import EvaluationError, TrainingError
+from petct_uad.audit.detection import DetectionRow, Question, find_planted, smallest_markdown
+from petct_uad.audit.planted import Window
+from petct_uad.cli.side_by_side import write_side_by_side
+from petct_uad.core.errors import DatasetError, EvaluationError, TrainingError
 from petct_uad.core.files import read_table, sha256_file, write_table
 from petct_uad.core.provenance.record import Derivation
 from petct_uad.evaluation.metrics import PixelFigures
@@ -30,7 +33,6 @@ from petct_uad.models.common.batch import Batch, at_side
 from petct_uad.models.common.fusion import MapFusion
 from petct_uad.models.common.params import Fusion
 from petct_uad.models.patchcore.params import PatchcoreParams
-from petct_uad.report.side_by_side import write_side_by_side
 from petct_uad.scoring.context import smooth_along_z
 from petct_uad.scoring.inference import score_slices
 from petct_uad.scoring.params import ScoreParams
@@ -369,18 +371,23 @@ def maps_of_both(processed: Path, split: Split) -> torch.Tensor:
         return torch.stack([x.anomaly_map(Batch.of(store, range(len(store)))) for x in models])
 
 
+def write_places(path: Path, z_mm: np.ndarray) -> None:
+    """``slices.csv``, with every study's slices at these places along the body."""
+    rows = [
+        SliceRow(f"{study}_{i:04d}", study, study[0], "GE", i, z, 0, 0, 0, split, "")
+        for study, split in SPLITS.items()
+        for i, z in enumerate(z_mm.tolist())
+    ]
+    write_table(path, SliceRow, rows)
+
+
 def test_slices_in_context_are_scored_from_maps_smoothed_by_their_places_in_the_body(
     evaluated: Evaluated,
 ) -> None:
     """Of every row, fused or not, and of the validation normals, which choose the threshold."""
     folder, sigma_mm = Path("context"), 6.0
     z_mm = np.array([0, 3, 6, 20, 23, 26.0])
-    rows = [
-        SliceRow(f"{study}_{i:04d}", study, study[0], "GE", i, z, 0, 0, 0, split, "")
-        for study, split in SPLITS.items()
-        for i, z in enumerate(z_mm.tolist())
-    ]
-    write_table(SLICES_FILE, SliceRow, rows)
+    write_places(SLICES_FILE, z_mm)
     params = ScoreParams(fusion="sum", z_sigma_mm=sigma_mm)
     scoring, derived = score(evaluated.paths.processed, folder, params=params)
     for run, study in ((run, study) for run in ENTRY.rows for study in ("C_1", "D_1", "E_1")):
@@ -572,3 +579,65 @@ def test_slices_and_rows_that_cannot_be_shown_are_named(
             slices, Path("none.png"), processed=PROCESSED, scores=Path("data/scores"),
             metrics=Path("metrics"), runs=runs,
         )  # fmt: skip
+
+
+QUESTION = Question(
+    diameters_mm=(4.0, 40.0),
+    contrasts=(1.0, 3.0),
+    sites=2,
+    fwhm_mm=6.0,
+    window=Window(-1000.0, 100.0),  # in which the slices' tissue is lung
+    false_positive_rate=0.1,
+)
+
+
+@pytest.fixture(scope="module")
+def detected(evaluated: Evaluated) -> tuple[DetectionRow, ...]:
+    with pytest.MonkeyPatch.context() as patch:
+        # Nothing of the test split is there to be opened.
+        patch.setattr("petct_uad.audit.detection.shard_path", val_shard_path)
+        return find(evaluated, QUESTION)
+
+
+def find(evaluated: Evaluated, question: Question) -> tuple[DetectionRow, ...]:
+    slices = Path("planted/slices.csv")
+    write_places(slices, 4.0 * np.arange(SLICES))
+    paths = replace(evaluated.scoring, slices=slices)
+    return find_planted(ENTRY, paths, SCORE, question, torch.device("cpu"))
+
+
+def val_shard_path(processed: Path, study: str) -> Path:
+    assert SPLITS[study] == "val"
+    return shard_path(processed, study)
+
+
+def test_large_hot_lesions_are_found_and_those_without_uptake_are_not_found_on_the_pet(
+    detected: tuple[DetectionRow, ...],
+) -> None:
+    on_pet = {(x.diameter_mm, x.contrast): x for x in detected if x.run == "patchcore-pet"}
+    assert set(on_pet) == {(4.0, 1.0), (4.0, 3.0), (40.0, 1.0), (40.0, 3.0)}
+    assert {x.lesions for x in detected} == {2 * len(SEEDS)}  # two sites of the one study, per seed
+    assert on_pet[40.0, 3.0].found == on_pet[40.0, 3.0].lesions
+    assert on_pet[40.0, 1.0].found < on_pet[40.0, 3.0].found
+    assert {x.place for x in detected} == {"lung"}
+
+
+def test_the_smallest_lesion_that_is_found_stands_in_the_table(
+    detected: tuple[DetectionRow, ...],
+) -> None:
+    table = smallest_markdown(detected, QUESTION)
+    line = next(x for x in table.splitlines() if x.startswith("| patchcore-pet | lung | GE |"))
+    assert line.endswith("mm (4 of 4) |")
+    assert "| row | tissue | scanner | 1 times its surroundings |" in table
+
+
+def test_a_smaller_lesion_counts_only_where_every_larger_one_is_found() -> None:
+    row = DetectionRow("r", "GE", "lung", 3.0, 4.0, 10, 9, 0.6, 0.98)
+    missed = replace(row, diameter_mm=40.0, found=3)
+    assert smallest_markdown([row, missed], QUESTION).splitlines()[2].endswith("| none |")
+
+
+def test_pictures_that_are_no_thorax_have_nowhere_to_plant(evaluated: Evaluated) -> None:
+    bone = replace(QUESTION, window=Window(500.0, 3000.0))
+    with pytest.raises(DatasetError, match="no place in lung or soft tissue"):
+        find(evaluated, bone)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from petct_uad.audit.power import Spread, power_markdown, power_of_runs, power_table
 from petct_uad.comparison.paired import PairedAurocs
-from petct_uad.comparison.power import Spread, power_markdown, power_of_runs, power_table
 from petct_uad.core.errors import EvaluationError
 from tests.small_results import BOTH, HALF, NONE, PARAMS, small_results
 
