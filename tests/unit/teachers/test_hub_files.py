@@ -27,8 +27,8 @@ def written(network: nn.Module, name: str, folder: Path) -> TeacherParams:
 
 def random_network(name: str, **options: object) -> nn.Module:
     torch.manual_seed(1)
-    network: nn.Module = timm.create_model(name, pretrained=False, **options).eval()
-    return network
+    network: nn.Module = timm.create_model(name, pretrained=False, **options)
+    return network.eval().requires_grad_(False)
 
 
 def test_a_wide_resnet_gives_the_maps_of_the_weights_in_its_file(tmp_path: Path) -> None:
@@ -43,7 +43,7 @@ def test_a_wide_resnet_gives_the_maps_of_the_weights_in_its_file(tmp_path: Path)
     found = teacher.features(images)
     assert list(found) == [4, 8, 16, 32]
     for own, expected in zip(found.values(), stages, strict=True):
-        torch.testing.assert_close(own, expected, rtol=1e-3, atol=1e-3 * float(expected.max()))
+        torch.testing.assert_close(own, expected, rtol=1e-3, atol=1e-3 * expected.max().item())
 
 
 def test_a_vit_gives_the_tokens_of_the_weights_in_its_file_at_any_size(tmp_path: Path) -> None:
