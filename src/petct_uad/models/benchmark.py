@@ -181,6 +181,16 @@ class BenchmarkEntry(Section):
         return self
 
     @model_validator(mode="after")
+    def _model_has_these_rows(self) -> Self:
+        allowed = self.declared.modalities
+        if others := [x for x in self.modalities if x not in allowed]:
+            raise ValueError(
+                f"modalities: {self.model} has no {' or '.join(others)} row, expected "
+                f"modalities: [{', '.join(allowed)}]"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _fusion_has_both(self) -> Self:
         lacking = {part for parts in self.rows.values() for part in parts} - set(self.trained)
         if lacking:

@@ -88,6 +88,8 @@ class ModelSection(Section):
             after its last part.
         sees_both_modalities: is there one network for PET and CT together? The petct row of any
             other model joins the maps of its pet and ct rows.
+        modalities: which of its rows there can be; a model that tells one modality from the other
+            has no row of one.
         needs_cnn_teacher: does a ViT have nothing for it?
         waits_for: what must be there before it trains: the verdict of ``validate``, or what another
             stage makes of the teacher.
@@ -97,6 +99,7 @@ class ModelSection(Section):
 
     sections: ClassVar[tuple[str, ...]] = ()
     sees_both_modalities: ClassVar[bool] = False
+    modalities: ClassVar[tuple[Modality, ...]] = ("pet", "ct", "petct")
     needs_cnn_teacher: ClassVar[bool] = False
     waits_for: ClassVar[str] = VALIDATED
     published: ClassVar[tuple[PublishedSize, ...]] = ()
