@@ -4,8 +4,9 @@
 
 scores a trained row of one modality in the repository of the working directory. Each validation
 normal is copied eight times; half of the copies have a mark, of four kinds, and every copy its own
-gain, gamma and sharpness. A score that follows brightness or sharpness has an AUROC of 0.5 here.
-The test split is not opened.
+gain, gamma and sharpness. Marks are drawn at 128 px and brought to the row's size, so that rows of
+any size are asked about the same ones. A score that follows brightness or sharpness has an AUROC of
+0.5 here. The test split is not opened.
 """
 
 from __future__ import annotations
@@ -22,18 +23,20 @@ from numpy.typing import NDArray
 from opensimplex import OpenSimplex
 from rich.progress import track
 from scipy import ndimage
+from skimage.transform import resize
 from sklearn.metrics import roc_auc_score
 
 from petct_uad.core.console import console
 from petct_uad.core.params.reading import ParamsFile
-from petct_uad.models.common.batch import Batch
+from petct_uad.models.common.batch import Batch, at_side
 from petct_uad.models.common.interface import AnomalyModel
 from petct_uad.scoring.trained import load_trained, seeds_of
 from petct_uad.slices.store import SliceStore
 
 Image: TypeAlias = NDArray[np.floating]
 
-RADIUS_PX = 6, 14  # at 128 px
+DRAWN_SIDE_PX = 128
+RADIUS_PX = 6, 14  # at that side
 SHIFT = 0.12, 0.35  # of grey levels from 0 to 1
 SPREAD = 0.25  # of the logarithms of gain and gamma
 WAVELENGTH_PX = 16
@@ -45,7 +48,8 @@ def main(row: Path, seed: int = 2024, acquisition: bool = True) -> None:
     """Print the AUROC over all copies, and of each kind of mark against all clean copies."""
     torch.set_num_threads(1)
     model = load_trained(row, seeds_of([row])[0], torch.device("cpu")).model.eval()
-    store = SliceStore.open(Path("data/processed") / ParamsFile.read().dataset, "val")
+    shards = SliceStore.open(Path("data/processed") / ParamsFile.read().dataset, "val")
+    store = at_side(shards, getattr(model, "image_size_px", None))
     normal = [i for i, one in enumerate(store.rows) if one.label == 0]
     planes = store.ct if getattr(model, "modality", "pet") == "ct" else store.pet
     slices = planes[normal].astype(np.float32)
@@ -83,7 +87,7 @@ def _copies(slices: Image, i: int, seed: int, acquisition: bool) -> list[Image]:
         if number % 2:
             generator = default_rng([seed, i, number])
             other = slices[(i + 1 + generator.integers(len(slices) - 1)) % len(slices)]
-            image = _marked(image, other, KINDS[number // 2], generator)
+            image = _planted(image, other, KINDS[number // 2], generator)
         drawn = default_rng([seed + 1, i, number])
         copies.append(_reacquired(image, drawn) if acquisition else image)
     return copies
@@ -99,6 +103,20 @@ def _reacquired(image: Image, generator: Generator) -> Image:
     else:
         shown = shown - 1.5 * blur * (shown - ndimage.gaussian_filter(shown, 1.0))
     return np.asarray(np.clip(shown, 0, 1))
+
+
+def _planted(image: Image, other: Image, kind: str, generator: Generator) -> Image:
+    """With one mark, which is drawn at ``DRAWN_SIDE_PX``, whatever the side of the slice."""
+    small, small_other = (_at_side(one, DRAWN_SIDE_PX) for one in (image, other))
+    change = _marked(small, small_other, kind, generator) - small
+    return np.asarray(np.clip(image + _at_side(change, len(image)), 0, 1))
+
+
+def _at_side(image: Image, side_px: int) -> Image:
+    if len(image) == side_px:
+        return image
+    shrinks = side_px < len(image)
+    return np.asarray(resize(image, (side_px, side_px), order=1, anti_aliasing=shrinks))
 
 
 def _marked(image: Image, other: Image, kind: str, generator: Generator) -> Image:
