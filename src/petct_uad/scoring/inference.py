@@ -97,6 +97,11 @@ def fusion_of_normals(how: Fusion, members: Sequence[Scored]) -> MapFusion:
     return fusion
 
 
+def scores_its_maps(model: type[AnomalyModel]) -> bool:
+    """Is an image score what ``score`` makes of its map, and nothing else of the slice?"""
+    return model.detect is AnomalyModel.detect
+
+
 def scored_anew(model: AnomalyModel, scored: Scored) -> Scored:
     """The same maps with the scores that ``model`` gives to maps."""
     chunks = torch.split(torch.from_numpy(scored.maps), _BATCH)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +26,7 @@ from petct_uad.scoring.inference import (
     gflops_of_one_pair,
     score_slices,
     scored_anew,
+    scores_its_maps,
 )
 from petct_uad.scoring.params import ScoreParams
 from petct_uad.scoring.tables import (
@@ -222,10 +223,15 @@ def _in_context(row: _Row, data: _Data) -> _Row:
 
 
 def _smoothed(row: _Row, scored: Scored, slices: Sequence[ImageRow], data: _Data) -> Scored:
+    """A score that is no function of its map is smoothed as maps are."""
     studies = [x.study_id for x in slices]
     z_mm = np.array([data.z_mm[x.slice_id] for x in slices])
-    maps = smooth_along_z(scored.maps, studies, z_mm, data.params.z_sigma_mm)
-    return scored_anew(row.members[0].trained.model, replace(scored, maps=maps))
+    smooth = partial(smooth_along_z, studies=studies, z_mm=z_mm, sigma_mm=data.params.z_sigma_mm)
+    in_context, model = replace(scored, maps=smooth(scored.maps)), row.members[0].trained.model
+    if len(row.members) > 1 or scores_its_maps(type(model)):
+        return scored_anew(model, in_context)
+    scores = smooth(scored.scores.astype(np.float32)[:, None, None])[:, 0, 0]
+    return replace(in_context, scores=scores.astype(np.float64))
 
 
 def _write_seed(folder: Path, row: _Row, data: _Data) -> None:

@@ -9,13 +9,18 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from petct_uad.cli.presets import preset_content, preset_names
 from petct_uad.core.errors import DatasetError
 from petct_uad.core.files import write_table
+from petct_uad.models.build import class_of
+from petct_uad.schema import parse_params
 from petct_uad.scoring.context import smooth_along_z, z_positions_mm
+from petct_uad.scoring.inference import scores_its_maps
 from petct_uad.slices.tables import SliceRow
 from tests.samples import image_row
 
 Array = NDArray[Any]
+PRESETS = Path(__file__).resolve().parents[3] / "params"
 
 
 def maps_like(values: Array) -> NDArray[np.float32]:
@@ -110,3 +115,17 @@ def test_positions_come_by_name_from_slices_csv(tmp_path: Path) -> None:
         z_positions_mm(path, [image_row(slice_id="d")])
     with pytest.raises(DatasetError, match=r"not found. Run `dvc repro split`"):
         z_positions_mm(tmp_path / "none.csv", rows)
+
+
+def test_scores_that_are_no_function_of_the_map_are_known() -> None:
+    """They are smoothed alike, since no smoothed map gives them."""
+    own = {"qfae", "ganomaly", "super_simple_net"}
+    assert not any(scores_its_maps(class_of(name)) for name in own)
+    assert all(scores_its_maps(class_of(name)) for name in ("patchcore", "cmad", "hdhkd"))
+
+
+@pytest.mark.parametrize("name", preset_names(PRESETS))
+def test_papers_and_pictures_look_at_each_slice_on_its_own(name: str) -> None:
+    alone = name.startswith("paper-") or name == "pictures"
+    params = parse_params(preset_content(name, PRESETS), PRESETS / f"{name}.yaml")
+    assert (params.score.z_sigma_mm == 0) is alone
