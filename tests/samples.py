@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any
 
 from petct_uad.evaluation.trivial import baselines_of
@@ -9,7 +10,7 @@ from petct_uad.ingest.tables import InstanceRow, RejectedRow, SeriesRow, StudyRo
 from petct_uad.models.cmad.params import CmadParams
 from petct_uad.models.common.params import ScheduleParams
 from petct_uad.registration.params import RegisterParams
-from petct_uad.slices.tables import PETCT, ImageRow, ReadingRow
+from petct_uad.slices.tables import PETCT, ImageRow, ReadingRow, SliceRow
 from petct_uad.training.params import TrainParams
 
 PETCT_BASELINES = {baseline.name for baseline in baselines_of({PETCT})}
@@ -147,6 +148,14 @@ def picture_reading(**changes: Any) -> ReadingRow:
         "grey_laplacian": 0.01,
     }
     return reading_row(**values | changes)
+
+
+def slice_row(image: ImageRow, **changes: Any) -> SliceRow:
+    """The row of ``slices.csv`` behind one of ``index.csv``, on slices 5 mm apart."""
+    index = int(image.slice_id[-4:])
+    values: dict[str, Any] = {x.name: getattr(image, x.name, None) for x in fields(SliceRow)}
+    values |= {"slice_index": index, "z_mm": 5.0 * index, "reason": "stated"}
+    return SliceRow(**values | changes)
 
 
 def study_row(**changes: Any) -> StudyRow:

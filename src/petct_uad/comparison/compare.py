@@ -22,6 +22,7 @@ from petct_uad.comparison.tables import (
 )
 from petct_uad.core.errors import EvaluationError
 from petct_uad.core.files import rounded, write_columns, write_json, write_table, write_text
+from petct_uad.evaluation import figures
 from petct_uad.evaluation.params import EvaluateParams
 from petct_uad.evaluation.results import ResultPaths, RunResults, read_results
 from petct_uad.evaluation.trivial import SUVMAX, TRIVIAL
@@ -127,7 +128,18 @@ def _narrow(summary: Summary) -> Mapping[str, object]:
         "auroc": {row.run: rounded(row.auroc.value) for row in rows},
         "auroc_minus_suvmax": {row.run: rounded(row.minus_suvmax.value) for row in rows},
         "auroc_minus_suvmax_p_holm": {row.run: rounded(row.minus_suvmax.p_holm) for row in rows},
+        **_others(rows),
     }
+
+
+def _others(rows: Sequence[SummaryRow]) -> dict[str, dict[str, float]]:
+    """Other figures that are declared for it: by run, of those that have it."""
+    wanted = [figure.name for figure in figures.FIGURES if figure.in_diff]
+    found = {
+        name: {row.run: rounded(row.figures[name].value) for row in rows if name in row.figures}
+        for name in wanted
+    }
+    return {name: values for name, values in found.items() if values}
 
 
 def _pair_rows(ranked: Sequence[SummaryRow], paired: PairedAurocs) -> tuple[PairRow, ...]:

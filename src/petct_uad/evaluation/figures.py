@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from petct_uad.evaluation.bootstrap import ap_of, auroc_of, deviation, estimate_mean
-from petct_uad.evaluation.metrics import Confusion, auroc, average_precision
+from petct_uad.evaluation.findings import RATES, Findings
+from petct_uad.evaluation.metrics import Confusion, Weights, auroc, average_precision
 from petct_uad.evaluation.seeds import Draws, SeedDecisions
 from petct_uad.evaluation.tables import Measured
 
@@ -23,6 +24,12 @@ Part = Literal["value", "low", "high", "deviation"]
 _SUFFIX: Mapping[Part, str] = {
     "value": "", "low": "_low", "high": "_high", "deviation": "_deviation",
 }  # fmt: skip
+
+
+_FLATTERING = (
+    "the best threshold on the test slices themselves, as papers report it, which flatters"
+)
+_INTERVAL: tuple[Part, ...] = ("value", "low", "high")
 
 
 @dataclass(frozen=True)
@@ -50,6 +57,7 @@ class Figure:
         short: its heading where there is little room; by default the title.
         decimals: of what is shown to people.
         threshold: of a decision, where its threshold comes from, as a sentence ends: "at ...".
+        in_diff: does ``summary.json`` have it, which `dvc metrics diff` and `dvc exp show` read?
     """
 
     name: str
@@ -62,6 +70,7 @@ class Figure:
     short: str = ""
     decimals: int = 3
     threshold: str = ""
+    in_diff: bool = False
 
     @property
     def for_people(self) -> bool:
@@ -151,10 +160,7 @@ def _oracle(
     name: str, title: str, pick: Callable[[Confusion], NDArray[np.float64]], **how: Any
 ) -> Figure:
     """One at the threshold with the best F1 on the test split."""
-    threshold = (
-        "the best threshold on the test slices themselves, as papers report it, which flatters"
-    )
-    return Figure(name, title, lambda seed: pick(seed.oracle).item(), threshold=threshold, **how)
+    return Figure(name, title, lambda seed: pick(seed.oracle).item(), threshold=_FLATTERING, **how)
 
 
 def _of_patients(seed: SeedDecisions) -> float | None:
@@ -177,6 +183,40 @@ def _position_adjusted_draws(seed: SeedDecisions, draws: Draws) -> NDArray[np.fl
     return seed.like_placed.auroc(draws.slices.weights)
 
 
+def _of_lesions(
+    name: str, title: str, pick: Callable[[Findings, Weights], NDArray[np.float64]], **how: Any
+) -> Figure:
+    """One that counts lesions and findings in three dimensions."""
+
+    def of_seed(seed: SeedDecisions) -> float | None:
+        if seed.findings is None:
+            return None
+        value = pick(seed.findings, seed.scores.each_patient_once).item()
+        return None if np.isnan(value) else value
+
+    def of_draws(seed: SeedDecisions, draws: Draws) -> NDArray[np.float64]:
+        assert seed.findings, "drawn where there are lesions"
+        return pick(seed.findings, draws.slices.weights)
+
+    return Figure(name, title, of_seed, of_draws, **how)
+
+
+def _froc(name: str, title: str, *rates: float, **how: Any) -> Figure:
+    """Mean lesion sensitivity at these false findings per study."""
+    return _of_lesions(name, title, lambda x, w: x.sensitivity(w, rates).mean(axis=1), **how)
+
+
+def _called(
+    name: str, title: str, pick: Callable[[Findings, Weights], NDArray[np.float64]], **how: Any
+) -> Figure:
+    """One at the threshold of the map from validation normals."""
+    threshold = (
+        "the threshold of the map that pixels of at most evaluate.false_positive_rate of the "
+        "validation normals exceed"
+    )
+    return _of_lesions(name, title, pick, threshold=threshold, **how)
+
+
 AUROC = Figure(
     name="auroc",
     title="AUROC",
@@ -193,6 +233,7 @@ POSITION_ADJUSTED = Figure(
     deviates=True,
     columns=("value", "low", "high", "deviation"),
     short="adjusted AUROC",
+    in_diff=True,
 )
 AP = Figure(
     name="ap",
@@ -224,4 +265,34 @@ FIGURES: tuple[Figure, ...] = (
     Figure("pixel_auroc", "pixel AUROC", lambda seed: seed.pixels.pixel_auroc),
     Figure("aupro", "AUPRO", lambda seed: seed.pixels.aupro),
     PATIENT_AUROC,
+    _froc("froc", "FROC", *RATES, columns=_INTERVAL, in_diff=True),
+    _froc(
+        "froc_1", "lesions found at 1 false finding per study", 1, columns=_INTERVAL, shown=False
+    ),
+    _froc("froc_2", "the same at 2", 2, columns=_INTERVAL, shown=False),
+    _froc("froc_4", "the same at 4", 4, columns=_INTERVAL, shown=False),
+    _called(
+        "lesion_sensitivity",
+        "lesion sensitivity",
+        Findings.found,
+        short="lesion sens.",
+        in_diff=True,
+    ),
+    _called(
+        "false_findings",
+        "false findings per study",
+        Findings.false_per_study,
+        decimals=2,
+        short="false findings",
+        in_diff=True,
+    ),
+    _called("false_positive_ml", "false positive ml", Findings.false_ml, decimals=1, in_diff=True),
+    _called("false_negative_ml", "false negative ml", Findings.missed_ml, decimals=1, in_diff=True),
+    _called("dice", "Dice", Findings.dice, in_diff=True),
+    Figure(
+        "oracle_dice",
+        "oracle Dice",
+        lambda seed: seed.findings.oracle_dice if seed.findings else None,
+        threshold=_FLATTERING,
+    ),
 )

@@ -15,11 +15,15 @@ from numpy.typing import NDArray
 from petct_uad.core.errors import EvaluationError
 from petct_uad.core.files import read_table, rounded, write_json, write_table
 from petct_uad.evaluation import figures
+from petct_uad.evaluation.bootstrap import estimate_mean
 from petct_uad.evaluation.figures import Sample, figures_of, flat_figures
+from petct_uad.evaluation.findings import CURVE_RATES
 from petct_uad.evaluation.metrics import Scores, histogram, pr_points, roc_points
 from petct_uad.evaluation.params import EvaluateParams
 from petct_uad.evaluation.seeds import Draws, SeedDecisions
+from petct_uad.evaluation.stacks import Stack
 from petct_uad.evaluation.tables import (
+    FrocRow,
     HistogramRow,
     Measured,
     PrRow,
@@ -32,7 +36,7 @@ from petct_uad.scoring.tables import SeedScores, flat_identity, identity_of
 from petct_uad.slices.tables import ImageRow
 
 _NESTED = ("identity", "figures")
-_PER_SEED = ("thresholds", "oracle_thresholds")
+_PER_SEED = ("thresholds", "oracle_thresholds", "map_thresholds")
 
 
 @dataclass(frozen=True)
@@ -41,11 +45,13 @@ class ResultPaths:
 
     folder: Path  # metrics/runs/<entry>/<run>
     roc: Path  # metrics/roc/<entry>/<run>.csv, apart from the rest, since DVC draws it
+    froc: Path  # metrics/froc/<entry>/<run>.csv, likewise
 
     @classmethod
     def of(cls, metrics: Path, entry: str, run: str) -> ResultPaths:
         """Those below ``metrics``."""
-        return cls(metrics / "runs" / entry / run, metrics / "roc" / entry / f"{run}.csv")
+        roc, froc = (metrics / curve / entry / f"{run}.csv" for curve in ("roc", "froc"))
+        return cls(metrics / "runs" / entry / run, roc, froc)
 
     @property
     def metrics(self) -> Path:
@@ -69,17 +75,22 @@ class ResultPaths:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """All five."""
-        return (self.metrics, self.scores, self.roc, self.pr, self.histogram)
+        """Those that are written; a FROC only where there are maps and lesion masks."""
+        curve = (self.froc,) if self.froc.is_file() else ()
+        return (self.metrics, self.scores, self.roc, *curve, self.pr, self.histogram)
 
 
 @dataclass(frozen=True)
 class RunResults:
-    """Everything that is written for one run; curves and histogram are those of the first seed."""
+    """Everything that is written for one run.
+
+    ROC, precision and recall, and histogram are those of the first seed; FROC is the mean of all.
+    """
 
     metrics: RunMetrics
     scores: tuple[ScoreRow, ...]  # seed by seed, each with every test slice
     roc: tuple[RocRow, ...]
+    froc: tuple[FrocRow, ...]
     pr: tuple[PrRow, ...]
     histogram: tuple[HistogramRow, ...]
 
@@ -102,6 +113,7 @@ def measure(
     test_rows: Sequence[ImageRow],
     params: EvaluateParams,
     lesions: NDArray[np.bool_] | None = None,
+    stacks: tuple[Stack, ...] = (),
 ) -> RunResults:
     """Every figure of one run, as the mean over its seeds.
 
@@ -110,6 +122,7 @@ def measure(
             are in memory at a time.
         test_rows: the n test slices, in the order of their ids.
         lesions: (n, S, S) their masks, for the figures of maps.
+        stacks: the same as volumes, for the figures of lesions.
 
     Raises:
         EvaluationError: no validation normals, test slices of one class only, or scores that are
@@ -119,7 +132,7 @@ def measure(
     n_val_normal, draws = 0, None
     for seed in seeds:
         _check(identity.run, seed, test_rows)
-        decided = SeedDecisions.of(seed, test_rows, params.false_positive_rate, lesions)
+        decided = SeedDecisions.of(seed, test_rows, params.false_positive_rate, lesions, stacks)
         draws = draws or Draws.of(decided, params)
         measured.append(_MeasuredSeed.of(decided, draws))
         n_val_normal = len(seed.val)
@@ -133,9 +146,12 @@ def measure(
             n_val_normal=n_val_normal,
             n_test_normal=int((first.labels == 0).sum()),
             n_test_abnormal=int((first.labels == 1).sum()),
+            n_test_studies=len(stacks),
+            n_test_lesions=sum(stack.count for stack in stacks),
             seeds=len(measured),
             thresholds=tuple(x.decisions.threshold for x in measured),
             oracle_thresholds=tuple(x.decisions.oracle_threshold for x in measured),
+            map_thresholds=tuple(x.map_threshold for x in measured if x.map_threshold is not None),
             confidence=params.confidence,
             bootstrap_samples=params.bootstrap_samples,
             bootstrap_redrawn=draws.slices.redrawn,
@@ -143,15 +159,20 @@ def measure(
         ),
         scores=tuple(row for x in measured for row in x.decisions.rows),
         roc=tuple(roc_points(first)),
+        froc=_froc([x.froc for x in measured if x.froc], params.confidence),
         pr=tuple(pr_points(first)),
         histogram=tuple(histogram(first)),
     )
 
 
 def write_results(paths: ResultPaths, results: RunResults) -> None:
-    """Write the five files of one run."""
+    """Write the files of one run; DVC draws no table without rows, so an empty FROC is none."""
     write_table(paths.scores, ScoreRow, results.scores)
     write_table(paths.roc, RocRow, results.roc)
+    paths.froc.parent.mkdir(parents=True, exist_ok=True)
+    paths.froc.unlink(missing_ok=True)
+    if results.froc:
+        write_table(paths.froc, FrocRow, results.froc)
     write_table(paths.pr, PrRow, results.pr)
     write_table(paths.histogram, HistogramRow, results.histogram)
     write_json(paths.metrics, _flat(results.metrics))
@@ -169,6 +190,7 @@ def read_results(paths: ResultPaths) -> RunResults:
             _unflat(content),
             tuple(read_table(paths.scores, ScoreRow)),
             tuple(read_table(paths.roc, RocRow)),
+            tuple(read_table(paths.froc, FrocRow)) if content["froc"] is not None else (),
             tuple(read_table(paths.pr, PrRow)),
             tuple(read_table(paths.histogram, HistogramRow)),
         )
@@ -184,11 +206,42 @@ class _MeasuredSeed:
 
     decisions: SeedDecisions
     samples: Mapping[str, Sample | None]  # by the name of the figure
+    froc: _Curve | None
+    map_threshold: float | None
 
     @classmethod
     def of(cls, decisions: SeedDecisions, draws: Draws) -> _MeasuredSeed:
         samples = {x.name: x.sample(decisions, draws) for x in figures.FIGURES}
-        return cls(replace(decisions, maps=None), samples)
+        threshold = decisions.maps.threshold if decisions.maps else None
+        curve = _Curve.of(decisions, draws)
+        return cls(replace(decisions, maps=None), samples, curve, threshold)
+
+
+@dataclass(frozen=True)
+class _Curve:
+    """FROC of one seed at ``CURVE_RATES``: (rates,), and in each resample (resamples, rates)."""
+
+    value: NDArray[np.float64]
+    drawn: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, seed: SeedDecisions, draws: Draws) -> _Curve | None:
+        if not (findings := seed.findings):
+            return None
+        weights = seed.scores.each_patient_once, draws.slices.weights
+        (value,), drawn = (findings.sensitivity(x, CURVE_RATES) for x in weights)
+        return cls(value, drawn)
+
+
+def _froc(curves: Sequence[_Curve], confidence: float) -> tuple[FrocRow, ...]:
+    if not curves:
+        return ()
+    points = [
+        estimate_mean([x.value[i] for x in curves], [x.drawn[:, i] for x in curves], confidence)
+        for i in range(len(CURVE_RATES))
+    ]
+    pairs = zip(CURVE_RATES, points, strict=True)
+    return tuple(FrocRow(float(rate), x.value, x.low, x.high) for rate, x in pairs)
 
 
 def _over_seeds(seeds: Sequence[_MeasuredSeed], confidence: float) -> dict[str, Measured]:

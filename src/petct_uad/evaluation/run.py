@@ -17,6 +17,7 @@ from petct_uad.evaluation.metrics import choose_panels
 from petct_uad.evaluation.panels import panel_of, write_panel
 from petct_uad.evaluation.params import EvaluateParams
 from petct_uad.evaluation.results import ResultPaths, RunResults, measure, write_results
+from petct_uad.evaluation.stacks import Grid, Stack, stacks_of
 from petct_uad.evaluation.tables import RunIdentity
 from petct_uad.evaluation.trivial import (
     INDEX,
@@ -41,6 +42,7 @@ class EvaluationPaths:
     """Where the rows of an entry are read from and written to, a folder or file per row."""
 
     processed: Path  # data/processed/<dataset>
+    slices: Path  # data/interim/<dataset>/split/slices.csv
     scores: Path  # data/scores/<entry>
     metrics: Path  # metrics
     panels: Path  # reports/panels/<entry>
@@ -50,6 +52,7 @@ class EvaluationPaths:
         """Those of a data set and an entry, below the repository's root."""
         return cls(
             processed=Path("data/processed") / dataset,
+            slices=Path("data/interim") / dataset / "split/slices.csv",
             scores=Path("data/scores") / entry,
             metrics=Path("metrics"),
             panels=Path("reports/panels") / entry,
@@ -81,6 +84,21 @@ class _Slices:
         return cls(tuple(x for x in rows if x.split == "val" and x.label == 0), test)
 
 
+@dataclass(frozen=True)
+class _Lesions:
+    """The truth of the test slices."""
+
+    masks: NDArray[np.bool_]  # (n, S, S)
+    stacks: tuple[Stack, ...]  # the same as volumes
+
+    @classmethod
+    def read(cls, paths: EvaluationPaths, test: Sequence[ImageRow]) -> _Lesions:
+        masks = read_lesions(paths.processed, test)
+        _, owners = np.unique([row.patient for row in test], return_inverse=True)
+        grid = Grid.read(paths.processed, paths.slices, test)
+        return cls(masks, stacks_of(test, owners, masks, grid))
+
+
 def evaluate_entry(
     paths: EvaluationPaths, params: EvaluateParams, *, dataset: str, protocol: Protocol
 ) -> dict[str, tuple[Derivation, ...]]:
@@ -95,7 +113,7 @@ def evaluate_entry(
             or test slices of one class.
     """
     rows, slices = scored_rows(paths.scores), _Slices.read(paths.index)
-    lesions = read_lesions(paths.processed, slices.test)
+    lesions = _Lesions.read(paths, slices.test)
     derived = {}
     for row in rows:
         results = _measure(row, slices, lesions, _identity(row.identity, dataset, protocol), params)
@@ -151,7 +169,7 @@ def _identity(row: RowIdentity, dataset: str, protocol: Protocol) -> RunIdentity
 def _measure(
     row: ScoredRow,
     slices: _Slices,
-    lesions: NDArray[np.bool_],
+    lesions: _Lesions,
     identity: RunIdentity,
     params: EvaluateParams,
 ) -> RunResults:
@@ -161,10 +179,18 @@ def _measure(
             row.scores(seed, slices.normals),
             row.scores(seed, slices.test),
             row.maps(seed, slices.test),
+            row.peaks(seed, slices.normals),
         )
         for seed in row.seeds
     )
-    return measure(identity, seeds=seeds, test_rows=slices.test, params=params, lesions=lesions)
+    return measure(
+        identity,
+        seeds=seeds,
+        test_rows=slices.test,
+        params=params,
+        lesions=lesions.masks,
+        stacks=lesions.stacks,
+    )
 
 
 def _write_panels(
@@ -184,7 +210,7 @@ def _write_panels(
 def _derivations(
     paths: EvaluationPaths, row: ScoredRow, test: Sequence[ImageRow], shown: dict[str, ImageRow]
 ) -> tuple[Derivation, ...]:
-    """Results from all scores, and figures from the test studies' lesions too.
+    """Results from all scores; figures and FROC from the lesions of the test studies too.
 
     A panel comes from the first seed's map and the shard of its own study.
     """
@@ -193,10 +219,11 @@ def _derivations(
     scores = (index, *map(Entity.of_file, (row.folder / ROW_FILE, *files)))
     studies = sorted({x.study_id for x in test})
     shards = {x: Entity.of_file(shard_path(paths.processed, x)) for x in studies}
+    of_lesions = (*scores, Entity.of_file(paths.slices), *shards.values())
     measured = [
         Derivation(
             Entity.of_file(path),
-            (*scores, *shards.values()) if path == results.metrics else scores,
+            of_lesions if path in (results.metrics, results.froc) else scores,
         )
         for path in results.files
     ]

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from petct_uad.core.files import DECIMALS
 from petct_uad.evaluation.bootstrap import Resamples, draw_patients
+from petct_uad.evaluation.findings import Findings
 from petct_uad.evaluation.metrics import (
     NOT_LOCALISED,
     Confusion,
@@ -23,6 +24,7 @@ from petct_uad.evaluation.metrics import (
 )
 from petct_uad.evaluation.params import EvaluateParams
 from petct_uad.evaluation.position import LikePlaced
+from petct_uad.evaluation.stacks import Stack
 from petct_uad.evaluation.tables import ScoreRow
 from petct_uad.scoring.tables import SeedScores
 from petct_uad.slices.tables import ImageRow
@@ -35,10 +37,14 @@ class SeedMaps:
     Attributes:
         maps: (n, S, S) higher is more abnormal.
         lesions: (n, S, S) True inside a lesion.
+        stacks: the same slices as volumes; none where no slice has a lesion mask.
+        threshold: of the maps, from validation normals; None where it was not asked for.
     """
 
     maps: NDArray[np.float32]
     lesions: NDArray[np.bool_]
+    stacks: tuple[Stack, ...] = ()
+    threshold: float | None = None
 
     @cached_property
     def pixels(self) -> PixelFigures:
@@ -64,6 +70,7 @@ class SeedDecisions:
         test_rows: Sequence[ImageRow],
         false_positive_rate: float,
         lesions: NDArray[np.bool_] | None = None,
+        stacks: tuple[Stack, ...] = (),
     ) -> SeedDecisions:
         """Decide at six decimals, as the scores are written."""
         val, test = np.round(seed.val, DECIMALS), np.round(seed.test, DECIMALS)
@@ -81,8 +88,10 @@ class SeedDecisions:
             for row, score in zip(test_rows, map(float, test), strict=True)
         )
         scores = Scores.of(rows)
-        known = seed.maps is not None and lesions is not None
-        maps = SeedMaps(seed.maps, lesions) if known else None  # type: ignore[arg-type]
+        maps = None
+        if seed.maps is not None and lesions is not None:
+            cut = _map_threshold(seed.val_peaks, false_positive_rate)
+            maps = SeedMaps(seed.maps, lesions, stacks, cut)
         positions = np.array([row.position for row in test_rows], dtype=np.float64)
         return cls(rows, scores, positions, threshold, oracle_threshold(scores), maps)
 
@@ -110,10 +119,23 @@ class SeedDecisions:
         """Slices against those of like place; None without a stack: pictures have one place."""
         return LikePlaced.of(self.scores, self.positions) if np.ptp(self.positions) else None
 
+    @cached_property
+    def findings(self) -> Findings | None:
+        """Lesion by lesion; None without maps or lesion masks."""
+        maps = self.maps
+        if maps is None or maps.threshold is None or not maps.stacks:
+            return None
+        return Findings.of(maps.stacks, maps.maps, maps.threshold, self.scores.n_patients)
+
     @property
     def pixels(self) -> PixelFigures:
         """Localisation; nothing without maps."""
         return self.maps.pixels if self.maps else NOT_LOCALISED
+
+
+def _map_threshold(peaks: NDArray[np.float32] | None, rate: float) -> float | None:
+    """At most ``rate`` of the validation normals have any pixel above it."""
+    return None if peaks is None else threshold_from_normals(peaks.astype(np.float64), rate)
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,19 @@ class PrRow:
 
 
 @dataclass(frozen=True)
+class FrocRow:
+    """One point of the free-response ROC curve: ``froc.csv``, by rising false findings.
+
+    The mean over seeds; nothing without maps or lesion masks.
+    """
+
+    false_findings: float  # per study
+    sensitivity: float  # fraction of all lesions
+    low: float  # of the interval from a bootstrap over patients
+    high: float
+
+
+@dataclass(frozen=True)
 class HistogramRow:
     """Test slices per score bin: ``histogram.csv``, by rising score."""
 
@@ -93,9 +106,12 @@ class RunMetrics:
     n_val_normal: int
     n_test_normal: int
     n_test_abnormal: int
+    n_test_studies: int  # that lesions are counted in, with a lesion or without; 0: not counted
+    n_test_lesions: int  # in three dimensions
     seeds: int
     thresholds: tuple[float, ...]  # one per seed, from validation normals
     oracle_thresholds: tuple[float, ...]  # one per seed, with the best F1 on the test split itself
+    map_thresholds: tuple[float, ...]  # of pixels: one per seed, from validation normals, or none
     confidence: float
     bootstrap_samples: int
     bootstrap_redrawn: int  # resamples that held one class only and were drawn again

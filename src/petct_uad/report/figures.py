@@ -5,15 +5,18 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
+from fractions import Fraction
 
 import matplotlib as mpl
+import numpy as np
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, MultipleLocator
 
 from petct_uad.comparison.tables import SummaryRow
+from petct_uad.evaluation.findings import RATES
 from petct_uad.evaluation.results import RunResults
 from petct_uad.evaluation.tables import RunIdentity
 from petct_uad.evaluation.trivial import SUVMAX
@@ -53,6 +56,7 @@ _STYLE = {
 _DASHES = ("", "5 2", "2 2", "8 3 2 3")
 _HUES_PER_DASH = 3
 _TRIVIAL_DASHES = ("1 2", "4 2 1 2", "3 3")
+_RATE_WORDS = [str(Fraction(rate)) for rate in RATES]  # 1/8 to 8
 _BAND, _CURVE = "band", "curve"  # what the groups of an SVG are, before the name of the model
 _MARKERS = {"pet": "o", "ct": "s", "petct": "D"}
 _MODALITIES = {"pet": "PET", "ct": "CT", "petct": "PET and CT"}
@@ -76,11 +80,12 @@ class Stroke:
 
 @dataclass(frozen=True)
 class CurveGroup:
-    """The models that see the same modalities, and the trivial baselines, in two squares."""
+    """The models that see the same modalities, and the trivial baselines, in squares."""
 
     title: str
     roc: Markup
     pr: Markup
+    froc: Markup | None  # of models, in mean over their seeds; None without lesion masks
 
 
 def strokes(identities: Iterable[RunIdentity]) -> dict[str, Stroke]:
@@ -120,7 +125,7 @@ def _suvmax_first(names: Iterable[str]) -> list[str]:
 def curve_groups(
     runs: Sequence[RunResults], bands: Mapping[str, Bands], lines: Mapping[str, Stroke]
 ) -> tuple[CurveGroup, ...]:
-    """The ROC and precision-recall curves by modality, each beside trivial baselines.
+    """The ROC, precision-recall and FROC curves by modality, beside trivial baselines with such.
 
     Args:
         runs: best first.
@@ -139,6 +144,7 @@ def curve_groups(
                     title,
                     _roc_figure(title, shown, bands, lines),
                     _pr_figure(title, shown, bands, lines),
+                    _froc_figure(title, [run for run in models if run.froc], lines),
                 )
             )
     return tuple(groups)
@@ -184,6 +190,23 @@ def _pr_figure(
             _band(axes, bands[run.metrics.identity.run].pr, line)
             _curve(axes, [row.recall for row in run.pr], [row.precision for row in run.pr], line)
         return _svg(figure, f"Precision-recall curves on {title}")
+
+
+def _froc_figure(
+    title: str, runs: Sequence[RunResults], lines: Mapping[str, Stroke]
+) -> Markup | None:
+    if not runs:
+        return None
+    with mpl.rc_context(_STYLE):
+        figure, axes = _square("false findings per study", "lesions found")
+        axes.set_xscale("log", base=2)
+        axes.set(xlim=(RATES[0], RATES[-1]), xticks=RATES, xticklabels=_RATE_WORDS)
+        for run in runs:
+            line = lines[run.metrics.identity.model]
+            x, y, low, high = np.array([astuple(point) for point in run.froc]).T
+            _band(axes, Band(x, low, high), line)
+            _curve(axes, list(x), list(y), line)
+        return _svg(figure, f"FROC curves on {title}")
 
 
 def histogram_figure(run: RunResults) -> Markup:

@@ -53,12 +53,14 @@ class SeedScores:
         val: (m,) scores of the validation normals, which choose the threshold.
         test: (n,) scores of the test slices, higher is more abnormal.
         maps: (n, S, S) of the test slices, or None where there are no maps.
+        val_peaks: (m,) the highest pixel of each validation normal's map, likewise.
     """
 
     seed: int
     val: NDArray[np.float64]
     test: NDArray[np.float64]
     maps: NDArray[np.float32] | None = None
+    val_peaks: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)
@@ -166,6 +168,18 @@ class ScoredRow:
             EvaluationError: a slice was not scored.
         """
         return np.stack([study.maps[at] for study, at in self._read(seed, rows, with_maps=True)])
+
+    def peaks(self, seed: int, rows: Sequence[ImageRow]) -> NDArray[np.float32]:
+        """(n,) the highest pixel of each of these slices' maps; one study is in memory at a time.
+
+        Raises:
+            EvaluationError: a slice was not scored.
+        """
+        peaks = np.empty(len(rows), dtype=np.float32)
+        for study_id in sorted({row.study_id for row in rows}):
+            of = [i for i, row in enumerate(rows) if row.study_id == study_id]
+            peaks[of] = self.maps(seed, [rows[i] for i in of]).max(axis=(1, 2))
+        return peaks
 
     def _read(
         self, seed: int, rows: Sequence[ImageRow], *, with_maps: bool

@@ -75,6 +75,16 @@ def read_lesions(processed: Path, rows: Sequence[ImageRow]) -> NDArray[np.bool_]
     return masks > 0
 
 
+def read_bodies(processed: Path, rows: Sequence[ImageRow]) -> NDArray[np.bool_]:
+    """Body masks (n, S, S) of slices, and nothing else of their shards.
+
+    Raises:
+        DatasetError: a shard is absent.
+    """
+    (masks,) = _stacked(processed, rows, "body")
+    return masks > 0
+
+
 @dataclass(frozen=True)
 class SliceStore:
     """All images of one split, in memory, in the order of ``index.csv``; no masks.

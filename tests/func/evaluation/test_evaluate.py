@@ -50,7 +50,7 @@ from petct_uad.slices.store import (
 from petct_uad.slices.tables import ImageRow, SliceRow
 from petct_uad.teachers.params import TeacherParams
 from petct_uad.training.run import TrainingPaths, train_entry
-from tests.samples import train_section
+from tests.samples import slice_row, train_section
 
 PARAMS = EvaluateParams(false_positive_rate=0.1, bootstrap_samples=50, confidence=0.9, seed=0)
 SPLITS = {"A_1": "train", "B_1": "train", "C_1": "val", "D_1": "test", "E_1": "test"}
@@ -121,7 +121,9 @@ def score(
 def evaluate(processed: Path, out: Path, models: Path = MODELS) -> Evaluated:
     scoring, scored = score(processed, out, models)
     panels = out / "reports/panels/patchcore"
-    paths = EvaluationPaths(processed, scoring.scores, out / "metrics", panels)
+    paths = EvaluationPaths(
+        processed, processed / "slices.csv", scoring.scores, out / "metrics", panels
+    )
     derived = evaluate_entry(paths, PARAMS, dataset="tiny", protocol="patient")
     return Evaluated(scoring, paths, scored, derived)
 
@@ -147,6 +149,7 @@ def write_slices(processed: Path) -> None:
         write_shard(shard_path(processed, study), shard)
         rows += [image_row(study, split, index, shard) for index in range(SLICES)]
     write_table(processed / "index.csv", ImageRow, rows)
+    write_table(processed / "slices.csv", SliceRow, [slice_row(row) for row in rows])
 
 
 def make_shard(generator: np.random.Generator, *, abnormal: bool) -> Shard:
@@ -189,6 +192,18 @@ def test_discs_are_found_in_the_test_split(evaluated: Evaluated) -> None:
     assert metrics.auroc.value > 0.9
     assert metrics.figures["pixel_auroc"].value > 0.8
     assert "patient_auroc" not in metrics.figures  # both test patients are abnormal
+
+
+def test_lesions_are_counted_in_three_dimensions(evaluated: Evaluated) -> None:
+    results = evaluated.results("patchcore-pet")
+    metrics = results.metrics
+    # One disc through three slices of each of two studies.
+    assert (metrics.n_test_studies, metrics.n_test_lesions) == (2, 2)
+    assert len(metrics.map_thresholds) == len(SEEDS)
+    assert metrics.figures["lesion_sensitivity"].value == 1
+    assert metrics.figures["froc"].value > 0.8
+    assert 0 < metrics.figures["dice"].value <= metrics.figures["oracle_dice"].value < 1
+    assert results.froc[-1].sensitivity == 1
 
 
 def test_scores_hold_every_test_slice_and_no_other(evaluated: Evaluated) -> None:
@@ -262,7 +277,9 @@ def test_figures_derive_from_every_score_and_from_the_lesions_of_the_test_studie
     }
     folder = "file:metrics/runs/patchcore/patchcore-pet"
     assert sources[f"{folder}/scores.csv"] == scores
-    assert sources[f"{folder}/metrics.json"] == scores | shards_of("D_1", "E_1")
+    lesions = {file_of(f"{PROCESSED}/slices.csv"), *shards_of("D_1", "E_1")}
+    assert sources[f"{folder}/metrics.json"] == scores | lesions
+    assert sources["file:metrics/froc/patchcore/patchcore-pet.csv"] == scores | lesions
 
 
 @pytest.mark.parametrize("run", ENTRY.rows)
@@ -449,6 +466,7 @@ def test_test_split_without_abnormal_slices_is_refused(evaluated: Evaluated) -> 
         write_shard(shard_path(folder, study), shard)
         rows += [image_row(study, split, index, shard) for index in range(SLICES)]
     write_table(folder / "index.csv", ImageRow, rows)
+    write_table(folder / "slices.csv", SliceRow, [slice_row(row) for row in rows])
     with pytest.raises(EvaluationError, match="0 abnormal of 6 slices"):
         evaluate(folder, folder)
     assert not (folder / "metrics/runs").exists()

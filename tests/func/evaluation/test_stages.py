@@ -14,10 +14,11 @@ from typing import Any
 import pytest
 import yaml
 
-from petct_uad.core.files import read_table
+from petct_uad.core.files import read_table, write_table
 from petct_uad.core.provenance.sources import library_modules
-from petct_uad.slices.tables import ImageRow
+from petct_uad.slices.tables import ImageRow, SliceRow
 from tests.func.training import tiny
+from tests.samples import slice_row
 
 ROOT = Path(__file__).resolve().parents[3]
 NO_TORCH = """
@@ -35,6 +36,7 @@ PARAMS = {
     "workers": 1,
     "split": {"protocol": "patient"},
     "train": {"device": "cpu"},
+    "score": {"fusion": "sum", "z_sigma_mm": 0.0},
     "evaluate": {
         "false_positive_rate": 0.1, "bootstrap_samples": 20, "confidence": 0.9, "seed": 0,
     },
@@ -60,6 +62,8 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "params.yaml").write_text(yaml.safe_dump(PARAMS))
     processed = tiny.write_store(folder / "data/processed/tiny")
     tiny.label_slices(processed, "test", [0, 1])
+    rows = [slice_row(row) for row in read_table(processed / "index.csv", ImageRow)]
+    write_table(folder / "data/interim/tiny/split/slices.csv", SliceRow, rows)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         tiny.train(Path("data/processed/tiny"), Path("trained"), "patchcore")
@@ -97,7 +101,7 @@ def activity(folder: Path) -> dict[str, Any]:
 def test_score_records_the_code_of_its_model_and_the_params_that_it_read(scored: Path) -> None:
     record = activity(scored)
     assert record["stage"] == "score patchcore"
-    assert set(record["params"]) == {"dataset", "benchmark.patchcore", "train.device"}
+    assert set(record["params"]) == {"dataset", "benchmark.patchcore", "score", "train.device"}
     models = {x.split("/")[3] for x in record["sources"] if x.startswith("src/petct_uad/models/")}
     assert "patchcore" in models
     assert not models & {"cmad", "hdhkd", "qfae"}
@@ -110,7 +114,9 @@ def test_evaluate_runs_without_torch_and_reads_no_params_of_models(
     done = run("-c", NO_TORCH, "stages/evaluate.py", "patchcore")
     assert done.returncode == 0, done.stderr
     folder = repository / "metrics/runs/patchcore/patchcore-pet"
-    assert "auroc" in json.loads((folder / "metrics.json").read_text())
+    content = json.loads((folder / "metrics.json").read_text())
+    assert {"auroc", "froc", "false_positive_ml"} <= content.keys()
+    assert content["n_test_lesions"] == 1
     record = activity(folder)
     assert record["stage"] == "evaluate patchcore-pet"
     assert set(record["params"]) == {"dataset", "evaluate", "split.protocol"}

@@ -15,15 +15,16 @@ import pytest
 import yaml
 
 from petct_uad.core.files import write_table
-from petct_uad.evaluation.tables import RocRow
+from petct_uad.evaluation.tables import FrocRow, RocRow
 from petct_uad.training.loop.tables import TrainingRow
 
 ROOT = Path(__file__).resolve().parents[3]
+CURVES = ("roc", "froc")  # of evaluate, in the order of dvc.yaml
 
 
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A pipeline with a training of two seeds and a ROC, drawn as dvc.yaml says, committed once."""
+    """A pipeline with a training of two seeds, a ROC and a FROC, drawn as dvc.yaml says."""
     folder = tmp_path_factory.mktemp("plots")
     (folder / ".dvc").mkdir()
     shutil.copy(ROOT / ".dvc/config", folder / ".dvc")
@@ -33,7 +34,10 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pipeline = {
         "stages": {
             "train": {"cmd": "echo", "plots": [{"training": drawn(stages["train"]["do"])}]},
-            "evaluate": {"cmd": "echo", "plots": [{"roc": drawn(stages["evaluate"]["do"])}]},
+            "evaluate": {
+                "cmd": "echo",
+                "plots": [{x: drawn(stages["evaluate"]["do"], n)} for n, x in enumerate(CURVES)],
+            },
         }
     }
     (folder / "dvc.yaml").write_text(yaml.safe_dump(pipeline))
@@ -44,8 +48,8 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def drawn(stage: dict[str, Any]) -> dict[str, Any]:
-    (properties,) = stage["plots"][0].values()
+def drawn(stage: dict[str, Any], number: int = 0) -> dict[str, Any]:
+    (properties,) = stage["plots"][number].values()
     return {**properties, "cache": False}
 
 
@@ -54,6 +58,8 @@ def write_curves(folder: Path, level: float) -> None:
     write_table(folder / "training/cmad-pet.csv", TrainingRow, rows)
     corners = [RocRow(0.0, 0.0), RocRow(0.0, level), RocRow(1.0, 1.0)]
     write_table(folder / "roc/cmad-pet.csv", RocRow, corners)
+    points = [FrocRow(rate, level, 0.0, 1.0) for rate in (0.125, 8.0)]
+    write_table(folder / "froc/cmad-pet.csv", FrocRow, points)
 
 
 def run(folder: Path, *command: str) -> str:
@@ -73,7 +79,12 @@ def test_each_seed_of_a_training_is_a_line_of_its_own(repository: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("curve", "title"), [("training", "Validation loss"), ("roc", "ROC, split.protocol patient")]
+    ("curve", "title"),
+    [
+        ("training", "Validation loss"),
+        ("roc", "ROC, split.protocol patient"),
+        ("froc", "FROC, split.protocol patient"),
+    ],
 )
 def test_each_plot_says_which_row_it_is_of(repository: Path, curve: str, title: str) -> None:
     vl_convert = pytest.importorskip("vl_convert", reason="pip install vl-convert-python")
@@ -93,5 +104,5 @@ def test_pages_of_plots_draw_without_a_network(
     page = visit(html.as_uri())
     page.locator(".vega-embed :is(canvas, svg)").nth(1).wait_for(timeout=10_000)
     assert page.complaints == []
-    assert page.locator(".vega-embed").count() == 2
+    assert page.locator(".vega-embed").count() == 3
     assert not page.get_by_text("Open in Vega Editor").count()

@@ -177,9 +177,12 @@ def test_modules_and_tokens_are_judged_where_their_rows_are(tmp_path: Path) -> N
     assert list(outcomes(tmp_path, runs[:-1]).values())[3] == "not tested"
 
 
-@pytest.mark.parametrize("change", [{"cmpt": 4}, {"cmh": False}, {"gfr": False}])
+@pytest.mark.parametrize(
+    "change", [{"cmpt": 4}, {"cmh": False}, {"gfr": False}, {"targets": "with_input"}]
+)
 def test_claims_are_about_the_model_as_its_paper_proposes_it(tmp_path: Path, change: Any) -> None:
-    proposed = load_params(Path("params.yaml")).model
+    default = load_params(Path("params.yaml")).model
+    proposed = default.model_copy(update={"targets": "below_input"})
     runs = ["cmad-petct", "cmad-pet", "cmad-ct"]
     for params, tested in ((proposed, True), (proposed.model_copy(update=change), False)):
         published = params.is_as_published()

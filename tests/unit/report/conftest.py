@@ -20,6 +20,7 @@ from petct_uad.evaluation.panels import Panel, write_panel
 from petct_uad.evaluation.params import EvaluateParams
 from petct_uad.evaluation.results import ResultPaths, measure, write_results
 from petct_uad.evaluation.run import evaluate_trivial
+from petct_uad.evaluation.stacks import Grid, stacks_of
 from petct_uad.evaluation.tables import RunIdentity
 from petct_uad.ingest.tables import InstanceRow, RejectedRow, SeriesRow, StudyRow
 from petct_uad.models.cmad.params import CmadParams
@@ -155,6 +156,7 @@ def write_run(paths: ResultPaths, run: str, images: list[ImageRow], protocol: Pr
             val=generator.normal(size=len(normals)),
             test=generator.normal(size=len(test)) + STRENGTHS[run] * labels,
             maps=generator.random((len(test), 8, 8), np.float32) + lesions,
+            val_peaks=np.linspace(1, 2, len(normals), dtype=np.float32),
         )
         for seed in SEEDS
     ]
@@ -170,7 +172,16 @@ def write_run(paths: ResultPaths, run: str, images: list[ImageRow], protocol: Pr
         gflops_per_pair=0.5 * len(run),
         claims=CmadParams.claims if model == "cmad" else (),
     )
-    measured = measure(identity, seeds=seeds, test_rows=test, params=PARAMS, lesions=lesions)
+    _, owners = np.unique([row.patient for row in test], return_inverse=True)
+    grid = Grid(np.arange(len(test)), np.full(len(test), 0.1))
+    measured = measure(
+        identity,
+        seeds=seeds,
+        test_rows=test,
+        params=PARAMS,
+        lesions=lesions,
+        stacks=stacks_of(test, owners, lesions, grid),
+    )
     write_results(paths, measured)
 
 

@@ -26,6 +26,7 @@ SPREAD = Figure(
     short="spread",
     decimals=1,
     threshold="twice the mean",
+    in_diff=True,
 )
 BRIGHTEST = Figure(
     name="brightest_pixel",
@@ -63,24 +64,30 @@ def test_a_new_figure_is_in_every_table_that_its_declaration_names(
     with (metrics / "summary.csv").open(newline="") as stream:
         rows = {row["run"]: row for row in csv.DictReader(stream)}
     names = list(rows["cmad-pet"])
-    at = names.index("patient_auroc")
+    at = names.index("oracle_dice")
     assert names[at + 1 : at + 7] == [*parts[:5], "parameters"]
     for key in parts[:5]:
         assert float(rows["cmad-pet"][key]) == content[key]
     assert rows["suvmax"]["brightest_pixel"] == ""
 
+    narrow = json.loads((metrics / "summary.json").read_text())
+    assert narrow["score_spread"]["cmad-pet"] == content["score_spread"]
+    assert not {"brightest_pixel", "hidden"} & set(narrow)
+
     value, deviation, low, high = (
         f"{content[f'score_spread{x}']:.1f}" for x in ("", "_deviation", "_low", "_high")
     )
     header, _, *lines = (metrics / "summary.md").read_text().splitlines()
-    assert header.endswith("| patient AUROC | score spread | parameters |")
+    assert header.endswith("| oracle Dice | score spread | parameters |")
     (line,) = (line for line in lines if line.startswith("| cmad-pet |"))
     assert f"| {value} ± {deviation} ({low} to {high}) |" in line
 
     headings = re.findall(r'<button type="button">([^/]*?)</button>', page.split("<tbody>")[0])
     assert headings[3:] == [
         "Adjusted<br>AUROC", "AP", "F1", "Sens.", "Spec.", "Oracle<br>F1", "Pixel<br>AUROC",
-        "AUPRO", "Patient<br>AUROC", "Spread", "Params<br>(million)",
+        "AUPRO", "Patient<br>AUROC", "FROC", "Lesion<br>sens.", "False<br>findings",
+        "False<br>positive<br>ml", "False<br>negative<br>ml", "Dice", "Oracle<br>Dice", "Spread",
+        "Params<br>(million)",
     ]  # fmt: skip
     row = page.split('<th scope="row" data-v="cmad-pet">')[1].split("</tr>")[0]
     assert f">{value}<br><small>± " in row
@@ -94,7 +101,9 @@ def test_the_page_and_the_table_say_where_the_threshold_of_each_figure_comes_fro
     notes = (metrics / "summary.md").read_text()
     for sentence in (
         "F1, sensitivity, specificity: at the threshold that validation normals chose.",
-        "Oracle F1: at the best threshold on the test slices themselves",
+        "Oracle F1, oracle Dice: at the best threshold on the test slices themselves",
+        "Lesion sensitivity, false findings per study, false positive ml, false negative ml, Dice: "
+        "at the threshold of the map that pixels of at most",
         "Score spread: at twice the mean.",
     ):
         assert sentence in notes

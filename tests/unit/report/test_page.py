@@ -102,7 +102,7 @@ def test_deviation_over_seeds_stands_beside_models_and_not_beside_baselines(html
         name: html.split(f'<th scope="row" data-v="{name}">')[1].split("</tr>", maxsplit=1)[0]
         for name in ("cmad-petct", "suvmax")
     }
-    assert cells["cmad-petct"].count("± 0.0") == 3
+    assert cells["cmad-petct"].count("± 0.0") == 4
     assert "±" not in cells["suvmax"]
     assert "means over 2 seeds" in html
 
@@ -115,6 +115,16 @@ def test_each_group_of_modalities_has_its_own_curves_with_one_hue_per_model(html
     alone = html.split('aria-label="ROC curves on CT"')[1].split("</svg>", maxsplit=1)[0]
     assert "--hue1" in alone
     assert "--hue2" not in alone
+
+
+def test_lesions_by_false_findings_are_drawn_for_models_with_a_band_each(html: str) -> None:
+    titles = re.findall(r'aria-label="FROC curves on ([^"]+)"', html)
+    assert titles == ["PET", "CT", "PET and CT"]
+    drawn = html.split('aria-label="FROC curves on PET and CT"')[1].split("</svg>", maxsplit=1)[0]
+    assert re.findall(r'class="(\w+)" data-model="(\w+)"', drawn) == [
+        ("band", "cmad"), ("band", "patchcore"), ("curve", "cmad"), ("curve", "patchcore"),
+    ]  # fmt: skip
+    assert all(f">{rate}<" in drawn for rate in ("1/8", "1/2", "1", "8"))
 
 
 def test_curves_show_suvmax_and_the_best_other_baselines_and_the_table_all(

@@ -1,0 +1,171 @@
+"""Test slices as volumes: the lesions of each study in three dimensions.
+
+Slices are stacked along the body as ``slices.csv`` places them. Where slices are in no split, or in
+another one, the stack has a gap: nothing is known there, so that no lesion and no finding reaches
+across one, and what lies on both sides of it counts twice. A slice that is called abnormal though
+no pixel of its mask is lesion, since that is too small for the model's grid, makes a gap too: what
+a map shows there is neither found nor false. A picture is a stack of one slice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from petct_uad.core.errors import DatasetError
+from petct_uad.core.files import read_table
+from petct_uad.slices.store import read_bodies
+from petct_uad.slices.tables import ImageRow, SliceRow
+
+# Voxels that share a face or an edge are of one lesion, or of one finding, as autoPET counts them.
+NEIGHBOURS: NDArray[np.bool_] = ndimage.generate_binary_structure(3, 2)
+_MM3_PER_ML = 1000.0
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Where test slices lie.
+
+    Attributes:
+        levels: (n,) the ``slice_index`` of each: two slices of a study are neighbours where theirs
+            are.
+        voxel_ml: (n,) volume of a pixel of each; NaN for pictures, which have no size.
+    """
+
+    levels: NDArray[np.int64]
+    voxel_ml: NDArray[np.float64]
+
+    @classmethod
+    def read(cls, processed: Path, slices_file: Path, rows: Sequence[ImageRow]) -> Grid:
+        """The grid of slices.
+
+        A pixel's area is that of the body in a study's slices (``index.csv``) over the pixels that
+        the body takes in their shard; its depth is the distance of neighbouring slices.
+
+        Args:
+            processed: with the shards.
+            slices_file: ``slices.csv`` of the split stage.
+            rows: the n slices.
+
+        Raises:
+            DatasetError: a table or shard is absent, or ``slices.csv`` lacks a slice.
+        """
+        places = _places(slices_file, rows)
+        body_px = read_bodies(processed, rows).sum(axis=(1, 2), dtype=np.int64)
+        voxel_ml = np.full(len(rows), np.nan)
+        studies = np.array([row.study_id for row in rows])
+        for study in np.unique(studies):
+            of = np.flatnonzero(studies == study)
+            body_mm2 = sum(rows[i].body_area_mm2 for i in of.tolist())
+            area_mm2 = body_mm2 / max(int(body_px[of].sum()), 1)
+            voxel_ml[of] = area_mm2 * _distance_mm(places[study]) / _MM3_PER_ML
+        levels = [places[row.study_id][row.slice_id].slice_index for row in rows]
+        return cls(np.array(levels, dtype=np.int64), voxel_ml)
+
+
+@dataclass(frozen=True)
+class Stack:
+    """The test slices of one study as a volume of D planes, some of which may be gaps.
+
+    Attributes:
+        slices: (k,) which of the test slices, along the body.
+        planes: (k,) the plane of each.
+        owner: the index of the study's patient.
+        lesions: (D, S, S) 0 outside, 1 to ``count`` inside each lesion.
+        count: of lesions.
+        voxel_ml: of a voxel; NaN for a picture.
+    """
+
+    slices: NDArray[np.intp]
+    planes: NDArray[np.intp]
+    owner: int
+    lesions: NDArray[np.int32]
+    count: int
+    voxel_ml: float
+
+    @cached_property
+    def inside(self) -> NDArray[np.intp]:
+        """(v,) the flat indices of the voxels of all lesions."""
+        return np.flatnonzero(self.lesions)
+
+    @cached_property
+    def lesion_of(self) -> NDArray[np.intp]:
+        """(v,) which lesion each of those belongs to, from 0."""
+        return self.lesions.ravel()[self.inside].astype(np.intp) - 1
+
+    def above(self, maps: NDArray[np.float32], threshold: float) -> NDArray[np.bool_]:
+        """(D, S, S) where the maps (n, S, S) of all test slices exceed ``threshold``."""
+        volume = np.zeros(self.lesions.shape, dtype=np.bool_)
+        volume[self.planes] = maps[self.slices] > threshold
+        return volume
+
+
+def stacks_of(
+    rows: Sequence[ImageRow],
+    owners: NDArray[np.intp],
+    lesions: NDArray[np.bool_],
+    grid: Grid,
+) -> tuple[Stack, ...]:
+    """One stack per study, by its name; none where no slice has a lesion mask.
+
+    Args:
+        rows: the n test slices.
+        owners: (n,) index of each slice's patient.
+        lesions: (n, S, S) their masks.
+        grid: where they lie.
+    """
+    marked = lesions.any(axis=(1, 2))
+    if not marked.any():
+        return ()
+    normal = np.array([row.label == 0 for row in rows])
+    members: dict[str, list[int]] = {}
+    for i in np.flatnonzero(marked | normal).tolist():
+        members.setdefault(rows[i].study_id, []).append(i)
+    return tuple(_stack(np.array(of), owners, lesions, grid) for _, of in sorted(members.items()))
+
+
+def _stack(
+    of: NDArray[np.intp], owners: NDArray[np.intp], lesions: NDArray[np.bool_], grid: Grid
+) -> Stack:
+    slices = of[np.argsort(grid.levels[of], kind="stable")]
+    # One empty plane parts what lies on both sides of a gap, however long it is.
+    planes = np.cumsum(np.minimum(np.diff(grid.levels[slices], prepend=grid.levels[slices[0]]), 2))
+    volume = np.zeros((planes[-1] + 1, *lesions.shape[1:]), dtype=np.bool_)
+    volume[planes] = lesions[slices]
+    labelled, count = ndimage.label(volume, NEIGHBOURS)
+    first = slices[0]
+    return Stack(slices, planes, int(owners[first]), labelled, count, float(grid.voxel_ml[first]))
+
+
+def _places(slices_file: Path, rows: Sequence[ImageRow]) -> dict[str, dict[str, SliceRow]]:
+    """By study and slice, of all slices of these studies, those in no split too."""
+    if not slices_file.is_file():
+        raise DatasetError(f"{slices_file}: not found. Run `dvc repro split`.")
+    wanted = {row.study_id for row in rows}
+    found: dict[str, dict[str, SliceRow]] = {study: {} for study in wanted}
+    for row in read_table(slices_file, SliceRow):
+        if row.study_id in wanted:
+            found[row.study_id][row.slice_id] = row
+    if missing := [row.slice_id for row in rows if row.slice_id not in found[row.study_id]]:
+        raise DatasetError(
+            f"{slices_file}: lacks {len(missing)} of the {len(rows)} test slices of index.csv, the "
+            f"first is {missing[0]}; one of the two is stale. Run `dvc repro preprocess`."
+        )
+    return found
+
+
+def _distance_mm(places: dict[str, SliceRow]) -> float:
+    """Between neighbouring slices of a study; NaN for a single one."""
+    ordered = sorted(places.values(), key=lambda row: row.slice_index)
+    steps = [
+        abs(high.z_mm - low.z_mm) / (high.slice_index - low.slice_index)
+        for low, high in pairwise(ordered)
+    ]
+    return float(np.median(steps)) if steps else float("nan")
