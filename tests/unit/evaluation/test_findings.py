@@ -293,11 +293,11 @@ def test_the_curve_holds_the_usual_rates() -> None:
 # Thresholds and figures of a run
 
 
-def of_run(stacks: tuple[Stack, ...], **changes: object) -> RunResults:
-    """Two patients of five slices, the first with LEFT; both are called by their highest pixel."""
+def of_run(stacks: tuple[Stack, ...], lesion: Box = LEFT) -> RunResults:
+    """Two patients of five slices, the first with a lesion; called by their highest pixel."""
     maps = np.concatenate([painted((LEFT, 3.0)), painted((RIGHT, 2.0), (BELOW, 1.0))])
     masks = np.zeros(maps.shape, dtype=bool)
-    masks[LEFT] = True
+    masks[lesion] = True
     rows = [row(i, masks[i].any(), f"S{i // 5}", f"P{i // 5}") for i in range(10)]
     seed = SeedScores(
         seed=0,
@@ -327,6 +327,16 @@ def test_the_threshold_of_maps_lets_the_stated_fraction_of_validation_normals_pa
     assert figures["dice"].value == figures["oracle_dice"].value == 1
     assert figures["froc"].value == figures["froc_1"].value == 1
     assert known(figures["froc"].low) <= 1
+
+
+def test_labels_and_masks_of_test_slices_move_no_threshold_that_is_not_called_oracle() -> None:
+    true = of_run(TWO).metrics
+    other = of_run((stack_of(BELOW, owner=0), TWO[1]), lesion=BELOW).metrics
+    assert other.thresholds == true.thresholds
+    assert other.map_thresholds == true.map_thresholds
+    # What is measured there does move, so the promise above could be broken.
+    assert other.figures["lesion_sensitivity"].value == 0
+    assert other.figures["auroc"].value != true.figures["auroc"].value
 
 
 def test_froc_is_written_point_by_point_with_its_interval() -> None:
