@@ -18,7 +18,7 @@ from petct_uad.cli.app import app
 from petct_uad.core.errors import DatasetError, InputsRefusedError, NothingUsableError, SplitError
 from petct_uad.core.files import read_table, sha256_file
 from petct_uad.ingest.run import ingest_data
-from petct_uad.ingest.tables import InstanceRow, RejectedRow
+from petct_uad.ingest.tables import InstanceRow, PictureRow, RejectedRow
 from petct_uad.ingest.withdrawn import WITHDRAWN
 from petct_uad.schema import load_params
 from petct_uad.slices.store import SliceStore
@@ -266,6 +266,99 @@ def test_an_abnormal_picture_that_lost_its_mask_is_refused(
     (RAW / "test/Ungood/label/001.png").unlink()
     (row,) = ingest()
     assert (row.subject, row.code) == ("test/Ungood/img/001.png", "label")
+
+
+def lesion_areas(folder: str = "out") -> dict[str, int]:
+    """Of the pictures of test/Ungood, by file."""
+    areas = {
+        r.study_id: r.lesion_area_px
+        for r in read_table(Path(folder) / "volumes/pictures.csv", PictureRow)
+    }
+    rows = read_table(Path(folder) / "instances.csv", InstanceRow)
+    return {
+        Path(row.file).name: areas[row.study_id]
+        for row in rows
+        if row.file.startswith("test/Ungood/img")
+    }
+
+
+def test_masks_in_a_folder_anomaly_mask_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(lay_out(tmp_path, bmad_set))
+    for folder in RAW.glob("*/*/label"):
+        folder.rename(folder.with_name("anomaly_mask"))
+    assert not ingest()
+    assert set(lesion_areas().values()) == {144}
+
+
+def test_of_two_folders_the_anomaly_mask_counts_and_the_other_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(lay_out(tmp_path, bmad_set))
+    place = RAW / "test/Ungood"
+    (place / "label").rename(place / "anomaly_mask")
+    organ = place / "label/000.png"
+    organ.parent.mkdir()
+    Image.new("L", (40, 48), 255).save(organ)
+    assert [row.subject for row in ingest()] == ["test/Ungood/label/000.png"]
+    assert lesion_areas()["000.png"] == 144
+
+
+def test_every_class_of_a_mask_is_lesion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As BraTS has 1, 2 and 4: half of the largest would keep the last only."""
+    monkeypatch.chdir(lay_out(tmp_path, bmad_set))
+    mask = Image.new("L", (40, 48))
+    for level, left in ((1, 0), (2, 10), (4, 20)):
+        mask.paste(level, (left, 0, left + 10, 10))
+    mask.save(RAW / "test/Ungood/label/000.png")
+    assert not ingest()
+    assert lesion_areas()["000.png"] == 300
+
+
+def test_a_mask_with_soft_edges_is_lesion_where_it_is_brighter_than_half(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(lay_out(tmp_path, bmad_set))
+    ramp = Image.linear_gradient("L").resize((40, 48))
+    ramp.save(RAW / "test/Ungood/label/000.png")
+    expected = int((np.asarray(ramp) > int(np.asarray(ramp).max()) // 2).sum())
+    assert not ingest()
+    assert lesion_areas()["000.png"] == expected < 40 * 48 * 0.6
+
+
+UNLABELLED = [f"unlabelled_{i}.png" for i in range(3)]
+
+
+@pytest.mark.parametrize(
+    ("place", "lists"),
+    [
+        ("train", UNLABELLED),
+        ("train", {"0": UNLABELLED[:1], "1": UNLABELLED[1:]}),
+        ("top", UNLABELLED),
+    ],
+)
+def test_unlabelled_pictures_of_a_listing_are_left_out_and_named(
+    listed: Path, capsys: pytest.CaptureFixture[str], place: str, lists: object
+) -> None:
+    for seed, name in enumerate(UNLABELLED):
+        draw(RAW / "images" / name, 200 + seed)
+    listing = json.loads((RAW / "data.json").read_text())
+    (listing["train"] if place == "train" else listing)["unlabeled"] = lists
+    (RAW / "data.json").write_text(json.dumps(listing))
+    refused = ingest()
+    assert [row.subject for row in refused] == [f"images/{name}" for name in UNLABELLED]
+    assert {row.found for row in refused} == {"a picture that the listing calls unlabeled"}
+    assert len(read_table(Path("out/instances.csv"), InstanceRow)) == 28
+    assert "3 of them pictures without a label" in capsys.readouterr().err
+
+
+def test_a_picture_that_is_labelled_and_unlabelled_is_refused(listed: Path) -> None:
+    listing = json.loads((RAW / "data.json").read_text())
+    listing["train"]["unlabeled"] = ["abnormal_0.png"]
+    (RAW / "data.json").write_text(json.dumps(listing))
+    with pytest.raises(DatasetError, match=r"'abnormal_0\.png' is listed twice"):
+        ingest()
 
 
 def test_two_masks_of_one_picture_are_refused_with_both_names(

@@ -15,6 +15,7 @@ from petct_uad.core.errors import LabelError, PixelError, UnreadableFileError
 from petct_uad.core.files import sha256_bytes
 
 _MAX_SIDE_PX = 4096
+_MOST_CLASSES = 8  # grey levels of a mask, black included
 # Eight bits a channel; Pillow would clip deeper ones at 255.
 _MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr")
 
@@ -56,7 +57,11 @@ def read_image(raw: Path, file: str) -> GreyImage:
 
 
 def read_mask(raw: Path, file: str, image: GreyImage, label: int) -> GreyImage:
-    """Read the mask of an image: 255 where it is brighter than half its maximum, else 0.
+    """Read the mask of an image: 255 where there is a lesion, else 0.
+
+    A mask of few grey levels has one per class, and all but 0 are lesions, whose classes are joined
+    into one. One of many is blurred by compression or resizing, and a lesion is what is brighter
+    than half its maximum.
 
     Raises:
         UnreadableFileError: as of an image.
@@ -71,7 +76,8 @@ def read_mask(raw: Path, file: str, image: GreyImage, label: int) -> GreyImage:
             expected=f"the picture's {image.grey.shape[1]} x {image.grey.shape[0]}",
             advice="Restore both files from their publisher.",
         )
-    lesion = mask.grey > int(mask.grey.max()) // 2
+    many = np.unique(mask.grey).size > _MOST_CLASSES
+    lesion = mask.grey > (int(mask.grey.max()) // 2 if many else 0)
     if bool(lesion.any()) != bool(label):
         raise LabelError(
             file,

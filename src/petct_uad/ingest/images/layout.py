@@ -2,9 +2,10 @@
 
 Two layouts are known. That of the medical anomaly detection papers (MedIAnomaly, Cai et al. 2025):
 ``images/`` beside a ``data.json`` with ``{"train": {"0": [names]}, "test": {"0": [names], "1":
-[names]}}``. And that of BMAD (Bao et al. 2024): ``train/good``, ``valid/{good,Ungood}/{img,label}``
-and ``test/{good,Ungood}/{img,label}``, where ``label`` holds masks; sets without masks have the
-pictures directly in ``good`` and ``Ungood``.
+[names]}}``; sets of DDAD (Cai et al. 2022) list ``unlabeled`` pictures too, under ``train`` or at
+the top. And that of BMAD (Bao et al. 2024): ``train/good``, ``valid/{good,Ungood}/{img,label}`` and
+``test/{good,Ungood}/{img,label}``, where ``label`` or ``anomaly_mask`` holds masks; sets without
+masks have the pictures directly in ``good`` and ``Ungood``.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ Split = Literal["train", "val", "test"]
 LISTING = "data.json"
 IMAGES = "images"
 _GOOD = "train/good"
+_MASKS = ("anomaly_mask", "label")  # the first that is there; a label may be of organs
 _FOLDERS: tuple[tuple[str, Split, int], ...] = (
     (_GOOD, "train", 0),
     ("valid/good", "val", 0),
@@ -48,12 +50,14 @@ class Layout:
 
     Attributes:
         images: sorted by file.
-        others: files that are neither a picture nor the mask of one, sorted.
+        unlabelled: pictures that the listing calls so, which may be abnormal; sorted.
+        others: files that are none of these, nor the mask of a picture, sorted.
         listing: the file that says so; "" where the folders do.
         masks: do abnormal pictures have masks?
     """
 
     images: tuple[ListedImage, ...]
+    unlabelled: tuple[str, ...]
     others: tuple[str, ...]
     listing: str
     masks: bool
@@ -72,65 +76,91 @@ def find_layout(raw: Path) -> Layout:
             ``images``; or two masks have one picture's name.
     """
     if _is_listed(raw):
-        return _layout(raw, sorted(_listed(raw / LISTING)), LISTING)
-    return _layout(raw, sorted(x for folder in _FOLDERS for x in _in_folder(raw, *folder)), "")
+        images, unlabelled = _listed(raw / LISTING)
+        return _layout(raw, images, unlabelled, LISTING)
+    return _layout(raw, [x for folder in _FOLDERS for x in _in_folder(raw, *folder)], [], "")
 
 
 def _is_listed(raw: Path) -> bool:
     return (raw / LISTING).is_file() and (raw / IMAGES).is_dir()
 
 
-def _layout(raw: Path, images: list[ListedImage], listing: str) -> Layout:
-    known = {listing, *(x.file for x in images), *(x.mask for x in images)}
+def _layout(raw: Path, images: list[ListedImage], unlabelled: list[str], listing: str) -> Layout:
+    known = {listing, *unlabelled, *(x.file for x in images), *(x.mask for x in images)}
     others = {path.relative_to(raw).as_posix() for path in raw.rglob("*") if path.is_file()}
     masks = any(image.mask for image in images if image.label)
-    return Layout(tuple(images), tuple(sorted(others - known)), listing, masks)
+    return Layout(
+        tuple(sorted(images)), tuple(sorted(unlabelled)), tuple(sorted(others - known)), listing,
+        masks,
+    )  # fmt: skip
 
 
-class _Train(BaseModel):
+class _Lists(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
+
+class _Unlabelled(_Lists):
+    """Whose labels a paper may have used to mix them; nothing here reads which list is which."""
+
+    normal: list[str] = Field(alias="0", default_factory=list)
+    abnormal: list[str] = Field(alias="1", default_factory=list)
+
+
+class _Train(_Lists):
     normal: list[str] = Field(alias="0", min_length=1)
+    unlabeled: list[str] | _Unlabelled = Field(default_factory=list)
 
 
-class _Test(_Train):
+class _Test(_Lists):
+    normal: list[str] = Field(alias="0", min_length=1)
     abnormal: list[str] = Field(alias="1", min_length=1)
 
 
-class _Listing(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
+class _Listing(_Lists):
     train: _Train
     test: _Test
+    unlabeled: list[str] | _Unlabelled = Field(default_factory=list)
+
+    @property
+    def every_unlabelled(self) -> list[str]:
+        parts = (self.train.unlabeled, self.unlabeled)
+        return [x for part in parts for x in (part if isinstance(part, list) else
+                                              (*part.normal, *part.abnormal))]  # fmt: skip
 
 
-def _listed(path: Path) -> Iterator[ListedImage]:
+def _listed(path: Path) -> tuple[list[ListedImage], list[str]]:
+    """The pictures that are used, and those without a label."""
     try:
         listing = _Listing.model_validate_json(path.read_bytes())
     except (ValidationError, OSError) as error:
         raise DatasetError(
             f'{path}: expected {{"train": {{"0": [...]}}, "test": {{"0": [...], "1": [...]}}}}'
-            f": {error}"
+            f', and "unlabeled": [...] if there is such a list: {error}'
         ) from error
-    train, test = listing.train, listing.test
+    train, test, unlabelled = listing.train, listing.test, listing.every_unlabelled
     groups: tuple[tuple[list[str], Split, int], ...] = (
         (train.normal, "train", 0), (test.normal, "test", 0), (test.abnormal, "test", 1),
     )  # fmt: skip
+    _check_names(path, [*(name for names, *_ in groups for name in names), *unlabelled])
+    images = [ListedImage(f"{IMAGES}/{x}", split, k) for names, split, k in groups for x in names]
+    return images, [f"{IMAGES}/{name}" for name in unlabelled]
+
+
+def _check_names(path: Path, names: list[str]) -> None:
     seen: set[str] = set()
-    for names, split, label in groups:
-        for name in names:
-            if PurePath(name).name != name or "\0" in name:
-                raise DatasetError(f"{path}: {name!r} is no plain file name in {IMAGES}/")
-            if name in seen:
-                raise DatasetError(f"{path}: {name!r} is listed twice; a picture has one split")
-            seen.add(name)
-            yield ListedImage(f"{IMAGES}/{name}", split, label)
+    for name in names:
+        if PurePath(name).name != name or "\0" in name:
+            raise DatasetError(f"{path}: {name!r} is no plain file name in {IMAGES}/")
+        if name in seen:
+            raise DatasetError(f"{path}: {name!r} is listed twice; a picture has one split")
+        seen.add(name)
 
 
 def _in_folder(raw: Path, folder: str, split: Split, label: int) -> Iterator[ListedImage]:
     place = raw / folder
     images = place / "img" if (place / "img").is_dir() else place
-    masks = _masks(place / "label")
+    folders = [place / name for name in _MASKS if (place / name).is_dir()]
+    masks = _masks(folders[0]) if folders else {}
     for path in sorted(images.iterdir()) if images.is_dir() else ():
         if path.is_file():
             mask = masks.get(path.stem)
@@ -145,7 +175,7 @@ def _in_folder(raw: Path, folder: str, split: Split, label: int) -> Iterator[Lis
 def _masks(folder: Path) -> dict[str, Path]:
     """Masks by the name that they share with their picture, whatever the suffix of each."""
     found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+    for path in sorted(folder.iterdir()):
         if (other := found.setdefault(path.stem, path)) is not path:
             raise DatasetError(f"{path}: {other} is a mask too; keep one mask of each picture")
     return found

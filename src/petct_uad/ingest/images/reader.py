@@ -83,6 +83,7 @@ class ImageReader(Reader):
         work = partial(_ingest_image, raw=raw, volumes=out / "volumes")
         read = map_in_processes(work, _tasks(layout, pseudonyms), "reading pictures", workers)
         found = [item.rejected for item in read if item.rejected]
+        found += map(_unlabelled, layout.unlabelled)
         found += map(_unlisted, layout.others)
         refused = [_published_rejection(row, pseudonyms) for row in found]
         maybe_stop(refused, params)
@@ -96,7 +97,9 @@ class ImageReader(Reader):
             studies=tuple(_study(item, pseudonyms) for item in kept),
             rejected=tuple(sorted(set(refused))),
         )
-        console.print(f"{len(kept)} pictures; {len(refused)} refusals (rejected.csv)")
+        left_out = len(layout.unlabelled)
+        also = f", {left_out} of them pictures without a label" if left_out else ""
+        console.print(f"{len(kept)} pictures; {len(refused)} refusals{also} (rejected.csv)")
         remarks = {"pixels of an earlier split (see split.duplicates)": _copies(tables, rows)}
         return Reading(tables, tables, pseudonyms, _counts(tables, rows), remarks)
 
@@ -178,7 +181,7 @@ def _read(task: _Task, raw: Path) -> tuple[GreyImage, GreyImage | None]:
     if task.needs_mask:
         raise LabelError(
             listed.file,
-            found="no mask in label/",
+            found="no mask in label/ or anomaly_mask/",
             expected="one, as other abnormal pictures of this set have",
             advice="Restore the mask, or the picture would count as one without a lesion.",
         )
@@ -187,6 +190,17 @@ def _read(task: _Task, raw: Path) -> tuple[GreyImage, GreyImage | None]:
 
 def _save(path: Path, grey: NDArray[np.uint8]) -> None:
     Image.fromarray(grey).save(path)
+
+
+def _unlabelled(file: str) -> FoundRejection:
+    return rejected_row(
+        UnsupportedObjectError(
+            file,
+            found="a picture that the listing calls unlabeled",
+            expected="normal pictures to train on: an unlabeled one may be abnormal",
+            advice="Nothing, if that is meant. To use it, list it under a label.",
+        )
+    )
 
 
 def _unlisted(file: str) -> FoundRejection:
