@@ -11,7 +11,7 @@ import SimpleITK as sitk
 
 from petct_uad.core.errors import SplitError
 from petct_uad.core.files import read_table
-from petct_uad.ingest.tables import PictureRow, StudyRow
+from petct_uad.ingest.tables import UNLABELLED, PictureRow, StudyRow
 from petct_uad.slices.tables import SliceRow
 from petct_uad.split.assigned import keep_assigned
 from petct_uad.split.params import SplitParams
@@ -198,8 +198,8 @@ def _exclude_doubtful(
     nearest = np.min(np.abs(abnormal_z_mm - row.z_mm), initial=np.inf)
     if nearest <= params.guard_mm + _TOLERANCE_MM:
         return replace(row, split="excluded", reason="within guard_mm of an abnormal slice")
-    if study.label_kind == "none" and params.unlabelled == "exclude":
-        return replace(row, split="excluded", reason="study without a label object")
+    if study.finding == UNLABELLED and params.unlabelled == "exclude":
+        return replace(row, split="excluded", reason="study of which no label says what is healthy")
     return row
 
 

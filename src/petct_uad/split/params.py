@@ -20,7 +20,9 @@ class SplitParams(Section):
     fold: int = Field(ge=0, le=19, description="which fold is the test split, from 0")
     min_lesion_area_mm2: float = Field(ge=0, le=10_000)
     guard_mm: float = Field(ge=0, le=100)
-    unlabelled: Literal["normal", "exclude"]
+    unlabelled: Literal["normal", "exclude"] = Field(
+        description="slices of studies whose finding in studies.csv is unlabelled"
+    )
     duplicates: Literal["drop", "keep"] = Field(description="of training pictures, in val and test")
 
     @model_validator(mode="after")

@@ -15,6 +15,7 @@ from petct_uad.ingest.tables import (
     LESION,
     NEGATIVE,
     SERIES_ROLES,
+    UNLABELLED,
     InstanceRow,
     SeriesRow,
     StudyRow,
@@ -309,7 +310,7 @@ def _cohort(tables: IngestTables) -> pd.DataFrame:
         "dataset": tables.dataset,
         "lost_study_fraction": max(0.0, 1 - len(tables.studies) / max(len(imaged), 1)),
         "suv_kinds": len({row.suv_kind for row in tables.studies}),
-        "unlabelled_studies": sum(row.label_kind == "none" for row in tables.studies),
+        "unlabelled_studies": sum(row.finding == UNLABELLED for row in tables.studies),
     }
     return pd.DataFrame([row])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 import SimpleITK as sitk
 
 from petct_uad.core.errors import RegistrationError, SplitError
-from petct_uad.ingest.tables import DRAWN_ON_CT, DRAWN_ON_PET, StudyRow
+from petct_uad.ingest.tables import DRAWN_ON_CT, DRAWN_ON_PET, NEGATIVE, UNLABELLED, StudyRow
 from petct_uad.slices.tables import SliceRow
 from petct_uad.split.labels import assign_patients, assign_splits, label_slices
 from petct_uad.split.params import SplitParams
@@ -178,12 +179,37 @@ def test_a_slice_counts_from_1000_mm2_of_body_on(
     assert [r.split == "excluded" for r in rows] == [False, excluded, False]
 
 
-def test_unlabelled_study_can_be_left_out(tmp_path: Path) -> None:
-    row = study("P1", label="none")
-    write_study(tmp_path, row, None)
-    assert {r.split for r in label_slices([row], volumes(tmp_path), split_params())} == {""}
-    left_out = label_slices([row], volumes(tmp_path), split_params(unlabelled="exclude"))
-    assert {r.reason for r in left_out} == {"study without a label object"}
+@pytest.mark.parametrize(
+    ("finding", "label", "lesion_px"),
+    [
+        (UNLABELLED, "none", None),
+        (UNLABELLED, "seg", None),  # it names other things than lesions
+        (NEGATIVE, "seg", [0] * 10),  # all of its frames are zero
+    ],
+)
+@pytest.mark.parametrize("unlabelled", ["normal", "exclude"])
+def test_only_a_study_that_nobody_has_looked_at_can_be_left_out(
+    tmp_path: Path, finding: str, label: str, lesion_px: list[int] | None, unlabelled: str
+) -> None:
+    row = replace(study("P1", label=label), finding=finding)
+    write_study(tmp_path, row, lesion_px)
+    rows = label_slices([row], volumes(tmp_path), split_params(unlabelled=unlabelled))
+    left_out = {"study of which no label says what is healthy"}
+    excluded = (finding, unlabelled) == (UNLABELLED, "exclude")
+    assert {r.reason for r in rows} == (left_out if excluded else {""})
+    assert {r.split for r in rows} == ({"excluded"} if excluded else {""})
+
+
+def test_an_explicit_negative_takes_part_where_an_unlabelled_study_is_left_out(
+    tmp_path: Path,
+) -> None:
+    negative = replace(study("P1"), finding=NEGATIVE)
+    silent = study("P2", label="none")
+    write_study(tmp_path, negative, [0] * 10)
+    write_study(tmp_path, silent, None)
+    studies = [negative, silent]
+    rows = label_slices(studies, volumes(tmp_path), split_params(unlabelled="exclude"))
+    assert {r.patient for r in rows if r.split != "excluded"} == {"P1"}
 
 
 @pytest.fixture

@@ -93,7 +93,7 @@ BREAKS: dict[str, tuple[Break, tuple[str, ...]]] = {
                                       ("tiny",)),
     "benchmark.test_has_both_classes": (without("images", lambda row: row.label == 0), ("tiny",)),
     "cohort.one_kind_of_suv": (first("studies", suv_kind="lbm"), ("tiny",)),
-    "cohort.every_study_labelled": (first("studies", label_kind="none"), ("tiny",)),
+    "cohort.every_study_labelled": (first("studies", finding="unlabelled"), ("tiny",)),
     "instances.file_once": (row_of("instances", 1, file="P1/ct.dcm"), ("P1/ct.dcm",)),
     "instances.sop_instance_uid_unique": (row_of("instances", 1, sop_instance_uid="1.P1/ct"),
                                           ("P1/ct.dcm", "P1/pet.dcm")),

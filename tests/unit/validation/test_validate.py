@@ -31,7 +31,7 @@ def outcomes() -> list[Outcome]:
     tables = sound_tables()
     straying = replace(tables.slices[1], split="test")
     images = replace(tables.images[1], split="test")
-    unlabelled = replace(tables.studies[0], label_kind="none")
+    unlabelled = replace(tables.studies[0], label_kind="none", finding="unlabelled")
     broken = replace(
         tables,
         studies=(unlabelled, *tables.studies[1:]),

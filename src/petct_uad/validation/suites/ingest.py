@@ -48,7 +48,7 @@ def cohort_checks(promises: Promises) -> list[Check]:
               "SUVs by weight, lean mass and surface differ by a factor of up to two",
               between("suv_kinds", 0, 1)),
         Check("cohort", "every_study_labelled", "warning",
-              "a study without SEG or RTSTRUCT counts as split.unlabelled says",
+              "a study of which no label says what is healthy counts as split.unlabelled says",
               between("unlabelled_studies", 0, 0)),
     ]  # fmt: skip
 
