@@ -4,9 +4,12 @@ Writes a small phantom study with a SEG, an RTSTRUCT or a labels.csv of its lesi
 label in one to four ways, and ingests the study under an alarm and 1 GiB of memory beyond what the
 interpreter has. DICOM labels are changed as a file (``fuzz_headers``) or as a data set: elements
 lost, emptied, exchanged and filled with hostile text or numbers, items lost, doubled and turned
-round, at any depth. A study with its label drawn or a refusal by name is right; any other exception
-or warning, a hang, memory beyond the bound or a process that dies is a finding, printed with its
-number, and makes the exit code 1. The same seed gives the same files, whatever the number of
+round, at any depth. A study with its label drawn, a SEG of zeros, or a refusal of the study by name
+is right; so is a study without a label where no element is left of the label's file (less than the
+preamble and prefix of PS3.10, 7.1), which then is no label object. A study that goes on as
+unlabelled while its label is refused or passed over, any other exception or warning, a hang, memory
+beyond the bound or a process that dies is a finding, printed with its number, and makes the exit
+code 1. The same seed gives the same files, whatever the number of
 workers.
 """
 
@@ -49,12 +52,14 @@ from petct_uad.core.console import console
 from petct_uad.core.errors import PetctError, RejectedInputError
 from petct_uad.ingest.params import IngestParams
 from petct_uad.ingest.run import ingest_dataset
+from petct_uad.ingest.tables import UNLABELLED
 from petct_uad.phantom.cohort import make_cohort
 from petct_uad.schema import load_params
 
 LONGEST_S = 60.0
 _BATCH = 50
 _AS_A_FILE = 0.25  # so many DICOM labels are damaged as bytes
+_NOTHING_LEFT = 132  # bytes before the first element of a DICOM file
 _LABELS = ("seg.dcm", "rtstruct.dcm", "labels.csv")
 _TEXTS = (
     b"", b"0", b"-1", b"2", b"nan", b"-inf", b"1e308", b"1e-308", b"99999999999999999999", b"abc",
@@ -129,8 +134,8 @@ def _ingested(raw: Path, name: str, content: bytes) -> tuple[str, str]:
     params = asked.model_copy(update={"labels": labels, "pseudonyms": "public"})
     try:
         with TemporaryDirectory(prefix="petct-fuzz-") as out, alarm(LONGEST_S), _heard() as warned:
-            outcome = _outcome(raw, Path(out), params)
-        return ("warning", str(warned[0].message)) if warned else (outcome, "")
+            outcome, wrong = _outcome(raw, Path(out), params, len(content))
+        return ("warning", str(warned[0].message)) if warned else (outcome, wrong)
     except Hang:
         return "hang", f"longer than {LONGEST_S} s"
     except PetctError as error:
@@ -142,14 +147,16 @@ def _ingested(raw: Path, name: str, content: bytes) -> tuple[str, str]:
         (raw / name).unlink()
 
 
-def _outcome(raw: Path, out: Path, params: IngestParams) -> str:
+def _outcome(raw: Path, out: Path, params: IngestParams, size: int) -> tuple[str, str]:
+    """What is known of the study's lesions; and what is wrong where nothing is."""
     reading = ingest_dataset(raw, out, params, 1)
-    (study,) = reading.shown.studies
-    codes = sorted({row.code for row in reading.shown.rejected})
-    told = f", refused: {' '.join(codes)}" if codes else ""
-    if study.label_kind == "none":
-        return f"no label{told}"
-    return f"{'label' if study.lesion_kind != 'none' else 'label without a lesion'}{told}"
+    (study,) = reading.tables.studies
+    rejected = reading.tables.rejected
+    told = ", refused: " + " ".join(sorted({row.code for row in rejected})) if rejected else ""
+    outcome = f"{study.finding}{told}"
+    if study.finding != UNLABELLED or (params.labels != "csv" and size < _NOTHING_LEFT):
+        return outcome, ""
+    return outcome, "; ".join(f"{row.code}: {row.found}" for row in rejected) or "nothing is said"
 
 
 @contextmanager

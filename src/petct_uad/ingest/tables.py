@@ -51,6 +51,9 @@ DRAWN_ON_PET = 2
 # What StudyRow.label_drawn_on says of the whole mask; "none" where nothing is drawn.
 DRAWN_ON = ("none", "ct", "pet", "ct+pet")
 
+# How a note begins that says which frames of a dynamic or gated PET the volume is made of.
+PET_IS = "the PET is "
+
 # What is known of a study's lesions: there are some; somebody looked and found none; nobody says.
 LESION, NEGATIVE, UNLABELLED = "lesion", "negative", "unlabelled"
 FINDINGS = (LESION, NEGATIVE, UNLABELLED)

@@ -14,6 +14,7 @@ from petct_uad.ingest.tables import (
     IMAGE_MODALITIES,
     LESION,
     NEGATIVE,
+    PET_IS,
     SERIES_ROLES,
     UNLABELLED,
     InstanceRow,
@@ -133,7 +134,8 @@ def _studies(tables: IngestTables) -> pd.DataFrame:
         | (table["lesion_kind"] != "none")
         | (table["finding"] == NEGATIVE)
     )
-    return table.assign(label_names_a_lesion=names_one)
+    whole = ~table["notes"].astype(str).str.contains(PET_IS, regex=False)
+    return table.assign(label_names_a_lesion=names_one, pet_is_whole=whole)
 
 
 def _volumes(tables: IngestTables) -> pd.DataFrame:

@@ -8,10 +8,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 import SimpleITK as sitk
 from pydicom.dataset import Dataset
-from pydicom.uid import CTImageStorage, SegmentationStorage, SurfaceSegmentationStorage
+from pydicom.uid import (
+    CTImageStorage,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    SegmentationStorage,
+    SurfaceSegmentationStorage,
+)
 
 from petct_uad.core.errors import DatasetError
 from petct_uad.core.files import read_table
@@ -325,6 +332,62 @@ def test_a_label_object_of_another_kind_refuses_its_study(
     assert "bad/seg.dcm" in refusals(done, "label")[0].found
 
 
+def without_a_class(path: Path) -> None:
+    """Its SOP class is that of nothing, in the meta information and in the data set."""
+    dataset = pydicom.dcmread(path)
+    dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID = "1.2.800.10008.5.1.4"
+    dataset.save_as(path)
+
+
+def without_a_prefix(path: Path) -> None:
+    """And no DICM before it, as where the first bytes were lost."""
+    without_a_class(path)
+    path.write_bytes(path.read_bytes()[140:])
+
+
+def a_seg(case: Patient) -> None:
+    case.seg(mask(4))
+
+
+def an_rtstruct(case: Patient) -> None:
+    case.rtstruct([square(-20, 20, 16.0)])
+
+
+@pytest.mark.parametrize("draw", [a_seg, an_rtstruct])
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
+@pytest.mark.parametrize("spoil", [without_a_class, without_a_prefix])
+def test_a_label_object_that_only_its_elements_call_one_refuses_its_study(
+    tmp_path: Path,
+    run: Ingest,
+    draw: Callable[[Patient], None],
+    syntax: str,
+    spoil: Callable[[Path], None],
+) -> None:
+    raw = tmp_path / "raw"
+    Patient(raw, "good").both()
+    draw(Patient(raw, "bad").both())
+    (label,) = (raw / "bad").glob("*.dcm")
+    dataset = pydicom.dcmread(label)
+    dataset.Modality = ""
+    dataset.file_meta.TransferSyntaxUID = syntax
+    dataset.save_as(label, implicit_vr=syntax == ImplicitVRLittleEndian, little_endian=True)
+    spoil(label)
+    done = run()
+    assert study(done).patient == "good"
+    assert label.name in refusals(done, "label")[0].found
+
+
+@pytest.mark.parametrize("content", [b"", b"\0" * 131, b"\0" * 128 + b"DICM" + b"\0" * 500])
+def test_a_file_in_which_nothing_is_left_of_a_label_costs_no_study(
+    patient: Make, run: Ingest, raw: Path, content: bytes
+) -> None:
+    patient().both()
+    (raw / "P1/seg.dcm").write_bytes(content)
+    done = run()
+    assert study(done).finding == "unlabelled"
+    assert [row.subject for row in done.tables.rejected] == ["P1/seg.dcm"]
+
+
 @pytest.mark.parametrize("labels", ["auto", "seg"])
 def test_a_label_object_that_is_cut_short_refuses_its_study(
     patient: Make, run: Ingest, raw: Path, labels: str
@@ -348,13 +411,14 @@ def test_a_label_object_that_is_not_asked_for_refuses_nothing(
     assert lesion_slices(run(labels="rtstruct")) == [4]
 
 
+@pytest.mark.parametrize("length", [400, 180, 146])  # of 370 bytes of meta information; its start
 def test_a_label_object_that_does_not_say_whose_it_is_refuses_what_lies_beside_it(
-    patient: Make, run: Ingest, raw: Path
+    patient: Make, run: Ingest, raw: Path, length: int
 ) -> None:
     patient("good").both()
     patient("bad").both().seg(mask(4))
     content = (raw / "bad/seg.dcm").read_bytes()
-    (raw / "bad/seg.dcm").write_bytes(content[:400])  # its meta information and little more
+    (raw / "bad/seg.dcm").write_bytes(content[:length])
     assert study(run()).patient == "good"
 
 

@@ -117,6 +117,15 @@ def test_same_line_twice_counts_once(write: Callable[..., None], run: Callable[.
     assert [row.found for row in done.tables.rejected] == ["line 3: the contour of line 2 again"]
 
 
+def test_columns_may_be_named_again_where_tables_were_joined(
+    write: Callable[..., None], run: Callable[..., Run]
+) -> None:
+    write(f"{{ct}},tumour,{SQUARE}", HEADER)
+    done = run(labels="csv")
+    assert mask(done).sum() == 100
+    assert [row.found for row in done.tables.rejected] == ["line 3: the columns of line 1 again"]
+
+
 def test_unknown_slice_is_refused_by_line_and_the_rest_goes_on(
     write: Callable[..., None], run: Callable[..., Run]
 ) -> None:
@@ -164,6 +173,8 @@ def test_bad_contour_refuses_its_study_and_no_other(
         (b"", "columns missing"),
         (b"patient,slice\n1,2\n", "columns patient,slice"),
         (f"{HEADER}\n1.2,tumour\n".encode(), "line 2: 2 columns"),
+        (f"{HEADER}\n1.2;3,tumour,{SQUARE}\n".encode(), "line 2: SOPInstanceUID 1.2;3"),
+        (f"{HEADER}\n,tumour,{SQUARE}\n".encode(), "line 2: SOPInstanceUID missing"),
         (b"\xff\xfe\x00", "UnicodeDecodeError"),
         (None, "no such file"),
     ],

@@ -331,8 +331,11 @@ CASES = {
     ),
     "acquisition time: nowhere": case(
         pet(START, sets(AcquisitionTime=None, AcquisitionDate=None)),
-        scaled(grown(HOUR)), clean, noted("(0008,0032)", "series time counts"),
-        told("suv_assumed", "(0008,0032)"), told("reference_rule", "series_time"),
+        refused("units", "(0008,0032)", "missing"), nothing,
+    ),
+    "acquisition time: nowhere, and a series of hours later": case(
+        pet(START, sets(AcquisitionTime=None, AcquisitionDate=None, SeriesTime="130000")),
+        refused("units", "(0008,0032)", "missing"), nothing,
     ),
     "acquisition time: back-computed from the frame": case(
         pet(START, sets(Manufacturer="SIEMENS", SeriesTime="130000", AcquisitionTime="100500",

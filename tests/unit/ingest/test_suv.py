@@ -567,10 +567,16 @@ def test_acquisition_times_that_contradict_are_said() -> None:
     assert "(0008,002A)" in told.assumed[0]
 
 
-def test_no_acquisition_time_at_all_is_said() -> None:
-    told = basis(acquisition_time="", acquisition_date="")
-    assert told.reference_rule == "series_time"
-    assert "(0008,0032)" in told.assumed[0]
+@pytest.mark.parametrize("series_time", ["100000", "130000"])
+def test_no_acquisition_time_at_all_is_refused(series_time: str) -> None:
+    """The second series was reconstructed three hours later, and would have three times its SUV."""
+    with pytest.raises(UnitsError, match=r"\(0008,0032\) missing"):
+        factor(acquisition_time="", acquisition_date="", series_time=series_time)
+
+
+def test_a_scan_time_of_the_vendor_needs_no_acquisition_time() -> None:
+    told = basis(acquisition_time="", acquisition_date="", ge_scan_datetime="20200101100000")
+    assert told.reference_rule == "ge_scan_time"
 
 
 def test_decay_correction_datetime_goes_before_everything() -> None:

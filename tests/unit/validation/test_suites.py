@@ -121,6 +121,9 @@ BREAKS: dict[str, tuple[Break, tuple[str, ...]]] = {
     "studies.finding_known": (first("studies", finding="perhaps"), ("P1",)),
     "studies.label_drawn_on_known": (first("studies", label_drawn_on="mr"), ("P1",)),
     "studies.label_names_a_lesion": (first("studies", lesion_kind="none"), ("P1",)),
+    "studies.pet_is_one_image": (
+        first("studies", notes="the PET is the last of 6 frames of a dynamic PET"), ("P1",)
+    ),
     "studies.same_frame_of_reference": (first("studies", same_frame_of_reference=False), ("P1",)),
     "volumes.volume_unique": (twice("volumes"), ("P1/ct",)),
     "volumes.all_there": (without("volumes", lambda row: (row.study_id, row.kind) != ("P2", "pet")),

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from petct_uad.core.errors import LabelError
 from petct_uad.ingest.dicom.geometry import Stack
-from petct_uad.ingest.dicom.index import Header
+from petct_uad.ingest.dicom.index import UID_EXPECTED, Header, is_uid
 from petct_uad.ingest.found import FoundRejection
 from petct_uad.ingest.rejections import printable, rejected_row
 
@@ -45,8 +45,8 @@ def read_contours(
     """The contours by the StudyInstanceUID of their slices, and the lines that were passed over.
 
     Raises:
-        LabelError: the file is missing, is not UTF-8, or a line has not the three columns: then
-            lesions could be missing from any study.
+        LabelError: the file is missing, is not UTF-8, or a line has not the three columns or names
+            its slice by what is no UID: then lesions could be missing from any study.
     """
     slices = {h.sop_instance_uid: h for h in headers if h.modality in {"CT", "PT"}}
     contours: dict[str, list[Contour]] = {}
@@ -55,7 +55,11 @@ def read_contours(
     for line, fields in _lines(path):
         uid, roi, points = fields
         header, first = slices.get(uid), first_line.setdefault(fields, line)
-        if header is None:
+        if list(fields) == _COLUMNS:
+            refused.append(_again(line, 1))
+        elif not is_uid(uid):
+            raise _wrong(line, f"SOPInstanceUID {printable(uid) or 'missing'}", UID_EXPECTED)
+        elif header is None:
             refused.append(_unknown(line, uid))
         elif first != line:
             refused.append(_again(line, first))
@@ -137,11 +141,12 @@ def _unknown(line: int, uid: str) -> FoundRejection:
 
 
 def _again(line: int, first: int) -> FoundRejection:
+    what = "columns" if first == 1 else "contour"
     return rejected_row(
         LabelError(
             LABELS_CSV,
-            found=f"line {line}: the contour of line {first} again",
-            expected="every contour once",
+            found=f"line {line}: the {what} of line {first} again",
+            expected="every line once",
             advice=f"Nothing is lost: line {first} is used.",
         )
     )

@@ -27,6 +27,7 @@ from petct_uad.ingest.dicom.series import Series, StackKey, stack_key
 from petct_uad.ingest.dicom.timing import PetKind
 from petct_uad.ingest.dicom.volumes import Volume, pet_headers
 from petct_uad.ingest.params import IngestParams
+from petct_uad.ingest.tables import PET_IS
 
 # Reads one frame, given what the other files of its series say of their times.
 ReadFrame = Callable[..., Volume]  # of a path, a stack, and ``others`` by keyword
@@ -124,7 +125,7 @@ def read_images(raw: Path, taken: TakenPet, read: ReadFrame) -> Volume:
     if len(taken.stacks) > 1:
         return _mean(taken, volumes)
     volume = next(volumes)
-    said = (f"the PET is {taken.note}",) if taken.note else ()
+    said = (f"{PET_IS}{taken.note}",) if taken.note else ()
     return replace(volume, notes=(*said, *volume.notes))
 
 
@@ -132,7 +133,7 @@ def _mean(taken: TakenPet, volumes: Iterable[Volume]) -> Volume:
     """Weighted by duration, slice by slice; one frame at a time is in memory."""
     grid = taken.stacks[0].grid
     total, weights = np.zeros(grid.size[::-1]), np.zeros((grid.size[2], 1, 1))
-    notes, bases = {f"the PET is {taken.note}": None}, []
+    notes, bases = {f"{PET_IS}{taken.note}": None}, []
     for volume in volumes:
         bases.append(volume.suv)
         weight = _durations_s(volume.stack)[:, None, None]

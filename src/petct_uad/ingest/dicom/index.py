@@ -61,6 +61,7 @@ MODALITIES = {
     **MULTIFRAME_MODALITIES,
 }
 MAX_MATRIX = 4096
+UID_EXPECTED = "a UID of digits and dots, at most 64 characters"
 
 _KEYWORDS = [
     "SpecificCharacterSet", "SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID",
@@ -216,6 +217,11 @@ def _read_batch(batch: _Batch) -> list[Header | FoundRejection]:
     return [_header_or_row(batch.raw, file) for file in batch.files]
 
 
+def is_uid(text: str) -> bool:
+    """Could a text be a UID (PS3.5, 9)? Leading zeros, which some vendors write, are let pass."""
+    return re.fullmatch(r"[0-9.]{1,64}", text) is not None
+
+
 def _header_or_row(raw: Path, file: str) -> Header | FoundRejection:
     try:
         return read_header(raw, file)
@@ -324,12 +330,12 @@ def _unsupported(file: str, found: str) -> UnsupportedObjectError:
 
 def _identity(dataset: Dataset, keyword: str, tag: str, file: str) -> str:
     value = _text(dataset, keyword)
-    if re.fullmatch(r"[0-9.]{1,64}", value):
+    if is_uid(value):
         return value
     raise IdentityError(
         file,
         found=f"{keyword} {tag} {value!r}",
-        expected="a UID of digits and dots, at most 64 characters",
+        expected=UID_EXPECTED,
         advice="Export the file again; without its UIDs it belongs to no series.",
     )
 

@@ -92,6 +92,8 @@ def _activity(dataset: Dataset, suv: str) -> Iterator[str]:
     of_series, of_drug = _DECAY.get(decay, _DECAY["START"])
     weight = ("PatientWeight",) if suv == "bw" else ()
     yield from _absent(dataset, (*weight, "DecayCorrection", *of_series))
+    if "SeriesTime" in of_series and not values(dataset, "AcquisitionDateTime"):
+        yield from _absent(dataset, ("AcquisitionTime",))
     drug = (dataset.get(_DRUG) or [Dataset()])[0]
     yield from _absent(drug, ("RadionuclideTotalDose", *of_drug))
     if of_drug and not any(values(drug, name) for name in _START):

@@ -6,6 +6,7 @@ nobody reads here, or belongs to no study that is there, costs the studies that 
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -36,6 +37,15 @@ _LABEL_CLASSES = {
 _TOLD = ("SOPClassUID", "SOPInstanceUID", "Modality", "PatientID", "StudyInstanceUID")
 _LAST_TOLD = 0x00200010  # no element of _TOLD comes after it
 _HEAD_BYTES = 1024  # preamble, meta information, and the first elements after them
+_SEARCHED_BYTES = 1 << 20  # what a label object draws is named before the drawing
+# Elements that only a SEG (group 0062) or an RTSTRUCT (3006) has, in either order of bytes: with
+# their VR and a short length, or without a VR and with an item.
+_ELEMENT = rb"(?:SQ\0\0|(?:CS|DS|IS|LO|US|UT)(?:\0.|.\0)|....\xfe\xff\0\xe0)"
+_ONLY_IN = {
+    "SEG": re.compile(rb"(?s)(?:\x62\0|\0\x62).." + _ELEMENT),
+    "RTSTRUCT": re.compile(rb"(?s)(?:\x06\x30|\x30\x06).." + _ELEMENT),
+}
+_META = b"DICM\x02\x00\x00\x00UL\x04\x00"  # how a file begins after its preamble (PS3.10, 7.1)
 _IMAGES = ("CT", "PT")
 
 
@@ -44,7 +54,7 @@ class _Suspect:
     """A label object that gives no mask; "" where it does not say."""
 
     file: str
-    kind: str  # SEG or RTSTRUCT
+    kinds: tuple[str, ...]  # of SEG and RTSTRUCT: which of them it is, or may be
     patient: str
     study: str
     why: str
@@ -90,7 +100,7 @@ def refuse_doubtful(
     imaged = [study for study in studies if study.of(*_IMAGES)]
     doubts: dict[str, _Suspect] = {}
     for suspect in suspects:
-        if suspect.kind in KINDS[params.labels]:
+        if set(suspect.kinds) & set(KINDS[params.labels]):
             doubts |= {study.uid: suspect for study in _concerned(suspect, imaged)}
     kept = [study for study in studies if study.uid not in doubts]
     return kept, [_doubtful(study, doubt) for study, doubt in sorted(doubts.items())]
@@ -127,27 +137,36 @@ def _refused_files(
         if path.is_symlink() or not path.is_file():
             continue
         told = _what_it_says(path)
-        kind = _kind_of(path, told)
-        copy = read.get(told["SOPInstanceUID"]) == sha256_file(path) if kind else False
-        if kind in KINDS["auto"] and not copy:
+        kinds = _kinds_of(path, told)
+        copy = read.get(told["SOPInstanceUID"]) == sha256_file(path) if kinds else False
+        if kinds and not copy:
             why = f"{row.code}: {row.found}"
-            yield _Suspect(row.subject, kind, told["PatientID"], told["StudyInstanceUID"], why)
+            yield _Suspect(row.subject, kinds, told["PatientID"], told["StudyInstanceUID"], why)
 
 
-def _kind_of(path: Path, told: Mapping[str, str]) -> str:
-    """SEG or RTSTRUCT where anything in a file says so; "" or another modality where nothing does.
+def _kinds_of(path: Path, told: Mapping[str, str]) -> tuple[str, ...]:
+    """SEG or RTSTRUCT where anything in a file says so; none where it is something else.
 
     The SOP class stands in the meta information too, so among the first bytes of a broken file.
+    Where the class itself is broken, the elements do, which no other object has. A DICOM file that
+    ends before it says what it is may be either.
     """
     if kind := _LABEL_CLASSES.get(told["SOPClassUID"]):
-        return kind
+        return (kind,)
     try:
         with path.open("rb") as stream:
-            head = stream.read(_HEAD_BYTES)
+            content = stream.read(_SEARCHED_BYTES)
     except OSError:  # rejected.csv says so
-        return told["Modality"]
-    named = {name for name in _LABEL_CLASSES if name.encode() in head}
-    return _LABEL_CLASSES[min(named)] if named else told["Modality"]
+        content = b""
+    named = {name for name in _LABEL_CLASSES if name.encode() in content[:_HEAD_BYTES]}
+    if named:
+        return (_LABEL_CLASSES[min(named)],)
+    found = [kind for kind, elements in _ONLY_IN.items() if elements.search(content)]
+    if found or told["Modality"]:
+        return tuple(kind for kind in (*found, told["Modality"]) if kind in KINDS["auto"])
+    nameless = uid.UID(told["SOPClassUID"]).name == told["SOPClassUID"]
+    whose = told["PatientID"] or told["StudyInstanceUID"]
+    return KINDS["auto"] if content[128:].startswith(_META) and nameless and not whose else ()
 
 
 def _what_it_says(path: Path) -> dict[str, str]:
@@ -209,7 +228,8 @@ def _may_hold_lesions(raw: Path, header: Header, params: IngestParams) -> bool:
 
 
 def _suspect(header: Header, why: str) -> _Suspect:
-    return _Suspect(header.file, header.modality, header.patient, header.study_instance_uid, why)
+    kinds, study = (header.modality,), header.study_instance_uid
+    return _Suspect(header.file, kinds, header.patient, study, why)
 
 
 def _concerned(suspect: _Suspect, studies: Sequence[DicomStudy]) -> list[DicomStudy]:

@@ -6,7 +6,8 @@ single-frame PET holds that moment. One rule set finds it, in this order:
 1. ``decay_correction_datetime``: Decay Correction DateTime (0018,9701), of enhanced PET.
 2. ``ge_scan_time``: GE's private scan time (0009,100D).
 3. ``series_time``: the series time, if it is not after the first acquisition. Without any
-   acquisition time too, which is then assumed.
+   acquisition time nothing tells whether it is, and a series that was reconstructed hours later
+   would give several times its SUV: then the series is refused.
 4. The series was written after its acquisition (reconstructed or processed later). Then
    ``back_computed`` is the acquisition time + the time of mean activity in the frame - Frame
    Reference Time (0054,1300), which is counted from the moment that is looked for; after QIBA, "SUV
@@ -73,10 +74,10 @@ def start_reference(
     acquired = first_acquisition(headers, log)
     if first.ge_scan_datetime:
         return _ge_reference(headers, acquired, half_life_s, log)
-    series = _date_time(first, _SERIES, first.series_date, first.series_time)
     if acquired is None:
-        log.assume(f"no {_ACQUISITION} nor (0008,002A): the series time counts as scan start")
-        return Reference(series, "series_time")
+        expected = "one, or (0008,002A), to know that the series time is not one of a later series"
+        raise wrong(first, _ACQUISITION, "", expected)
+    series = _date_time(first, _SERIES, first.series_date, first.series_time)
     computed = _back_computed(headers, acquired, half_life_s)
     if series <= acquired + _CLOCK_TICK:
         if computed is None:

@@ -137,6 +137,11 @@ def studies_checks(promises: Promises) -> list[Check]:
               "a SEG or RTSTRUCT of which ingest.label_roi picks nothing would pass lesions off as "
               "normal",
               holds("label_names_a_lesion")),
+        Check("studies", "pet_is_one_image", "warning",
+              "ingest.dynamic took the last frame of a dynamic or gated PET, or the mean of some: "
+              "SUV of another uptake time or with other noise than the cohort's static PET (notes "
+              "in studies.csv)",
+              holds("pet_is_whole")),
         Check("studies", "same_frame_of_reference", "warning",
               "PET and CT of one session share FrameOfReferenceUID (0020,0052)",
               holds("same_frame_of_reference")),
