@@ -258,7 +258,7 @@ CRITICAL = {
 WARNING = {
     "cohort": {"every_study_labelled"},
     "series": {"width_plausible", "height_plausible", "suv_as_told", "uptake_time_plausible"},
-    "studies": {"scanner_stated", "same_frame_of_reference"},
+    "studies": {"pet_is_one_image", "scanner_stated", "same_frame_of_reference"},
     "volumes": {"length_plausible", "ct_has_bone", "suv_not_negative", "suv_plausible",
                 "label_is_a_lesion"},
     "scans": {"body_suv_near_1", "ct_covers_pet", "pet_covers_ct", "label_without_gaps"},
