@@ -16,6 +16,7 @@ from pydicom.uid import (
     CTImageStorage,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
+    RTPlanStorage,
     SegmentationStorage,
     SurfaceSegmentationStorage,
 )
@@ -375,6 +376,23 @@ def test_a_label_object_that_only_its_elements_call_one_refuses_its_study(
     done = run()
     assert study(done).patient == "good"
     assert label.name in refusals(done, "label")[0].found
+
+
+def test_a_plan_that_refers_to_rois_costs_no_study(patient: Make, run: Ingest, raw: Path) -> None:
+    """Its dose references name ROIs by (3006,0084), as an RTSTRUCT's elements do."""
+    case = patient().both()
+    case.rtstruct([square(-20, 20, 16.0)])
+    plan = pydicom.dcmread(next((raw / "P1").glob("RS*.dcm")))
+    del plan.StructureSetROISequence, plan.ROIContourSequence
+    plan.SOPClassUID = plan.file_meta.MediaStorageSOPClassUID = RTPlanStorage
+    plan.SOPInstanceUID, plan.SeriesInstanceUID, plan.Modality = "1.2.3", "1.2.4", "RTPLAN"
+    reference = Dataset()
+    reference.ReferencedROINumber = 1
+    plan.DoseReferenceSequence = [reference]
+    plan.save_as(raw / "P1/plan.dcm")
+    done = run()
+    assert lesion_slices(done) == [4]
+    assert [row.subject for row in done.tables.rejected] == ["P1/plan.dcm"]
 
 
 @pytest.mark.parametrize("content", [b"", b"\0" * 131, b"\0" * 128 + b"DICM" + b"\0" * 500])

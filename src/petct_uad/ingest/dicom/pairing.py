@@ -38,12 +38,15 @@ _TOLD = ("SOPClassUID", "SOPInstanceUID", "Modality", "PatientID", "StudyInstanc
 _LAST_TOLD = 0x00200010  # no element of _TOLD comes after it
 _HEAD_BYTES = 1024  # preamble, meta information, and the first elements after them
 _SEARCHED_BYTES = 1 << 20  # what a label object draws is named before the drawing
-# Elements that only a SEG (group 0062) or an RTSTRUCT (3006) has, in either order of bytes: with
-# their VR and a short length, or without a VR and with an item.
+# Elements that only a SEG (group 0062) or an RTSTRUCT has (ROIs and their contours, (3006,0020),
+# (3006,0022), (3006,0026) and (3006,0039)), in either order of bytes: with their VR and a short
+# length, or without a VR and with an item.
 _ELEMENT = rb"(?:SQ\0\0|(?:CS|DS|IS|LO|US|UT)(?:\0.|.\0)|....\xfe\xff\0\xe0)"
 _ONLY_IN = {
     "SEG": re.compile(rb"(?s)(?:\x62\0|\0\x62).." + _ELEMENT),
-    "RTSTRUCT": re.compile(rb"(?s)(?:\x06\x30|\x30\x06).." + _ELEMENT),
+    "RTSTRUCT": re.compile(
+        rb"(?s)(?:\x06\x30[\x20\x22\x26\x39]\0|\x30\x06\0[\x20\x22\x26\x39])" + _ELEMENT
+    ),
 }
 _META = b"DICM\x02\x00\x00\x00UL\x04\x00"  # how a file begins after its preamble (PS3.10, 7.1)
 _IMAGES = ("CT", "PT")
@@ -161,12 +164,13 @@ def _kinds_of(path: Path, told: Mapping[str, str]) -> tuple[str, ...]:
     named = {name for name in _LABEL_CLASSES if name.encode() in content[:_HEAD_BYTES]}
     if named:
         return (_LABEL_CLASSES[min(named)],)
+    if uid.UID(told["SOPClassUID"]).name != told["SOPClassUID"]:  # the class of something else
+        return tuple({told["Modality"]} & set(KINDS["auto"]))
     found = [kind for kind, elements in _ONLY_IN.items() if elements.search(content)]
     if found or told["Modality"]:
         return tuple(kind for kind in (*found, told["Modality"]) if kind in KINDS["auto"])
-    nameless = uid.UID(told["SOPClassUID"]).name == told["SOPClassUID"]
     whose = told["PatientID"] or told["StudyInstanceUID"]
-    return KINDS["auto"] if content[128:].startswith(_META) and nameless and not whose else ()
+    return KINDS["auto"] if content[128:].startswith(_META) and not whose else ()
 
 
 def _what_it_says(path: Path) -> dict[str, str]:
