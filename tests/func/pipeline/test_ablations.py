@@ -257,7 +257,7 @@ def test_lines_of_cmads_table_2_run_its_methods_on_every_modality(tmp_path: Path
         assert len(params.rows) == 3 * len(params.benchmark) == 21
         assert arguments.targets == ["compare"]
         protocols.append(params.split.protocol)
-    assert protocols == ["patient", "cmad"]
+    assert protocols == ["patient", "cmad", "patient"]
 
 
 def _value(content: dict[str, Any], key: str) -> Any:
