@@ -16,6 +16,8 @@ from petct_uad.evaluation.figures import Figure
 from petct_uad.report.page import render_report
 from tests.unit.report.conftest import Project
 
+pytestmark = pytest.mark.slow
+
 SPREAD = Figure(
     name="score_spread",
     title="score spread",

@@ -15,6 +15,8 @@ from petct_uad.report.page import render_report, report_derivations
 from tests.samples import PETCT_BASELINES
 from tests.unit.report.conftest import Project
 
+pytestmark = pytest.mark.slow
+
 VOID = {"meta", "link", "img", "br", "line", "path", "use", "rect", "input"}
 
 

@@ -12,6 +12,8 @@ from tests.samples import PETCT_BASELINES
 
 from .conftest import Project
 
+pytestmark = pytest.mark.slow
+
 PATHS = ComparisonPaths(
     index=Path("data/processed/tiny/index.csv"),
     metrics=Path("metrics"),

@@ -15,6 +15,8 @@ from petct_uad.slices.tables import ImageRow, SliceRow
 from petct_uad.validation.tables import FailingRow, Folders, Measured, read_tables
 from tests.unit.validation.sound import promises, sound_tables
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def folders(tmp_path: Path) -> Folders:
