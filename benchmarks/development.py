@@ -29,7 +29,6 @@ import yaml
 from numpy.typing import NDArray
 from rich.table import Table
 from safetensors.numpy import load_file, save_file
-from torch import Tensor
 
 from petct_uad.comparison.paired import PairedAurocs
 from petct_uad.core.console import console
@@ -39,7 +38,7 @@ from petct_uad.evaluation.params import EvaluateParams
 from petct_uad.evaluation.seeds import SeedDecisions
 from petct_uad.models.benchmark import RunParams
 from petct_uad.models.common.batch import Batch
-from petct_uad.models.common.fusion import MapFusion
+from petct_uad.models.common.fusion import FusedMaps, MapFusion
 from petct_uad.models.common.interface import AnomalyModel
 from petct_uad.models.common.maps import score_maps
 from petct_uad.models.common.params import AnyModelParams, Fusion
@@ -167,8 +166,10 @@ def maps_of(model: AnomalyModel, cohort: Cohort, split: Literal["val", "test"]) 
     with torch.inference_mode():
         for start in range(0, len(indices), BATCH):
             batch = Batch.of(store, indices[start : start + BATCH])
-            each = getattr(model, "modality_maps", None)
-            found: Tensor = each(batch) if each else model.anomaly_map(batch)[None]
+            if isinstance(model, FusedMaps):
+                found = model.modality_maps(batch)
+            else:
+                found = model.anomaly_map(batch)[None]
             parts.append(found.float().numpy())
     return np.ascontiguousarray(np.concatenate(parts, axis=1))
 

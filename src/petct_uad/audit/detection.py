@@ -31,19 +31,20 @@ from petct_uad.audit.planted import (
 from petct_uad.comparison.markdown import markdown_table
 from petct_uad.core.errors import DatasetError
 from petct_uad.evaluation.metrics import threshold_from_normals
+from petct_uad.evaluation.stacks import pixel_area_mm2
 from petct_uad.models.benchmark import BenchmarkEntry
 from petct_uad.scoring.context import REACH_SIGMAS, z_positions_mm
 from petct_uad.scoring.params import ScoreParams
 from petct_uad.scoring.run import ScoringPaths, score_stores
 from petct_uad.scoring.tables import SeedScores
 from petct_uad.scoring.trained import seeds_of
-from petct_uad.slices.store import SliceStore, read_shard, shard_path
+from petct_uad.slices.store import SliceStore, read_bodies
 from petct_uad.slices.tables import ImageRow
+from petct_uad.volumes.resample import FWHM_PER_SIGMA
 
 MOSTLY = 0.8  # of lesions of a kind: they are found
 _SEED = 2026  # of the places
 _BLUR_SIGMAS = 3.0  # beyond this a lesion's uptake is not seen
-_FWHM_PER_SIGMA = 2 * math.sqrt(2 * math.log(2))
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class Question:
 
     def reach_mm(self, lesion: Lesion) -> float:
         """How far from its middle a lesion is seen."""
-        return lesion.radius_mm + _BLUR_SIGMAS * self.fwhm_mm / _FWHM_PER_SIGMA
+        return lesion.radius_mm + _BLUR_SIGMAS * self.fwhm_mm / FWHM_PER_SIGMA
 
 
 @dataclass(frozen=True)
@@ -96,14 +97,15 @@ class _Case:
 
 
 def find_planted(
-    entry: BenchmarkEntry, paths: ScoringPaths, params: ScoreParams, question: Question,
+    entries: Sequence[tuple[BenchmarkEntry, ScoringPaths]],
+    params: ScoreParams,
+    question: Question,
     device: torch.device,
-) -> tuple[DetectionRow, ...]:  # fmt: skip
-    """Plant lesions into the validation normals and ask every row of an entry.
+) -> tuple[DetectionRow, ...]:
+    """Plant lesions into the validation normals and ask every row of these entries.
 
     Args:
-        entry: of the benchmark, trained.
-        paths: of the entry.
+        entries: of the benchmark, trained, on one data set; each with its paths.
         params: how maps are fused and smoothed, as in the pipeline.
         question: what is planted.
         device: that the networks run on.
@@ -112,15 +114,19 @@ def find_planted(
         DatasetError: there are no validation normals, or nowhere to plant.
         TrainingError: weights or a config are missing or do not fit.
     """
-    val = SliceStore.open(paths.processed, "val")
-    store, cases = _planted_store(val, paths, params, question)
+    if not entries:
+        return ()
+    _, first = entries[0]
+    val = SliceStore.open(first.processed, "val")
+    store, cases = _planted_store(val, first, params, question)
     found: dict[str, list[NDArray[np.bool_]]] = {}
-    for seed in seeds_of([paths.models / row for row in entry.trained]):
-        scored = score_stores(
-            entry, seed, val=val, other=store, paths=paths, params=params, device=device
-        )
-        for run, scores in scored.items():
-            found.setdefault(run, []).append(_found(scores, cases, question))
+    for entry, paths in entries:
+        for seed in seeds_of([paths.models / row for row in entry.trained]):
+            scored = score_stores(
+                entry, seed, val=val, other=store, paths=paths, params=params, device=device
+            )
+            for run, scores in scored.items():
+                found.setdefault(run, []).append(_found(scores, cases, question))
     return tuple(row for run, seeds in found.items() for row in _rows(run, np.array(seeds), cases))
 
 
@@ -181,12 +187,10 @@ def _stacks(
         order = np.argsort(z_mm[of], kind="stable")
         chosen = normal[of][order]
         members = tuple(val.rows[i] for i in chosen)
-        body = read_shard(shard_path(paths.processed, study)).body[[x.shard_row for x in members]]
-        # A pixel is as large as the body's area over the pixels that it takes.
-        area_mm2 = sum(row.body_area_mm2 for row in members) / max(int(body.sum()), 1)
+        body = read_bodies(paths.processed, members)
+        pixel_mm = math.sqrt(pixel_area_mm2(members, int(body.sum())))
         ct, pet = (x[chosen].astype(np.float32) for x in (val.ct, val.pet))
-        stack = Stack(ct, pet, body > 0, z_mm[of][order], math.sqrt(area_mm2))
-        found[study] = (members, stack)
+        found[study] = (members, Stack(ct, pet, body, z_mm[of][order], pixel_mm))
     return found
 
 

@@ -20,6 +20,8 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from scipy import ndimage, special
 
+from petct_uad.volumes.resample import FWHM_PER_SIGMA
+
 Place = Literal["lung", "soft tissue"]
 PLACES: tuple[Place, ...] = get_args(Place)
 Floats = NDArray[np.floating]
@@ -27,7 +29,6 @@ Floats = NDArray[np.floating]
 _LUNG_HU, _SOFT_TISSUE_HU = (-950.0, -600.0), (-50.0, 100.0)
 _LESION_HU = 40.0
 _CT_FWHM_MM = 1.5
-_FWHM_PER_SIGMA = 2 * math.sqrt(2 * math.log(2))
 _SHELL_MM = 5.0  # around a lesion, where its surroundings' uptake is read
 
 
@@ -148,7 +149,7 @@ def blurred_ball(distance_mm: Floats, radius_mm: float, fwhm_mm: float) -> Float
 
     The convolution in closed form (Kessler, Ellis & Eden 1984 for the hot sphere in PET).
     """
-    sigma = fwhm_mm / _FWHM_PER_SIGMA
+    sigma = fwhm_mm / FWHM_PER_SIGMA
     r = np.maximum(distance_mm, 1e-6 * sigma)  # the middle is a limit
     near, far = (radius_mm - r) / (math.sqrt(2) * sigma), (radius_mm + r) / (math.sqrt(2) * sigma)
     inside = 0.5 * (special.erf(near) + special.erf(far))

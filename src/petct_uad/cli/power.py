@@ -97,13 +97,8 @@ def lesions(
             false_positive_rate=params.evaluate.false_positive_rate,
         )
         device = choose_device(params.train.device)
-        rows = [
-            found
-            for name in chosen
-            for found in find_planted(
-                params.benchmark[name], known[name], params.score, question, device
-            )
-        ]
+        entries = [(params.benchmark[name], known[name]) for name in chosen]
+        rows = find_planted(entries, params.score, question, device)
         write_table(_CELLS, DetectionRow, rows)
     typer.echo(smallest_markdown(rows, question), nl=False)
     console.print(f"{_CELLS} has every count.", markup=False)

@@ -9,7 +9,7 @@ a map shows there is neither found nor false. A picture is a stack of one slice.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -63,8 +63,7 @@ class Grid:
         studies = np.array([row.study_id for row in rows])
         for study in np.unique(studies):
             of = np.flatnonzero(studies == study)
-            body_mm2 = sum(rows[i].body_area_mm2 for i in of.tolist())
-            area_mm2 = body_mm2 / max(int(body_px[of].sum()), 1)
+            area_mm2 = pixel_area_mm2([rows[i] for i in of.tolist()], int(body_px[of].sum()))
             voxel_ml[of] = area_mm2 * _distance_mm(places[study]) / _MM3_PER_ML
         levels = [places[row.study_id][row.slice_id].slice_index for row in rows]
         return cls(np.array(levels, dtype=np.int64), voxel_ml)
@@ -105,6 +104,11 @@ class Stack:
         volume = np.zeros(self.lesions.shape, dtype=np.bool_)
         volume[self.planes] = maps[self.slices] > threshold
         return volume
+
+
+def pixel_area_mm2(rows: Iterable[ImageRow], body_px: int) -> float:
+    """Of a study: the area of the body in its slices over the pixels that the body takes there."""
+    return sum(row.body_area_mm2 for row in rows) / max(body_px, 1)
 
 
 def stacks_of(

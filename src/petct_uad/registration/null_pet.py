@@ -15,11 +15,11 @@ from petct_uad.registration.metric_images import ComparablePair
 from petct_uad.registration.params import RegisterParams
 from petct_uad.registration.quality import resample_under
 from petct_uad.volumes.motion.rigid import RigidTransform
+from petct_uad.volumes.resample import FWHM_PER_SIGMA
 
 _SPACING_MM = 2.0  # half a PET voxel: skin and lung edges are placed to a fraction of that
 # Beyond the CT's field of view its outermost values go on, as far as a small motion looks.
 _BEYOND_MM = 25.0
-_FWHM_PER_SIGMA = 2 * math.sqrt(2 * math.log(2))
 _FEWEST = 200  # voxels of 4 mm
 _SCATTER_SUV = 0.012  # around the body, after correction
 _AIR_HU, _FAT_HU = -1000.0, -100.0
@@ -63,7 +63,7 @@ def make_null(pair: ComparablePair, ct: sitk.Image, params: RegisterParams) -> C
         params: of the stage.
     """
     suv = _uptake(_fine(ct), _levels(pair))
-    sigma_mm = params.null_fwhm_mm / _FWHM_PER_SIGMA
+    sigma_mm = params.null_fwhm_mm / FWHM_PER_SIGMA
     more = [math.ceil(_BEYOND_MM / mm) for mm in suv.GetSpacing()]
     blurred = sitk.DiscreteGaussian(
         sitk.ZeroFluxNeumannPad(suv, more, more), [sigma_mm**2] * 3, maximumKernelWidth=64

@@ -15,7 +15,7 @@ from petct_uad.core.volumes import AIR_HU
 from petct_uad.volumes.motion.rigid import RigidTransform
 from petct_uad.volumes.motion.transforms import Transform
 
-_FWHM_PER_SIGMA = 2 * math.sqrt(2 * math.log(2))
+FWHM_PER_SIGMA = 2 * math.sqrt(2 * math.log(2))  # of a Gaussian
 # Spacings this much alike are one: a NIfTI header rounds to float32.
 _ALIKE = 1e-3
 # So far may a slice lie from that of the CT which it is.
@@ -76,7 +76,7 @@ def antialias(image: sitk.Image, spacing_mm: Sequence[float]) -> sitk.Image:
     """
     smooth = sitk.Cast(image, sitk.sitkFloat32)
     variance = [
-        (target**2 - native**2) / _FWHM_PER_SIGMA**2 if native < (1 - _ALIKE) * target else 0.0
+        (target**2 - native**2) / FWHM_PER_SIGMA**2 if native < (1 - _ALIKE) * target else 0.0
         for native, target in zip(image.GetSpacing(), spacing_mm, strict=True)
     ]
     if not any(variance):

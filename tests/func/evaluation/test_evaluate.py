@@ -613,7 +613,7 @@ QUESTION = Question(
 def detected(evaluated: Evaluated) -> tuple[DetectionRow, ...]:
     with pytest.MonkeyPatch.context() as patch:
         # Nothing of the test split is there to be opened.
-        patch.setattr("petct_uad.audit.detection.shard_path", val_shard_path)
+        patch.setattr("petct_uad.slices.store.shard_path", val_shard_path)
         return find(evaluated, QUESTION)
 
 
@@ -621,7 +621,7 @@ def find(evaluated: Evaluated, question: Question) -> tuple[DetectionRow, ...]:
     slices = Path("planted/slices.csv")
     write_places(slices, 4.0 * np.arange(SLICES))
     paths = replace(evaluated.scoring, slices=slices)
-    return find_planted(ENTRY, paths, SCORE, question, torch.device("cpu"))
+    return find_planted([(ENTRY, paths)], SCORE, question, torch.device("cpu"))
 
 
 def val_shard_path(processed: Path, study: str) -> Path:

@@ -6,7 +6,7 @@ import torch
 
 from petct_uad.core.params.base import Modality
 from petct_uad.models.common.batch import Batch
-from petct_uad.models.common.interface import GradientModel
+from petct_uad.models.common.interface import AnomalyModel, GradientModel
 
 SQUARE = slice(28, 40), slice(36, 48)  # rows and columns of what ``abnormal`` has planted
 
@@ -64,3 +64,16 @@ def hottest_in_the_square(maps: torch.Tensor, reach_px: int = 0) -> bool:
 def learnt(model: torch.nn.Module) -> int:
     """Number of parameters that training changes."""
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def answers_alike(model: AnomalyModel, other: AnomalyModel, batch: Batch) -> bool:
+    """Do two models give the same maps and scores, bit by bit?"""
+    pairs = zip(model.detect(batch), other.detect(batch), strict=True)
+    return all(torch.equal(*pair) for pair in pairs)
+
+
+def sees_both(model: AnomalyModel, batch: Batch) -> bool:
+    """Do scores change where either modality is left alone?"""
+    whole = model.detect(batch)[1]
+    alone = (model.detect(only(batch, modality))[1] for modality in ("pet", "ct"))
+    return not any(torch.allclose(scores, whole) for scores in alone)

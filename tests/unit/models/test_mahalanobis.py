@@ -13,7 +13,7 @@ from petct_uad.models.common.batch import Batch
 from petct_uad.models.mahalanobis.mahalanobis import Mahalanobis
 from petct_uad.models.mahalanobis.params import MahalanobisParams
 from petct_uad.teachers.cnn import CnnTeacher
-from tests.unit.models.batches import first, only
+from tests.unit.models.batches import answers_alike, first, sees_both
 
 SIDE = 64
 PARAMS = MahalanobisParams(strides=(8, 16), map_sigma_px=4.0, batch_size=4)
@@ -73,9 +73,7 @@ def test_a_patch_is_measured_under_the_gaussian_of_whole_slices(
 def test_a_model_of_both_sees_both(teacher: CnnTeacher, normals: Batch, unseen: Batch) -> None:
     both = fitted(teacher, normals, "petct")
     assert both.mean.shape == (2 * (40 + 112),)
-    whole = both.detect(unseen)[1]
-    for modality in ("pet", "ct"):
-        assert not torch.allclose(both.detect(only(unseen, modality))[1], whole)
+    assert sees_both(both, unseen)
 
 
 def test_fit_tells_how_far_both_splits_are(
@@ -92,8 +90,7 @@ def test_what_was_saved_is_the_whole_model(
 ) -> None:
     again = Mahalanobis(PARAMS, teacher, "pet", SIDE)
     again.load_student_state(model.student_state())
-    for before, after in zip(model.detect(unseen), again.eval().detect(unseen), strict=True):
-        assert torch.equal(before, after)
+    assert answers_alike(model, again.eval(), unseen)
 
 
 def test_a_single_slice_has_no_covariance_and_is_refused(

@@ -10,8 +10,6 @@ Deviations from the paper are listed in this folder's README.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -20,7 +18,7 @@ from petct_uad.core.errors import ParamsError
 from petct_uad.core.params.base import Modality
 from petct_uad.models.cmad.params import CmadParams
 from petct_uad.models.cmad.stacked import StackedLayerNorm, StackedLinear
-from petct_uad.models.common.fusion import MapFusion
+from petct_uad.models.common.fusion import FusedMaps, MapFusion
 from petct_uad.models.common.interface import Batch, GradientModel, images_of
 from petct_uad.models.common.maps import score_maps
 from petct_uad.models.with_teacher import TokenModel
@@ -30,7 +28,7 @@ from petct_uad.teachers.tokens import TokenTeacher
 _MLP_RATIO = 4
 
 
-class Cmad(TokenModel[CmadParams], GradientModel):
+class Cmad(FusedMaps, TokenModel[CmadParams], GradientModel):
     """Reverse distillation with two branches that exchange what they see."""
 
     bfloat16_pays_on_cpu = True
@@ -66,18 +64,9 @@ class Cmad(TokenModel[CmadParams], GradientModel):
         grids = distances.view(*distances.shape[:2], self.teacher.grid, self.teacher.grid)
         return self._smoothed(grids)
 
-    def anomaly_map(self, batch: Batch) -> Tensor:
-        """(B, S, S): the modalities' maps as one, as ``fusion`` says."""
-        fused: Tensor = self.fusion(self.modality_maps(batch))
-        return fused
-
     def score(self, maps: Tensor) -> Tensor:
         """(B,): the paper does not say how; ``score`` chooses."""
         return score_maps(maps, self.params.score, self.params.score_top_fraction)
-
-    def calibrate(self, normals: Iterable[Batch]) -> None:
-        """What each modality's maps are on validation normals."""
-        self.fusion.fit(self.modality_maps(batch) for batch in normals)
 
     def _distances(self, prepared: Tensor) -> Tensor:
         """1 - cos between teacher and student tokens: (L, K, B, N), deepest level first."""

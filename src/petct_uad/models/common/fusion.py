@@ -13,6 +13,7 @@ give it. Then a pixel takes of its K values:
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -21,6 +22,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from petct_uad.models.common.batch import Batch
+from petct_uad.models.common.interface import AnomalyModel
 from petct_uad.models.common.maps import MIN_SPREAD, mean_and_spread
 from petct_uad.models.common.params import Fusion
 
@@ -103,6 +106,25 @@ class MapFusion(nn.Module):
         part = ((x - low) / (high - low).clamp_min(torch.finfo(x.dtype).tiny)).clamp(0, 1)
         found = torch.lerp(surprise[above - 1], surprise[above], part)
         return found + (x - values[-1]).clamp_min(0) / self.tail_excess[member]
+
+
+class FusedMaps(AnomalyModel):
+    """A model that has a map of each modality, and ``fusion`` to make them one."""
+
+    fusion: MapFusion
+
+    @abstractmethod
+    def modality_maps(self, batch: Batch) -> Tensor:
+        """(K, B, S, S): of each modality, before they are fused."""
+
+    def anomaly_map(self, batch: Batch) -> Tensor:
+        """(B, S, S): the modalities' maps as one, as ``fusion`` says."""
+        fused: Tensor = self.fusion(self.modality_maps(batch))
+        return fused
+
+    def calibrate(self, normals: Iterable[Batch]) -> None:
+        """What each modality's maps are on validation normals."""
+        self.fusion.fit(self.modality_maps(batch) for batch in normals)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ the CT is its window; both in [0, 1].
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise, product
 
@@ -22,7 +21,7 @@ from torch.nn import functional as F
 from torchvision.transforms.v2.functional import gaussian_blur
 
 from petct_uad.core.params.base import Modality
-from petct_uad.models.common.fusion import MapFusion
+from petct_uad.models.common.fusion import FusedMaps, MapFusion
 from petct_uad.models.common.interface import Batch, GradientModel, images_of
 from petct_uad.models.common.maps import score_maps
 from petct_uad.models.twin.params import TwinParams
@@ -53,7 +52,7 @@ class Prediction:
         return self.deviation(found).square() / 2 + self.spread.log()
 
 
-class Twin(CnnModel[TwinParams], GradientModel):
+class Twin(FusedMaps, CnnModel[TwinParams], GradientModel):
     """PET from CT, and CT from its surroundings, each with its spread."""
 
     def __init__(
@@ -120,18 +119,9 @@ class Twin(CnnModel[TwinParams], GradientModel):
         maps = self._smoothed(torch.stack(found)[:, :, 0, :inside, :inside])
         return maps.abs() if self.params.deviations == "both" else maps
 
-    def anomaly_map(self, batch: Batch) -> Tensor:
-        """(B, S, S): the modalities' deviations as one, as ``fusion`` says."""
-        fused: Tensor = self.fusion(self.modality_maps(batch))
-        return fused
-
     def score(self, maps: Tensor) -> Tensor:
         """(B,): the largest value, or the mean of the largest ones."""
         return score_maps(maps, self.params.score, self.params.score_top_fraction)
-
-    def calibrate(self, normals: Iterable[Batch]) -> None:
-        """What each modality's deviations are on validation normals."""
-        self.fusion.fit(self.modality_maps(batch) for batch in normals)
 
     @property
     def _block(self) -> int:
