@@ -64,7 +64,12 @@ def test_lineage_names_the_bytes_on_disk(smoke: Clone) -> None:
 
 def test_what_a_stage_was_asked_is_what_dvc_yaml_says_it_reads(smoke: Clone) -> None:
     """One that is read but not declared leaves stale outputs; one not read is a needless run."""
-    declared = {name: stage.get("params", {}) for name, stage in smoke.lock().items()}
+    asked_for = {"", *load_params(smoke.root / "params.yaml").benchmark}
+    declared = {  # dvc.lock keeps the stages of rows of the cpu preset, which did not run here
+        name: stage.get("params", {})
+        for name, stage in smoke.lock().items()
+        if name.partition("@")[2] in asked_for
+    }
     outputs = {
         out["path"]: name for name, stage in smoke.lock().items() for out in stage.get("outs", [])
     }
