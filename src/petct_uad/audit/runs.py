@@ -78,7 +78,9 @@ def _section(revision: Revision, key: str) -> dict[str, Any]:
 
 def _read_run(revision: Revision, run: str, folder: Path) -> RunResults:
     here, there = (ResultPaths.of(home, family_of(run), run) for home in (folder, RUNS.parent))
-    for copy, original in zip(here.files, there.files, strict=True):
+    for copy, original in zip(here.possible, there.possible, strict=True):
+        if not revision.files(original.as_posix()):
+            continue
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_text(revision.read(original.as_posix()), encoding="utf-8", newline="")
     try:

@@ -75,9 +75,13 @@ class ResultPaths:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """Those that are written; a FROC only where there are maps and lesion masks."""
-        curve = (self.froc,) if self.froc.is_file() else ()
-        return (self.metrics, self.scores, self.roc, *curve, self.pr, self.histogram)
+        """Those that are there; a FROC only where there are maps and lesion masks."""
+        return tuple(path for path in self.possible if path.is_file())
+
+    @property
+    def possible(self) -> tuple[Path, ...]:
+        """Those that a run may have."""
+        return (self.metrics, self.scores, self.roc, self.froc, self.pr, self.histogram)
 
 
 @dataclass(frozen=True)

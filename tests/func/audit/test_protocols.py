@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from ruamel.yaml import YAML
 from typer.testing import CliRunner, Result
 
+from petct_uad.audit.revision import find_revision
+from petct_uad.audit.runs import read_revision
 from petct_uad.cli.app import app
 from petct_uad.core.params.base import Protocol
+from petct_uad.evaluation.results import RunResults
 from tests.small_results import BOTH, HALF, NONE, small_results, write_small
+from tests.unit.evaluation.test_findings import TWO, of_run
 
 ROOT = Path(__file__).resolve().parents[3]
 FAMILY, RUN = "patchcore", "patchcore-pet"
@@ -137,3 +142,25 @@ def test_results_of_another_version_are_named_with_their_revision() -> None:
 
 def test_unknown_revision_is_named() -> None:
     assert "nowhere: no commit" in " ".join(petct("leak", "patient", "nowhere").output.split())
+
+
+def test_results_that_count_lesions_are_read_whole_from_a_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A FROC is there only where there are lesions; here and there may differ in it."""
+    monkeypatch.chdir(tmp_path)
+    git("init", "-q")
+    measured = of_run(TWO)
+    write_small(METRICS, FAMILY, replace_run(measured))
+    commit("lesions")
+    there = read_revision(find_revision("lesions"))[RUN]
+    assert there.froc
+    write_small(METRICS, FAMILY, small_results(RUN, HALF))
+    assert read_revision(find_revision("lesions"))[RUN].froc == there.froc
+    assert read_revision(find_revision("workspace"))[RUN].froc == ()
+
+
+def replace_run(results: RunResults) -> RunResults:
+    metrics = results.metrics
+    identity = replace(metrics.identity, run=RUN)
+    return replace(results, metrics=replace(metrics, identity=identity))
