@@ -48,7 +48,7 @@ from petct_uad.scoring.tables import SeedScores
 from petct_uad.scoring.trained import load_trained
 from petct_uad.slices.store import SliceStore
 from petct_uad.slices.tables import ImageRow
-from petct_uad.training.run import train_run
+from petct_uad.training.run import TrainingTask, train_run
 
 BATCH = 16
 EVALUATE = EvaluateParams(false_positive_rate=0.05, bootstrap_samples=1000, confidence=0.95, seed=0)
@@ -100,7 +100,7 @@ def train(  # noqa: PLR0917
         once = whole.train.model_copy(update={"seeds": (seed,), "checkpoint_every": 0})
         began = process_time()
         with TemporaryDirectory() as folder:
-            train_run(
+            task = TrainingTask(
                 run=run,
                 params=params,
                 teacher=whole.teacher,
@@ -109,6 +109,7 @@ def train(  # noqa: PLR0917
                 model_folder=Path(folder) / "model",
                 curve_file=Path(folder) / "curve.csv",
             )
+            train_run(task)
             seconds = process_time() - began
             trained = load_trained(Path(folder) / "model", seed, torch.device("cpu"))
         maps = {split: maps_of(trained.model, cohort, split) for split in ("val", "test")}

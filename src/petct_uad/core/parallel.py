@@ -39,20 +39,31 @@ def map_in_processes(
     """
     count = min(workers or cores(), max(len(items), 1))
     if bytes_of is not None:
-        count = _fitting(description, count, [bytes_of(item) for item in items])
+        count = fitting(description, count, [bytes_of(item) for item in items])
     if count == 1:
         return [function(item) for item in track(items, description)]
-    # Forking after torch or SimpleITK has started threads can deadlock: a clean process is forked,
-    # which imports once what every worker of every pool needs.
-    context = get_context("forkserver")
-    context.set_forkserver_preload([function.__module__])
-    pool = ProcessPoolExecutor(count, mp_context=context, initializer=_end_with_the_caller)
-    with _none_left(pool), progress_bar() as progress:
+    with worker_pool(count, function.__module__) as pool, progress_bar() as progress:
         results = pool.map(function, items)
         return list(progress.track(results, total=len(items), description=description))
 
 
-def _fitting(description: str, count: int, sizes: Sequence[int]) -> int:
+@contextmanager
+def worker_pool(count: int, module: str) -> Iterator[ProcessPoolExecutor]:
+    """A pool of processes that end with the block, with the caller, and if the block fails.
+
+    Args:
+        count: of processes.
+        module: what every worker of every pool needs; imported once.
+    """
+    # Forking after torch or SimpleITK has started threads can deadlock: a clean process is forked.
+    context = get_context("forkserver")
+    context.set_forkserver_preload([module])
+    pool = ProcessPoolExecutor(count, mp_context=context, initializer=_end_with_the_caller)
+    with _none_left(pool):
+        yield pool
+
+
+def fitting(description: str, count: int, sizes: Sequence[int]) -> int:
     """How many of the largest items fit into memory together, at most ``count`` and at least 1."""
     free = free_bytes()
     together = accumulate(sorted(sizes, reverse=True)[:count])

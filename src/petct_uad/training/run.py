@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
@@ -36,6 +37,7 @@ from petct_uad.training.loop.gradient import GradientTraining, TrainingSetup
 from petct_uad.training.loop.ranks import ALONE, Ranks
 from petct_uad.training.loop.tables import LoggedRow, TrainingRow
 from petct_uad.training.params import TrainParams
+from petct_uad.training.together import Tell, train_at_once, trainings_at_once
 
 LOGGED_FILE = "logged.csv"
 
@@ -102,8 +104,8 @@ def train_entry(
     Raises:
         PetctError: as :func:`train_run`.
     """
-    trained = {
-        row: train_run(
+    tasks = {
+        row: TrainingTask(
             run=run,
             params=params,
             teacher=teacher,
@@ -113,33 +115,20 @@ def train_entry(
             model_folder=paths.models / row,
             curve_file=paths.curves / f"{row}.csv",
             checkpoint_folder=paths.checkpoints / row,
-            ranks=ranks,
         )
         for row, run in entry.trained.items()
     }
+    trained = _train(tasks, ranks)
     if ranks.first:
         shutil.rmtree(paths.checkpoints, ignore_errors=True)
     return trained
 
 
-def train_run(
-    *,
-    run: RunParams,
-    params: AnyModelParams,
-    teacher: TeacherParams,
-    train: TrainParams,
-    processed: Path,
-    model_folder: Path,
-    curve_file: Path,
-    image_size_px: int | None = None,
-    checkpoint_folder: Path | None = None,
-    ranks: Ranks = ALONE,
-) -> TrainedRun:
-    """Train or fit one model per seed on training normals; validation normals choose, calibrate.
+@dataclass(frozen=True)
+class TrainingTask:
+    """One row to train, with every seed.
 
-    The test split is never opened, and nothing of a slice but its PET and CT pixels is used.
-
-    Args:
+    Attributes:
         run: which model, on which modalities.
         params: that model's own section.
         teacher: the frozen network.
@@ -151,6 +140,26 @@ def train_run(
         image_size_px: side of the model's input; by default that of the shards.
         checkpoint_folder: keeps the state of the run, also when it has ended, if
             ``train.checkpoint_every``.
+    """
+
+    run: RunParams
+    params: AnyModelParams
+    teacher: TeacherParams
+    train: TrainParams
+    processed: Path
+    model_folder: Path
+    curve_file: Path
+    image_size_px: int | None = None
+    checkpoint_folder: Path | None = None
+
+
+def train_run(task: TrainingTask, ranks: Ranks = ALONE) -> TrainedRun:
+    """Train or fit one model per seed on training normals; validation normals choose, calibrate.
+
+    The test split is never opened, and nothing of a slice but its PET and CT pixels is used.
+
+    Args:
+        task: the row.
         ranks: the processes that train together; only the first writes.
 
     Raises:
@@ -159,28 +168,36 @@ def train_run(
         TeacherError: the teacher's weights are missing or do not fit.
         TrainingError: no normal slice, or training diverged.
     """
-    after = _files_below(Path(run.after))
-    job = _Job(
-        run=run,
-        params=params,
-        teacher=teacher,
-        train=train,
-        data_sha256=tuple(map(sha256_file, (processed / "index.csv", *after))),
-        stores=tuple(
-            at_side(SliceStore.open(processed, split), image_size_px) for split in ("train", "val")
-        ),
-        device=choose_device(train.device),
-        model_folder=model_folder,
-        checkpoint_folder=checkpoint_folder,
-        ranks=ranks,
-    )
-    trained = [_train_seed(job, seed) for seed in sorted(train.seeds)]
+    return _train({"": task}, ranks)[""]
+
+
+def _train(tasks: Mapping[str, TrainingTask], ranks: Ranks) -> dict[str, TrainedRun]:
+    """Every seed of every row, several at once where that is faster."""
+    seeds = [_SeedTask(task, seed) for task in tasks.values() for seed in sorted(task.train.seeds)]
+    device = choose_device(seeds[0].row.train.device)
+    count = trainings_at_once(device, len(seeds), ranks.count)
+    if count == 1:
+        trained = [_train_seed(seed, ranks=ranks) for seed in seeds]
+    else:
+        names = [seed.name for seed in seeds]
+        trained = train_at_once(_train_seed, seeds, names, count)
+    return {
+        row: _finish(
+            task,
+            [done for seed, done in zip(seeds, trained, strict=True) if seed.row is task],
+            ranks,
+        )
+        for row, task in tasks.items()
+    }
+
+
+def _finish(task: TrainingTask, trained: Sequence[_TrainedSeed], ranks: Ranks) -> TrainedRun:
+    """Write the curves of a row, and say what was read and written."""
     if ranks.first:
-        write_table(curve_file, TrainingRow, [row for one in trained for row in one.rows])
-    inputs = files_of(processed, job.stores)
+        write_table(task.curve_file, TrainingRow, [row for one in trained for row in one.rows])
     outputs = [path for one in trained for path in one.files]
-    network = Entity(f"teacher:{teacher.name}", trained[0].teacher_sha256)
-    return TrainedRun((*inputs, *after), (*outputs, curve_file), network)
+    network = Entity(f"teacher:{task.teacher.name}", trained[0].teacher_sha256)
+    return TrainedRun(trained[0].inputs, (*outputs, task.curve_file), network)
 
 
 def learn(
@@ -217,18 +234,26 @@ def save_model(model: AnomalyModel, config: ModelConfig[AnyModelParams], folder:
 
 
 @dataclass(frozen=True)
-class _Job:
-    """What the trainings of one run share: see :func:`train_run`."""
+class _SeedTask:
+    """One training of a row."""
 
-    run: RunParams
-    params: AnyModelParams
-    teacher: TeacherParams
-    train: TrainParams
+    row: TrainingTask
+    seed: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.row.run.model}-{self.row.run.modality}, seed {self.seed}"
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A training with what it reads."""
+
+    task: TrainingTask
+    seed: int
     data_sha256: tuple[str, ...]  # index.csv, which hashes every slice; a distilled teacher
     stores: tuple[SliceStore, ...]  # training, validation
     device: torch.device
-    model_folder: Path
-    checkpoint_folder: Path | None
     ranks: Ranks
 
     @property
@@ -237,54 +262,79 @@ class _Job:
 
     @property
     def batch_size(self) -> int:
-        params = self.params
+        params = self.task.params
         return params.batch_size if isinstance(params, FittedParams) else params.schedule.batch_size
 
 
 @dataclass(frozen=True)
 class _TrainedSeed:
     rows: list[TrainingRow]
+    inputs: tuple[Path, ...]
     files: tuple[Path, ...]
     teacher_sha256: str
 
 
-def _train_seed(job: _Job, seed: int) -> _TrainedSeed:
-    started = monotonic()
-    with deterministic(seed, algorithms=job.train.deterministic, tf32=job.train.tf32):
-        model = build_model(job.run, job.params, job.teacher, job.image_size_px).to(job.device)
+def _silent(_done: int, _total: int) -> None:
+    """For a training that shows its own bar."""
+
+
+def _train_seed(seed: _SeedTask, tell: Tell = _silent, ranks: Ranks = ALONE) -> _TrainedSeed:
+    started, task = monotonic(), seed.row
+    after = _files_below(Path(task.run.after))
+    job = _open(seed, after, ranks)
+    with deterministic(seed.seed, algorithms=task.train.deterministic, tf32=task.train.tf32):
+        model = build_model(task.run, task.params, task.teacher, job.image_size_px).to(job.device)
         normals, held_out = (Normals(store, job.batch_size, job.device) for store in job.stores)
-        checkpoints = _checkpoints(job, seed, teacher_sha256(model))
-        setup = TrainingSetup(job.train, seed, checkpoints, job.ranks)
-        learnt = learn(model, job.params, setup, normals, held_out)
+        checkpoints = _checkpoints(job, teacher_sha256(model))
+        setup = TrainingSetup(task.train, seed.seed, checkpoints, ranks, tell)
+        learnt = learn(model, task.params, setup, normals, held_out)
     _report_cost(model, seed, monotonic() - started, learnt.rows[-1], job.device)
-    config = _describe(model, job, seed, learnt)
-    return _TrainedSeed(learnt.rows, _write_seed(job, model, config, learnt), config.teacher_sha256)
+    config = _describe(model, job, learnt)
+    inputs = (*files_of(task.processed, job.stores), *after)
+    files = _write_seed(job, model, config, learnt)
+    return _TrainedSeed(learnt.rows, inputs, files, config.teacher_sha256)
+
+
+def _open(seed: _SeedTask, after: Sequence[Path], ranks: Ranks) -> _Job:
+    task = seed.row
+    return _Job(
+        task=task,
+        seed=seed.seed,
+        data_sha256=tuple(map(sha256_file, (task.processed / "index.csv", *after))),
+        stores=tuple(
+            at_side(SliceStore.open(task.processed, split), task.image_size_px)
+            for split in ("train", "val")
+        ),
+        device=choose_device(task.train.device),
+        ranks=ranks,
+    )
 
 
 def _fit_row(seed: int, point: FitPoint) -> TrainingRow:
     return TrainingRow(seed, point.size, point.train, point.held_out, None)
 
 
-def _checkpoints(job: _Job, seed: int, teacher_hash: str) -> CheckpointFile | None:
-    if job.checkpoint_folder is None or not job.train.checkpoint_every:
+def _checkpoints(job: _Job, teacher_hash: str) -> CheckpointFile | None:
+    task = job.task
+    if task.checkpoint_folder is None or not task.train.checkpoint_every:
         return None
-    sections = (job.run, job.params, job.teacher, job.train)
+    sections = (task.run, task.params, task.teacher, task.train)
     key = checkpoint_key(
         *(section.model_dump_json() for section in sections),
         *job.data_sha256,
         teacher_hash,
-        f"{job.image_size_px} px, {job.device.type}, {job.ranks.count} processes, seed {seed}",
+        f"{job.image_size_px} px, {job.device.type}, {job.ranks.count} processes, seed {job.seed}",
         f"torch {torch.__version__}",
     )
-    path = seed_folder(job.checkpoint_folder, seed) / "checkpoint.safetensors"
-    return CheckpointFile(path, key, job.train.checkpoint_every)
+    path = seed_folder(task.checkpoint_folder, job.seed) / "checkpoint.safetensors"
+    return CheckpointFile(path, key, task.train.checkpoint_every)
 
 
 def _write_seed(
     job: _Job, model: AnomalyModel, config: ModelConfig[AnyModelParams], learnt: Learnt
 ) -> tuple[Path, ...]:
     """The files of one seed; written by the first rank only."""
-    folder = seed_folder(job.model_folder, config.seed)
+    folder = seed_folder(job.task.model_folder, config.seed)
     logged = (folder / LOGGED_FILE,) if learnt.logged else ()
     if job.ranks.first:
         save_model(model, config, folder)
@@ -293,21 +343,19 @@ def _write_seed(
     return (folder / WEIGHTS_FILE, folder / CONFIG_FILE, *logged)
 
 
-def _describe(
-    model: AnomalyModel, job: _Job, seed: int, found: Learnt
-) -> ModelConfig[AnyModelParams]:
-    learnt = model.student_state()
+def _describe(model: AnomalyModel, job: _Job, found: Learnt) -> ModelConfig[AnyModelParams]:
+    learnt, task = model.student_state(), job.task
     frozen = [x for name, x in model.state_dict(keep_vars=True).items() if name not in learnt]
     return ModelConfig(
-        run=job.run,
-        params=job.params,
-        teacher=job.teacher,
-        seed=seed,
+        run=task.run,
+        params=task.params,
+        teacher=task.teacher,
+        seed=job.seed,
         teacher_sha256=teacher_sha256(model),
         image_size_px=job.image_size_px,
         precision=str(found.precision).removeprefix("torch."),
         iterations=found.iterations,
-        scan_backend=_scan_backend(model, job.params, job.device),
+        scan_backend=_scan_backend(model, task.params, job.device),
         teacher_parameters=sum({id(x): x.numel() for x in frozen}.values()),
         learnt_values=sum(x.numel() for x in learnt.values()),
     )
@@ -330,11 +378,11 @@ def _files_below(folder: Path) -> list[Path]:
 
 
 def _report_cost(
-    model: AnomalyModel, seed: int, seconds: float, last: TrainingRow, device: torch.device
+    model: AnomalyModel, seed: _SeedTask, seconds: float, last: TrainingRow, device: torch.device
 ) -> None:
     """Say what it took; not part of any output, since it differs from run to run."""
     unit = "iterations" if isinstance(model, GradientModel) else "bank patches"
     console.print(
-        f"{type(model).__name__}, seed {seed}, on {device}: {last.iteration} {unit} in "
-        f"{seconds:.1f} s, validation {last.val_loss:.4f}, peak {peak_memory_mib(device):.0f} MiB"
+        f"{seed.name}, on {device}: {last.iteration} {unit} in {seconds:.1f} s, "
+        f"validation {last.val_loss:.4f}, peak {peak_memory_mib(device):.0f} MiB"
     )

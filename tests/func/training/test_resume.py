@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from petct_uad.models.benchmark import RunParams
-from petct_uad.training.run import train_run
+from petct_uad.training.run import TrainingTask, train_run
 from tests.func.training import tiny
 
 SETTINGS: dict[str, Any] = {
@@ -76,7 +76,7 @@ def test_killed_training_ends_with_the_bytes_of_an_uninterrupted_one(
 
 def train_one(processed: Path, out: Path, teacher: Path) -> bytes:
     """Train one row that also depends on a folder, and keep its checkpoint: the weights."""
-    train_run(
+    task = TrainingTask(
         run=RunParams(model="cmad", modality="pet", params="model", after=teacher.as_posix()),
         params=tiny.CMAD,
         teacher=tiny.TEACHER,
@@ -86,6 +86,7 @@ def train_one(processed: Path, out: Path, teacher: Path) -> bytes:
         curve_file=out / "curve.csv",
         checkpoint_folder=out / "checkpoints",
     )
+    train_run(task)
     return (out / "model/seed-0/weights.safetensors").read_bytes()
 
 

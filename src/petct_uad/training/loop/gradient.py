@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
 
@@ -31,12 +32,14 @@ class TrainingSetup:
         seed: of the order of batches; the model's own randomness comes from torch's generator.
         checkpoints: where to; None keeps none.
         ranks: the processes that train together.
+        tell: called after every iteration with how many are done, and of how many.
     """
 
     train: TrainParams
     seed: int
     checkpoints: CheckpointFile | None = None
     ranks: Ranks = ALONE
+    tell: Callable[[int, int], None] = lambda _done, _total: None
 
 
 class GradientTraining:
@@ -69,6 +72,7 @@ class GradientTraining:
         self.model, self.seed = model, setup.seed
         self.schedule = schedule.counted(len(normals))
         self.train, self.checkpoints, self.ranks = setup.train, setup.checkpoints, setup.ranks
+        self.tell = setup.tell
         self.device = normals.device
         self.precision = choose_precision(
             self.train.precision, self.device, model.bfloat16_pays_on_cpu
@@ -100,6 +104,7 @@ class GradientTraining:
                     break
                 loss = self._iterate(indices)
                 bar.update(task, advance=1, description=f"training, loss {loss:.3f}")
+                self.tell(self.progress.iteration, total)
         self.model.load_student_state(self.best_state)
         return self.progress
 
