@@ -13,6 +13,7 @@ from petct_uad.audit.store import LOCK, PIPELINE, PIPELINES, parse_yaml, stage_n
 from petct_uad.core.errors import LineageError
 
 WORKSPACE = "workspace"
+_EXPERIMENT_PARTS = 5  # of the name of its ref
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,20 @@ def find_revision(name: str) -> Revision:
     raise LineageError(
         f"{name}: no commit, branch, tag or experiment of that name, nor `workspace`. "
         "`git log` and `dvc exp show` list them."
+    )
+
+
+def experiments() -> tuple[Revision, ...]:
+    """Every DVC experiment that has ended here, by name.
+
+    Each is a ref ``refs/exps/<2 digits>/<38 digits>/<name>``; others there are DVC's queue.
+    """
+    lines = git("for-each-ref", "--format=%(refname) %(objectname)", "refs/exps").splitlines()
+    refs = [(ref.split("/"), commit) for ref, commit in map(str.split, lines)]
+    return tuple(
+        Revision(parts[-1], commit)
+        for parts, commit in sorted(refs, key=lambda x: x[0][-1])
+        if len(parts) == _EXPERIMENT_PARTS
     )
 
 

@@ -190,6 +190,52 @@ def panels(
 
 
 @app.command()
+def embed(
+    row: Annotated[str, typer.Argument(help="a row of the table, such as cmad-petct")],
+    out: Annotated[Path | None, typer.Option(help="by default reports/embedding-ROW.png")] = None,
+) -> None:
+    """Draw where a model has normal and abnormal slices, by t-SNE of its encoder and of its map.
+
+    A side output of the last `dvc repro`, of its first seed; no figure comes from it.
+    """
+    # torch takes seconds that `petct --help` need not wait for.
+    from petct_uad.cli.embedding import EmbeddingPaths, draw_embedding, embed_row
+    from petct_uad.models.common.device import choose_device
+
+    path = out or Path(f"reports/embedding-{row}.png")
+    with fail_cleanly():
+        params = load_params()
+        paths = EmbeddingPaths.of(ParamsFile.read().dataset)
+        device = choose_device(params.train.device)
+        draw_embedding(path, row, embed_row(row, params.benchmark, paths, device))
+    console.print(f"{path} shows {row}.", markup=False)
+
+
+@app.command()
+def sweep(
+    row: Annotated[str, typer.Argument(help="a row of the table, such as cmad-petct")],
+    param: Annotated[str, typer.Argument(help="a key of params.yaml, such as model.cmpt")],
+    revisions: Annotated[
+        list[str] | None,
+        typer.Argument(help="by default all experiments that differ in this param alone"),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="is replaced")] = Path("reports/sweep.png"),
+) -> None:
+    """AUROC, AP and F1 of a row by the value of a param, as CMAD's Fig. 6 has it.
+
+    A revision is a commit, branch, tag, DVC experiment or `workspace`.
+    """
+    from petct_uad.audit.sweep import draw_sweep, sweep_markdown
+    from petct_uad.audit.sweep import sweep as sweep_points
+
+    with fail_cleanly():
+        points = sweep_points(row, param, revisions or ())
+        draw_sweep(out, row, param, points)
+    typer.echo(sweep_markdown(param, points), nl=False)
+    console.print(f"{out} shows them.", markup=False)
+
+
+@app.command()
 def leak(
     honest: Annotated[str, typer.Argument(help="revision under split.protocol: patient")],
     leaking: Annotated[str, typer.Argument(help="revision under split.protocol: cmad")],

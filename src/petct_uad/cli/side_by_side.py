@@ -1,7 +1,8 @@
 """Chosen slices over all models side by side, as papers show them (``petct panels``).
 
 CMAD Figs. 4 and 5, HDHKD Figs. 3 and 4, Hetero-AE Figs. 4 to 6, SCRD4AD Fig. 2. Here nobody picks
-the slices but the person who asks, and each map says whether its score was above the threshold.
+the slices but the person who asks, and each map says whether its score was above the threshold, and
+what each modality gave to what was found there.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from petct_uad.core.errors import EvaluationError
 from petct_uad.core.files import atomic_path, read_table
 from petct_uad.evaluation.panels import fused
-from petct_uad.evaluation.results import ResultPaths, read_results
+from petct_uad.evaluation.results import ResultPaths, RunResults, read_results
 from petct_uad.scoring.tables import ScoredRow, scored_rows
 from petct_uad.slices.store import Shard, read_shard, shard_path
 from petct_uad.slices.tables import ImageRow
@@ -34,8 +35,15 @@ class _Judged:
     """A row of the benchmark with the threshold of its first seed, and its AUROC."""
 
     row: ScoredRow
-    threshold: float
-    auroc: float
+    results: RunResults
+
+    @property
+    def threshold(self) -> float:
+        return self.results.metrics.thresholds[0]
+
+    @property
+    def auroc(self) -> float:
+        return self.results.metrics.auroc.value
 
     @property
     def title(self) -> str:
@@ -122,8 +130,7 @@ def _judged(scores: Path, metrics: Path, runs: Sequence[str]) -> list[_Judged]:
 
 
 def _with_threshold(metrics: Path, entry: str, row: ScoredRow) -> _Judged:
-    measured = read_results(ResultPaths.of(metrics, entry, row.identity.run)).metrics
-    return _Judged(row, measured.thresholds[0], measured.auroc.value)
+    return _Judged(row, read_results(ResultPaths.of(metrics, entry, row.identity.run)))
 
 
 def _like(name: str, known: Iterable[str] | Mapping[str, object]) -> str:
@@ -151,8 +158,16 @@ def _draw_map(place: Axes, image: ImageRow, shard: Shard, judged: _Judged) -> No
     _outline(place, shard.lesion[image.shard_row])
     above = score > judged.threshold
     verdict = "above" if above else "not above"
-    place.set_xlabel(f"{score:.3g}: {verdict} {judged.threshold:.3g}", fontsize=5,
+    lines = [f"{score:.3g}: {verdict} {judged.threshold:.3g}", *_shares(judged, image)]
+    place.set_xlabel("\n".join(lines), fontsize=5,
                      color="tab:red" if above else "black")  # fmt: skip
+
+
+def _shares(judged: _Judged, image: ImageRow) -> list[str]:
+    """What each modality gave to the highest finding on the slice, where a row joins two maps."""
+    both = judged.row.identity.modality == "petct"
+    found = [x.in_words for x in judged.results.findings_on(image.slice_id) if x.in_words]
+    return found[:1] if both else []
 
 
 def _outline(place: Axes, lesion: NDArray[np.uint8]) -> None:

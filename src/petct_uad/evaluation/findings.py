@@ -167,7 +167,7 @@ def _per_patient(owners: Sequence[int], of_studies: ArrayLike, n_patients: int) 
 
 
 def _read(stack: Stack, maps: NDArray[np.float32], threshold: float) -> Reading:
-    labelled, count = _labelled(stack.above(maps, threshold))
+    labelled, count = labelled_findings(stack.above(maps, threshold))
     sizes = np.bincount(labelled[labelled > 0], minlength=count + 1)
     hit = labelled.ravel()[stack.inside]
     false = np.ones(count + 1, dtype=np.bool_)
@@ -185,7 +185,7 @@ def _read(stack: Stack, maps: NDArray[np.float32], threshold: float) -> Reading:
     )
 
 
-def _labelled(above: NDArray[np.bool_]) -> tuple[NDArray[np.int32], int]:
+def labelled_findings(above: NDArray[np.bool_]) -> tuple[NDArray[np.int32], int]:
     """Findings by number, (D, S, S), and how many; only the box around them is searched."""
     others = ((1, 2), (0, 2), (0, 1))
     spans = [np.flatnonzero(above.any(axis=axes)) for axes in others]

@@ -16,6 +16,7 @@ from petct_uad.core.errors import EvaluationError
 from petct_uad.core.files import read_table, rounded, write_json, write_table
 from petct_uad.evaluation import figures
 from petct_uad.evaluation.bootstrap import estimate_mean
+from petct_uad.evaluation.contributions import finding_rows
 from petct_uad.evaluation.figures import Sample, figures_of, flat_figures
 from petct_uad.evaluation.findings import CURVE_RATES
 from petct_uad.evaluation.metrics import Scores, histogram, pr_points, roc_points
@@ -23,6 +24,7 @@ from petct_uad.evaluation.params import EvaluateParams
 from petct_uad.evaluation.seeds import Draws, SeedDecisions
 from petct_uad.evaluation.stacks import Stack
 from petct_uad.evaluation.tables import (
+    FindingRow,
     FrocRow,
     HistogramRow,
     Measured,
@@ -64,6 +66,11 @@ class ResultPaths:
         return self.folder / "scores.csv"
 
     @property
+    def findings(self) -> Path:
+        """Each finding of the maps, and what each modality gave to it."""
+        return self.folder / "findings.csv"
+
+    @property
     def pr(self) -> Path:
         """The precision-recall curve."""
         return self.folder / "pr.csv"
@@ -75,13 +82,14 @@ class ResultPaths:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """Those that are there; a FROC only where there are maps and lesion masks."""
+        """Those that are there; FROC and findings only where there are maps and lesion masks."""
         return tuple(path for path in self.possible if path.is_file())
 
     @property
     def possible(self) -> tuple[Path, ...]:
         """Those that a run may have."""
-        return (self.metrics, self.scores, self.roc, self.froc, self.pr, self.histogram)
+        tables = (self.findings, self.pr, self.histogram)
+        return (self.metrics, self.scores, self.roc, self.froc, *tables)
 
 
 @dataclass(frozen=True)
@@ -95,6 +103,7 @@ class RunResults:
     scores: tuple[ScoreRow, ...]  # seed by seed, each with every test slice
     roc: tuple[RocRow, ...]
     froc: tuple[FrocRow, ...]
+    findings: tuple[FindingRow, ...]  # seed by seed
     pr: tuple[PrRow, ...]
     histogram: tuple[HistogramRow, ...]
 
@@ -108,6 +117,15 @@ class RunResults:
     def scores_by_seed(self) -> tuple[Scores, ...]:
         """The same as arrays."""
         return tuple(map(Scores.of, self.by_seed))
+
+    @property
+    def first_findings(self) -> tuple[FindingRow, ...]:
+        """The findings of the first seed, of which ROC and pictures are too."""
+        return tuple(row for row in self.findings if row.seed == self.scores[0].seed)
+
+    def findings_on(self, slice_id: str) -> tuple[FindingRow, ...]:
+        """Those of them that go through a slice, the highest first."""
+        return tuple(row for row in self.first_findings if row.reaches(slice_id))
 
 
 def measure(
@@ -138,7 +156,7 @@ def measure(
         _check(identity.run, seed, test_rows)
         decided = SeedDecisions.of(seed, test_rows, params.false_positive_rate, lesions, stacks)
         draws = draws or Draws.of(decided, params)
-        measured.append(_MeasuredSeed.of(decided, draws))
+        measured.append(_MeasuredSeed.of(decided, draws, identity.modality))
         n_val_normal = len(seed.val)
     assert draws, "a run has at least one seed"
     first = measured[0].decisions.scores
@@ -164,19 +182,25 @@ def measure(
         scores=tuple(row for x in measured for row in x.decisions.rows),
         roc=tuple(roc_points(first)),
         froc=_froc([x.froc for x in measured if x.froc], params.confidence),
+        findings=tuple(row for x in measured for row in x.findings),
         pr=tuple(pr_points(first)),
         histogram=tuple(histogram(first)),
     )
 
 
 def write_results(paths: ResultPaths, results: RunResults) -> None:
-    """Write the files of one run; DVC draws no table without rows, so an empty FROC is none."""
+    """Write the files of one run; DVC draws no table without rows, so an empty FROC is none.
+
+    Findings may be none where there is a FROC: the table then has no rows.
+    """
     write_table(paths.scores, ScoreRow, results.scores)
     write_table(paths.roc, RocRow, results.roc)
     paths.froc.parent.mkdir(parents=True, exist_ok=True)
-    paths.froc.unlink(missing_ok=True)
+    for path in (paths.froc, paths.findings):
+        path.unlink(missing_ok=True)
     if results.froc:
         write_table(paths.froc, FrocRow, results.froc)
+        write_table(paths.findings, FindingRow, results.findings)
     write_table(paths.pr, PrRow, results.pr)
     write_table(paths.histogram, HistogramRow, results.histogram)
     write_json(paths.metrics, _flat(results.metrics))
@@ -190,11 +214,13 @@ def read_results(paths: ResultPaths) -> RunResults:
     """
     try:
         content = json.loads(paths.metrics.read_text(encoding="utf-8"))
+        has_lesions = content["froc"] is not None
         return RunResults(
             _unflat(content),
             tuple(read_table(paths.scores, ScoreRow)),
             tuple(read_table(paths.roc, RocRow)),
-            tuple(read_table(paths.froc, FrocRow)) if content["froc"] is not None else (),
+            tuple(read_table(paths.froc, FrocRow)) if has_lesions else (),
+            tuple(read_table(paths.findings, FindingRow)) if has_lesions else (),
             tuple(read_table(paths.pr, PrRow)),
             tuple(read_table(paths.histogram, HistogramRow)),
         )
@@ -211,14 +237,16 @@ class _MeasuredSeed:
     decisions: SeedDecisions
     samples: Mapping[str, Sample | None]  # by the name of the figure
     froc: _Curve | None
+    findings: tuple[FindingRow, ...]
     map_threshold: float | None
 
     @classmethod
-    def of(cls, decisions: SeedDecisions, draws: Draws) -> _MeasuredSeed:
+    def of(cls, decisions: SeedDecisions, draws: Draws, modality: str) -> _MeasuredSeed:
         samples = {x.name: x.sample(decisions, draws) for x in figures.FIGURES}
         threshold = decisions.maps.threshold if decisions.maps else None
         curve = _Curve.of(decisions, draws)
-        return cls(replace(decisions, maps=None), samples, curve, threshold)
+        found = finding_rows(decisions, modality)
+        return cls(replace(decisions, maps=None), samples, curve, found, threshold)
 
 
 @dataclass(frozen=True)

@@ -180,6 +180,7 @@ def _measure(
             row.scores(seed, slices.test),
             row.maps(seed, slices.test),
             row.peaks(seed, slices.normals),
+            row.pet_parts(seed, slices.test),
         )
         for seed in row.seeds
     )
@@ -223,7 +224,7 @@ def _derivations(
     measured = [
         Derivation(
             Entity.of_file(path),
-            of_lesions if path in (results.metrics, results.froc) else scores,
+            of_lesions if path in (results.metrics, results.froc, results.findings) else scores,
         )
         for path in results.files
     ]

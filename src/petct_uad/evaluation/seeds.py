@@ -39,12 +39,14 @@ class SeedMaps:
         lesions: (n, S, S) True inside a lesion.
         stacks: the same slices as volumes; none where no slice has a lesion mask.
         threshold: of the maps, from validation normals; None where it was not asked for.
+        pet_parts: (n, S, S) what the PET gives to the maps; None where that is not known.
     """
 
     maps: NDArray[np.float32]
     lesions: NDArray[np.bool_]
     stacks: tuple[Stack, ...] = ()
     threshold: float | None = None
+    pet_parts: NDArray[np.float32] | None = None
 
     @cached_property
     def pixels(self) -> PixelFigures:
@@ -91,7 +93,7 @@ class SeedDecisions:
         maps = None
         if seed.maps is not None and lesions is not None:
             cut = _map_threshold(seed.val_peaks, false_positive_rate)
-            maps = SeedMaps(seed.maps, lesions, stacks, cut)
+            maps = SeedMaps(seed.maps, lesions, stacks, cut, seed.pet_parts)
         positions = np.array([row.position for row in test_rows], dtype=np.float64)
         return cls(rows, scores, positions, threshold, oracle_threshold(scores), maps)
 

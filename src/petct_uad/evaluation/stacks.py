@@ -105,6 +105,12 @@ class Stack:
         volume[self.planes] = maps[self.slices] > threshold
         return volume
 
+    def volume(self, maps: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(D, S, S) of the maps (n, S, S) of all test slices, 0 in gaps."""
+        volume = np.zeros(self.lesions.shape, dtype=np.float32)
+        volume[self.planes] = maps[self.slices]
+        return volume
+
 
 def pixel_area_mm2(rows: Iterable[ImageRow], body_px: int) -> float:
     """Of a study: the area of the body in its slices over the pixels that the body takes there."""

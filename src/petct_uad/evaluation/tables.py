@@ -55,6 +55,39 @@ class FrocRow:
 
 
 @dataclass(frozen=True)
+class FindingRow:
+    """A connected part of what exceeds the map's threshold: ``findings.csv``, by seed and study.
+
+    Only where there are maps and lesion masks. Shares are of what the finding's voxels have
+    together, empty where the map is not joined from one of each modality.
+    """
+
+    seed: int
+    study_id: str
+    patient: str
+    finding: int  # from 1, by falling peak in its study
+    slice_id: str  # of its highest voxel
+    first_slice_id: str  # along the body
+    last_slice_id: str
+    peak: float  # of the map
+    volume_ml: float | None  # none for pictures, which have no size
+    lesions: int  # that it shares a voxel with; 0: a false finding
+    pet_share: float | None
+    ct_share: float | None
+
+    def reaches(self, slice_id: str) -> bool:
+        """Does it go through this slice? Names of slices rise along the body."""
+        return self.first_slice_id <= slice_id <= self.last_slice_id
+
+    @property
+    def in_words(self) -> str:
+        """What each modality gave, for people; nothing where that is not known."""
+        if self.pet_share is None or self.ct_share is None:
+            return ""
+        return f"PET {100 * self.pet_share:.0f} %, CT {100 * self.ct_share:.0f} %"
+
+
+@dataclass(frozen=True)
 class HistogramRow:
     """Test slices per score bin: ``histogram.csv``, by rising score."""
 

@@ -12,7 +12,7 @@ from petct_uad.core.params.base import Modality
 from petct_uad.models.common.interface import Batch, TrainableModel, images_of
 from petct_uad.models.common.maps import score_maps, smooth_maps
 from petct_uad.models.common.params import FeatureParams, ModelSection, TokenParams
-from petct_uad.teachers.cnn import CnnTeacher
+from petct_uad.teachers.cnn import CACHED_IMAGES, CnnTeacher
 from petct_uad.teachers.params import TeacherParams
 from petct_uad.teachers.tokens import TokenTeacher, load_tokens
 
@@ -75,6 +75,13 @@ class FeatureModel(CnnModel[S]):
         features = self.teacher.features(images, max(self.params.strides), at_once)
         return tuple(features[stride] for stride in self.channels)
 
+    @torch.no_grad()
+    def described(self, batch: Batch) -> Tensor:
+        """(B, D): the mean over the slice of each channel that is read, PET before CT."""
+        images = images_of(batch, self.modality)
+        maps = [x for of_one in images for x in self._features(of_one, CACHED_IMAGES)]
+        return torch.cat([x.mean((2, 3)) for x in maps], 1)
+
 
 class TokenModel(ModelWithTeacher[W, TokenTeacher]):
     """One that reads tokens of ``width``."""
@@ -86,3 +93,9 @@ class TokenModel(ModelWithTeacher[W, TokenTeacher]):
         """With the token teacher that ``teacher`` names."""
         tokens = load_tokens(teacher, params.width, image_size_px)
         return cls(params, tokens, modality, image_size_px)
+
+    @torch.no_grad()
+    def described(self, batch: Batch) -> Tensor:
+        """(B, D): the mean token of each of the teacher's levels, PET before CT."""
+        tokens = [self.teacher.tokens(x) for x in images_of(batch, self.modality)]
+        return torch.cat([x.mean(2).flatten(1) for x in tokens], 1)

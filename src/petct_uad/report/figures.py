@@ -14,9 +14,11 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, MultipleLocator
+from numpy.typing import NDArray
 
 from petct_uad.comparison.tables import SummaryRow
 from petct_uad.evaluation.findings import RATES
+from petct_uad.evaluation.metrics import Scores, auroc
 from petct_uad.evaluation.results import RunResults
 from petct_uad.evaluation.tables import RunIdentity
 from petct_uad.evaluation.trivial import SUVMAX
@@ -60,6 +62,7 @@ _RATE_WORDS = [str(Fraction(rate)) for rate in RATES]  # 1/8 to 8
 _BAND, _CURVE = "band", "curve"  # what the groups of an SVG are, before the name of the model
 _MARKERS = {"pet": "o", "ct": "s", "petct": "D"}
 _MODALITIES = {"pet": "PET", "ct": "CT", "petct": "PET and CT"}
+Floats = NDArray[np.float64]
 _NO_METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None}
 
 
@@ -86,6 +89,15 @@ class CurveGroup:
     roc: Markup
     pr: Markup
     froc: Markup | None  # of models, in mean over their seeds; None without lesion masks
+
+
+@dataclass(frozen=True)
+class BoxGroup:
+    """Box plots of the models that see the same modalities and of SUVmax, the best on top."""
+
+    title: str
+    scores: Markup  # of normal and abnormal slices
+    aurocs: Markup  # within each patient
 
 
 def strokes(identities: Iterable[RunIdentity]) -> dict[str, Stroke]:
@@ -207,6 +219,86 @@ def _froc_figure(
             _band(axes, Band(x, low, high), line)
             _curve(axes, list(x), list(y), line)
         return _svg(figure, f"FROC curves on {title}")
+
+
+def box_groups(runs: Sequence[RunResults]) -> tuple[BoxGroup, ...]:
+    """Box plots by modality, each model beside SUVmax.
+
+    Args:
+        runs: best first.
+    """
+    suvmax = [run for run in runs if run.metrics.identity.run == SUVMAX.name]
+    groups = []
+    for modality, title in _MODALITIES.items():
+        models = [run for run in runs if _sees(run.metrics.identity, modality)]
+        if models:
+            shown = [*models, *suvmax]
+            groups.append(BoxGroup(title, _score_boxes(title, shown), _patient_boxes(title, shown)))
+    return tuple(groups)
+
+
+def _score_boxes(title: str, runs: Sequence[RunResults]) -> Markup:
+    """Scores of one run do not compare with another's, so each run's go from 0 to 1."""
+    with mpl.rc_context(_STYLE):
+        figure, axes = _rows_of(runs)
+        scores = [run.scores_by_seed[0] for run in runs]
+        for label, colour, beside in ((0, _NORMAL, -0.19), (1, _ABNORMAL, 0.19)):
+            drawn = [_from_0_to_1(x.scores)[x.labels == label] for x in scores]
+            _boxes(axes, drawn, [place + beside for place in range(len(runs))], 0.32, colour)
+        axes.set(xlim=(-0.02, 1.02), xlabel="score, from the run's lowest to its highest")
+        return _svg(figure, f"Scores of normal and abnormal slices on {title}")
+
+
+def _patient_boxes(title: str, runs: Sequence[RunResults]) -> Markup:
+    with mpl.rc_context(_STYLE):
+        figure, axes = _rows_of(runs)
+        drawn = [_aurocs_of_patients(run.scores_by_seed[0]) for run in runs]
+        _boxes(axes, drawn, list(range(len(runs))), 0.5, _INK)
+        axes.set(xlim=(-0.02, 1.02), xlabel="AUROC within a patient")
+        axes.axvline(0.5, color=_RULE, linewidth=1)
+        return _svg(figure, f"AUROC within each patient on {title}")
+
+
+def _rows_of(runs: Sequence[RunResults]) -> tuple[Figure, Axes]:
+    """A line per run, the best on top."""
+    figure = Figure(figsize=(4.2, 0.7 + 0.33 * len(runs)), layout="constrained")
+    axes = figure.subplots()
+    names = [run.metrics.identity.run for run in runs]
+    axes.set(yticks=range(len(runs)), yticklabels=names, ylim=(len(runs) - 0.5, -0.5))
+    return figure, axes
+
+
+def _boxes(
+    axes: Axes, drawn: Sequence[Floats], places: Sequence[float], width: float, colour: str
+) -> None:
+    """Quartiles and median; whiskers to 1.5 times the box, what is beyond as dots."""
+    line = {"color": colour, "linewidth": 1}
+    axes.boxplot(
+        drawn,
+        positions=places,
+        widths=width,
+        orientation="horizontal",
+        manage_ticks=False,
+        patch_artist=True,
+        boxprops={"facecolor": "none", "edgecolor": colour, "linewidth": 1},
+        medianprops=line | {"linewidth": 2},
+        whiskerprops=line,
+        capprops=line,
+        flierprops={"marker": ".", "markersize": 2, "markeredgecolor": colour},
+    )
+
+
+def _from_0_to_1(scores: Floats) -> Floats:
+    return np.asarray((scores - scores.min()) / max(np.ptp(scores), np.finfo(float).tiny))
+
+
+def _aurocs_of_patients(scores: Scores) -> Floats:
+    """Of each patient that has normal and abnormal slices."""
+    of_each = [
+        Scores(scores.labels[chosen], scores.scores[chosen], scores.patients[chosen])
+        for chosen in (scores.patients == patient for patient in range(scores.n_patients))
+    ]
+    return np.array([auroc(x) for x in of_each if x.has_both_classes])
 
 
 def histogram_figure(run: RunResults) -> Markup:

@@ -65,6 +65,7 @@ def _sections(benchmark: Benchmark) -> tuple[Section, ...]:
         Section("curves", "Curves", sections.curves(benchmark)),
         Section("histograms", "Scores", sections.histograms(benchmark)),
         Section("panels", "Pictures", sections.panels(benchmark)),
+        Section("findings", "Findings", sections.findings(benchmark)),
         Section("registration", "Registration", sections.registration(benchmark)),
         Section("flow", "Data flow", sections.data_flow(benchmark)),
         Section("validation", "Data checks", benchmark.validation),

@@ -16,7 +16,7 @@ from skimage.measure import find_contours
 from petct_uad.core.errors import EvaluationError
 from petct_uad.evaluation.metrics import choose_panels
 from petct_uad.evaluation.results import RunResults
-from petct_uad.evaluation.tables import PANEL_LAYERS
+from petct_uad.evaluation.tables import PANEL_LAYERS, FindingRow
 from petct_uad.slices.tables import ImageRow
 
 _PICTURE_WIDTH_PX = 1000
@@ -44,6 +44,7 @@ class Layers:
     size_px: int
     uris: Mapping[str, str]  # by name of PANEL_LAYERS, without the lesion
     outline: str  # of the lesion, as an SVG path in pixels
+    findings: tuple[FindingRow, ...]  # that go through the slice, the highest first
 
     @property
     def found(self) -> bool:
@@ -91,6 +92,7 @@ def _layers(kind: str, file: Path, score: float, run: RunResults, image: ImageRo
         size_px=len(lesion),
         uris={name: _lossless_uri(tile) for name, tile in tiles.items()},
         outline=_outline(lesion),
+        findings=run.findings_on(image.slice_id),
     )
 
 

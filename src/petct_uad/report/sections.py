@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import median
 
 from markupsafe import Markup
 
@@ -18,15 +19,17 @@ from petct_uad.comparison.tables import BEATS, LOSES, PairRow, SummaryRow
 from petct_uad.core.provenance.record import ACTIVITY
 from petct_uad.evaluation.figures import Figure
 from petct_uad.evaluation.results import RunResults
-from petct_uad.evaluation.tables import RunMetrics
+from petct_uad.evaluation.tables import FindingRow, RunMetrics
 from petct_uad.evaluation.trivial import SUVMAX, TRIVIAL_BASELINES, TrivialBaseline
 from petct_uad.ingest.tables import RejectedRow
 from petct_uad.report.bands import curve_bands
 from petct_uad.report.benchmark import MOST_PICTURES, Benchmark
 from petct_uad.report.derivation import Origin, trace_origin
 from petct_uad.report.figures import (
+    BoxGroup,
     CurveGroup,
     Stroke,
+    box_groups,
     cost_figure,
     curve_groups,
     displacement_figure,
@@ -45,6 +48,8 @@ from petct_uad.report.quality import (
 
 _MOST_REFUSED = 100
 _MOST_HISTOGRAMS = 8
+_MOST_FINDINGS = 60
+_HALF = 0.5
 
 
 @dataclass(frozen=True)
@@ -123,6 +128,7 @@ class Chart:
 class Histograms:
     """Scores of every run, the best first."""
 
+    boxes: tuple[BoxGroup, ...]
     shown: tuple[Chart, ...]
     folded: tuple[Chart, ...]
 
@@ -133,6 +139,38 @@ class RunPanels:
 
     row: SummaryRow
     layers: tuple[Layers, ...]
+    shares: bool  # of the modalities in its findings: are they known?
+
+
+@dataclass(frozen=True)
+class FindingGroup:
+    """Findings that touch a lesion, or those that do not, by which modality gave more to them."""
+
+    count: int
+    pet_led: int
+    median_pet_share: float | None  # None without findings
+
+    @classmethod
+    def of(cls, rows: Sequence[FindingRow]) -> FindingGroup:
+        """Of rows whose shares are known."""
+        shares = [row.pet_share for row in rows if row.pet_share is not None]
+        led = sum(share > _HALF for share in shares)
+        return cls(len(shares), led, median(shares) if shares else None)
+
+    @property
+    def ct_led(self) -> int:
+        """Where the CT gave more, or as much."""
+        return self.count - self.pet_led
+
+
+@dataclass(frozen=True)
+class RunFindings:
+    """What each modality gave to the findings of one run's first seed."""
+
+    row: SummaryRow
+    true: FindingGroup
+    false: FindingGroup
+    listed: tuple[FindingRow, ...]  # the highest of them
 
 
 @dataclass(frozen=True)
@@ -249,17 +287,43 @@ def _drawn_lines(benchmark: Benchmark) -> tuple[Stroke, ...]:
 def histograms(benchmark: Benchmark) -> Histograms:
     """Scores of normal and abnormal slices."""
     drawn = [Chart(run.metrics.identity.run, histogram_figure(run)) for run in benchmark.ranked]
-    return Histograms(tuple(drawn[:_MOST_HISTOGRAMS]), tuple(drawn[_MOST_HISTOGRAMS:]))
+    boxes = box_groups(benchmark.ranked)
+    return Histograms(boxes, tuple(drawn[:_MOST_HISTOGRAMS]), tuple(drawn[_MOST_HISTOGRAMS:]))
 
 
 def panels(benchmark: Benchmark) -> tuple[RunPanels, ...]:
     """The pictures of every run that has some."""
     images = {row.slice_id: row for row in benchmark.tables.images}
     found = [
-        RunPanels(row, read_layers(benchmark.paths.panel_folder(row.run), run, images))
+        RunPanels(
+            row,
+            read_layers(benchmark.paths.panel_folder(row.run), run, images),
+            bool(_of_both(run)),
+        )
         for row, run in _ranked(benchmark)
     ]
     return tuple(item for item in found if item.layers)
+
+
+def findings(benchmark: Benchmark) -> tuple[RunFindings, ...]:
+    """What each modality gave to the findings of each run that joins a map of both."""
+    known = [(row, _of_both(run)) for row, run in _ranked(benchmark)]
+    return tuple(
+        RunFindings(
+            row,
+            FindingGroup.of([x for x in found if x.lesions]),
+            FindingGroup.of([x for x in found if not x.lesions]),
+            tuple(sorted(found, key=lambda x: -x.peak)[:_MOST_FINDINGS]),
+        )
+        for row, found in known
+        if found
+    )
+
+
+def _of_both(run: RunResults) -> tuple[FindingRow, ...]:
+    """The first seed's findings whose shares are known, where the run sees both modalities."""
+    both = run.metrics.identity.modality == "petct"
+    return tuple(x for x in run.first_findings if x.pet_share is not None) if both else ()
 
 
 def registration(benchmark: Benchmark) -> RegistrationQuality:

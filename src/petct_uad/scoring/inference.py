@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from time import perf_counter
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from petct_uad.core.console import track
 from petct_uad.models.common.batch import Batch
-from petct_uad.models.common.fusion import MapFusion
+from petct_uad.models.common.fusion import FusedMaps, MapFusion
 from petct_uad.models.common.interface import AnomalyModel
 from petct_uad.models.common.params import Fusion
 from petct_uad.slices.store import SliceStore
 
 _BATCH = 16
+Maps = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -31,20 +34,25 @@ class Scored:
         scores: (n,) higher is more abnormal.
         maps: (n, S, S) higher is more abnormal.
         seconds_per_pair: of map and score, data already in memory; nothing warms the model up.
+        pet_parts: (n, S, S) what the PET gives to each map, the rest being the CT's; None where a
+            map is not joined from one of each.
     """
 
     scores: NDArray[np.float64]
-    maps: NDArray[np.float32]
+    maps: Maps
     seconds_per_pair: float
+    pet_parts: Maps | None = None
+
+    def reshaped(self, change: Callable[[Maps], Maps]) -> Scored:
+        """With a linear change of every map, and so of the PET's part in it."""
+        parts = None if self.pet_parts is None else change(self.pet_parts)
+        return replace(self, maps=change(self.maps), pet_parts=parts)
 
     def at_side(self, side_px: int) -> Scored:
         """With the maps on a grid of this side, bilinear; scores stay those of the model's own."""
         if self.maps.shape[-1] == side_px:
             return self
-        maps = torch.from_numpy(self.maps)[:, None]
-        size = (side_px, side_px)
-        larger = F.interpolate(maps, size=size, mode="bilinear", align_corners=False)
-        return replace(self, maps=larger[:, 0].numpy())
+        return self.reshaped(partial(_at_side, side_px=side_px))
 
 
 @dataclass(frozen=True)
@@ -66,27 +74,56 @@ def score_slices(
     model: AnomalyModel, store: SliceStore, indices: list[int], device: torch.device, what: str
 ) -> Scored:
     """Map and score the slices at ``indices``, in their order."""
-    scores: list[NDArray[np.float64]] = []
-    maps: list[NDArray[np.float32]] = []
-    seconds = 0.0
+    found: list[Scored] = []
     with torch.inference_mode():
         for chunk in track(_chunks(indices), what):
             batch = Batch.of(store, chunk).to(device)
             began = perf_counter()
-            anomaly, score = model.detect(batch)
+            anomaly, score, pet_part = _detect(model, batch)
             score = score.cpu()
-            seconds += perf_counter() - began
-            scores.append(score.double().numpy())
-            maps.append(anomaly.float().cpu().numpy())
-    return Scored(np.concatenate(scores), np.concatenate(maps), seconds / max(len(indices), 1))
+            seconds = (perf_counter() - began) / len(chunk)
+            part = None if pet_part is None else pet_part.float().cpu().numpy()
+            maps = anomaly.float().cpu().numpy()
+            found.append(Scored(score.double().numpy(), maps, seconds, part))
+    return together(found)
+
+
+def together(found: Sequence[Scored]) -> Scored:
+    """Several lots of slices of one model as one, in their order."""
+    parts = [x.pet_parts for x in found if x.pet_parts is not None]
+    seconds = sum(x.seconds_per_pair * len(x.scores) for x in found)
+    scores = np.concatenate([x.scores for x in found])
+    return Scored(
+        scores,
+        np.concatenate([x.maps for x in found]),
+        seconds / max(len(scores), 1),
+        np.concatenate(parts) if parts else None,
+    )
+
+
+def _detect(model: AnomalyModel, batch: Batch) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Map and score, and what the PET gives to a map that is joined from one of each modality."""
+    if not (isinstance(model, FusedMaps) and model.modality == "petct"):
+        return (*model.detect(batch), None)
+    parts = model.map_parts(batch)
+    maps = parts.sum(0)
+    return maps, model.score(maps), parts[0]
+
+
+def _at_side(maps: Maps, side_px: int) -> Maps:
+    size = (side_px, side_px)
+    images = torch.from_numpy(maps)[:, None]
+    larger = F.interpolate(images, size=size, mode="bilinear", align_corners=False)
+    return larger[:, 0].numpy()
 
 
 def fused(model: AnomalyModel, fusion: MapFusion, members: Sequence[Scored]) -> Scored:
-    """What models of one modality each say of the same slices; ``model`` scores the fused maps."""
-    parts = zip(*(torch.split(torch.from_numpy(x.maps), _BATCH) for x in members), strict=True)
-    maps = torch.cat([fusion(torch.stack(part)) for part in parts])
+    """What a PET and a CT model say of the same slices; ``model`` scores the fused maps."""
+    of_each = (torch.split(torch.from_numpy(x.maps), _BATCH) for x in members)
+    parts = [fusion.parts(torch.stack(chunk)) for chunk in zip(*of_each, strict=True)]
+    maps, pet = torch.cat([x.sum(0) for x in parts]), torch.cat([x[0] for x in parts])
     seconds = sum(member.seconds_per_pair for member in members)
-    return scored_anew(model, Scored(np.empty(0), maps.numpy(), seconds))
+    return scored_anew(model, Scored(np.empty(0), maps.numpy(), seconds, pet.numpy()))
 
 
 def fusion_of_normals(how: Fusion, members: Sequence[Scored]) -> MapFusion:

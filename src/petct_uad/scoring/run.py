@@ -27,6 +27,7 @@ from petct_uad.scoring.inference import (
     score_slices,
     scored_anew,
     scores_its_maps,
+    together,
 )
 from petct_uad.scoring.params import ScoreParams
 from petct_uad.scoring.tables import (
@@ -227,7 +228,7 @@ def _smoothed(row: _Row, scored: Scored, slices: Sequence[ImageRow], data: _Data
     studies = [x.study_id for x in slices]
     z_mm = np.array([data.z_mm[x.slice_id] for x in slices])
     smooth = partial(smooth_along_z, studies=studies, z_mm=z_mm, sigma_mm=data.params.z_sigma_mm)
-    in_context, model = replace(scored, maps=smooth(scored.maps)), row.members[0].trained.model
+    in_context, model = scored.reshaped(smooth), row.members[0].trained.model
     if len(row.members) > 1 or scores_its_maps(type(model)):
         return scored_anew(model, in_context)
     scores = smooth(scored.scores.astype(np.float32)[:, None, None])[:, 0, 0]
@@ -236,12 +237,16 @@ def _smoothed(row: _Row, scored: Scored, slices: Sequence[ImageRow], data: _Data
 
 def _write_seed(folder: Path, row: _Row, data: _Data) -> None:
     rows = data.scored_rows
-    scores = np.concatenate([row.val.scores, row.test.scores])
-    maps = np.concatenate([row.val.maps, row.test.maps])
+    scored = together([row.val, row.test])
     for study_id in sorted({x.study_id for x in rows}):
         chosen = [i for i, x in enumerate(rows) if x.study_id == study_id]
-        shard_rows = np.array([rows[i].shard_row for i in chosen], dtype=np.int64)
-        study = StudyScores(shard_rows, scores[chosen], maps[chosen])
+        parts = None if scored.pet_parts is None else scored.pet_parts[chosen]
+        study = StudyScores(
+            np.array([rows[i].shard_row for i in chosen], dtype=np.int64),
+            scored.scores[chosen],
+            scored.maps[chosen],
+            parts,
+        )
         write_study(folder / f"{study_id}.safetensors", study)
 
 

@@ -54,6 +54,8 @@ class SeedScores:
         test: (n,) scores of the test slices, higher is more abnormal.
         maps: (n, S, S) of the test slices, or None where there are no maps.
         val_peaks: (m,) the highest pixel of each validation normal's map, likewise.
+        pet_parts: (n, S, S) what the PET gives to the maps, the rest being the CT's; None where
+            maps are not joined from one of each.
     """
 
     seed: int
@@ -61,6 +63,7 @@ class SeedScores:
     test: NDArray[np.float64]
     maps: NDArray[np.float32] | None = None
     val_peaks: NDArray[np.float32] | None = None
+    pet_parts: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)
@@ -71,31 +74,37 @@ class StudyScores:
         shard_rows: (n,) which slices, by their rows in the study's shard.
         scores: (n,) higher is more abnormal.
         maps: (n, S, S) likewise, on the shard's grid.
+        pet_parts: (n, S, S) what the PET gives to the maps, the rest being the CT's; None where
+            maps are not joined from one of each.
     """
 
     shard_rows: NDArray[np.int64]
     scores: NDArray[np.float64]
     maps: NDArray[np.float32]
+    pet_parts: NDArray[np.float32] | None = None
 
 
 def write_study(path: Path, study: StudyScores) -> None:
     """Write one study atomically; the same values give the same bytes.
 
-    Maps are float16 times a power of two, which brings the file's largest value to [2^14, 2^15): a
-    value keeps a relative precision of 2^-11 down to 2^-28 of the largest, and smaller ones are off
-    by at most 2^-39 of it.
+    Maps are float16 times a power of two, which brings the file's largest value to [2^14, 2^15),
+    and so are the PET's parts, by a power of their own: a value keeps a relative precision of
+    2^-11 down to 2^-28 of the largest, and smaller ones are off by at most 2^-39 of it.
     """
-    finite = np.abs(study.maps, where=np.isfinite(study.maps), out=np.zeros_like(study.maps))
-    largest = float(finite.max(initial=0.0))
-    exponent = int(np.frexp(largest)[1]) - _LARGEST_EXPONENT if largest else 0
-    arrays: dict[str, NDArray[Any]] = {
-        "shard_rows": study.shard_rows,
-        "scores": study.scores,
-        "maps": np.ldexp(study.maps, -exponent).astype(np.float16),
-        "exponent": np.array([exponent], dtype=np.int32),
-    }
+    arrays: dict[str, NDArray[Any]] = {"shard_rows": study.shard_rows, "scores": study.scores}
+    arrays |= _halved("maps", "exponent", study.maps)
+    if study.pet_parts is not None:
+        arrays |= _halved("pet_parts", "pet_exponent", study.pet_parts)
     with atomic_path(path) as temporary:
         save_file({name: np.ascontiguousarray(x) for name, x in arrays.items()}, temporary)
+
+
+def _halved(name: str, exponent_name: str, maps: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
+    finite = np.abs(maps, where=np.isfinite(maps), out=np.zeros_like(maps))
+    largest = float(finite.max(initial=0.0))
+    exponent = int(np.frexp(largest)[1]) - _LARGEST_EXPONENT if largest else 0
+    halved = np.ldexp(maps, -exponent).astype(np.float16)
+    return {name: halved, exponent_name: np.array([exponent], dtype=np.int32)}
 
 
 def read_study(path: Path, *, with_maps: bool = True) -> StudyScores:
@@ -107,13 +116,20 @@ def read_study(path: Path, *, with_maps: bool = True) -> StudyScores:
     if not path.is_file():
         raise EvaluationError(f"{path}: not found. Run `dvc repro score`.")
     with safe_open(path, framework="numpy") as file:
-        if missing := sorted(set(_ARRAYS) - set(file.keys())):
+        found = set(file.keys())
+        if missing := sorted(set(_ARRAYS) - found):
             raise EvaluationError(f"{path}: lacks {', '.join(missing)}. Run `dvc repro score`.")
-        maps = np.empty((0, 0, 0), dtype=np.float32)
+        maps, parts = np.empty((0, 0, 0), dtype=np.float32), None
         if with_maps:
-            exponent = int(file.get_tensor("exponent")[0])
-            maps = np.ldexp(file.get_tensor("maps").astype(np.float32), exponent)
-        return StudyScores(file.get_tensor("shard_rows"), file.get_tensor("scores"), maps)
+            maps = _whole(file, "maps", "exponent")
+            parts = _whole(file, "pet_parts", "pet_exponent") if "pet_parts" in found else None
+        return StudyScores(file.get_tensor("shard_rows"), file.get_tensor("scores"), maps, parts)
+
+
+def _whole(file: Any, name: str, exponent_name: str) -> NDArray[np.float32]:
+    exponent = int(file.get_tensor(exponent_name)[0])
+    whole: NDArray[np.float32] = np.ldexp(file.get_tensor(name).astype(np.float32), exponent)
+    return whole
 
 
 @dataclass(frozen=True)
@@ -168,6 +184,16 @@ class ScoredRow:
             EvaluationError: a slice was not scored.
         """
         return np.stack([study.maps[at] for study, at in self._read(seed, rows, with_maps=True)])
+
+    def pet_parts(self, seed: int, rows: Sequence[ImageRow]) -> NDArray[np.float32] | None:
+        """(n, S, S) what the PET gives to these slices' maps; None where none is joined.
+
+        Raises:
+            EvaluationError: a slice was not scored.
+        """
+        read = self._read(seed, rows, with_maps=True)
+        known = [study.pet_parts[at] for study, at in read if study.pet_parts is not None]
+        return np.stack(known) if len(known) == len(rows) else None
 
     def peaks(self, seed: int, rows: Sequence[ImageRow]) -> NDArray[np.float32]:
         """(n,) the highest pixel of each of these slices' maps; one study is in memory at a time.

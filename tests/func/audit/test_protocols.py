@@ -147,7 +147,7 @@ def test_unknown_revision_is_named() -> None:
 def test_results_that_count_lesions_are_read_whole_from_a_commit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A FROC is there only where there are lesions; here and there may differ in it."""
+    """FROC and findings are there only where there are lesions; here and there differ in them."""
     monkeypatch.chdir(tmp_path)
     git("init", "-q")
     measured = of_run(TWO)
@@ -155,6 +155,7 @@ def test_results_that_count_lesions_are_read_whole_from_a_commit(
     commit("lesions")
     there = read_revision(find_revision("lesions"))[RUN]
     assert there.froc
+    assert [x.pet_share for x in there.findings] == [x.pet_share for x in measured.findings]
     write_small(METRICS, FAMILY, small_results(RUN, HALF))
     assert read_revision(find_revision("lesions"))[RUN].froc == there.froc
     assert read_revision(find_revision("workspace"))[RUN].froc == ()

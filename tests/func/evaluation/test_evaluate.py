@@ -19,6 +19,7 @@ from PIL import Image
 
 from petct_uad.audit.detection import DetectionRow, Question, find_planted, smallest_markdown
 from petct_uad.audit.planted import Window
+from petct_uad.cli.embedding import EmbeddingPaths, draw_embedding, embed_row, in_the_plane
 from petct_uad.cli.side_by_side import write_side_by_side
 from petct_uad.core.errors import DatasetError, EvaluationError, TrainingError
 from petct_uad.core.files import read_table, sha256_file, write_table
@@ -51,6 +52,7 @@ from petct_uad.slices.tables import ImageRow, SliceRow
 from petct_uad.teachers.params import TeacherParams
 from petct_uad.training.run import TrainingPaths, train_entry
 from tests.samples import slice_row, train_section
+from tests.small_results import known
 
 PARAMS = EvaluateParams(false_positive_rate=0.1, bootstrap_samples=50, confidence=0.9, seed=0)
 SPLITS = {"A_1": "train", "B_1": "train", "C_1": "val", "D_1": "test", "E_1": "test"}
@@ -280,6 +282,7 @@ def test_figures_derive_from_every_score_and_from_the_lesions_of_the_test_studie
     lesions = {file_of(f"{PROCESSED}/slices.csv"), *shards_of("D_1", "E_1")}
     assert sources[f"{folder}/metrics.json"] == scores | lesions
     assert sources["file:metrics/froc/patchcore/patchcore-pet.csv"] == scores | lesions
+    assert sources[f"{folder}/findings.csv"] == scores | lesions
 
 
 @pytest.mark.parametrize("run", ENTRY.rows)
@@ -419,6 +422,41 @@ def test_slices_in_context_are_scored_from_maps_smoothed_by_their_places_in_the_
     sources = sources_of(derived)
     assert all((slices in x) is not name.endswith("row.json") for name, x in sources.items())
     assert not any(slices in x for x in sources_of(evaluated.scored).values())
+
+
+@pytest.mark.parametrize("how", ["sum", "max", "min_p"])
+def test_findings_of_a_fused_row_say_what_each_modality_gave_to_them(
+    evaluated: Evaluated, how: Fusion
+) -> None:
+    """Joined and smoothed along the body, as a map is that is made of the PET's part alone."""
+    folder = Path(f"parts-{how}")
+    z_mm = np.arange(0.0, 4 * SLICES, 4)
+    write_places(SLICES_FILE, z_mm)
+    params = ScoreParams(fusion=how, z_sigma_mm=6.0)
+    scoring, _ = score(evaluated.paths.processed, folder, params=params)
+    paths = replace(evaluated.paths, scores=scoring.scores, metrics=folder / "metrics")
+    paths = replace(paths, panels=folder / "panels")
+    evaluate_entry(paths, PARAMS, dataset="tiny", protocol="patient")
+    joined, alone = (
+        read_results(paths.results(f"patchcore-{x}")).findings for x in ("petct", "pet")
+    )
+    assert {x.seed for x in joined} == set(SEEDS)
+    assert {x.lesions for x in joined} <= {0, 1}
+    assert {(x.pet_share, x.ct_share) for x in alone} == {(1.0, 0.0)}
+    normals, test = (maps_of_both(evaluated.paths.processed, split) for split in ("val", "test"))
+    fusion = MapFusion(how, 2)
+    fusion.fit([normals])
+    pet = fusion.parts(test)[0, :SLICES].numpy()
+    study = read_study(scoring.scores / "patchcore-petct/seed-3/D_1.safetensors")
+    expected = smooth_along_z(pet, ["D_1"] * SLICES, z_mm, 6.0)
+    assert study.pet_parts == pytest.approx(expected, abs=2e-3 * float(np.abs(expected).max()))
+    highest = next(x for x in joined if x.study_id == "D_1")
+    threshold = read_results(paths.results("patchcore-petct")).metrics.map_thresholds[0]
+    inside = study.maps > threshold
+    whole = expected[inside].sum() / study.maps[inside].sum()  # of all findings of the study
+    shares = [known(x.pet_share) for x in joined if x.study_id == "D_1" and x.seed == 3]
+    assert min(shares) - 0.01 <= whole <= max(shares) + 0.01
+    assert known(highest.pet_share) + known(highest.ct_share) == pytest.approx(1, abs=1e-5)
 
 
 def test_a_fused_row_sees_both_modalities_and_counts_both_models(evaluated: Evaluated) -> None:
@@ -597,6 +635,41 @@ def test_slices_and_rows_that_cannot_be_shown_are_named(
             slices, Path("none.png"), processed=PROCESSED, scores=Path("data/scores"),
             metrics=Path("metrics"), runs=runs,
         )  # fmt: skip
+
+
+BENCHMARK = {"patchcore": ENTRY}
+EMBEDDED = EmbeddingPaths(PROCESSED, MODELS.parent, Path("data/scores"))
+
+
+@pytest.mark.parametrize("row", ["patchcore-pet", "patchcore-petct"])
+def test_test_slices_are_placed_by_what_the_encoder_and_the_map_say(
+    evaluated: Evaluated, row: str
+) -> None:
+    first, again = (embed_row(row, BENCHMARK, EMBEDDED, torch.device("cpu")) for _ in range(2))
+    assert first.labels.tolist() == [0, 0, 0, 1, 1, 1] * 2
+    assert list(first.points) == ["encoder", "map"]
+    for of, points in first.points.items():
+        assert points.shape == (2 * SLICES, 2)
+        assert np.isfinite(points).all()
+        assert points.tobytes() == again.points[of].tobytes()
+    draw_embedding(Path("embedding.png"), row, first)
+    assert size_of("embedding.png")[0] > size_of("embedding.png")[1]
+
+
+def test_a_row_that_is_not_there_is_not_placed(evaluated: Evaluated) -> None:
+    with pytest.raises(EvaluationError, match="There are: patchcore-pet, patchcore-ct"):
+        embed_row("cmad-pet", BENCHMARK, EMBEDDED, torch.device("cpu"))
+
+
+def test_slices_of_two_kinds_lie_apart_in_the_plane() -> None:
+    drawn = np.random.default_rng(0).normal(size=(60, 200)).astype(np.float32)
+    drawn[30:] += 2
+    points = in_the_plane(drawn)
+    centres = points[:30].mean(0), points[30:].mean(0)
+    nearer = np.linalg.norm(points - centres[0], axis=1) < np.linalg.norm(
+        points - centres[1], axis=1
+    )
+    assert nearer.tolist() == [True] * 30 + [False] * 30
 
 
 QUESTION = Question(

@@ -141,3 +141,31 @@ def test_state_holds_all_that_was_learnt(how: Fusion) -> None:
     fusion, other = fitted(how, normals), MapFusion(how, 2)
     other.load_state_dict(fusion.state_dict())
     assert torch.equal(fusion(normals), other(normals))
+
+
+@pytest.mark.parametrize("how", HOW)
+def test_what_the_modalities_give_adds_up_to_the_map(how: Fusion) -> None:
+    normals, seen = drawn(), drawn(count=3, seed=1)
+    fusion = fitted(how, normals)
+    parts = fusion.parts(seen)
+    assert parts.shape == seen.shape
+    torch.testing.assert_close(parts.sum(0), fusion(seen))
+
+
+@pytest.mark.parametrize("how", ["max", "min_p"])
+@pytest.mark.parametrize("member", [0, 1])
+def test_the_larger_of_two_gives_all_of_a_pixel(how: Fusion, member: int) -> None:
+    normals = drawn()
+    value = float(normals[member].amax() + 3 * normals[member].std())
+    parts = fitted(how, normals).parts(with_value(normals, member, value))[:, 0, 3, 4]
+    assert parts[member] > 1
+    assert parts[1 - member] == 0
+
+
+def test_a_sum_is_of_what_each_shows_even_against_the_other() -> None:
+    normals = drawn()
+    seen = with_value(normals, 0, 15.0)
+    seen[1] = normals[1].amin()
+    pet, ct = fitted("sum", normals).parts(seen)[:, 0, 3, 4]
+    assert pet == pytest.approx(5, abs=0.1)  # (15 - 5) / 2
+    assert ct == pytest.approx(-1, abs=0.1)

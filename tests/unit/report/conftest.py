@@ -150,16 +150,16 @@ def write_run(paths: ResultPaths, run: str, images: list[ImageRow], protocol: Pr
     labels = np.array([row.label for row in test])
     lesions = np.zeros((len(test), 8, 8), dtype=bool)
     lesions[labels == 1, :2, :2] = True
-    seeds = [
-        SeedScores(
-            seed,
-            val=generator.normal(size=len(normals)),
-            test=generator.normal(size=len(test)) + STRENGTHS[run] * labels,
-            maps=generator.random((len(test), 8, 8), np.float32) + lesions,
-            val_peaks=np.linspace(1, 2, len(normals), dtype=np.float32),
+
+    def of_seed(seed: int) -> SeedScores:
+        val = generator.normal(size=len(normals))
+        scores = generator.normal(size=len(test)) + STRENGTHS[run] * labels
+        maps = generator.random((len(test), 8, 8), np.float32) + lesions
+        peaks = np.linspace(0.2, 1.4, len(normals), dtype=np.float32)
+        return SeedScores(
+            seed, val, scores, maps, peaks, 0.25 * maps if run == "cmad-petct" else None
         )
-        for seed in SEEDS
-    ]
+
     identity = RunIdentity(
         run=run,
         model=model,
@@ -176,7 +176,7 @@ def write_run(paths: ResultPaths, run: str, images: list[ImageRow], protocol: Pr
     grid = Grid(np.arange(len(test)), np.full(len(test), 0.1))
     measured = measure(
         identity,
-        seeds=seeds,
+        seeds=map(of_seed, SEEDS),
         test_rows=test,
         params=PARAMS,
         lesions=lesions,

@@ -233,3 +233,36 @@ def test_lineage_of_the_report_names_panels_and_tables(project: Project) -> None
     assert "file:data/interim/tiny/split/slices.csv" in inputs
     assert "file:metrics/runs/trivial/suvmax/scores.csv" in inputs
     assert "file:data/interim/tiny/split/lineage/lineage.safetensors" in inputs
+
+
+def test_findings_say_what_each_modality_gave_where_a_map_joins_both(html: str) -> None:
+    section = html.split('<section id="findings">')[1].split("</section>", maxsplit=1)[0]
+    shown = re.findall(r'<th scope="row" data-v="([^"]+)">', section)
+    assert shown == ["cmad-petct"]  # the other row on both does not say
+    summary = section.split('data-v="cmad-petct"')[1].split("</tr>", maxsplit=1)[0]
+    assert summary.count(">25 %<") >= 1
+    listed = section.split("<details>")[1]
+    assert ">25 %</td>" in listed
+    assert ">75 %</td>" in listed
+
+
+def test_pictures_of_a_joined_map_say_what_each_modality_gave_to_what_is_found(html: str) -> None:
+    pictures = html.split('<section id="panels">')[1].split("</section>", maxsplit=1)[0]
+    joined = pictures.split("<strong>cmad-petct</strong>")[1]
+    assert "PET 25 %, CT 75 %" in joined.split("<strong>worst</strong>", maxsplit=1)[0]
+
+
+def test_lineage_of_the_report_names_findings(project: Project) -> None:
+    assert any(path.name == "findings.csv" for run in project.report.results for path in run.files)
+
+
+def test_boxes_show_every_model_of_a_modality_beside_suvmax(html: str) -> None:
+    for kind in ("Scores of normal and abnormal slices", "AUROC within each patient"):
+        titles = re.findall(rf'aria-label="{kind} on ([^"]+)"', html)
+        assert titles == ["PET", "CT", "PET and CT"]
+        drawn = html.split(f'aria-label="{kind} on PET and CT"')[1].split("</svg>", maxsplit=1)[0]
+        assert re.findall(r">([a-z]+(?:-\w+)?)</text>", drawn) == [
+            "cmad-petct", "patchcore-petct", "suvmax",
+        ]  # fmt: skip
+    scores = html.split('aria-label="Scores of normal and abnormal slices on CT"')[1]
+    assert {"--normal", "--abnormal"} <= set(re.findall(r"--\w+", scores.split("</svg>")[0]))

@@ -54,6 +54,16 @@ def test_maps_keep_eleven_bits_at_any_scale(tmp_path: Path, scale: float) -> Non
     assert np.abs(found / maps - 1).max() <= 2**-11
 
 
+def test_what_the_pet_gives_comes_back_beside_its_map_at_a_scale_of_its_own(tmp_path: Path) -> None:
+    study = replace(study_of(random_maps(1.0)), pet_parts=random_maps(1e6))
+    write_study(tmp_path / "a.safetensors", study)
+    found = read_study(tmp_path / "a.safetensors")
+    assert found.maps == pytest.approx(study.maps, rel=2**-11)
+    assert found.pet_parts == pytest.approx(study.pet_parts, rel=2**-11)
+    write_study(tmp_path / "b.safetensors", study_of(random_maps(1.0)))
+    assert read_study(tmp_path / "b.safetensors").pet_parts is None
+
+
 def test_values_far_below_the_largest_are_off_by_a_tiny_part_of_it(tmp_path: Path) -> None:
     maps = random_maps(1e-12)
     maps[0, 0, 0] = 1.0

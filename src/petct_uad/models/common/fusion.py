@@ -22,6 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from petct_uad.core.params.base import Modality
 from petct_uad.models.common.batch import Batch
 from petct_uad.models.common.interface import AnomalyModel
 from petct_uad.models.common.maps import MIN_SPREAD, mean_and_spread
@@ -79,13 +80,21 @@ class MapFusion(nn.Module):
             self.tail_excess.copy_(torch.tensor([x.excess for x in tails]))
 
     def forward(self, maps: Tensor) -> Tensor:
-        """(K, B, S, S) to (B, S, S)."""
+        """(K, B, S, S) to (B, S, S): the sum of their :meth:`parts`."""
+        return self.parts(maps).sum(0)
+
+    def parts(self, maps: Tensor) -> Tensor:
+        """(K, B, S, S): what each map gives to the one that they become, which is their sum.
+
+        Under ``max`` and ``min_p`` a pixel is the larger of two values, which gives it all.
+        """
         if self.how == "raw_sum":
-            return maps.sum(0)
-        if self.how == "min_p":
-            return self.surprise(maps).amax(0)
-        standardised = self.standardised(maps)
-        return standardised.sum(0) if self.how == "sum" else standardised.amax(0)
+            return maps
+        values = self.surprise(maps) if self.how == "min_p" else self.standardised(maps)
+        if self.how == "sum":
+            return values
+        members = torch.arange(len(values), device=values.device)[:, None, None, None]
+        return values.where(members == values.argmax(0), 0)
 
     def standardised(self, maps: Tensor) -> Tensor:
         """(K, B, S, S), each in units of its spread on normals."""
@@ -111,16 +120,20 @@ class MapFusion(nn.Module):
 class FusedMaps(AnomalyModel):
     """A model that has a map of each modality, and ``fusion`` to make them one."""
 
+    modality: Modality
     fusion: MapFusion
 
     @abstractmethod
     def modality_maps(self, batch: Batch) -> Tensor:
-        """(K, B, S, S): of each modality, before they are fused."""
+        """(K, B, S, S): of each modality, PET first, before they are fused."""
+
+    def map_parts(self, batch: Batch) -> Tensor:
+        """(K, B, S, S): what each modality gives to the anomaly map, which is their sum."""
+        return self.fusion.parts(self.modality_maps(batch))
 
     def anomaly_map(self, batch: Batch) -> Tensor:
         """(B, S, S): the modalities' maps as one, as ``fusion`` says."""
-        fused: Tensor = self.fusion(self.modality_maps(batch))
-        return fused
+        return self.map_parts(batch).sum(0)
 
     def calibrate(self, normals: Iterable[Batch]) -> None:
         """What each modality's maps are on validation normals."""

@@ -51,6 +51,11 @@ class AnomalyModel(nn.Module, ABC):
         maps = self.anomaly_map(batch)
         return maps, self.score(maps)
 
+    def described(self, batch: Batch) -> Tensor | None:
+        """(B, D): each slice as its encoder describes it, to look at; None without an encoder."""
+        del batch
+        return None
+
     def calibrate(self, normals: Iterable[Batch]) -> None:
         """Learn the scale of the maps from validation normals; by default there is none."""
 

@@ -79,6 +79,11 @@ class Hdhkd(ModelWithTeacher[HdhkdParams, PatchTeacher], GradientModel):
             grids = grids / (target.square().mean(1) + 1)
         return self._smoothed(grids)
 
+    @torch.no_grad()
+    def described(self, batch: Batch) -> Tensor:
+        """(B, D): the mean over the slice of each of the teacher's channels."""
+        return self.teacher.normalised(self._images(batch)).mean((2, 3))
+
 
 class Student(nn.Module):
     """Encoder, laterals, Block4 and decoder: (B, 1, S, S) to (B, C, S/4, S/4)."""

@@ -77,6 +77,12 @@ class HeteroAe(GradientModel):
         summed = torch.stack([smooth_maps(x, self.image_size_px, 0.0) for x in grids]).sum(0)
         return smooth_maps(summed, self.image_size_px, self.params.map_sigma_px)
 
+    @torch.no_grad()
+    def described(self, batch: Batch) -> Tensor:
+        """(B, D): the mean over the slice of each channel of the encoder's maps."""
+        maps = self.encoder(*images_of(batch, self.modality))
+        return torch.cat([x.mean((2, 3)) for x in maps], 1)
+
     def score(self, maps: Tensor) -> Tensor:
         """(B,): Eq. 8, the largest value of the map."""
         return score_maps(maps, "max")

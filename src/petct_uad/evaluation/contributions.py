@@ -1,0 +1,105 @@
+"""Every finding of a seed's maps, and what each modality gave to it.
+
+A finding is a connected part of what exceeds the maps' threshold from validation normals. Where a
+map is joined from one of each modality it is the sum of what they give
+(:meth:`petct_uad.models.common.fusion.MapFusion.parts`), also after it was smoothed along the body,
+which is linear. A modality's share of a finding is what it gives to the finding's voxels over all
+that these have: under ``max`` and ``min_p`` the weight of the voxels where it is the larger, under
+sums its summand. A share may lie below 0, and the other's above 1, where a modality speaks against
+what the other shows.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from petct_uad.evaluation.findings import labelled_findings
+from petct_uad.evaluation.seeds import SeedDecisions, SeedMaps
+from petct_uad.evaluation.stacks import Stack
+from petct_uad.evaluation.tables import FindingRow
+
+Maps = NDArray[np.float32]
+_ALONE = {"pet": 1.0, "ct": 0.0}  # the PET's share where a row sees one modality
+
+
+def finding_rows(seed: SeedDecisions, modality: str) -> tuple[FindingRow, ...]:
+    """Study by study, the highest finding of each first; none without maps or lesion masks.
+
+    Args:
+        seed: with its maps.
+        modality: that the row sees: a map of one alone is all its own.
+    """
+    maps = seed.maps
+    if maps is None or maps.threshold is None:
+        return ()
+    return tuple(row for stack in maps.stacks for row in _of_stack(seed, maps, stack, modality))
+
+
+def _of_stack(seed: SeedDecisions, maps: SeedMaps, stack: Stack, modality: str) -> list[FindingRow]:
+    assert maps.threshold is not None, "asked for by its caller"
+    labelled, count = labelled_findings(stack.above(maps.maps, maps.threshold))
+    if not count:
+        return []
+    numbers = np.arange(1, count + 1)
+    planes, peaks = _highest_voxels(stack.volume(maps.maps), labelled)
+    voxels = np.bincount(labelled.ravel(), minlength=count + 1)[1:]
+    lesions = _lesions_touched(stack, labelled, count)
+    shares = _pet_shares(stack, maps, labelled, numbers)
+    spans = ndimage.find_objects(labelled)
+    name = {plane: seed.rows[i] for plane, i in zip(stack.planes, stack.slices, strict=True)}
+    by_height = np.argsort(-peaks, kind="stable")
+    return [
+        FindingRow(
+            seed=name[planes[i]].seed,
+            study_id=name[planes[i]].study_id,
+            patient=name[planes[i]].patient,
+            finding=rank,
+            slice_id=name[planes[i]].slice_id,
+            first_slice_id=name[spans[i][0].start].slice_id,
+            last_slice_id=name[spans[i][0].stop - 1].slice_id,
+            peak=float(peaks[i]),
+            volume_ml=_known(float(voxels[i]) * stack.voxel_ml),
+            lesions=int(lesions[i]),
+            pet_share=_known(share := _ALONE.get(modality, float(shares[i]))),
+            ct_share=_known(1 - share),
+        )
+        for rank, i in enumerate(by_height.tolist(), start=1)
+    ]
+
+
+def _highest_voxels(
+    volume: Maps, labelled: NDArray[np.int32]
+) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+    """(findings,) the plane and the value of the highest voxel of each; of equals, the first."""
+    inside = np.flatnonzero(labelled)
+    numbers, values = labelled.ravel()[inside], volume.ravel()[inside]
+    order = np.lexsort((-values, numbers))
+    chosen = order[np.unique(numbers[order], return_index=True)[1]]
+    return np.unravel_index(inside[chosen], labelled.shape)[0], values[chosen]
+
+
+def _pet_shares(
+    stack: Stack, maps: SeedMaps, labelled: NDArray[np.int32], numbers: NDArray[Any]
+) -> NDArray[np.float64]:
+    """(findings,) NaN where it is not known, or where the findings' voxels add up to nothing."""
+    shares = np.full(len(numbers), np.nan)
+    if maps.pet_parts is None:
+        return shares
+    volumes = (stack.volume(x).astype(np.float64) for x in (maps.pet_parts, maps.maps))
+    part, whole = (np.asarray(ndimage.sum_labels(x, labelled, numbers)) for x in volumes)
+    return np.asarray(np.divide(part, whole, out=shares, where=whole > 0))
+
+
+def _lesions_touched(stack: Stack, labelled: NDArray[np.int32], count: int) -> NDArray[np.intp]:
+    """(findings,) how many lesions each shares a voxel with."""
+    pairs = np.stack([labelled.ravel()[stack.inside], stack.lesion_of])
+    touching = np.unique(pairs[:, pairs[0] > 0], axis=1)[0]
+    return np.bincount(touching, minlength=count + 1)[1:]
+
+
+def _known(value: float) -> float | None:
+    return None if np.isnan(value) else value
