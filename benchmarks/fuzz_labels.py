@@ -36,7 +36,7 @@ import typer
 from numpy.typing import NDArray
 from pydicom import uid
 from pydicom.dataelem import RawDataElement
-from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.dataset import Dataset
 from skimage.measure import find_contours
 
 from benchmarks.fuzz_headers import (
@@ -55,6 +55,7 @@ from petct_uad.ingest.run import ingest_dataset
 from petct_uad.ingest.tables import UNLABELLED
 from petct_uad.phantom.cohort import make_cohort
 from petct_uad.schema import load_params
+from tests.func.ingest.conftest import draw_roi, save
 
 LONGEST_S = 60.0
 _BATCH = 50
@@ -96,7 +97,7 @@ def make_study(folder: Path) -> Path:
     shutil.copy(seg, labels / "seg.dcm")
     contours = _contours(seg)
     ct = [pydicom.dcmread(path, stop_before_pixels=True) for path in (made / "images/CT").iterdir()]
-    _rtstruct(ct[0], contours).save_as(labels / "rtstruct.dcm", enforce_file_format=True)
+    save(_rtstruct(ct[0], contours), labels / "rtstruct.dcm")
     (labels / "labels.csv").write_text(_csv(ct, contours), encoding="utf-8")
     return made
 
@@ -195,36 +196,8 @@ def _rtstruct(ct: Dataset, contours: list[NDArray[np.float64]]) -> Dataset:
     made.SOPInstanceUID, made.SeriesInstanceUID = (
         uid.generate_uid(entropy_srcs=[ct.StudyInstanceUID, name]) for name in ("rs", "rs-series")
     )
-    frame = ct.FrameOfReferenceUID
-    made.StructureSetROISequence = [
-        _item(ROINumber=1, ROIName="lesion", ReferencedFrameOfReferenceUID=frame)
-    ]
-    series = _item(SeriesInstanceUID=ct.SeriesInstanceUID)
-    study = _item(RTReferencedSeriesSequence=[series])
-    made.ReferencedFrameOfReferenceSequence = [
-        _item(FrameOfReferenceUID=frame, RTReferencedStudySequence=[study])
-    ]
-    drawn = [
-        _item(
-            ContourGeometricType="CLOSED_PLANAR",
-            NumberOfContourPoints=len(points),
-            ContourData=[f"{value:.4f}" for value in points.ravel()],
-        )
-        for points in contours
-    ]
-    made.ROIContourSequence = [_item(ReferencedROINumber=1, ContourSequence=drawn)]
-    made.file_meta = FileMetaDataset()
-    made.file_meta.TransferSyntaxUID = uid.ExplicitVRLittleEndian
-    made.file_meta.MediaStorageSOPClassUID = made.SOPClassUID
-    made.file_meta.MediaStorageSOPInstanceUID = made.SOPInstanceUID
+    draw_roi(made, contours, ct.SeriesInstanceUID, "lesion")
     return made
-
-
-def _item(**values: object) -> Dataset:
-    item = Dataset()
-    for name, value in values.items():
-        setattr(item, name, value)
-    return item
 
 
 def _csv(ct: list[Dataset], contours: list[NDArray[np.float64]]) -> str:

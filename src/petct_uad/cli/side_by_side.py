@@ -7,8 +7,7 @@ what each modality gave to what was found there.
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from petct_uad.core.errors import EvaluationError
+from petct_uad.core.errors import EvaluationError, did_you_mean
 from petct_uad.core.files import atomic_path, read_table
 from petct_uad.evaluation.panels import fused
 from petct_uad.evaluation.results import ResultPaths, RunResults, read_results
@@ -98,8 +97,8 @@ def _images(processed: Path, slice_ids: Sequence[str]) -> list[ImageRow]:
     for slice_id in slice_ids:
         if slice_id not in rows:
             raise EvaluationError(
-                f"{slice_id}: no slice of {processed}/index.csv{_like(slice_id, rows)}. Its column "
-                "slice_id has all that were not excluded."
+                f"{slice_id}: no slice of {processed}/index.csv.{did_you_mean(slice_id, rows)} Its "
+                "column slice_id has all that were not excluded."
             )
         if rows[slice_id].split not in _SCORED:
             raise EvaluationError(
@@ -119,7 +118,7 @@ def _judged(scores: Path, metrics: Path, runs: Sequence[str]) -> list[_Judged]:
     for run in runs:
         if run not in found:
             raise EvaluationError(
-                f"{run}: no row in {scores}{_like(run, found)}. There are: "
+                f"{run}: no row in {scores}.{did_you_mean(run, found)} There are: "
                 f"{', '.join(sorted(found)) or 'none; run `dvc repro`'}."
             )
     chosen = runs or [run for run, (_, row) in found.items() if row.identity.modality == "petct"]
@@ -131,11 +130,6 @@ def _judged(scores: Path, metrics: Path, runs: Sequence[str]) -> list[_Judged]:
 
 def _with_threshold(metrics: Path, entry: str, row: ScoredRow) -> _Judged:
     return _Judged(row, read_results(ResultPaths.of(metrics, entry, row.identity.run)))
-
-
-def _like(name: str, known: Iterable[str] | Mapping[str, object]) -> str:
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f"; did you mean {near[0]}?" if near else ""
 
 
 def _draw_images(axes: NDArray[np.object_], image: ImageRow, shard: Shard) -> None:

@@ -33,6 +33,8 @@ was done, with any refusals in rejected.csv; 2 is a wrong command line.
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from typing import ClassVar
 
 
@@ -184,3 +186,9 @@ class NothingUsableError(DatasetError):
     """The data set is missing or empty, or no study in it can be used."""
 
     exit_code = 4
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A sentence, after a space, that names what an unknown name is most like; "" if nothing is."""
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f" Did you mean {near[0]!r}?" if near else ""

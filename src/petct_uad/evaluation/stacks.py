@@ -19,10 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from petct_uad.core.errors import DatasetError
-from petct_uad.core.files import read_table
 from petct_uad.slices.store import read_bodies
-from petct_uad.slices.tables import ImageRow, SliceRow
+from petct_uad.slices.tables import ImageRow, SliceRow, read_places
 
 # Voxels that share a face or an edge are of one lesion, or of one finding, as autoPET counts them.
 NEIGHBOURS: NDArray[np.bool_] = ndimage.generate_binary_structure(3, 2)
@@ -57,7 +55,7 @@ class Grid:
         Raises:
             DatasetError: a table or shard is absent, or ``slices.csv`` lacks a slice.
         """
-        places = _places(slices_file, rows)
+        places = read_places(slices_file, rows)
         body_px = read_bodies(processed, rows).sum(axis=(1, 2), dtype=np.int64)
         voxel_ml = np.full(len(rows), np.nan)
         studies = np.array([row.study_id for row in rows])
@@ -152,23 +150,6 @@ def _stack(
     labelled, count = ndimage.label(volume, NEIGHBOURS)
     first = slices[0]
     return Stack(slices, planes, int(owners[first]), labelled, count, float(grid.voxel_ml[first]))
-
-
-def _places(slices_file: Path, rows: Sequence[ImageRow]) -> dict[str, dict[str, SliceRow]]:
-    """By study and slice, of all slices of these studies, those in no split too."""
-    if not slices_file.is_file():
-        raise DatasetError(f"{slices_file}: not found. Run `dvc repro split`.")
-    wanted = {row.study_id for row in rows}
-    found: dict[str, dict[str, SliceRow]] = {study: {} for study in wanted}
-    for row in read_table(slices_file, SliceRow):
-        if row.study_id in wanted:
-            found[row.study_id][row.slice_id] = row
-    if missing := [row.slice_id for row in rows if row.slice_id not in found[row.study_id]]:
-        raise DatasetError(
-            f"{slices_file}: lacks {len(missing)} of the {len(rows)} test slices of index.csv, the "
-            f"first is {missing[0]}; one of the two is stale. Run `dvc repro preprocess`."
-        )
-    return found
 
 
 def _distance_mm(places: dict[str, SliceRow]) -> float:

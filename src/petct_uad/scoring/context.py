@@ -12,9 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from petct_uad.core.errors import DatasetError
-from petct_uad.core.files import read_table
-from petct_uad.slices.tables import ImageRow, SliceRow
+from petct_uad.slices.tables import ImageRow, read_places
 
 REACH_SIGMAS = 4.0  # in standard deviations: further away a slice weighs below 0.04 %
 
@@ -29,15 +27,9 @@ def z_positions_mm(slices_file: Path, rows: Sequence[ImageRow]) -> NDArray[np.fl
     Raises:
         DatasetError: the table is absent or lacks a slice.
     """
-    if not slices_file.is_file():
-        raise DatasetError(f"{slices_file}: not found. Run `dvc repro split`.")
-    z_mm = {row.slice_id: row.z_mm for row in read_table(slices_file, SliceRow)}
-    if missing := [row.slice_id for row in rows if row.slice_id not in z_mm]:
-        raise DatasetError(
-            f"{slices_file}: lacks {len(missing)} slices of index.csv, the first is {missing[0]}. "
-            "Run `dvc repro preprocess`."
-        )
-    return np.array([z_mm[row.slice_id] for row in rows], dtype=np.float64)
+    places = read_places(slices_file, rows)
+    z_mm = [places[row.study_id][row.slice_id].z_mm for row in rows]
+    return np.array(z_mm, dtype=np.float64)
 
 
 def smooth_along_z(

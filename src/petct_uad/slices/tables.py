@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+
+from petct_uad.core.errors import DatasetError
+from petct_uad.core.files import read_table
 
 PETCT, PICTURE = "petct", "picture"  # what a slice is one of
 
@@ -69,3 +74,27 @@ class ReadingRow:
     grey_max: float | None
     grey_gradient: float | None  # mean length of the gradient, grey levels per pixel
     grey_laplacian: float | None  # variance of the Laplacian, squares of the same
+
+
+def read_places(slices_file: Path, rows: Sequence[ImageRow]) -> dict[str, dict[str, SliceRow]]:
+    """By study and slice_id: all slices of the studies of ``rows``, those in no split too.
+
+    Args:
+        slices_file: ``slices.csv`` of the split stage.
+        rows: slices of ``index.csv``.
+
+    Raises:
+        DatasetError: the table is absent, or lacks one of ``rows``.
+    """
+    if not slices_file.is_file():
+        raise DatasetError(f"{slices_file}: not found. Run `dvc repro split`.")
+    found: dict[str, dict[str, SliceRow]] = {row.study_id: {} for row in rows}
+    for place in read_table(slices_file, SliceRow):
+        if place.study_id in found:
+            found[place.study_id][place.slice_id] = place
+    if missing := [row.slice_id for row in rows if row.slice_id not in found[row.study_id]]:
+        raise DatasetError(
+            f"{slices_file}: lacks {len(missing)} of {len(rows)} slices of index.csv, the first is "
+            f"{missing[0]}; one of the two is stale. Run `dvc repro preprocess`."
+        )
+    return found

@@ -188,13 +188,11 @@ def _extended(table: pd.DataFrame, absent: pd.DataFrame) -> pd.DataFrame:
 
 def _registration(tables: Tables) -> pd.DataFrame:
     table = frame(tables.registration, RegistrationRow)
-    slices = table["slices"] + table["slices_cut"]
     gain = table["mutual_information_after"] - table["mutual_information_before"]
     return table.assign(
         study_known=table["study_id"].isin({row.study_id for row in tables.studies}),
         overlap_gain=table["body_overlap_after"] - table["body_overlap_before"],
         mutual_information_gain=gain,
-        cut_fraction=table["slices_cut"] / slices.clip(lower=1),
     )
 
 

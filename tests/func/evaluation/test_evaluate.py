@@ -621,9 +621,9 @@ def test_chosen_slices_stand_beside_every_rows_map(evaluated: Evaluated) -> None
 @pytest.mark.parametrize(
     ("slices", "runs", "said"),
     [
-        (["D_1_0009"], (), "did you mean D_1_000"),
+        (["D_1_0009"], (), "Did you mean 'D_1_000"),
         (["A_1_0000"], (), "a slice of the train split"),
-        (["D_1_0000"], ("patchcore-pt",), "did you mean patchcore-pet?"),
+        (["D_1_0000"], ("patchcore-pt",), "Did you mean 'patchcore-pet'?"),
     ],
     ids=["no such slice", "a training slice", "no such row"],
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,14 @@ _SOP_CLASS = {
 }
 
 
+def item(**values: object) -> Dataset:
+    """A data set of these elements, by keyword."""
+    dataset = Dataset()
+    for name, value in values.items():
+        setattr(dataset, name, value)
+    return dataset
+
+
 def no_edit(_dataset: Dataset, _index: int) -> None:
     """Leave the slice as it is."""
 
@@ -44,6 +52,29 @@ def save(dataset: Dataset, path: Path, syntax: str = pydicom.uid.ExplicitVRLittl
     dataset.file_meta = meta
     path.parent.mkdir(parents=True, exist_ok=True)
     dataset.save_as(path, enforce_file_format=True)
+
+
+def draw_roi(
+    dataset: Dataset, contours_mm: Iterable[np.ndarray], series_uid: str, name: str
+) -> None:
+    """Make the data set's structure set (PS3.3 A.19) one ROI, (n, 3) each, drawn on a series."""
+    frame = dataset.FrameOfReferenceUID
+    dataset.StructureSetROISequence = [
+        item(ROINumber=1, ROIName=name, ReferencedFrameOfReferenceUID=frame)
+    ]
+    study = item(RTReferencedSeriesSequence=[item(SeriesInstanceUID=series_uid)])
+    dataset.ReferencedFrameOfReferenceSequence = [
+        item(FrameOfReferenceUID=frame, RTReferencedStudySequence=[study])
+    ]
+    drawn = [
+        item(
+            ContourGeometricType="CLOSED_PLANAR",
+            NumberOfContourPoints=len(points),
+            ContourData=[f"{value:.4f}" for value in points.ravel()],
+        )
+        for points in contours_mm
+    ]
+    dataset.ROIContourSequence = [item(ReferencedROINumber=1, ContourSequence=drawn)]
 
 
 @dataclass
@@ -79,23 +110,7 @@ class Patient:
         self, contours_mm: list[np.ndarray], on: str = "CT", name: str = "GTV", edit: Edit = no_edit
     ) -> Dataset:
         dataset = self._common("RTSTRUCT", f"RS-{on}-{name}", 0)
-        dataset.StructureSetROISequence = [
-            _item(ROINumber=1, ROIName=name, ReferencedFrameOfReferenceUID=self.frame)
-        ]
-        series = _item(SeriesInstanceUID=self.uid(on))
-        study = _item(RTReferencedSeriesSequence=[series])
-        dataset.ReferencedFrameOfReferenceSequence = [
-            _item(FrameOfReferenceUID=self.frame, RTReferencedStudySequence=[study])
-        ]
-        contours = [
-            _item(
-                ContourGeometricType="CLOSED_PLANAR",
-                NumberOfContourPoints=len(points),
-                ContourData=[f"{value:.6f}" for value in points.ravel()],
-            )
-            for points in contours_mm
-        ]
-        dataset.ROIContourSequence = [_item(ReferencedROINumber=1, ContourSequence=contours)]
+        draw_roi(dataset, contours_mm, self.uid(on), name)
         edit(dataset, 0)
         save(dataset, self.root / self.patient / f"RS-{on}-{name}.dcm")
         return dataset
@@ -162,7 +177,7 @@ class Patient:
         return made
 
     def _common(self, modality: str, series: str, index: int) -> Dataset:
-        return _item(
+        return item(
             SOPClassUID=_SOP_CLASS[modality],
             SOPInstanceUID=self.uid(f"{series}-{index}"),
             SeriesInstanceUID=self.uid(series),
@@ -216,20 +231,13 @@ class Patient:
         dataset.CorrectedImage = ["DECY", "ATTN", "SCAT"]
         dataset.Units, dataset.DecayCorrection = "BQML", "ADMIN"
         dataset.RadiopharmaceuticalInformationSequence = [
-            _item(
+            item(
                 RadionuclideTotalDose="350000000",
                 RadionuclideHalfLife="6586.2",
                 RadiopharmaceuticalStartTime="090000",
             )
         ]
         return dataset
-
-
-def _item(**values: object) -> Dataset:
-    dataset = Dataset()
-    for name, value in values.items():
-        setattr(dataset, name, value)
-    return dataset
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from petct_uad.core.errors import LabelError
 from petct_uad.ingest.run import derivations
 from petct_uad.phantom.cohort import make_cohort
 from petct_uad.phantom.params import PhantomParams
-from tests.func.ingest.conftest import Patient, Run, save
+from tests.func.ingest.conftest import Patient, Run, draw_roi, save
 
 HEADER = "sop_instance_uid,roi,points_mm"
 SQUARE = "-20 -20 16 20 -20 16 20 20 16 -20 20 16"
@@ -275,20 +275,6 @@ def rtstruct(seg: Dataset, contours: list[tuple[str, np.ndarray]]) -> Dataset:
     for name in ("StudyInstanceUID", "FrameOfReferenceUID", "PatientID", "PatientBirthDate",
                  "PatientSex"):  # fmt: skip
         setattr(dataset, name, seg.get(name))
-    roi, drawn, series, study, frame = (Dataset() for _ in range(5))
-    roi.ROINumber, roi.ROIName = 1, "lesion"
-    roi.ReferencedFrameOfReferenceUID = seg.FrameOfReferenceUID
-    series.SeriesInstanceUID = seg.ReferencedSeriesSequence[0].SeriesInstanceUID
-    study.RTReferencedSeriesSequence = [series]
-    frame.FrameOfReferenceUID = seg.FrameOfReferenceUID
-    frame.RTReferencedStudySequence = [study]
-    drawn.ReferencedROINumber = 1
-    drawn.ContourSequence = []
-    for _, points in contours:
-        item = Dataset()
-        item.ContourGeometricType, item.NumberOfContourPoints = "CLOSED_PLANAR", len(points)
-        item.ContourData = [f"{value:.4f}" for value in points.ravel()]
-        drawn.ContourSequence.append(item)
-    dataset.StructureSetROISequence, dataset.ROIContourSequence = [roi], [drawn]
-    dataset.ReferencedFrameOfReferenceSequence = [frame]
+    series_uid = seg.ReferencedSeriesSequence[0].SeriesInstanceUID
+    draw_roi(dataset, [points for _, points in contours], series_uid, "lesion")
     return dataset

@@ -14,7 +14,7 @@ import SimpleITK as sitk
 from highdicom.legacy import LegacyConvertedEnhancedCTImage, LegacyConvertedEnhancedPETImage
 from pydicom.dataset import Dataset, FileMetaDataset
 
-from tests.func.ingest.conftest import Patient, Run
+from tests.func.ingest.conftest import Patient, Run, item
 
 # Decay is corrected to the start of the scan, and to the injection.
 START, ADMIN = "PHANTOM-0001", "PHANTOM-0002"
@@ -24,13 +24,6 @@ _MOVED = {
     "AcquisitionTime", "Units", "DecayCorrection", "CorrectedImage", "ActualFrameDuration",
     "SeriesDate", "SeriesTime",
 }  # fmt: skip
-
-
-def item(**values: object) -> Dataset:
-    dataset = Dataset()
-    for name, value in values.items():
-        setattr(dataset, name, value)
-    return dataset
 
 
 def slices(folder: Path) -> list[Dataset]:
@@ -56,9 +49,12 @@ def enhanced(singles: Sequence[Dataset]) -> Dataset:
     made.PerFrameFunctionalGroupsSequence = [frame_groups(single, pet) for single in singles]
     if pet:
         made.DecayCorrected = made.AttenuationCorrected = "YES"
-        injected = first.RadiopharmaceuticalInformationSequence[0].RadiopharmaceuticalStartDateTime
-        scanned = first.SeriesDate + first.SeriesTime
-        made.DecayCorrectionDateTime = injected if first.DecayCorrection == "ADMIN" else scanned
+        drug = first.RadiopharmaceuticalInformationSequence[0]
+        made.DecayCorrectionDateTime = (
+            drug.RadiopharmaceuticalStartDateTime
+            if first.DecayCorrection == "ADMIN"
+            else first.SeriesDate + first.SeriesTime
+        )
     made.PixelData = b"".join(single.PixelData for single in singles)
     made.file_meta = FileMetaDataset()
     made.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian

@@ -402,7 +402,7 @@ def test_a_voxel_of_a_preprocessed_study_is_that_of_its_square_to_one_per_cent(
 def test_slices_that_are_in_no_table_of_slices_are_refused(tmp_path: Path) -> None:
     write_study(tmp_path, 2.5, [0, 1], 4.0)
     lost = [image_row(slice_id="S_0077", study_id="S"), image_row(slice_id="S_0001", study_id="S")]
-    with pytest.raises(DatasetError, match=r"lacks 1 of the 2 test slices .* S_0077; .* stale"):
+    with pytest.raises(DatasetError, match=r"lacks 1 of 2 slices .* S_0077; .* stale"):
         Grid.read(tmp_path, tmp_path / "slices.csv", lost)
     with pytest.raises(DatasetError, match=r"not found\. Run `dvc repro split`"):
         Grid.read(tmp_path, tmp_path / "none.csv", lost)

@@ -111,7 +111,7 @@ def test_positions_come_by_name_from_slices_csv(tmp_path: Path) -> None:
     write_table(path, SliceRow, [slice_row("a", -7.5), slice_row("b", 2.0), slice_row("c", 9.0)])
     rows = [image_row(slice_id="c"), image_row(slice_id="a")]
     assert z_positions_mm(path, rows).tolist() == [9.0, -7.5]
-    with pytest.raises(DatasetError, match=r"lacks 1 slices of index.csv, the first is d"):
+    with pytest.raises(DatasetError, match=r"lacks 1 of 1 slices of index.csv, the first is d"):
         z_positions_mm(path, [image_row(slice_id="d")])
     with pytest.raises(DatasetError, match=r"not found. Run `dvc repro split`"):
         z_positions_mm(tmp_path / "none.csv", rows)

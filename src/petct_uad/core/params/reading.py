@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ from pydantic_core import ErrorDetails
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from petct_uad.core.errors import ParamsError
+from petct_uad.core.errors import ParamsError, did_you_mean
 from petct_uad.core.params.base import GeneralPart, Part
 
 PARAMS_FILE = Path("params.yaml")
@@ -137,8 +136,7 @@ def _explain(detail: ErrorDetails, schema: dict[str, Any], place: tuple[str, ...
     key = ".".join(map(str, (*place, *location))) or "params"
     if detail["type"] == "extra_forbidden":
         siblings = sorted(_node(schema, location[:-1]).get("properties", {}))
-        close = difflib.get_close_matches(str(location[-1]), siblings, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
+        hint = did_you_mean(str(location[-1]), siblings)
         allowed = ", ".join(siblings)
         return f"{key} = {detail['input']!r}: unknown key.{hint} Allowed here: {allowed}"
     if detail["type"] == "missing":

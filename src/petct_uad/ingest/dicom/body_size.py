@@ -24,6 +24,13 @@ _HEIGHT_M = (0.3, 2.5)  # above: a height written in cm
 _SEX = "Patient's Sex (0010,0040)"
 
 
+def keywords_of(kind: SuvKind) -> tuple[str, ...]:
+    """The weight, and what else :func:`size_of` needs of a header."""
+    if kind == "bw":
+        return ("PatientWeight",)
+    return ("PatientWeight", "PatientSize", *(() if kind == "bsa" else ("PatientSex",)))
+
+
 def size_of(header: PetHeader, kind: SuvKind, weight_kg: float, log: SuvLog) -> float:
     """What takes the place of the body weight: g, or cm2 of the surface.
 

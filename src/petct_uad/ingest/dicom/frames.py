@@ -7,7 +7,6 @@ that were scanned one after the other, several times over, stay together.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -15,6 +14,7 @@ import numpy as np
 
 from petct_uad.ingest.dicom.geometry import SAME_PLACE_MM
 from petct_uad.ingest.dicom.index import Header
+from petct_uad.ingest.dicom.pet_header import number_or_none
 from petct_uad.ingest.dicom.timing import PetKind
 
 Slices = tuple[Header, ...]
@@ -37,11 +37,7 @@ def reference(header: Header) -> float | None:
 
 def acquired(header: Header) -> float | None:
     """Acquisition date and time as one number that rises with time."""
-    try:
-        value = float(header.acquisition_time)
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None
+    return number_or_none(header.acquisition_time)
 
 
 def _position(header: Header) -> float | None:
@@ -99,8 +95,10 @@ def in_time(
 
 
 def _unsaid(moments: Sequence[tuple[float, ...]]) -> PetKind:
-    """The kind of frames whose series does not say it: those of one time are gates."""
-    return "gated" if len({told[:-1] for told in moments}) == 1 else "dynamic"
+    """The kind of frames whose series does not say it: those of one time, each with its trigger."""
+    times = {told[:2] for told in moments}  # reference, acquired
+    triggers = {told[-1] for told in moments}
+    return "gated" if len(times) == 1 and len(triggers) == len(moments) else "dynamic"
 
 
 def moment(stack: Sequence[Header]) -> tuple[float, ...]:

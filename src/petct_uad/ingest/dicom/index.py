@@ -34,8 +34,10 @@ from petct_uad.ingest.dicom.identity import (
 from petct_uad.ingest.dicom.multiframe import (
     FUNCTIONAL_GROUPS,
     MULTIFRAME_MODALITIES,
+    PET_FRAME_KEYWORDS,
     frame_attributes,
     frame_count,
+    read_as_single_frame_pet,
 )
 from petct_uad.ingest.dicom.native import IMAGE_KEYWORDS, NativePixels, find_native
 from petct_uad.ingest.dicom.parsing import opened, read_meta, read_tags, tag_of, values
@@ -71,7 +73,7 @@ _KEYWORDS = [
     "ImagePositionPatient", "ImageOrientationPatient", "ReferencedSeriesSequence",
     "ReferencedFrameOfReferenceSequence", "SliceThickness", "AcquisitionNumber", "AcquisitionDate",
     "AcquisitionTime", "AcquisitionDateTime", *FUNCTIONAL_GROUPS, *IDENTITY_TAGS, *IMAGE_KEYWORDS,
-    *PET_KEYWORDS, *TIMING_KEYWORDS,
+    *PET_KEYWORDS, *PET_FRAME_KEYWORDS, *TIMING_KEYWORDS,
 ]  # fmt: skip
 _TAGS = [*map(tag_of, dict.fromkeys(_KEYWORDS)), *PET_PRIVATE_TAGS]
 _FILES_PER_BATCH = 64
@@ -114,9 +116,9 @@ class Header:
     stack: int = 1  # which stack of its series a slice belongs to; series.split_into_stacks
     frame: int | None = None  # index in an enhanced multi-frame file, from 0
     frames: tuple[Header, ...] = ()  # of an enhanced multi-frame file, one header each
-    # What its volume needs; None where the file must be parsed again, with its pixels.
+    # Where its pixels lie; None where the file must be parsed again, with its pixels.
     native: NativePixels | None = field(default=None, compare=False)
-    pet: PetHeader | None = field(default=None, compare=False)
+    pet: PetHeader | None = field(default=None, compare=False)  # of a PET; None if unreadable
     timing: Timing = field(default=NO_TIMING, compare=False)  # of a PET
 
 
@@ -275,20 +277,33 @@ def _with_frames(header: Header, dataset: Dataset) -> Header:
     if dataset.SOPClassUID not in MULTIFRAME_MODALITIES:
         return header
     flat = [frame_attributes(dataset, index) for index in range(frame_count(dataset, header.file))]
-    frames = (_header(item, header.file, header.sha256) for item in flat)
-    return replace(
-        header, frames=tuple(replace(item, frame=index) for index, item in enumerate(frames))
-    )
+    frames = (_frame(item, header, index) for index, item in enumerate(flat))
+    return replace(header, frames=tuple(frames))
+
+
+def _frame(attributes: Dataset, whole: Header, index: int) -> Header:
+    frame = _header(attributes, whole.file, whole.sha256)
+    return replace(frame, frame=index, pet=_pet_or_none(attributes, frame))
 
 
 def _with_pixels(header: Header, dataset: Dataset, native: NativePixels | None) -> Header:
-    if native is None or header.frames or header.modality not in {"CT", "PT"}:
+    if header.frames or header.modality not in {"CT", "PT"}:
         return header
+    pet = _pet_or_none(dataset, header)
+    unreadable = header.modality == "PT" and pet is None
+    return replace(header, native=None if unreadable else native, pet=pet)
+
+
+def _pet_or_none(attributes: Dataset, header: Header) -> PetHeader | None:
+    """None for a CT, and where the PET's modules cannot be read: its volume's reader says why."""
+    if header.modality != "PT":
+        return None
     try:
-        pet = read_pet_header(dataset, header.file) if header.modality == "PT" else None
-    except Exception:  # named where the pixels are read
-        return header
-    return replace(header, native=native, pet=pet)
+        if attributes.SOPClassUID == uid.EnhancedPETImageStorage:
+            read_as_single_frame_pet(attributes, header.file)
+        return read_pet_header(attributes, header.file)
+    except Exception:
+        return None
 
 
 def _modality(dataset: Dataset, file: str) -> str:

@@ -11,9 +11,11 @@ from pydicom.datadict import dictionary_description
 from pydicom.dataset import Dataset
 
 from petct_uad.core.errors import RejectedInputError
+from petct_uad.ingest.dicom.body_size import SuvKind, keywords_of
 from petct_uad.ingest.dicom.index import Header
 from petct_uad.ingest.dicom.multiframe import frame_attributes
 from petct_uad.ingest.dicom.parsing import read_dataset, tag_of, values
+from petct_uad.ingest.dicom.suv import DECAYS
 
 _GEOMETRY = {
     "ImagePositionPatient": "position_mm",
@@ -25,17 +27,11 @@ _IMAGE = (
     "PhotometricInterpretation", "RescaleSlope", "RescaleIntercept",
 )  # fmt: skip
 _DRUG = "RadiopharmaceuticalInformationSequence"
-# What DecayCorrection (0054,1102) needs beside the dose; unknown, it may need what START does.
-_DECAY = {
-    "ADMIN": ((), ()),
-    "NONE": (("AcquisitionTime", "ActualFrameDuration"), ("RadionuclideHalfLife",)),
-    "START": (("SeriesDate", "SeriesTime"), ("RadionuclideHalfLife",)),
-}
 _START = ("RadiopharmaceuticalStartDateTime", "RadiopharmaceuticalStartTime")
 
 
 def with_all_missing(
-    error: RejectedInputError, raw: Path, headers: Sequence[Header], suv: str
+    error: RejectedInputError, raw: Path, headers: Sequence[Header], suv: SuvKind
 ) -> RejectedInputError:
     """The same refusal, which also names every tag that its series needs and lacks.
 
@@ -59,7 +55,7 @@ def with_all_missing(
     )
 
 
-def _lacking(raw: Path, header: Header, suv: str) -> Iterator[str]:
+def _lacking(raw: Path, header: Header, suv: SuvKind) -> Iterator[str]:
     yield from (_named(k) for k, name in _GEOMETRY.items() if getattr(header, name) is None)
     # Whatever cannot be read has been named by what refused it.
     try:
@@ -72,31 +68,30 @@ def _lacking(raw: Path, header: Header, suv: str) -> Iterator[str]:
     yield from needed
 
 
-def _needed(dataset: Dataset, suv: str) -> Iterator[str]:
+def _needed(dataset: Dataset, suv: SuvKind) -> Iterator[str]:
     yield from _absent(dataset, _IMAGE)
     # An Enhanced PET says all this elsewhere; read_as_single_frame_pet names what it lacks.
     if dataset.Modality != "PT" or dataset.SOPClassUID == uid.EnhancedPETImageStorage:
         return
     units = str(dataset.get("Units") or "")
     yield from _absent(dataset, ("Units",))
-    if suv != "bw":
-        yield from _absent(dataset, ("PatientWeight", "PatientSize"))
-        yield from _absent(dataset, ("PatientSex",) if suv != "bsa" else ())
-    if units in {"", "BQML"}:
-        yield from _activity(dataset, suv)
+    in_activity = units in {"", "BQML"}
+    if in_activity or suv != "bw":
+        yield from _absent(dataset, keywords_of(suv))
+    if in_activity:
+        yield from _activity(dataset)
 
 
-def _activity(dataset: Dataset, suv: str) -> Iterator[str]:
-    """What turns Bq/ml into SUV (QIBA, SUV vendor-neutral pseudo-code)."""
-    decay = str(dataset.get("DecayCorrection") or "")
-    of_series, of_drug = _DECAY.get(decay, _DECAY["START"])
-    weight = ("PatientWeight",) if suv == "bw" else ()
-    yield from _absent(dataset, (*weight, "DecayCorrection", *of_series))
-    if "SeriesTime" in of_series and not values(dataset, "AcquisitionDateTime"):
+def _activity(dataset: Dataset) -> Iterator[str]:
+    """What turns Bq/ml into SUV, beside the body's size."""
+    told = str(dataset.get("DecayCorrection") or "")
+    decay = DECAYS.get(told, DECAYS["START"])  # unknown, it may need what START does
+    yield from _absent(dataset, ("DecayCorrection", *decay.of_series))
+    if "SeriesTime" in decay.of_series and not values(dataset, "AcquisitionDateTime"):
         yield from _absent(dataset, ("AcquisitionTime",))
     drug = (dataset.get(_DRUG) or [Dataset()])[0]
-    yield from _absent(drug, ("RadionuclideTotalDose", *of_drug))
-    if of_drug and not any(values(drug, name) for name in _START):
+    yield from _absent(drug, ("RadionuclideTotalDose", *decay.of_drug))
+    if decay.of_drug and not any(values(drug, name) for name in _START):
         yield " or ".join(map(_named, _START))
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pydicom import uid
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.valuerep import DT
 
 from petct_uad.core.errors import PixelError, UnitsError
+from petct_uad.ingest.dicom.parsing import tag_of
 
 MULTIFRAME_MODALITIES = {
     uid.EnhancedCTImageStorage: "CT",
@@ -16,6 +18,8 @@ MULTIFRAME_MODALITIES = {
 }
 _SHARED, _PER_FRAME = "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"
 FUNCTIONAL_GROUPS = (_SHARED, _PER_FRAME)
+# What ``read_as_single_frame_pet`` looks at outside of them, and no single-frame PET has.
+PET_FRAME_KEYWORDS = ("AttenuationCorrected", "DecayCorrected")
 # Enhanced names of what a single-frame object says (PS3.3 C.7.6.16.2).
 _SINGLE_FRAME_NAME = {
     "FrameType": "ImageType",
@@ -70,8 +74,9 @@ def frame_attributes(dataset: Dataset, index: int) -> Dataset:
             if group.VR == "SQ" and group.value:
                 flat.update(group.value[0])
     for enhanced, single in _SINGLE_FRAME_NAME.items():
-        if enhanced in flat:
-            _set(flat, single, flat[enhanced].value)
+        if enhanced in flat:  # in its own VR: a duration is no whole number of ms there
+            tag, element = tag_of(single), flat[enhanced]
+            flat[tag] = DataElement(tag, element.VR, element.value)
     if "AcquisitionTime" not in flat and flat.get("FrameAcquisitionDateTime"):
         _set_moment(flat, "Acquisition", DT(flat.FrameAcquisitionDateTime))
     return flat

@@ -29,6 +29,9 @@ class _Vendor:
     group: int
     creator: str
 
+    def made(self, manufacturer: str) -> bool:
+        return manufacturer.upper().startswith(self.maker)
+
 
 _GE = _Vendor("GE", 0x0009, "GEMS_PETD_01")
 _PHILIPS = _Vendor("PHILIPS", 0x7053, "Philips PET Private Group")
@@ -88,6 +91,11 @@ class PetHeader:
     without_creator: tuple[str, ...] = ()  # private tags that were read although nobody owns them
     gamma_camera: str = ""  # what only a SPECT's header has, in words
 
+    @property
+    def is_ge(self) -> bool:
+        """Was it written by one of GE's scanners?"""
+        return _GE.made(self.manufacturer)
+
 
 @dataclass
 class SuvLog:
@@ -111,39 +119,39 @@ def read_pet_header(dataset: Dataset, subject: str) -> PetHeader:
     """Pick out what SUV needs."""
     drugs = dataset.get("RadiopharmaceuticalInformationSequence") or [Dataset()]
     drug = drugs[0]
-    maker = _text(dataset, "Manufacturer")
+    maker = text_of(dataset, "Manufacturer")
     scan_datetime, scan_unowned = _private(dataset, maker, _GE, 0x0D)
     suv_factor, suv_unowned = _private(dataset, maker, _PHILIPS, 0x00)
     activity_factor, activity_unowned = _private(dataset, maker, _PHILIPS, 0x09)
     nuclide, meaning = _nuclide(drug)
     return PetHeader(
         subject=subject,
-        units=_text(dataset, "Units"),
-        suv_type=_text(dataset, "SUVType"),
-        decay_correction=_text(dataset, "DecayCorrection"),
-        corrected_image=tuple(filter(None, _text(dataset, "CorrectedImage").upper().split("\\"))),
+        units=text_of(dataset, "Units"),
+        suv_type=text_of(dataset, "SUVType"),
+        decay_correction=text_of(dataset, "DecayCorrection"),
+        corrected_image=tuple(filter(None, text_of(dataset, "CorrectedImage").upper().split("\\"))),
         manufacturer=maker,
-        weight_kg=_text(dataset, "PatientWeight"),
-        height_m=_text(dataset, "PatientSize"),
-        sex=_text(dataset, "PatientSex"),
-        dose_bq=_text(drug, "RadionuclideTotalDose"),
-        half_life_s=_text(drug, "RadionuclideHalfLife"),
+        weight_kg=text_of(dataset, "PatientWeight"),
+        height_m=text_of(dataset, "PatientSize"),
+        sex=text_of(dataset, "PatientSex"),
+        dose_bq=text_of(drug, "RadionuclideTotalDose"),
+        half_life_s=text_of(drug, "RadionuclideHalfLife"),
         nuclide=nuclide,
         nuclide_meaning=meaning,
-        drug=_text(drug, "Radiopharmaceutical"),
+        drug=text_of(drug, "Radiopharmaceutical"),
         injections=len(drugs),
-        injection_datetime=_text(drug, "RadiopharmaceuticalStartDateTime"),
-        injection_time=_text(drug, "RadiopharmaceuticalStartTime"),
-        series_date=_text(dataset, "SeriesDate"),
-        series_time=_text(dataset, "SeriesTime"),
-        acquisition_date=_text(dataset, "AcquisitionDate"),
-        acquisition_time=_text(dataset, "AcquisitionTime"),
-        acquisition_datetime=_text(dataset, "AcquisitionDateTime"),
-        decay_datetime=_text(dataset, "DecayCorrectionDateTime"),
-        timezone=_text(dataset, "TimezoneOffsetFromUTC"),
+        injection_datetime=text_of(drug, "RadiopharmaceuticalStartDateTime"),
+        injection_time=text_of(drug, "RadiopharmaceuticalStartTime"),
+        series_date=text_of(dataset, "SeriesDate"),
+        series_time=text_of(dataset, "SeriesTime"),
+        acquisition_date=text_of(dataset, "AcquisitionDate"),
+        acquisition_time=text_of(dataset, "AcquisitionTime"),
+        acquisition_datetime=text_of(dataset, "AcquisitionDateTime"),
+        decay_datetime=text_of(dataset, "DecayCorrectionDateTime"),
+        timezone=text_of(dataset, "TimezoneOffsetFromUTC"),
         ge_scan_datetime=scan_datetime,
-        frame_duration_ms=_text(dataset, "ActualFrameDuration"),
-        frame_reference_ms=_text(dataset, "FrameReferenceTime"),
+        frame_duration_ms=text_of(dataset, "ActualFrameDuration"),
+        frame_reference_ms=text_of(dataset, "FrameReferenceTime"),
         philips_suv_factor=suv_factor,
         philips_activity_factor=activity_factor,
         without_creator=(*scan_unowned, *suv_unowned, *activity_unowned),
@@ -199,13 +207,13 @@ def wrong(header: PetHeader, tag: str, found: str, expected: str, advice: str = 
 
 def _gamma_camera(dataset: Dataset) -> Iterator[str]:
     """What a SPECT's header has and a PET's has not (NM modules, PS3.3 C.8.4)."""
-    collimator = _text(dataset, "CollimatorType")
+    collimator = text_of(dataset, "CollimatorType")
     if collimator in _GAMMA_COLLIMATORS:
         yield f"Collimator Type (0018,1181) {collimator}"
-    grid = _text(dataset, "CollimatorGridName")
+    grid = text_of(dataset, "CollimatorGridName")
     if grid and grid.upper() != "NONE":
         yield f"Collimator/grid Name (0018,1180) {grid}"
-    detectors = _text(dataset, "NumberOfDetectors")
+    detectors = text_of(dataset, "NumberOfDetectors")
     if detectors:
         yield f"Number of Detectors (0054,0021) {detectors}"
     if dataset.get("DetectorInformationSequence"):
@@ -216,14 +224,14 @@ def _nuclide(drug: Dataset) -> tuple[str, str]:
     """Which nuclide the code sequence (0054,0300) names, and in which words."""
     meanings = []
     for item in drug.get("RadionuclideCodeSequence") or ():
-        meanings.append(_text(item, "CodeMeaning"))
-        name = nuclide_of_code(_text(item, "CodeValue"), _text(item, "CodingSchemeDesignator"))
+        meanings.append(text_of(item, "CodeMeaning"))
+        name = nuclide_of_code(text_of(item, "CodeValue"), text_of(item, "CodingSchemeDesignator"))
         if name:
             return name, " ".join(meanings)
     return "", " ".join(meanings)
 
 
-def _text(dataset: Dataset, keyword: str) -> str:
+def text_of(dataset: Dataset, keyword: str) -> str:
     """An element's text as it stands in the file, even where it is no valid value."""
     tag = tag_of(keyword)
     return remembered(dataset, tag, _element_text) if tag in dataset else ""
@@ -233,7 +241,7 @@ def _element_text(dataset: Dataset, tag: BaseTag) -> str:
     element = dataset.get_item(tag)
     try:
         value = dataset[tag].value
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         value = element.value if element is not None else ""
     return _plain(value)
 
@@ -261,7 +269,7 @@ def _without_creator(
     group = vendor.group << 16
     place = group | _FIRST_BLOCK << 8 | offset
     owned = (group | _FIRST_BLOCK) in dataset
-    if owned or place not in dataset or not manufacturer.upper().startswith(vendor.maker):
+    if owned or place not in dataset or not vendor.made(manufacturer):
         return "", ()
     return _plain(dataset[place].value), (f"({vendor.group:04X},{place & 0xFFFF:04X})",)
 

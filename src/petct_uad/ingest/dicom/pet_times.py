@@ -86,7 +86,7 @@ def start_reference(
             _compare_series(series, computed, half_life_s, log)
         return Reference(series, "series_time")
     log.note(f"the series time is {_minutes(acquired, series):.1f} min after the first acquisition")
-    if _is_ge(first):
+    if first.is_ge:
         return Reference(acquired, "earliest_acquisition")
     return _of_later_series(acquired, computed, preferred, log)
 
@@ -150,7 +150,7 @@ def _back_computed(
     headers: Sequence[PetHeader], acquired: datetime, half_life_s: float
 ) -> datetime | None:
     """From frame times; None where a slice does not tell, two disagree, or it cannot be."""
-    if _is_ge(headers[0]):
+    if headers[0].is_ge:
         return None
     starts = [_frame_reference(header, half_life_s) for header in headers]
     moments = [start for start in starts if start is not None]
@@ -159,10 +159,6 @@ def _back_computed(
     earliest, latest = min(moments), max(moments)
     alike = _suv_change(earliest, latest, half_life_s) <= _SAME_SUV
     return earliest if alike and _suv_change(acquired, earliest, half_life_s) <= _SAME_SUV else None
-
-
-def _is_ge(header: PetHeader) -> bool:
-    return header.manufacturer.upper().startswith("GE")
 
 
 def _frame_reference(header: PetHeader, half_life_s: float) -> datetime | None:

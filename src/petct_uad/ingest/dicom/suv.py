@@ -58,7 +58,6 @@ _MBQ_PER_KG = ((1800.0, (1.0, 50.0)), (36_000.0, (1.0, 20.0)), (_HALF_LIFE_S[1],
 _PHILIPS_FACTOR = (1e-9, 1e9)
 _PHILIPS_SUV_FACTOR = (1e-6, 1.0)  # g/ml per count, where the private creator is missing
 _PHILIPS_ACTIVITY_FACTOR = (1e-3, 1e4)  # Bq/ml per count
-_DECAYED = {"START": True, "ADMIN": True, "NONE": False}
 # What SUV Type (0054,1006) calls a kind (PS3.3 C.8.9.1.1.14).
 _KIND_OF_TYPE: dict[str, SuvKind] = {
     "BW": "bw",
@@ -89,6 +88,29 @@ class SuvOptions:
 
 
 DEFAULT_OPTIONS = SuvOptions()
+
+
+@dataclass(frozen=True)
+class Decay:
+    """A value of Decay Correction (0054,1102).
+
+    Attributes:
+        corrected: are the values corrected for decay?
+        of_series: keywords that an SUV then needs of the series, beside the acquisition time.
+        of_drug: likewise, of the item of the drug beside its dose.
+    """
+
+    corrected: bool
+    of_series: tuple[str, ...] = ()
+    of_drug: tuple[str, ...] = ()
+
+
+_LIFE = ("RadionuclideHalfLife",)
+DECAYS = {
+    "START": Decay(True, ("SeriesDate", "SeriesTime"), _LIFE),
+    "ADMIN": Decay(True),
+    "NONE": Decay(False, ("AcquisitionTime", "ActualFrameDuration"), _LIFE),
+}
 
 
 @dataclass(frozen=True)
@@ -214,8 +236,8 @@ def _check_attenuation(header: PetHeader) -> None:
 
 
 def _check_decay(header: PetHeader) -> None:
-    corrected, decayed = header.corrected_image, _DECAYED.get(header.decay_correction)
-    if corrected and decayed is not None and decayed != ("DECY" in corrected):
+    corrected, decay = header.corrected_image, DECAYS.get(header.decay_correction)
+    if corrected and decay is not None and decay.corrected != ("DECY" in corrected):
         found = "\\".join(corrected) + f" with DecayCorrection {header.decay_correction!r}"
         expected = "DECY exactly when decay is corrected"
         raise wrong(header, "Corrected Image (0028,0051)", found, expected)
@@ -342,7 +364,7 @@ def _remaining(
     first = headers[0]
     if first.decay_correction == "ADMIN":
         return [1.0] * len(headers), _untimed(headers, "administration")
-    if first.decay_correction not in _DECAYED:
+    if first.decay_correction not in DECAYS:
         expected = "START, ADMIN or NONE"
         raise wrong(first, "Decay Correction (0054,1102)", first.decay_correction, expected)
     half_life_s = _half_life(first, log)

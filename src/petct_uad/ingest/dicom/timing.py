@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
 from pydicom.dataset import Dataset
 
 from petct_uad.ingest.dicom.parsing import values
+from petct_uad.ingest.dicom.pet_header import number_or_none, text_of
 
 PetKind = Literal["static", "dynamic", "gated"]
 
@@ -52,22 +52,18 @@ NO_TIMING = Timing()
 
 def read_timing(dataset: Dataset) -> Timing:
     """Pick it out of a header; a value that is no number counts as absent."""
+
+    def told(keyword: str) -> float | None:
+        return number_or_none(text_of(dataset, keyword))
+
     return Timing(
         series_type=str((values(dataset, "SeriesType") or ("",))[0]).strip().upper(),
-        time_slices=int(_number(dataset, "NumberOfTimeSlices") or 0),
-        time_slots=int(_number(dataset, "NumberOfTimeSlots") or 0),
-        reference_ms=_number(dataset, "FrameReferenceTime"),
-        duration_ms=_number(dataset, "ActualFrameDuration"),
-        trigger_ms=_number(dataset, "TriggerTime"),
-        temporal_position=_number(dataset, "TemporalPositionIdentifier"),
-        decay_factor=_number(dataset, "DecayFactor"),
-        image_index=_number(dataset, "ImageIndex"),
+        time_slices=int(told("NumberOfTimeSlices") or 0),
+        time_slots=int(told("NumberOfTimeSlots") or 0),
+        reference_ms=told("FrameReferenceTime"),
+        duration_ms=told("ActualFrameDuration"),
+        trigger_ms=told("TriggerTime"),
+        temporal_position=told("TemporalPositionIdentifier"),
+        decay_factor=told("DecayFactor"),
+        image_index=told("ImageIndex"),
     )
-
-
-def _number(dataset: Dataset, keyword: str) -> float | None:
-    try:
-        value = float(values(dataset, keyword)[0])
-    except (IndexError, OverflowError, TypeError, ValueError):
-        return None
-    return value if math.isfinite(value) else None

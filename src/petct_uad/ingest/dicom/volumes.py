@@ -240,8 +240,10 @@ def _decoded_slice(dataset: Dataset, place: int, header: Header) -> _Slice:
 
 
 def _pet_header(dataset: Dataset, header: Header) -> PetHeader | None:
+    if header.modality != "PT" or header.pet is not None:
+        return header.pet
     try:
-        return read_pet_header(dataset, header.file) if header.modality == "PT" else None
+        return read_pet_header(dataset, header.file)
     except Exception as error:  # pydicom's many, from a nested sequence that is broken
         found = printable(f"{type(error).__name__}: {error}")
         raise _units(header, found, "readable PET Series and Isotope modules") from error

@@ -64,6 +64,4 @@ def registration_checks(promises: Promises) -> list[Check]:
               "cropped data: the field of view cuts the body at a side, where neither registration "
               "nor a body mask can be checked against the skin",
               in_set("cropped", [False])),
-        Check("registration", "pet_covers_ct", "warning", "of this CT less than half is used",
-              between("cut_fraction", 0, 0.5)),
     ]  # fmt: skip
