@@ -87,6 +87,15 @@ class Params(Section):
         return self
 
     @model_validator(mode="after")
+    def _no_neighbour_of_a_normal_slice_is_abnormal(self) -> Self:
+        if self.preprocess.neighbours_mm > self.split.guard_mm:
+            raise ValueError(
+                f"preprocess.neighbours_mm = {self.preprocess.neighbours_mm:g}: must be at most "
+                f"split.guard_mm = {self.split.guard_mm:g}, or a normal slice is seen with a lesion"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _entries_are_called_by_their_params(self) -> Self:
         for name, entry in self.benchmark.items():
             if name != entry.name:

@@ -226,6 +226,7 @@ TAKES = {
     "preprocess": {
         "image_size_px": "an integer, at least 32, at most 1024, a multiple of 2",
         "roi_margin_mm": "a number, at least 0, at most 100",
+        "neighbours_mm": "a number, at least 0, at most 100",
         "ct_low_hu": "a number, at least -1100, at most 3000",
         "ct_high_hu": "a number, at least -1000, at most 3100",
         "suv_high": "a number, above 0, at most 100",

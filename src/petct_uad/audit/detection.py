@@ -118,6 +118,11 @@ def find_planted(
         return ()
     _, first = entries[0]
     val = SliceStore.open(first.processed, "val")
+    if val.ct_beside is not None:
+        raise DatasetError(
+            "preprocess.neighbours_mm: models see the slices beside each, in which nothing can be "
+            "planted. Set it to 0 and run `dvc repro`."
+        )
     store, cases = _planted_store(val, first, params, question)
     found: dict[str, list[NDArray[np.bool_]]] = {}
     for entry, paths in entries:

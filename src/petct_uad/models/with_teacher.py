@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Generic, Self, TypeVar
+from typing import ClassVar, Generic, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from petct_uad.core.params.base import Modality
-from petct_uad.models.common.interface import Batch, TrainableModel, images_of
+from petct_uad.models.common.interface import Batch, TrainableModel, images_in_context, images_of
 from petct_uad.models.common.maps import score_maps, smooth_maps
 from petct_uad.models.common.params import FeatureParams, ModelSection, TokenParams
 from petct_uad.teachers.cnn import CACHED_IMAGES, CnnTeacher
@@ -23,7 +23,14 @@ T = TypeVar("T", bound=nn.Module)
 
 
 class ModelWithTeacher(TrainableModel, Generic[P, T]):
-    """A model beside a frozen network; most see one modality, and score by a map's maximum."""
+    """A model beside a frozen network; most see one modality, and score by a map's maximum.
+
+    Attributes:
+        sees_neighbours: does it take a slice between those below and above it, where
+            ``preprocess.neighbours_mm`` keeps them, as three channels? Else it takes one of grey.
+    """
+
+    sees_neighbours: ClassVar[bool] = False
 
     def __init__(self, params: P, teacher: T, modality: Modality, image_size_px: int) -> None:
         super().__init__()
@@ -36,9 +43,14 @@ class ModelWithTeacher(TrainableModel, Generic[P, T]):
         """(B,): the largest value of the map."""
         return score_maps(maps, "max")
 
+    def _inputs(self, batch: Batch) -> tuple[Tensor, ...]:
+        """(B, 1 or 3, S, S) of each modality that it sees, PET before CT."""
+        see = images_in_context if self.sees_neighbours else images_of
+        return see(batch, self.modality)
+
     def _images(self, batch: Batch) -> Tensor:
-        """(B, 1, S, S) of the one modality."""
-        (images,) = images_of(batch, self.modality)
+        """(B, 1 or 3, S, S) of the one modality."""
+        (images,) = self._inputs(batch)
         return images
 
     def _enlarged(self, grids: Iterable[Tensor]) -> Tensor:
@@ -65,6 +77,8 @@ class CnnModel(ModelWithTeacher[P, CnnTeacher]):
 class FeatureModel(CnnModel[S]):
     """One that reads the CNN's deepest map of each of some strides."""
 
+    sees_neighbours = True
+
     @property
     def channels(self) -> dict[int, int]:
         """Of the map of each stride, finest first."""
@@ -78,13 +92,14 @@ class FeatureModel(CnnModel[S]):
     @torch.no_grad()
     def described(self, batch: Batch) -> Tensor:
         """(B, D): the mean over the slice of each channel that is read, PET before CT."""
-        images = images_of(batch, self.modality)
-        maps = [x for of_one in images for x in self._features(of_one, CACHED_IMAGES)]
+        maps = [x for seen in self._inputs(batch) for x in self._features(seen, CACHED_IMAGES)]
         return torch.cat([x.mean((2, 3)) for x in maps], 1)
 
 
 class TokenModel(ModelWithTeacher[W, TokenTeacher]):
     """One that reads tokens of ``width``."""
+
+    sees_neighbours = True
 
     @classmethod
     def build(
@@ -97,5 +112,5 @@ class TokenModel(ModelWithTeacher[W, TokenTeacher]):
     @torch.no_grad()
     def described(self, batch: Batch) -> Tensor:
         """(B, D): the mean token of each of the teacher's levels, PET before CT."""
-        tokens = [self.teacher.tokens(x) for x in images_of(batch, self.modality)]
+        tokens = [self.teacher.tokens(x) for x in self._inputs(batch)]
         return torch.cat([x.mean(2).flatten(1) for x in tokens], 1)

@@ -14,6 +14,9 @@ class PreprocessParams(Section):
 
     image_size_px: int = Field(ge=32, le=1024, multiple_of=2)
     roi_margin_mm: float = Field(ge=0, le=100)
+    neighbours_mm: float = Field(
+        ge=0, le=100, description="how far away the slices below and above may lie; 0: none"
+    )
     ct_low_hu: float = Field(ge=-1100, le=3000)
     ct_high_hu: float = Field(ge=-1000, le=3100)
     suv_high: float = Field(gt=0, le=100, description="SUVbw that maps to 1")

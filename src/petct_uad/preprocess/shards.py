@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from petct_uad.core.provenance.record import Derivation, Entity
 from petct_uad.core.volumes import AIR_HU
 from petct_uad.preprocess.images import write_image_shard
 from petct_uad.preprocess.measures import BodyUptake, index_row, measure_slices, suv_total_ratio
+from petct_uad.preprocess.neighbours import neighbours_within
 from petct_uad.preprocess.params import PreprocessParams
 from petct_uad.preprocess.readings import read_uptake
 from petct_uad.slices.store import Shard, shard_path, write_shard
@@ -144,6 +145,13 @@ def _write_volumes(
     picked = [row.slice_index for row in task.rows]
     whole = model_input(planes, params)
     shard = Shard(whole.ct[picked], whole.pet[picked], whole.lesion[picked], whole.body[picked])
+    if params.neighbours_mm:
+        beside = neighbours_within(_z_mm(study.body), params.neighbours_mm)
+        shard = replace(
+            shard,
+            ct_beside=beside.of(whole.ct, picked),
+            pet_beside=beside.of(whole.pet, picked),
+        )
     write_shard(shard_path(processed, task.study_id), shard)
     uptake = BodyUptake.of(study)
     measures = measure_slices(study, uptake)
@@ -212,6 +220,11 @@ def _bilateral(image: sitk.Image, params: PreprocessParams) -> sitk.Image:
     joined = sitk.JoinSeries(filtered)
     joined.CopyInformation(image)
     return joined
+
+
+def _z_mm(grid: sitk.Image) -> NDArray[np.float64]:
+    """(n,) where the slices of a grid lie along their own axis."""
+    return np.arange(grid.GetSize()[2]) * grid.GetSpacing()[2]
 
 
 def _array(image: sitk.Image) -> NDArray[np.float32]:

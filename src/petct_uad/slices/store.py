@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -17,6 +17,7 @@ from petct_uad.core.files import atomic_path, read_table, sha256_bytes
 from petct_uad.slices.tables import ImageRow
 
 Split = Literal["train", "val", "test"]
+_BESIDE = ("ct_beside", "pet_beside")
 
 
 @dataclass(frozen=True)
@@ -28,20 +29,29 @@ class Shard:
         pet: (n, S, S) float16, SUVbw / suv_high in [0, 1].
         lesion: (n, S, S) uint8, 1 inside a lesion.
         body: (n, S, S) uint8, 1 inside the body.
+        ct_beside, pet_beside: (n, 2, S, S) float16, the same below and above each slice; None
+            where slices are seen alone.
     """
 
     ct: NDArray[np.float16]
     pet: NDArray[np.float16]
     lesion: NDArray[np.uint8]
     body: NDArray[np.uint8]
+    ct_beside: NDArray[np.float16] | None = None
+    pet_beside: NDArray[np.float16] | None = None
 
     def __len__(self) -> int:
         return len(self.ct)
 
+    @property
+    def planes(self) -> dict[str, NDArray[Any]]:
+        """Every array that there is, by its name in the file."""
+        named = ((x.name, getattr(self, x.name)) for x in fields(self))
+        return {name: array for name, array in named if array is not None}
+
     def sha256_of(self, row: int) -> str:
-        """SHA-256 of one slice's bytes: ct, pet, lesion, body."""
-        planes = (self.ct, self.pet, self.lesion, self.body)
-        return sha256_bytes(b"".join(plane[row].tobytes() for plane in planes))
+        """SHA-256 of one slice's bytes: ct, pet, lesion, body, and those beside it."""
+        return sha256_bytes(b"".join(x[row].tobytes() for x in self.planes.values()))
 
 
 def shard_path(processed: Path, study_id: str) -> Path:
@@ -51,9 +61,8 @@ def shard_path(processed: Path, study_id: str) -> Path:
 
 def write_shard(path: Path, shard: Shard) -> None:
     """Write a shard atomically; the same arrays give the same bytes."""
-    arrays = {"ct": shard.ct, "pet": shard.pet, "lesion": shard.lesion, "body": shard.body}
     with atomic_path(path) as temporary:
-        save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, temporary)
+        save_file({name: np.ascontiguousarray(x) for name, x in shard.planes.items()}, temporary)
 
 
 def read_shard(path: Path) -> Shard:
@@ -62,7 +71,7 @@ def read_shard(path: Path) -> Shard:
     Raises:
         DatasetError: the file is absent or lacks one of the four arrays.
     """
-    return Shard(**_planes(path, "ct", "pet", "lesion", "body"))
+    return Shard(**_planes(path, "ct", "pet", "lesion", "body"), **_beside(path))
 
 
 def read_lesions(processed: Path, rows: Sequence[ImageRow]) -> NDArray[np.bool_]:
@@ -92,11 +101,15 @@ class SliceStore:
     Attributes:
         rows: one per slice.
         ct, pet: (n, S, S) float16 in [0, 1].
+        ct_beside, pet_beside: (n, 2, S, S) the slices below and above; None where slices are seen
+            alone.
     """
 
     rows: tuple[ImageRow, ...]
     ct: NDArray[np.float16]
     pet: NDArray[np.float16]
+    ct_beside: NDArray[np.float16] | None = None
+    pet_beside: NDArray[np.float16] | None = None
 
     @classmethod
     def open(cls, processed: Path, split: Split) -> Self:
@@ -109,7 +122,8 @@ class SliceStore:
         rows = tuple(row for row in index if row.split == split)
         if not rows:
             raise DatasetError(f"{processed}/index.csv: no slice in split {split!r}")
-        return cls(rows, *_stacked(processed, rows, "ct", "pet"))
+        names = ("ct", "pet", *_beside(shard_path(processed, rows[0].study_id)))
+        return cls(rows, *_stacked(processed, rows, *names))
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -133,6 +147,15 @@ def _stacked(processed: Path, rows: Sequence[ImageRow], *names: str) -> list[NDA
         for study_id in sorted({row.study_id for row in rows})
     }
     return [np.stack([shards[row.study_id][name][row.shard_row] for row in rows]) for name in names]
+
+
+def _beside(path: Path) -> dict[str, NDArray[Any]]:
+    """What lies beside the slices, where the shard holds it."""
+    if not path.is_file():
+        return {}
+    with safe_open(path, framework="numpy") as file:
+        found = set(file.keys())
+        return {name: file.get_tensor(name) for name in _BESIDE if name in found}
 
 
 def _planes(path: Path, *names: str) -> dict[str, NDArray[Any]]:

@@ -17,6 +17,7 @@ from petct_uad.slices.tables import ImageRow
 from petct_uad.validation.tables import ShardRow
 
 FEATURE_SIDE_PX = 16
+_BESIDE = ("ct_beside", "pet_beside")  # only where preprocess.neighbours_mm is above 0
 
 
 @dataclass(frozen=True)
@@ -64,13 +65,14 @@ def _measure(shard: _Shard, *, processed: Path) -> MeasuredShards:
 
 
 def _row(image: ImageRow, planes: dict[str, NDArray[np.generic]]) -> ShardRow:
-    stored = {name: planes[name][image.shard_row] for name in ("ct", "pet", "lesion", "body")}
+    names = ("ct", "pet", "lesion", "body", *(x for x in _BESIDE if x in planes))
+    stored = {name: planes[name][image.shard_row] for name in names}
     ct, pet = (stored[name].astype(np.float64) for name in ("ct", "pet"))
     body = stored["body"].astype(bool)
     content = {name: plane.tobytes() for name, plane in stored.items()}
     return ShardRow(
         slice_id=image.slice_id,
-        finite=bool(np.isfinite(ct).all() and np.isfinite(pet).all()),
+        finite=all(bool(np.isfinite(x).all()) for x in stored.values()),
         ct_minimum=float(ct.min()),
         ct_maximum=float(ct.max()),
         ct_mean=_mean(ct, body),

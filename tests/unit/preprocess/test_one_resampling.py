@@ -21,6 +21,7 @@ Points = NDArray[np.float64]  # (..., 3) in mm, CT frame
 PARAMS = PreprocessParams(
     image_size_px=96,
     roi_margin_mm=4.0,
+    neighbours_mm=0.0,
     ct_low_hu=-1000.0,
     ct_high_hu=1000.0,
     suv_high=10.0,

@@ -29,6 +29,7 @@ def preprocess_params(**changes: object) -> PreprocessParams:
     values = {
         "image_size_px": 64,
         "roi_margin_mm": 4.0,
+        "neighbours_mm": 0.0,
         "ct_low_hu": -1000.0,
         "ct_high_hu": 1000.0,
         "suv_high": 10.0,

@@ -19,7 +19,7 @@ from petct_uad.core.params.base import Modality
 from petct_uad.models.cmad.params import CmadParams
 from petct_uad.models.cmad.stacked import StackedLayerNorm, StackedLinear
 from petct_uad.models.common.fusion import FusedMaps, MapFusion
-from petct_uad.models.common.interface import Batch, GradientModel, images_of
+from petct_uad.models.common.interface import Batch, GradientModel
 from petct_uad.models.common.maps import score_maps
 from petct_uad.models.with_teacher import TokenModel
 from petct_uad.ops.selective_scan.ss2d import SS2D
@@ -48,7 +48,7 @@ class Cmad(FusedMaps, TokenModel[CmadParams], GradientModel):
 
     def prepare(self, batch: Batch) -> tuple[Tensor, ...]:
         """Teacher tokens (B, K, T, N, d) of the T levels that are read, shallow to deep."""
-        images = images_of(batch, self.modality)
+        images = self._inputs(batch)
         read = self.first_target + self.params.levels
         tokens = self.teacher.tokens(torch.cat(images), read)  # (K B, T, N, d)
         return (tokens.view(len(images), -1, *tokens.shape[1:]).transpose(0, 1),)

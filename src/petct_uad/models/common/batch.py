@@ -22,11 +22,15 @@ class Batch:
         pet: (B, 1, S, S) SUVbw / suv_high.
         ct: (B, 1, S, S) windowed HU.
         slice_ids: B identifiers.
+        pet_beside, ct_beside: (B, 2, S, S) the slices below and above; None where slices are seen
+            alone.
     """
 
     pet: Tensor
     ct: Tensor
     slice_ids: tuple[str, ...]
+    pet_beside: Tensor | None = None
+    ct_beside: Tensor | None = None
 
     @classmethod
     def of(cls, store: SliceStore, indices: Sequence[int]) -> Batch:
@@ -36,11 +40,18 @@ class Batch:
             pet=torch.from_numpy(store.pet[chosen].astype(np.float32))[:, None],
             ct=torch.from_numpy(store.ct[chosen].astype(np.float32))[:, None],
             slice_ids=tuple(store.rows[i].slice_id for i in chosen),
+            pet_beside=_taken(store.pet_beside, chosen),
+            ct_beside=_taken(store.ct_beside, chosen),
         )
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on another device."""
-        return Batch(self.pet.to(device), self.ct.to(device), self.slice_ids)
+        pet, ct = (None if x is None else x.to(device) for x in (self.pet_beside, self.ct_beside))
+        return Batch(self.pet.to(device), self.ct.to(device), self.slice_ids, pet, ct)
+
+
+def _taken(beside: NDArray[np.float16] | None, chosen: list[int]) -> Tensor | None:
+    return None if beside is None else torch.from_numpy(beside[chosen].astype(np.float32))
 
 
 def at_side(store: SliceStore, side_px: int | None) -> SliceStore:
@@ -50,8 +61,18 @@ def at_side(store: SliceStore, side_px: int | None) -> SliceStore:
     """
     if side_px is None or side_px == store.image_size_px:
         return store
-    ct, pet = (np.stack([_resized(x, side_px) for x in images]) for images in (store.ct, store.pet))
-    return replace(store, ct=ct, pet=pet)
+    names = ("ct", "pet", "ct_beside", "pet_beside")
+    planes = {name: getattr(store, name) for name in names}
+    return replace(
+        store, **{name: _all_resized(x, side_px) for name, x in planes.items() if x is not None}
+    )
+
+
+def _all_resized(images: NDArray[np.float16], side_px: int) -> NDArray[np.float16]:
+    """(..., S, S) to (..., s, s)."""
+    flat = images.reshape(-1, *images.shape[-2:])
+    resized = np.stack([_resized(x, side_px) for x in flat])
+    return resized.reshape(*images.shape[:-2], side_px, side_px)
 
 
 def _resized(image: NDArray[np.float16], side_px: int) -> NDArray[np.float16]:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
+import torch
 from torch import Tensor, nn
 
 from petct_uad.core.errors import TrainingError
@@ -21,6 +22,7 @@ __all__ = [
     "FittedModel",
     "GradientModel",
     "TrainableModel",
+    "images_in_context",
     "images_of",
 ]
 
@@ -28,6 +30,19 @@ __all__ = [
 def images_of(batch: Batch, modality: Modality) -> tuple[Tensor, ...]:
     """The images (B, 1, S, S) that a model of this modality sees: PET before CT."""
     return {"pet": (batch.pet,), "ct": (batch.ct,), "petct": (batch.pet, batch.ct)}[modality]
+
+
+def images_in_context(batch: Batch, modality: Modality) -> tuple[Tensor, ...]:
+    """The same as (B, 3, S, S), each between the slices below and above it, where those are known.
+
+    Networks of colour images have three channels; a grey slice alone fills them thrice.
+    """
+    beside = {"pet": (batch.pet_beside,), "ct": (batch.ct_beside,),
+              "petct": (batch.pet_beside, batch.ct_beside)}[modality]  # fmt: skip
+    return tuple(
+        image if near is None else torch.cat([near[:, :1], image, near[:, 1:]], 1)
+        for image, near in zip(images_of(batch, modality), beside, strict=True)
+    )
 
 
 class AnomalyModel(nn.Module, ABC):

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from petct_uad.core.errors import TrainingError
 from petct_uad.core.params.base import Modality
-from petct_uad.models.common.interface import Batch, FitPoint, FittedModel, images_of
+from petct_uad.models.common.interface import Batch, FitPoint, FittedModel
 from petct_uad.models.mahalanobis.params import MahalanobisParams
 from petct_uad.models.with_teacher import FeatureModel
 from petct_uad.teachers.cnn import CACHED_IMAGES, CnnTeacher
@@ -80,7 +80,7 @@ class Mahalanobis(FeatureModel[MahalanobisParams], FittedModel):
 
     def _embed(self, batch: Batch) -> Tensor:
         """(B, C, h, h): of all strides on the finest grid, PET before CT."""
-        images = images_of(batch, self.modality)
+        images = self._inputs(batch)
         maps = [x for seen in images for x in self._features(seen, CACHED_IMAGES)]
         size = max(x.shape[-1] for x in maps)
         return torch.cat([F.interpolate(x, size=(size, size), mode="nearest") for x in maps], 1)
