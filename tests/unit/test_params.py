@@ -234,6 +234,7 @@ TAKES = {
         "bilateral_pet": "true or false",
         "bilateral_sigma_mm": "a number, above 0, at most 20",
         "bilateral_range_fraction": "a number, above 0, at most 1",
+        "pictures": "one of 'stretch', 'canvas'",
     },
     "validate": {
         "max_lost_study_fraction": "a number, at least 0, at most 1",

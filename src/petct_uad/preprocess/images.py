@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+import SimpleITK as sitk
 from numpy.typing import NDArray
 from PIL import Image
 
 from petct_uad.core.errors import DatasetError
+from petct_uad.preprocess.filters import bilateral
 from petct_uad.preprocess.measures import Measures, index_row
+from petct_uad.preprocess.params import PreprocessParams
 from petct_uad.preprocess.readings import read_picture
 from petct_uad.slices.store import Shard, shard_path, write_shard
 from petct_uad.slices.tables import ImageRow, ReadingRow, SliceRow
 
 
 def write_image_shard(
-    rows: Sequence[SliceRow], image: Path, mask: Path | None, processed: Path, side_px: int
+    rows: Sequence[SliceRow],
+    image: Path,
+    mask: Path | None,
+    processed: Path,
+    params: PreprocessParams,
 ) -> tuple[ImageRow, ReadingRow]:
     """Write the shard of one image, and return its rows: a square, the same in both planes.
 
@@ -25,27 +32,65 @@ def write_image_shard(
     is what is not black. In the index, columns of SUV and HU hold grey levels in [0, 1], areas
     pixels of the square (the body's) or of the file (the lesion's).
 
+    Under ``pictures: canvas`` the square is made as QFAE does for LiverCT (supplement, section
+    2.1): what is not black, cut to its bounding box, in the middle of a black square, shrunk only
+    where it is larger than that; then filtered, where ``bilateral_ct`` says so.
+
     Raises:
         DatasetError: a PNG cannot be read.
     """
-    plane = (_resized(image, side_px) / np.float32(255)).astype(np.float16)[None]
+    grey = _opened(image)
+    place = _on_canvas(grey) if params.pictures == "canvas" else _stretched
+    side_px = params.image_size_px
+    square = place(grey, side_px) / np.float32(255)
+    if params.pictures == "canvas" and params.bilateral_ct:
+        square = _filtered(square, params)
+    plane = square.astype(np.float16)[None]
     lesion = np.zeros(plane.shape, np.uint8)
     if mask is not None:
-        lesion[0] = _resized(mask, side_px) > 127.5
+        lesion[0] = place(_opened(mask), side_px) > 127.5
     shard = Shard(plane, plane, lesion, (plane > 0).astype(np.uint8))
     (row,) = rows
     write_shard(shard_path(processed, row.study_id), shard)
     return index_row(row, 0, _measure(row, shard), 1.0, shard), read_picture(row, plane[0])
 
 
-def _resized(path: Path, side_px: int) -> NDArray[np.float32]:
+def _opened(path: Path) -> Image.Image:
     try:
         with Image.open(path) as opened:
-            # Pillow's bilinear filter widens with the reduction: it antialiases.
-            resized = opened.resize((side_px, side_px), Image.Resampling.BILINEAR)
+            return opened.copy()
     except OSError as error:
         raise DatasetError(f"{path} cannot be read ({error}); run `dvc repro ingest`") from error
+
+
+def _stretched(image: Image.Image, side_px: int) -> NDArray[np.float32]:
+    """The whole image, as a square."""
+    # Pillow's bilinear filter widens with the reduction: it antialiases.
+    resized = image.resize((side_px, side_px), Image.Resampling.BILINEAR)
     return np.asarray(resized, dtype=np.float32)
+
+
+def _on_canvas(image: Image.Image) -> Callable[[Image.Image, int], NDArray[np.float32]]:
+    """Where the bounding box of what is not black goes, of the image and of its mask alike."""
+    box = image.getbbox() or (0, 0, *image.size)
+
+    def placed(whole: Image.Image, side_px: int) -> NDArray[np.float32]:
+        region = whole.crop(box)
+        largest = max(region.size)
+        if largest > side_px:
+            width, height = (max(round(x * side_px / largest), 1) for x in region.size)
+            region = region.resize((width, height), Image.Resampling.BILINEAR)
+        canvas = Image.new("L", (side_px, side_px))
+        canvas.paste(region, tuple((side_px - x) // 2 for x in region.size))
+        return np.asarray(canvas, dtype=np.float32)
+
+    return placed
+
+
+def _filtered(square: NDArray[np.float32], params: PreprocessParams) -> NDArray[np.float32]:
+    """Sigma in mm counts pixels; black stays black."""
+    filtered = bilateral(sitk.GetImageFromArray(square[None]), params)
+    return np.where(square > 0, sitk.GetArrayFromImage(filtered)[0], np.float32(0))
 
 
 def _measure(row: SliceRow, shard: Shard) -> Measures:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -24,6 +24,7 @@ class PreprocessParams(Section):
     bilateral_pet: bool
     bilateral_sigma_mm: float = Field(gt=0, le=20)
     bilateral_range_fraction: float = Field(gt=0, le=1, description="of the intensity window")
+    pictures: Literal["stretch", "canvas"]
 
     @model_validator(mode="after")
     def _window_is_open(self) -> Self:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from petct_uad.core.parallel import map_in_processes
 from petct_uad.core.provenance.record import Derivation, Entity
 from petct_uad.core.volumes import AIR_HU
+from petct_uad.preprocess.filters import bilateral
 from petct_uad.preprocess.images import write_image_shard
 from petct_uad.preprocess.measures import BodyUptake, index_row, measure_slices, suv_total_ratio
 from petct_uad.preprocess.neighbours import neighbours_within
@@ -130,8 +131,7 @@ def _write_study(
 ) -> SliceTables:
     folder = volumes.study(task.study_id)
     if image := folder.flat_image:
-        side_px = params.image_size_px
-        found = write_image_shard(task.rows, image, folder.flat_mask, processed, side_px)
+        found = write_image_shard(task.rows, image, folder.flat_mask, processed, params)
         return SliceTables([found[0]], [found[1]])
     return _write_volumes(task, folder, processed, params)
 
@@ -185,8 +185,8 @@ def model_input(planes: Planes, params: PreprocessParams) -> Shard:
     ct = sitk.IntensityWindowing(planes.ct, params.ct_low_hu, params.ct_high_hu, 0.0, 1.0)
     pet = sitk.IntensityWindowing(planes.pet, 0.0, params.suv_high, 0.0, 1.0)
     return Shard(
-        ct=_array(_bilateral(ct, params) if params.bilateral_ct else ct).astype(np.float16),
-        pet=_array(_bilateral(pet, params) if params.bilateral_pet else pet).astype(np.float16),
+        ct=_array(bilateral(ct, params) if params.bilateral_ct else ct).astype(np.float16),
+        pet=_array(bilateral(pet, params) if params.bilateral_pet else pet).astype(np.float16),
         lesion=_array(planes.lesion).astype(np.uint8),
         body=_array(planes.body).astype(np.uint8),
     )
@@ -205,21 +205,6 @@ def _square_around(body: sitk.Image, params: PreprocessParams) -> sitk.Image:
     grid.SetSpacing((step_px * x_mm, step_px * x_mm, z_mm))
     grid.SetDirection(body.GetDirection())
     return grid
-
-
-def _bilateral(image: sitk.Image, params: PreprocessParams) -> sitk.Image:
-    """Edge-preserving smoothing of each slice on its own (Tomasi and Manduchi, 1998)."""
-    filtered = [
-        sitk.Bilateral(
-            image[:, :, z],
-            domainSigma=params.bilateral_sigma_mm,
-            rangeSigma=params.bilateral_range_fraction,
-        )
-        for z in range(image.GetSize()[2])
-    ]
-    joined = sitk.JoinSeries(filtered)
-    joined.CopyInformation(image)
-    return joined
 
 
 def _z_mm(grid: sitk.Image) -> NDArray[np.float64]:

@@ -29,6 +29,7 @@ PARAMS = PreprocessParams(
     bilateral_pet=False,
     bilateral_sigma_mm=2.0,
     bilateral_range_fraction=0.1,
+    pictures="stretch",
 )
 MOTION = RigidTransform((2.0, -3.0, 4.0), (9.0, -6.0, 5.0), (10.0, 0.0, -20.0))
 WAVELENGTH_MM = 50.0

@@ -37,6 +37,7 @@ def preprocess_params(**changes: object) -> PreprocessParams:
         "bilateral_pet": False,
         "bilateral_sigma_mm": 2.0,
         "bilateral_range_fraction": 0.1,
+        "pictures": "stretch",
     }
     return PreprocessParams.model_validate(values | changes)
 
