@@ -80,8 +80,9 @@ def _on_canvas(image: Image.Image) -> Callable[[Image.Image, int], NDArray[np.fl
         if largest > side_px:
             width, height = (max(round(x * side_px / largest), 1) for x in region.size)
             region = region.resize((width, height), Image.Resampling.BILINEAR)
+        width, height = region.size
         canvas = Image.new("L", (side_px, side_px))
-        canvas.paste(region, tuple((side_px - x) // 2 for x in region.size))
+        canvas.paste(region, ((side_px - width) // 2, (side_px - height) // 2))
         return np.asarray(canvas, dtype=np.float32)
 
     return placed
