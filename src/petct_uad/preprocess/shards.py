@@ -209,7 +209,7 @@ def _square_around(body: sitk.Image, params: PreprocessParams) -> sitk.Image:
 
 def _z_mm(grid: sitk.Image) -> NDArray[np.float64]:
     """(n,) where the slices of a grid lie along their own axis."""
-    return np.arange(grid.GetSize()[2]) * grid.GetSpacing()[2]
+    return np.arange(grid.GetSize()[2], dtype=np.float64) * float(grid.GetSpacing()[2])
 
 
 def _array(image: sitk.Image) -> NDArray[np.float32]:

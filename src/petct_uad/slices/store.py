@@ -71,7 +71,7 @@ def read_shard(path: Path) -> Shard:
     Raises:
         DatasetError: the file is absent or lacks one of the four arrays.
     """
-    return Shard(**_planes(path, "ct", "pet", "lesion", "body"), **_beside(path))
+    return Shard(**_planes(path, "ct", "pet", "lesion", "body", *_beside(path)))
 
 
 def read_lesions(processed: Path, rows: Sequence[ImageRow]) -> NDArray[np.bool_]:
@@ -149,13 +149,13 @@ def _stacked(processed: Path, rows: Sequence[ImageRow], *names: str) -> list[NDA
     return [np.stack([shards[row.study_id][name][row.shard_row] for row in rows]) for name in names]
 
 
-def _beside(path: Path) -> dict[str, NDArray[Any]]:
-    """What lies beside the slices, where the shard holds it."""
+def _beside(path: Path) -> tuple[str, ...]:
+    """Names of what lies beside the slices, where the shard holds it."""
     if not path.is_file():
-        return {}
+        return ()
     with safe_open(path, framework="numpy") as file:
         found = set(file.keys())
-        return {name: file.get_tensor(name) for name in _BESIDE if name in found}
+    return tuple(name for name in _BESIDE if name in found)
 
 
 def _planes(path: Path, *names: str) -> dict[str, NDArray[Any]]:

@@ -61,10 +61,15 @@ def at_side(store: SliceStore, side_px: int | None) -> SliceStore:
     """
     if side_px is None or side_px == store.image_size_px:
         return store
-    names = ("ct", "pet", "ct_beside", "pet_beside")
-    planes = {name: getattr(store, name) for name in names}
+    ct_beside, pet_beside = (
+        None if x is None else _all_resized(x, side_px) for x in (store.ct_beside, store.pet_beside)
+    )
     return replace(
-        store, **{name: _all_resized(x, side_px) for name, x in planes.items() if x is not None}
+        store,
+        ct=_all_resized(store.ct, side_px),
+        pet=_all_resized(store.pet, side_px),
+        ct_beside=ct_beside,
+        pet_beside=pet_beside,
     )
 
 
