@@ -17,7 +17,9 @@ def main() -> None:
         raw = Path("data/raw") / run.params.dataset
         home = Path("data/interim") / run.params.dataset / "ingest"
         with atomic_folder(home) as folder:
-            run.record(folder, ingest_data(raw, folder, home, params, run.params.workers))
+            workers, store = run.params.workers, run.store()
+            made = ingest_data(raw, folder, home, params, workers, store=store)
+            run.record(folder, made)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,8 @@ def main() -> None:
         dataset, workers = run.params.dataset, run.params.workers
         interim, processed = Path("data/interim") / dataset, Path("data/processed") / dataset
         params = run.params.section(PreprocessParams, "preprocess")
-        run.record(processed, preprocess_dataset(interim, processed, params, workers))
+        found = preprocess_dataset(interim, processed, params, workers, run.store())
+        run.record(processed, found)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,8 @@ def main() -> None:
             metrics=Path("metrics/registration.json"),
         )
         params = run.params.section(RegisterParams, "register")
-        run.record(paths.register, register_studies(paths, params, run.params.workers))
+        found = register_studies(paths, params, run.params.workers, run.store())
+        run.record(paths.register, found)
 
 
 if __name__ == "__main__":

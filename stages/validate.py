@@ -10,6 +10,8 @@ from petct_uad.validation.run import validate_dataset
 from petct_uad.validation.tables import Folders
 
 RESULT = Path("metrics/validation.json")
+# Another bound or check measures nothing again.
+MEASURING = Path("src/petct_uad/validation/measure.py")
 
 
 def main() -> None:
@@ -17,7 +19,8 @@ def main() -> None:
     with run_stage("validate", __file__) as run:
         folders = Folders(Path("data"), run.params.dataset)
         promises = Promises.read(run.params)
-        validated = validate_dataset(folders, promises, RESULT, run.params.workers)
+        store = run.store(MEASURING)
+        validated = validate_dataset(folders, promises, RESULT, run.params.workers, store)
         run.record(folders.validated, validated.derivations)
         validated.stop_on_critical()
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from petct_uad.cli.cache import cache
 from petct_uad.cli.lineage import lineage
 from petct_uad.cli.power import power
 from petct_uad.cli.presets import preset_content, preset_names
@@ -21,6 +22,7 @@ METRICS = Path("metrics")
 app = typer.Typer(no_args_is_help=True, help="A data-versioned benchmark on paired PET/CT.")
 key = typer.Typer(no_args_is_help=True, help="The secret key of the patients' pseudonyms.")
 app.add_typer(key, name="key")
+app.add_typer(cache, name="cache")
 app.add_typer(lineage, name="lineage")
 app.add_typer(power, name="power")
 new = typer.Typer(no_args_is_help=True, help="Write the files of something of your own.")

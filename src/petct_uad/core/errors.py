@@ -2,6 +2,7 @@
 
 * PetctError
   x ParamsError            params.yaml holds a key or a value that the schema does not allow
+  x SettingError           an environment variable holds what cannot be taken
   x RejectedInputError     one file, series or study cannot be used; says why
     - UnreadableFileError    code ``unreadable``: not DICOM, truncated or without a header
     - UnsupportedObjectError code ``unsupported``: DICOM, but no CT, PET or label
@@ -46,6 +47,10 @@ class PetctError(Exception):
 
 class ParamsError(PetctError):
     """params.yaml holds a key or a value that the schema does not allow."""
+
+
+class SettingError(PetctError):
+    """An environment variable of this machine holds what cannot be taken."""
 
 
 class RejectedInputError(PetctError):

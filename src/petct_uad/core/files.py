@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import astuple, fields
 from pathlib import Path
+from time import time
 from types import UnionType
 from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin, get_type_hints
 
@@ -23,6 +24,11 @@ Row = TypeVar("Row", bound="DataclassInstance")
 
 DECIMALS = 6  # of every float that is written
 
+_KNOWN_SHA256: dict[tuple[int, int, int, int], str] = {}
+_MOST_KNOWN = 1 << 16
+# A file that changed less long ago may change again under the same time, or leave its inode to one.
+_SETTLED_S = 2.0
+
 
 def rounded(value: float) -> float:
     """A float as files hold it: six decimals, no negative zero."""
@@ -32,7 +38,26 @@ def rounded(value: float) -> float:
 def sha256_file(path: Path) -> str:
     """SHA-256 of a file's bytes, in hexadecimal."""
     with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+        seen = os.fstat(stream.fileno())
+        found = hashlib.file_digest(stream, "sha256").hexdigest()
+    if len(_KNOWN_SHA256) >= _MOST_KNOWN:
+        _KNOWN_SHA256.clear()
+    if time() - seen.st_mtime > _SETTLED_S:
+        _KNOWN_SHA256[_same(seen)] = found
+    return found
+
+
+def sha256_once(path: Path) -> str:
+    """SHA-256 of a file, which is not read again where this process has hashed it as it is.
+
+    That is told by device, inode, size and time of modification, so that a file under two names is
+    hashed once. For inputs and outputs of a stage; what may be damaged is hashed each time.
+    """
+    return _KNOWN_SHA256.get(_same(path.stat())) or sha256_file(path)
+
+
+def _same(seen: os.stat_result) -> tuple[int, int, int, int]:
+    return seen.st_dev, seen.st_ino, seen.st_size, seen.st_mtime_ns
 
 
 def sha256_bytes(content: bytes) -> str:

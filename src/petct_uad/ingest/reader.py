@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
-from petct_uad.core.files import sha256_file
+from petct_uad.core.files import sha256_once
 from petct_uad.core.provenance.record import Derivation, Entity
+from petct_uad.core.store import StudyStore
 from petct_uad.ingest.found import FoundTables
 from petct_uad.ingest.params import IngestParams
 from petct_uad.ingest.pseudonyms import Pseudonyms
@@ -45,7 +46,14 @@ class Reader(ABC):
         """Is the data set of this kind? The first reader that says yes reads it all."""
 
     @abstractmethod
-    def read(self, raw: Path, out: Path, params: IngestParams, workers: int = 1) -> Reading:
+    def read(
+        self,
+        raw: Path,
+        out: Path,
+        params: IngestParams,
+        workers: int = 1,
+        store: StudyStore | None = None,
+    ) -> Reading:
         """Read every study; what cannot be used is a row of ``rejected``, and why.
 
         Args:
@@ -53,6 +61,7 @@ class Reader(ABC):
             out: receives ``volumes/<study_id>/``.
             params: of the stage.
             workers: number of processes; 0 means one per core. The bytes are the same.
+            store: from which studies are taken that were read before; the bytes are the same.
 
         Raises:
             DatasetError: the data set as a whole contradicts itself or ``params``.
@@ -86,7 +95,7 @@ class Written:
 
     def entity(self, name: str) -> Entity:
         """The entity of a file."""
-        return Entity(f"file:{(self.home / name).as_posix()}", sha256_file(self.folder / name))
+        return Entity(f"file:{(self.home / name).as_posix()}", sha256_once(self.folder / name))
 
     def has(self, name: str) -> bool:
         """Is the file there?"""

@@ -9,6 +9,7 @@ from petct_uad.core.console import console
 from petct_uad.core.errors import DatasetError, NothingUsableError
 from petct_uad.core.files import read_table, write_json
 from petct_uad.core.provenance.record import Derivation, Entity
+from petct_uad.core.store import StudyStore
 from petct_uad.ingest.dicom.reader import DicomReader
 from petct_uad.ingest.images.reader import ImageReader
 from petct_uad.ingest.params import IngestParams
@@ -26,7 +27,13 @@ _TABLES = ("series.csv", "studies.csv", "rejected.csv", _IDENTITY)
 
 
 def ingest_data(
-    raw: Path, folder: Path, home: Path, params: IngestParams, workers: int = 1
+    raw: Path,
+    folder: Path,
+    home: Path,
+    params: IngestParams,
+    workers: int = 1,
+    *,
+    store: StudyStore | None = None,
 ) -> list[Derivation]:
     """The stage: read a data set, and say what each written file was made from.
 
@@ -36,16 +43,23 @@ def ingest_data(
         home: where ``folder`` will lie, relative to the repository's root.
         params: of the stage.
         workers: number of processes; 0 means one per core.
+        store: from which studies are taken that were read before.
 
     Raises:
         DatasetError, PseudonymError: see :func:`ingest_dataset`.
     """
-    ingest_dataset(raw, folder, params, workers, last=home)
+    ingest_dataset(raw, folder, params, workers, home, store=store)
     return derivations(folder, home, raw)
 
 
 def ingest_dataset(
-    raw: Path, out: Path, params: IngestParams, workers: int = 1, last: Path | None = None
+    raw: Path,
+    out: Path,
+    params: IngestParams,
+    workers: int = 1,
+    last: Path | None = None,
+    *,
+    store: StudyStore | None = None,
 ) -> Reading:
     """Read a data set by the reader that recognises it; write its volumes and tables.
 
@@ -56,12 +70,13 @@ def ingest_dataset(
         params: of the stage.
         workers: number of processes; 0 means one per core. The bytes are the same.
         last: where an earlier run may have left its output; a change of key since is told.
+        store: as above.
 
     Raises:
         NothingUsableError: ``raw`` is missing or empty, or nothing in it can be used.
         DatasetError, PseudonymError: see :meth:`petct_uad.ingest.reader.Reader.read`.
     """
-    reading = _reader_of(raw).read(raw, out, params, workers)
+    reading = _reader_of(raw).read(raw, out, params, workers, store)
     reading.tables.write(out)
     _write_identity(out, reading.pseudonyms)
     if last is not None:

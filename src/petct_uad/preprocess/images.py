@@ -12,7 +12,7 @@ from PIL import Image
 
 from petct_uad.core.errors import DatasetError
 from petct_uad.preprocess.filters import bilateral
-from petct_uad.preprocess.measures import Measures, index_row
+from petct_uad.preprocess.measures import Measures, index_row, slice_measures
 from petct_uad.preprocess.params import PreprocessParams
 from petct_uad.preprocess.readings import read_picture
 from petct_uad.slices.store import Shard, shard_path, write_shard
@@ -52,7 +52,8 @@ def write_image_shard(
     shard = Shard(plane, plane, lesion, (plane > 0).astype(np.uint8))
     (row,) = rows
     write_shard(shard_path(processed, row.study_id), shard)
-    return index_row(row, 0, _measure(row, shard), 1.0, shard), read_picture(row, plane[0])
+    (measured,) = slice_measures(_measure(row, shard), 1.0, shard)
+    return index_row(row, 0, measured), read_picture(row, plane[0])
 
 
 def _opened(path: Path) -> Image.Image:

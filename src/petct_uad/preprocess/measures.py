@@ -103,11 +103,49 @@ def suv_total_ratio(
     return float(kept / total) if total > 0 else 1.0
 
 
-def index_row(
-    row: SliceRow, i: int, measures: Measures, suv_ratio: float, shard: Shard
-) -> ImageRow:
-    """Row ``i`` of a study's shard, for ``index.csv``."""
-    z = row.slice_index
+@dataclass(frozen=True)
+class SliceMeasures:
+    """What ``ImageRow`` says of one slice under the same names, whatever its split."""
+
+    lesion_kept_fraction: float
+    suv_max: float
+    suv_mean: float
+    suv_total_ratio: float
+    body_area_mm2: float
+    ct_mean_hu: float
+    ct_std: float
+    pet_std: float
+    sha256: str
+
+
+def slice_measures(
+    measures: Measures, suv_ratio: float, planes: Shard
+) -> tuple[SliceMeasures, ...]:
+    """One per slice of the body's grid.
+
+    Args:
+        measures: at full resolution.
+        suv_ratio: of the study, see :func:`suv_total_ratio`.
+        planes: every slice as the model sees it.
+    """
+    return tuple(
+        SliceMeasures(
+            lesion_kept_fraction=float(measures.lesion_kept_fraction[z]),
+            suv_max=float(measures.suv_max[z]),
+            suv_mean=float(measures.suv_mean[z]),
+            suv_total_ratio=suv_ratio,
+            body_area_mm2=float(measures.body_area_mm2[z]),
+            ct_mean_hu=float(measures.ct_mean_hu[z]),
+            ct_std=float(planes.ct[z].std(dtype=np.float64)),
+            pet_std=float(planes.pet[z].std(dtype=np.float64)),
+            sha256=planes.sha256_of(z),
+        )
+        for z in range(len(planes))
+    )
+
+
+def index_row(row: SliceRow, shard_row: int, measured: SliceMeasures) -> ImageRow:
+    """The row of a slice for ``index.csv``; ``shard_row`` says where it is in its shard."""
     return ImageRow(
         slice_id=row.slice_id,
         study_id=row.study_id,
@@ -116,17 +154,9 @@ def index_row(
         split=row.split,
         label=row.label,
         position=row.position,
-        shard_row=i,
+        shard_row=shard_row,
         lesion_area_mm2=row.lesion_area_mm2,
-        lesion_kept_fraction=float(measures.lesion_kept_fraction[z]),
-        suv_max=float(measures.suv_max[z]),
-        suv_mean=float(measures.suv_mean[z]),
-        suv_total_ratio=suv_ratio,
-        body_area_mm2=float(measures.body_area_mm2[z]),
-        ct_mean_hu=float(measures.ct_mean_hu[z]),
-        ct_std=float(shard.ct[i].std(dtype=np.float64)),
-        pet_std=float(shard.pet[i].std(dtype=np.float64)),
-        sha256=shard.sha256_of(i),
+        **vars(measured),
     )
 
 

@@ -5,7 +5,6 @@ Nothing here looks at a lesion mask or a label.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +13,7 @@ from scipy import ndimage
 
 from petct_uad.preprocess.liver import percist_threshold
 from petct_uad.preprocess.measures import BodyUptake
-from petct_uad.slices.tables import PETCT, PICTURE, ReadingRow, SliceRow
+from petct_uad.slices.tables import PETCT, PICTURE, ReadingRow, SliceRow, slice_id_of
 from petct_uad.volumes.study import StudyVolumes
 
 LIVER, FIXED, NONE = "liver", "fixed", "none"
@@ -35,23 +34,21 @@ class _Reference:
         return cls(FIXED, _FIXED_SUV) if found is None else cls(LIVER, found)
 
 
-def read_uptake(
-    rows: Sequence[SliceRow], study: StudyVolumes, uptake: BodyUptake
-) -> list[ReadingRow]:
-    """One row per slice of a study with volumes, in the order of ``rows``."""
+def read_uptake(study_id: str, study: StudyVolumes, uptake: BodyUptake) -> tuple[ReadingRow, ...]:
+    """One row per slice of the grid of a study with volumes, in its order."""
     reference = _Reference.of(study)
     above_2_5, above_4, above_part, above_reference = (
         uptake.area_above_mm2(suv)
         for suv in (2.5, 4.0, _PART_OF_MAXIMUM * uptake.largest, reference.suv)
     )
-    return [
+    return tuple(
         ReadingRow(
-            slice_id=row.slice_id,
+            slice_id=slice_id_of(study_id, z),
             kind=PETCT,
-            suv_above_2_5_mm2=float(above_2_5[row.slice_index]),
-            suv_above_4_mm2=float(above_4[row.slice_index]),
-            suv_above_41_percent_mm2=float(above_part[row.slice_index]),
-            suv_above_reference_mm2=float(above_reference[row.slice_index]),
+            suv_above_2_5_mm2=float(above_2_5[z]),
+            suv_above_4_mm2=float(above_4[z]),
+            suv_above_41_percent_mm2=float(above_part[z]),
+            suv_above_reference_mm2=float(above_reference[z]),
             reference=reference.kind,
             reference_suv=reference.suv,
             grey_mean=None,
@@ -59,8 +56,8 @@ def read_uptake(
             grey_gradient=None,
             grey_laplacian=None,
         )
-        for row in rows
-    ]
+        for z in range(len(uptake.suv))
+    )
 
 
 def read_picture(row: SliceRow, grey: NDArray[np.float16]) -> ReadingRow:

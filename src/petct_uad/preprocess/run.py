@@ -6,6 +6,7 @@ from pathlib import Path
 
 from petct_uad.core.files import atomic_folder, read_table, write_table
 from petct_uad.core.provenance.record import Derivation
+from petct_uad.core.store import StudyStore
 from petct_uad.preprocess.params import PreprocessParams
 from petct_uad.preprocess.shards import shard_derivations, write_shards
 from petct_uad.slices.tables import ImageRow, ReadingRow, SliceRow
@@ -13,7 +14,11 @@ from petct_uad.volumes.study import VolumeFolders
 
 
 def preprocess_dataset(
-    interim: Path, processed: Path, params: PreprocessParams, workers: int = 1
+    interim: Path,
+    processed: Path,
+    params: PreprocessParams,
+    workers: int = 1,
+    store: StudyStore | None = None,
 ) -> list[Derivation]:
     """Write ``data/processed/<dataset>`` from ``data/interim/<dataset>``.
 
@@ -25,7 +30,7 @@ def preprocess_dataset(
     slices_file = interim / "split/slices.csv"
     slices = read_table(slices_file, SliceRow)
     with atomic_folder(processed) as out:
-        tables = write_shards(slices, volumes, out, params, workers)
+        tables = write_shards(slices, volumes, out, params, workers, store=store)
         write_table(out / "index.csv", ImageRow, tables.images)
         write_table(out / "readings.csv", ReadingRow, tables.readings)
     return shard_derivations(tables.images, volumes, processed, slices_file)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,23 +13,69 @@ from numpy.typing import NDArray
 
 from petct_uad.core.parallel import map_in_processes
 from petct_uad.core.provenance.record import Derivation, Entity
+from petct_uad.core.store import Storable, StudyStore, map_stored
 from petct_uad.core.volumes import AIR_HU
 from petct_uad.preprocess.filters import bilateral
 from petct_uad.preprocess.images import write_image_shard
-from petct_uad.preprocess.measures import BodyUptake, index_row, measure_slices, suv_total_ratio
+from petct_uad.preprocess.measures import (
+    BodyUptake,
+    SliceMeasures,
+    index_row,
+    measure_slices,
+    slice_measures,
+    suv_total_ratio,
+)
 from petct_uad.preprocess.neighbours import neighbours_within
 from petct_uad.preprocess.params import PreprocessParams
 from petct_uad.preprocess.readings import read_uptake
-from petct_uad.slices.store import Shard, shard_path, write_shard
+from petct_uad.slices.store import Shard, read_shard, shard_path, write_shard
 from petct_uad.slices.tables import ImageRow, ReadingRow, SliceRow
 from petct_uad.volumes.resample import resample_ct, resample_mask, resample_pet
 from petct_uad.volumes.study import StudyFolder, StudyVolumes, VolumeFolders, read_study
 
 
 @dataclass(frozen=True)
-class _Task:
-    study_id: str
-    rows: tuple[SliceRow, ...]
+class _Task(Storable):
+    """A study whose slices are all computed, since another split keeps others of them."""
+
+    rows: tuple[SliceRow, ...]  # that are kept
+    folder: StudyFolder
+    params: PreprocessParams
+    planes: Path  # receives all slices, as a shard has them
+    processed: Path
+
+    @property
+    def study_id(self) -> str:
+        """Its name."""
+        return self.rows[0].study_id
+
+    @property
+    def shard(self) -> Path:
+        """Receives the slices that are kept."""
+        return shard_path(self.processed, self.study_id)
+
+    @property
+    def sources(self) -> tuple[Path, ...]:
+        """Native volumes, body and motion; the label may be absent."""
+        return (*self.folder.image_sources, self.folder.native / "label.nii.gz")
+
+    @property
+    def said(self) -> str:
+        """Its name, which its readings have, and the params."""
+        return f"{self.study_id} {self.params.model_dump_json()}"
+
+    @property
+    def outputs(self) -> Mapping[str, Path]:
+        """All of its slices."""
+        return {"planes.safetensors": self.planes}
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """What was measured on every slice of a study."""
+
+    slices: tuple[SliceMeasures, ...]
+    readings: tuple[ReadingRow, ...]
 
 
 @dataclass(frozen=True)
@@ -68,6 +114,8 @@ def write_shards(
     processed: Path,
     params: PreprocessParams,
     workers: int = 1,
+    *,
+    store: StudyStore | None = None,
 ) -> SliceTables:
     """Write one shard per study with a kept slice; return what was measured on the slices.
 
@@ -77,6 +125,8 @@ def write_shards(
         processed: receives ``shards/<study_id>.safetensors``.
         params: of the stage.
         workers: number of processes; 0 means one per core. The bytes are the same.
+        store: from which studies are taken that were resampled and filtered before. Flat images
+            are not kept: to make one takes no longer than to find it.
 
     Raises:
         DatasetError: a volume cannot be read, or holds no body.
@@ -86,9 +136,19 @@ def write_shards(
     for row in slices:
         if row.split != "excluded":
             kept.setdefault(row.study_id, []).append(row)
-    tasks = [_Task(study_id, tuple(rows)) for study_id, rows in sorted(kept.items())]
-    work = partial(_write_study, volumes=volumes, processed=processed, params=params)
-    tables = map_in_processes(work, tasks, "resampling and filtering", workers)
+    processed.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=processed, prefix=".tmp-") as scratch:
+        tasks = [
+            _Task(
+                rows=tuple(rows),
+                folder=volumes.study(study_id),
+                params=params,
+                planes=Path(scratch, f"{study_id}.safetensors"),
+                processed=processed,
+            )
+            for study_id, rows in sorted(kept.items())
+        ]
+        tables = _flat(tasks, workers) or _with_volumes(tasks, workers, store)
     return SliceTables(
         images=sorted((x for table in tables for x in table.images), key=lambda x: x.slice_id),
         readings=sorted((x for table in tables for x in table.readings), key=lambda x: x.slice_id),
@@ -103,62 +163,95 @@ def shard_derivations(
     Readings are measured on the volumes themselves.
     """
     table = Entity.of_file(slices_file)
-    sources = {
-        study_id: tuple(map(Entity.of_file, volumes.study(study_id).sources))
-        for study_id in sorted({row.study_id for row in rows})
-    }
+    folders = {study_id: volumes.study(study_id) for study_id in {row.study_id for row in rows}}
+    files = {path for folder in folders.values() for path in folder.sources}
+    known = {path: Entity.of_file(path) for path in sorted(files)}
     slices = {row.slice_id: Entity(f"slice:{row.slice_id}", row.sha256) for row in rows}
-    derivations = [Derivation(slices[row.slice_id], sources[row.study_id]) for row in rows]
     members_of: dict[str, list[Entity]] = {}
     for row in rows:
         members_of.setdefault(row.study_id, []).append(slices[row.slice_id])
-    for study_id in sources:
-        members = tuple(members_of[study_id])
+    derivations = []
+    for study_id, members in sorted(members_of.items()):
+        sources = tuple(known[path] for path in folders[study_id].sources)
         shard = Entity.of_file(shard_path(processed, study_id))
-        derivations.append(Derivation(shard, members))
+        derivations += [Derivation(member, sources) for member in members]
+        derivations.append(Derivation(shard, tuple(members)))
     index = Entity.of_file(processed / "index.csv")
     readings = Entity.of_file(processed / "readings.csv")
-    images = {path for study_id in sources for path in volumes.study(study_id).image_sources}
+    images = sorted({path for folder in folders.values() for path in folder.image_sources})
     return [
         *derivations,
         Derivation(index, (table, *slices.values())),
-        Derivation(readings, (table, *map(Entity.of_file, sorted(images)))),
+        Derivation(readings, (table, *(known[path] for path in images))),
     ]
 
 
-def _write_study(
-    task: _Task, *, volumes: VolumeFolders, processed: Path, params: PreprocessParams
-) -> SliceTables:
-    folder = volumes.study(task.study_id)
-    if image := folder.flat_image:
-        found = write_image_shard(task.rows, image, folder.flat_mask, processed, params)
-        return SliceTables([found[0]], [found[1]])
-    return _write_volumes(task, folder, processed, params)
+def _flat(tasks: Sequence[_Task], workers: int) -> list[SliceTables]:
+    """Of a data set of pictures; empty for any other."""
+    flat = [(task, image) for task in tasks if (image := task.folder.flat_image)]
+    return map_in_processes(_write_flat, flat, "resampling pictures", workers) if flat else []
 
 
-def _write_volumes(
-    task: _Task, folder: StudyFolder, processed: Path, params: PreprocessParams
-) -> SliceTables:
+def _write_flat(item: tuple[_Task, Path]) -> SliceTables:
+    task, image = item
+    mask = task.folder.flat_mask
+    row, reading = write_image_shard(task.rows, image, mask, task.processed, task.params)
+    return SliceTables([row], [reading])
+
+
+def _with_volumes(
+    tasks: Sequence[_Task], workers: int, store: StudyStore | None
+) -> list[SliceTables]:
+    name = "resampling and filtering"
+    found = map_stored(
+        _write_planes, tasks, _Measured, name, workers=workers, store=store, finish=_keep_slices
+    )
+    return [_tables(task, measured) for task, measured in zip(tasks, found, strict=True)]
+
+
+def _write_planes(task: _Task) -> _Measured:
+    """All slices of one study, in a process of its own."""
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
-    study = read_study(folder)
-    planes = resample_study(study, params)
-    picked = [row.slice_index for row in task.rows]
-    whole = model_input(planes, params)
-    shard = Shard(whole.ct[picked], whole.pet[picked], whole.lesion[picked], whole.body[picked])
-    if params.neighbours_mm:
-        beside = neighbours_within(_z_mm(study.body), params.neighbours_mm)
-        shard = replace(
-            shard,
-            ct_beside=beside.of(whole.ct, picked),
-            pet_beside=beside.of(whole.pet, picked),
-        )
-    write_shard(shard_path(processed, task.study_id), shard)
+    study = read_study(task.folder)
+    planes = resample_study(study, task.params)
+    whole = _with_neighbours(model_input(planes, task.params), study, task.params)
+    write_shard(task.planes, whole)
     uptake = BodyUptake.of(study)
     measures = measure_slices(study, uptake)
     ratio = suv_total_ratio(study.pet, planes.pet, study.body, study.transform)
+    return _Measured(
+        slice_measures(measures, ratio, whole), read_uptake(task.study_id, study, uptake)
+    )
+
+
+def _with_neighbours(whole: Shard, study: StudyVolumes, params: PreprocessParams) -> Shard:
+    """Where the params ask for it, each slice with those beside it, which a split may exclude."""
+    if not params.neighbours_mm:
+        return whole
+    beside = neighbours_within(_z_mm(study.body), params.neighbours_mm)
+    each = list(range(len(whole)))
+    return replace(
+        whole, ct_beside=beside.of(whole.ct, each), pet_beside=beside.of(whole.pet, each)
+    )
+
+
+def _keep_slices(task: _Task, measured: _Measured) -> None:
+    """Make the shard of the slices that the split keeps."""
+    picked = [row.slice_index for row in task.rows]
+    if picked == list(range(len(measured.slices))):
+        task.shard.parent.mkdir(parents=True, exist_ok=True)
+        task.planes.replace(task.shard)  # the same arrays are the same bytes
+        return
+    whole = read_shard(task.planes)
+    write_shard(task.shard, Shard(**{name: x[picked] for name, x in whole.planes.items()}))
+    task.planes.unlink()
+
+
+def _tables(task: _Task, measured: _Measured) -> SliceTables:
+    rows = [(row, row.slice_index) for row in task.rows]
     return SliceTables(
-        [index_row(row, i, measures, ratio, shard) for i, row in enumerate(task.rows)],
-        read_uptake(task.rows, study, uptake),
+        [index_row(row, i, measured.slices[z]) for i, (row, z) in enumerate(rows)],
+        [measured.readings[z] for _, z in rows],
     )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,8 +13,8 @@ from numpy.typing import NDArray
 
 from petct_uad.core.errors import RegistrationError
 from petct_uad.core.files import atomic_folder, read_table, write_json, write_table
-from petct_uad.core.parallel import map_in_processes
 from petct_uad.core.provenance.record import Derivation, Entity
+from petct_uad.core.store import Storable, StudyStore, map_stored
 from petct_uad.core.volumes import voxel_count, write_volume
 from petct_uad.ingest.tables import StudyRow
 from petct_uad.registration.acceptance import Decision
@@ -40,6 +41,7 @@ from petct_uad.volumes.study import read_moved_label
 _BYTES_PER_CT_VOXEL = 17
 _BYTES_PER_PET_VOXEL = 49
 _BYTES_PER_PROCESS = 200 << 20  # the interpreter and its libraries
+_READ = ("ct.nii.gz", "pet.nii.gz", "label.nii.gz")
 _WRITTEN = ("body.nii.gz", "transform.json")
 
 
@@ -61,13 +63,29 @@ class RegisterPaths:
 
 
 @dataclass(frozen=True)
-class _Task:
+class _Task(Storable):
     study_id: str
     same_frame_of_reference: bool
     source: Path
     target: Path
     picture: Path
     params: RegisterParams
+
+    @property
+    def sources(self) -> tuple[Path, ...]:
+        """The volumes of ingest."""
+        return tuple(self.source / name for name in _READ)
+
+    @property
+    def said(self) -> str:
+        """Who it is, as the QC figure says; whether the scanner has aligned it; the params."""
+        params = self.params.model_dump_json()
+        return json.dumps([self.study_id, self.same_frame_of_reference, params])
+
+    @property
+    def outputs(self) -> Mapping[str, Path]:
+        """Mask, transform and QC figure."""
+        return {**{name: self.target / name for name in _WRITTEN}, "figure.png": self.picture}
 
 
 @dataclass(frozen=True)
@@ -85,17 +103,26 @@ class _Ranges:
         return AFTER_MOTION if was_covered else AS_SCANNED
 
 
-_Rows = tuple[RegistrationRow, tuple[CutSliceRow, ...]]
+@dataclass(frozen=True)
+class _Registered:
+    """What the tables say of one study."""
+
+    row: RegistrationRow
+    cut_slices: tuple[CutSliceRow, ...]
 
 
 def register_studies(
-    paths: RegisterPaths, params: RegisterParams, workers: int = 1
+    paths: RegisterPaths,
+    params: RegisterParams,
+    workers: int = 1,
+    store: StudyStore | None = None,
 ) -> tuple[Derivation, ...]:
     """Find every ingested study's transform and body; old outputs are replaced whole.
 
     A picture has nothing to be registered with: of such studies the tables have no row.
     No image is written: preprocess resamples the native ones, once, through the transform.
-    The bytes are the same for any number of ``workers`` (processes; 0 means one per core).
+    The bytes are the same for any number of ``workers`` (processes; 0 means one per core), and with
+    or without a ``store``, from which studies are taken that were registered before.
 
     Returns:
         One derivation per file written, from the files of ingest that it was made of.
@@ -118,9 +145,17 @@ def register_studies(
             )
             for study in studies
         ]
-        found = map_in_processes(_register_study, tasks, "register", workers, _bytes_of)
-    rows = sorted(row for row, _ in found)
-    cut_slices = sorted(row for _, group in found for row in group)
+        found = map_stored(
+            _register_study,
+            tasks,
+            _Registered,
+            "register",
+            workers=workers,
+            store=store,
+            bytes_of=_bytes_of,
+        )
+    rows = sorted(study.row for study in found)
+    cut_slices = sorted(row for study in found for row in study.cut_slices)
     write_table(paths.register / "registration.csv", RegistrationRow, rows)
     write_table(paths.register / "cut_slices.csv", CutSliceRow, cut_slices)
     write_json(paths.metrics, summarise(studies, rows))
@@ -140,7 +175,7 @@ def _bytes_of(task: _Task) -> int:
     return bytes_of_study(task.source)
 
 
-def _register_study(task: _Task) -> _Rows:
+def _register_study(task: _Task) -> _Registered:
     """Register one study in a process of its own, and write its folder."""
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     try:
@@ -149,7 +184,7 @@ def _register_study(task: _Task) -> _Rows:
         raise RegistrationError(f"{task.study_id}: {error}") from error
 
 
-def _write_study(task: _Task) -> _Rows:
+def _write_study(task: _Task) -> _Registered:
     ct = _read(task.source / "ct.nii.gz", sitk.sitkInt16)
     pet = _read(task.source / "pet.nii.gz", sitk.sitkFloat32)
     ct_on_grid = resample_ct(ct, target_grid(ct, task.params.spacing_mm))
@@ -174,7 +209,7 @@ def _write_study(task: _Task) -> _Rows:
     draw_registration(task.picture, registered)
     ranges = _Ranges(covered, kept)
     lost = _cut_slices(task, ct, ranges, decision.transform)
-    return _row(task.study_id, decision, ranges, lost), lost
+    return _Registered(_row(task.study_id, decision, ranges, lost), lost)
 
 
 def _cut_slices(

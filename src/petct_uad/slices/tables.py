@@ -12,11 +12,16 @@ from petct_uad.core.files import read_table
 PETCT, PICTURE = "petct", "picture"  # what a slice is one of
 
 
+def slice_id_of(study_id: str, slice_index: int) -> str:
+    """The name of a slice: its study and its place on the target grid, from 0."""
+    return f"{study_id}_{slice_index:04d}"
+
+
 @dataclass(frozen=True, order=True)
 class SliceRow:
     """One axial slice of the target grid: ``slices.csv``, sorted by slice_id."""
 
-    slice_id: str  # <study_id>_<slice_index, four digits>
+    slice_id: str  # of slice_id_of
     study_id: str
     patient: str
     scanner: str

@@ -10,7 +10,7 @@ import numpy as np
 from petct_uad.core.console import console
 from petct_uad.core.errors import SplitError
 from petct_uad.ingest.tables import PictureRow, StudyRow
-from petct_uad.slices.tables import SliceRow
+from petct_uad.slices.tables import SliceRow, slice_id_of
 from petct_uad.split.params import SplitParams
 
 _ORDER = {"train": 0, "val": 1, "test": 2}
@@ -71,7 +71,7 @@ def _place(image: PictureRow, study: StudyRow, first: str, params: SplitParams) 
         reason = f"{reason}, with the pixels of a {first} picture"
         split = "excluded" if params.duplicates == "drop" else split
     return SliceRow(
-        slice_id=f"{study.study_id}_0000",
+        slice_id=slice_id_of(study.study_id, 0),
         study_id=study.study_id,
         patient=study.patient,
         scanner=study.scanner,

@@ -12,7 +12,7 @@ import SimpleITK as sitk
 from petct_uad.core.errors import SplitError
 from petct_uad.core.files import read_table
 from petct_uad.ingest.tables import UNLABELLED, PictureRow, StudyRow
-from petct_uad.slices.tables import SliceRow
+from petct_uad.slices.tables import SliceRow, slice_id_of
 from petct_uad.split.assigned import keep_assigned
 from petct_uad.split.params import SplitParams
 from petct_uad.volumes.study import StudyFolder, VolumeFolders, read_lesion, read_mask
@@ -166,7 +166,7 @@ def _rows_of(study: StudyRow, stack: _Stack, params: SplitParams) -> list[SliceR
     count = len(stack.z_mm)
     rows = [
         SliceRow(
-            slice_id=f"{study.study_id}_{i:04d}",
+            slice_id=slice_id_of(study.study_id, i),
             study_id=study.study_id,
             patient=study.patient,
             scanner=study.scanner,

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
 
 from petct_uad.core.livers import LIVERS_CSV, LiverPlace, read_livers
+from petct_uad.core.store import Storable, StudyStore, map_stored
 from petct_uad.ingest.pseudonyms import PUBLIC
 from petct_uad.ingest.tables import StudyRow
 from petct_uad.validation.tables import Folders, LiverRow
@@ -25,16 +27,52 @@ _RADIUS_MM = 15.0
 _LEAST_PART = 0.5  # of the sphere inside the PET
 
 
-def measure_livers(folders: Folders, studies: Sequence[StudyRow]) -> list[LiverRow]:
+@dataclass(frozen=True)
+class _Liver(Storable):
+    study_id: str
+    point_mm: tuple[float, float, float]  # in the CT frame
+    motion: Path
+    pet: Path
+
+    @property
+    def sources(self) -> tuple[Path, ...]:
+        """Motion and PET."""
+        return self.motion, self.pet
+
+    @property
+    def said(self) -> str:
+        """Whose it is, and where."""
+        return json.dumps([self.study_id, *self.point_mm])
+
+
+@dataclass(frozen=True)
+class _Measured:
+    row: LiverRow | None  # None where too little of it lies in the PET
+
+
+def measure_livers(
+    folders: Folders,
+    studies: Sequence[StudyRow],
+    workers: int = 1,
+    store: StudyStore | None = None,
+) -> list[LiverRow]:
     """One row per study whose liver is known and lies in the PET, sorted by study_id.
 
     Raises:
         DatasetError: ``livers.csv`` is no such table.
     """
     known = _known(folders)
-    rows = [_measure(folders, study.study_id, known[study.patient].point_mm)
-            for study in sorted(studies) if study.patient in known]  # fmt: skip
-    return [row for row in rows if row is not None]
+    tasks = [
+        _Liver(
+            study.study_id, known[study.patient].point_mm, *_volume_files(folders, study.study_id)
+        )
+        for study in sorted(studies)
+        if study.patient in known
+    ]
+    found = map_stored(
+        _measure_liver, tasks, _Measured, "measuring livers", workers=workers, store=store
+    )
+    return [item.row for item in found if item.row is not None]
 
 
 def liver_files(folders: Folders, rows: Sequence[LiverRow]) -> list[Path]:
@@ -51,17 +89,14 @@ def _known(folders: Folders) -> dict[str, LiverPlace]:
     return {PUBLIC.patient(place.patient): place for place in read_livers(folders.raw)}
 
 
-def _measure(
-    folders: Folders, study_id: str, place_mm: tuple[float, float, float]
-) -> LiverRow | None:
-    motion, volume = _volume_files(folders, study_id)
-    centre_mm = read_transform(motion).apply(np.array([place_mm]))[0]
-    pet = sitk.ReadImage(volume)
+def _measure_liver(liver: _Liver) -> _Measured:
+    centre_mm = read_transform(liver.motion).apply(np.array([liver.point_mm]))[0]
+    pet = sitk.ReadImage(liver.pet)
     suv = _sphere(pet, centre_mm)
     whole = 4 / 3 * np.pi * _RADIUS_MM**3 / np.prod(pet.GetSpacing())
     if len(suv) < _LEAST_PART * whole:
-        return None
-    return LiverRow(study_id, len(suv), float(suv.mean()), float(suv.std()))
+        return _Measured(None)
+    return _Measured(LiverRow(liver.study_id, len(suv), float(suv.mean()), float(suv.std())))
 
 
 def _volume_files(folders: Folders, study_id: str) -> tuple[Path, Path]:

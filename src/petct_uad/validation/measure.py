@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from petct_uad.core.provenance.record import Derivation, Entity
+from petct_uad.core.store import StudyStore
 from petct_uad.validation.drift import measure_drift
 from petct_uad.validation.duplicates import find_duplicates
 from petct_uad.validation.livers import liver_files, measure_livers
@@ -17,22 +18,26 @@ from petct_uad.validation.tables import Folders, Measured, Tables, read_tables
 from petct_uad.validation.volumes import measure_volumes, volume_files
 
 
-def measure_tables(folders: Folders, params: ValidateParams, workers: int = 1) -> Tables:
+def measure_tables(
+    folders: Folders, params: ValidateParams, workers: int = 1, store: StudyStore | None = None
+) -> Tables:
     """Read the tables of the stages before, and measure their volumes and shards.
+
+    Of studies that are in the ``store`` bytes are hashed, and nothing is measured again.
 
     Raises:
         ValueError: a table has other columns than its rows.
     """
     tables = read_tables(folders)
     studies = [row.study_id for row in tables.studies]
-    shards = measure_shards(tables.images, folders.processed, workers)
+    shards = measure_shards(tables.images, folders.processed, workers, store)
     volumes = folders.interim / "ingest/volumes"
-    scans = measure_scans(volumes, studies, workers)
+    scans = measure_scans(volumes, studies, workers, store)
     measured = Measured(
-        volumes=tuple(measure_volumes(volumes, studies, workers)),
+        volumes=tuple(measure_volumes(volumes, studies, workers, store)),
         scans=scans.scans,
         lesions=scans.lesions,
-        livers=tuple(measure_livers(folders, tables.studies)),
+        livers=tuple(measure_livers(folders, tables.studies, workers, store)),
         shards=shards.rows,
         duplicates=tuple(find_duplicates(tables.images, shards, params.near_duplicate_correlation)),
         drift=tuple(measure_drift(tables.images, shards.rows)),

@@ -9,6 +9,7 @@ from pathlib import Path
 from petct_uad.core.console import console
 from petct_uad.core.files import write_table
 from petct_uad.core.provenance.record import Derivation
+from petct_uad.core.store import StudyStore
 from petct_uad.validation.checks import Promises, checks
 from petct_uad.validation.frames import frames_of
 from petct_uad.validation.measure import derivations, measure_tables
@@ -44,14 +45,18 @@ class Validated:
 
 
 def validate_dataset(
-    folders: Folders, promises: Promises, result: Path, workers: int = 1
+    folders: Folders,
+    promises: Promises,
+    result: Path,
+    workers: int = 1,
+    store: StudyStore | None = None,
 ) -> Validated:
     """Check every table so far; write the verdict to ``result``, tables to ``folders.validated``.
 
     Raises:
         ValueError: a table has other columns than its rows.
     """
-    tables = measure_tables(folders, promises.bounds, workers)
+    tables = measure_tables(folders, promises.bounds, workers, store)
     outcomes = run_checks(frames_of(tables, promises), checks(promises))
     tables.measured.write(folders.validated)
     write_table(folders.failing_rows, FailingRow, failing_rows(outcomes))

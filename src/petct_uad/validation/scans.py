@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from petct_uad.core.parallel import map_in_processes
+from petct_uad.core.store import Storable, StudyStore, map_stored
 from petct_uad.core.volumes import AIR_HU
 from petct_uad.registration.masks import ct_body
 from petct_uad.validation.tables import LesionRow, ScanRow
@@ -38,37 +37,56 @@ class MeasuredScans:
     lesions: tuple[LesionRow, ...] = ()
 
 
-def measure_scans(folder: Path, studies: Sequence[str], workers: int) -> MeasuredScans:
+@dataclass(frozen=True)
+class _Study(Storable):
+    study_id: str
+    folder: Path
+
+    @property
+    def sources(self) -> tuple[Path, ...]:
+        """CT and PET, and a label where there is one."""
+        return tuple(self.folder / f"{kind}.nii.gz" for kind in ("ct", "pet", "label"))
+
+    @property
+    def said(self) -> str:
+        """Whose they are."""
+        return self.study_id
+
+
+def measure_scans(
+    folder: Path, studies: Sequence[str], workers: int, store: StudyStore | None = None
+) -> MeasuredScans:
     """Measure every study that has a CT and a PET below ``folder/<study_id>``, in sorted order."""
     paired = [
-        study_id
+        _Study(study_id, folder / study_id)
         for study_id in sorted(studies)
         if all((folder / study_id / f"{kind}.nii.gz").is_file() for kind in ("ct", "pet"))
     ]
-    measure = partial(_measure, folder)
-    parts = map_in_processes(measure, paired, "measuring studies", workers)
+    parts = map_stored(
+        _measure_study, paired, MeasuredScans, "measuring studies", workers=workers, store=store
+    )
     return MeasuredScans(
         tuple(row for part in parts for row in part.scans),
         tuple(row for part in parts for row in part.lesions),
     )
 
 
-def _measure(folder: Path, study_id: str) -> MeasuredScans:
-    ct, pet = (sitk.ReadImage(folder / study_id / f"{kind}.nii.gz") for kind in ("ct", "pet"))
-    label = _label(folder / study_id / "label.nii.gz", ct)
+def _measure_study(study: _Study) -> MeasuredScans:
+    ct, pet = (sitk.ReadImage(study.folder / f"{kind}.nii.gz") for kind in ("ct", "pet"))
+    label = _label(study.folder / "label.nii.gz", ct)
     coarse = _coarse(pet)
     body = ct_body(sitk.Resample(ct, coarse, _HERE, sitk.sitkLinear, AIR_HU))
     lesion = sitk.Resample(label, coarse, _HERE, sitk.sitkNearestNeighbor, 0)
     suv = _array(coarse)[(_array(body) > 0) & (_array(lesion) == 0)].astype(np.float64)
     scan = ScanRow(
-        study_id=study_id,
+        study_id=study.study_id,
         body_ml=len(suv) * _voxel_ml(coarse),
         body_suv_mean=float(suv.mean()) if len(suv) else 0.0,
         pet_in_ct=_part_in(pet, ct),
         ct_in_pet=_part_in(ct, pet),
         label_gaps=_gaps(_array(label) > 0),
     )
-    return MeasuredScans((scan,), tuple(_lesions(study_id, label, pet, body)))
+    return MeasuredScans((scan,), tuple(_lesions(study.study_id, label, pet, body)))
 
 
 def _label(path: Path, ct: sitk.Image) -> sitk.Image:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from base64 import b64decode, b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,13 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
 from petct_uad.core.files import sha256_bytes
-from petct_uad.core.parallel import map_in_processes
+from petct_uad.core.store import Storable, StudyStore, map_stored
 from petct_uad.slices.tables import ImageRow
 from petct_uad.validation.tables import ShardRow
 
 FEATURE_SIDE_PX = 16
 _BESIDE = ("ct_beside", "pet_beside")  # only where preprocess.neighbours_mm is above 0
+_FLOAT = np.dtype("<f4")
 
 
 @dataclass(frozen=True)
@@ -36,42 +38,68 @@ class MeasuredShards:
 
 
 @dataclass(frozen=True)
-class _Shard:
-    study_id: str
-    rows: tuple[ImageRow, ...]
+class _Shard(Storable):
+    path: Path
+    places: tuple[tuple[str, int], ...]  # slice_id and row of each of its images
+
+    @property
+    def sources(self) -> tuple[Path, ...]:
+        """The shard."""
+        return (self.path,)
+
+    @property
+    def said(self) -> str:
+        """Which of its rows are which images."""
+        return json.dumps(self.places)
 
 
-def measure_shards(images: Sequence[ImageRow], processed: Path, workers: int) -> MeasuredShards:
+@dataclass(frozen=True)
+class _MeasuredShard:
+    rows: tuple[ShardRow, ...]
+    features: str  # of MeasuredShards, (n, 2 * 16 * 16) little-endian float32 in base 64
+
+
+def measure_shards(
+    images: Sequence[ImageRow], processed: Path, workers: int, store: StudyStore | None = None
+) -> MeasuredShards:
     """Measure every image that the index names, study by study."""
     by_study: dict[str, list[ImageRow]] = {}
     for image in images:
         by_study.setdefault(image.study_id, []).append(image)
-    tasks = [_Shard(study_id, tuple(rows)) for study_id, rows in sorted(by_study.items())]
-    measure = partial(_measure, processed=processed)
-    parts = map_in_processes(measure, tasks, "measuring shards", workers)
+    tasks = [
+        _Shard(
+            path=processed / "shards" / f"{study_id}.safetensors",
+            places=tuple((image.slice_id, image.shard_row) for image in rows),
+        )
+        for study_id, rows in sorted(by_study.items())
+    ]
+    parts = map_stored(
+        _measure_shard, tasks, _MeasuredShard, "measuring shards", workers=workers, store=store
+    )
     rows = [row for part in parts for row in part.rows]
     order = sorted(range(len(rows)), key=lambda i: rows[i].slice_id)
-    empty = np.zeros((0, 2 * FEATURE_SIDE_PX**2), np.float32)
-    features = np.concatenate([empty, *(part.features for part in parts)])
+    content = b"".join(b64decode(part.features) for part in parts)
+    features = np.frombuffer(content, _FLOAT).reshape(-1, 2 * FEATURE_SIDE_PX**2)
     return MeasuredShards(tuple(rows[i] for i in order), features[order])
 
 
-def _measure(shard: _Shard, *, processed: Path) -> MeasuredShards:
-    planes = load_file(processed / "shards" / f"{shard.study_id}.safetensors")
-    rows = tuple(_row(image, planes) for image in shard.rows)
-    picked = [image.shard_row for image in shard.rows]
+def _measure_shard(shard: _Shard) -> _MeasuredShard:
+    planes = load_file(shard.path)
+    rows = tuple(_row(slice_id, row, planes) for slice_id, row in shard.places)
+    picked = [row for _, row in shard.places]
     looks = [_from_afar(planes[name][picked]) for name in ("ct", "pet")]
-    return MeasuredShards(rows, np.concatenate(looks, axis=1) / np.float32(np.sqrt(2)))
+    features = np.concatenate(looks, axis=1) / np.float32(np.sqrt(2))
+    return _MeasuredShard(rows, b64encode(features.astype(_FLOAT).tobytes()).decode())
 
 
-def _row(image: ImageRow, planes: dict[str, NDArray[np.generic]]) -> ShardRow:
+def _row(slice_id: str, row: int, planes: dict[str, NDArray[np.generic]]) -> ShardRow:
     names = ("ct", "pet", "lesion", "body", *(x for x in _BESIDE if x in planes))
-    stored = {name: planes[name][image.shard_row] for name in names}
+    stored = {name: planes[name][row] for name in names}
     ct, pet = (stored[name].astype(np.float64) for name in ("ct", "pet"))
     body = stored["body"].astype(bool)
     content = {name: plane.tobytes() for name, plane in stored.items()}
     return ShardRow(
-        slice_id=image.slice_id,
+        slice_id=slice_id,
         finite=all(bool(np.isfinite(x).all()) for x in stored.values()),
         ct_minimum=float(ct.min()),
         ct_maximum=float(ct.max()),

@@ -11,7 +11,7 @@ import SimpleITK as sitk
 from imagecodecs import gzip_decode
 from numpy.typing import NDArray
 
-from petct_uad.core.parallel import map_in_processes
+from petct_uad.core.store import Storable, StudyStore, map_stored
 from petct_uad.validation.tables import VolumeRow
 
 _KINDS = ("ct", "label", "pet")
@@ -22,19 +22,33 @@ _DARKEST = 0.01  # part of the voxels: even a picture of the body alone has so m
 
 
 @dataclass(frozen=True)
-class _Volume:
+class _Volume(Storable):
     study_id: str
     kind: str
     path: Path
 
+    @property
+    def sources(self) -> tuple[Path, ...]:
+        """The volume."""
+        return (self.path,)
 
-def measure_volumes(folder: Path, studies: Sequence[str], workers: int) -> list[VolumeRow]:
+    @property
+    def said(self) -> str:
+        """Whose it is."""
+        return self.study_id
+
+
+def measure_volumes(
+    folder: Path, studies: Sequence[str], workers: int, store: StudyStore | None = None
+) -> list[VolumeRow]:
     """One row per volume below ``folder/<study_id>``; one that is absent has no row."""
     there = [
         _Volume(path.parent.name, path.name.removesuffix(".nii.gz"), path)
         for path in volume_files(folder, studies)
     ]
-    return map_in_processes(_measure, there, "measuring volumes", workers)
+    return map_stored(
+        _measure_volume, there, VolumeRow, "measuring volumes", workers=workers, store=store
+    )
 
 
 def volume_files(folder: Path, studies: Sequence[str]) -> list[Path]:
@@ -45,7 +59,7 @@ def volume_files(folder: Path, studies: Sequence[str]) -> list[Path]:
     return [path for path in found if path.is_file()]
 
 
-def _measure(volume: _Volume) -> VolumeRow:
+def _measure_volume(volume: _Volume) -> VolumeRow:
     header = sitk.ImageFileReader()
     header.SetFileName(volume.path)
     header.ReadImageInformation()

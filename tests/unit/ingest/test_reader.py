@@ -14,6 +14,7 @@ from petct_uad.core.errors import NothingUsableError
 from petct_uad.core.files import read_table, sha256_file, write_text
 from petct_uad.core.params.reading import ParamsFile
 from petct_uad.core.provenance.record import Derivation
+from petct_uad.core.store import StudyStore
 from petct_uad.ingest import run
 from petct_uad.ingest.params import IngestParams
 from petct_uad.ingest.pseudonyms import PUBLIC
@@ -37,7 +38,14 @@ class LetterReader(Reader):
     def recognises(self, raw: Path) -> bool:
         return (raw / "letter.txt").is_file()
 
-    def read(self, raw: Path, out: Path, params: IngestParams, workers: int = 1) -> Reading:
+    def read(
+        self,
+        raw: Path,
+        out: Path,
+        params: IngestParams,
+        workers: int = 1,
+        store: StudyStore | None = None,
+    ) -> Reading:
         uid, study = PUBLIC.uid("letter.txt"), PUBLIC.study_id("letter.txt", "letter.txt")
         write_text(out / f"volumes/{study}/copy.txt", (raw / "letter.txt").read_text())
         sha256 = sha256_file(raw / "letter.txt")

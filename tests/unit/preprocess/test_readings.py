@@ -61,9 +61,9 @@ def uniform(suv: float = 1.0) -> Volume:
     return np.where(BODY, suv, 0.0).astype(np.float32)
 
 
-def readings(hu: Volume, suv: Volume) -> list[ReadingRow]:
+def readings(hu: Volume, suv: Volume) -> tuple[ReadingRow, ...]:
     volumes = study(hu, suv)
-    return read_uptake(slices(), volumes, BodyUptake.of(volumes))
+    return read_uptake("s", volumes, BodyUptake.of(volumes))
 
 
 def hot(suv: Volume, z: int, side_px: int, value: float) -> Volume:
@@ -163,7 +163,7 @@ def test_no_lesion_mask_has_a_part_in_any_reading() -> None:
     marked = StudyVolumes(
         volumes.ct, volumes.pet, volumes.body, volumes.body, volumes.transform
     )  # the whole body is a lesion
-    found = [read_uptake(slices(), x, BodyUptake.of(x)) for x in (volumes, marked)]
+    found = [read_uptake("s", x, BodyUptake.of(x)) for x in (volumes, marked)]
     assert found[0] == found[1]
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from petct_uad.core.errors import LineageError
-from petct_uad.core.files import sha256_bytes, sha256_file, write_json
+from petct_uad.core.files import sha256_bytes, sha256_file, sha256_once, write_json
 from petct_uad.core.provenance.sources import library_modules, package_versions, source_hash
 from petct_uad.core.provenance.table import TABLE, write_derivations
 
@@ -36,7 +36,7 @@ class Entity:
         """
         if path.is_absolute() or ".." in path.parts or not path.is_file():
             raise LineageError(f"{path}: not a file below the repository's root")
-        return cls(f"file:{path.as_posix()}", sha256_file(path))
+        return cls(f"file:{path.as_posix()}", sha256_once(path))
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from petct_uad.core.console import fail_cleanly, stage
 from petct_uad.core.machine import share_cores
 from petct_uad.core.params.reading import ParamsFile
 from petct_uad.core.provenance.record import Activity, Derivation, write_lineage
+from petct_uad.core.store import StudyStore
 
 # A stage file imports this module before any that loads torch.
 share_cores()
@@ -29,6 +30,17 @@ class StageRun:
     name: str
     entry: Path
     params: ParamsFile
+
+    def store(self, *code: Path) -> StudyStore | None:
+        """Where this stage keeps what it computes of single studies; None where that is off.
+
+        Args:
+            code: files from whose imports the code follows that computes; by default the stage's.
+
+        Raises:
+            SettingError: the machine's settings of the store cannot be taken.
+        """
+        return StudyStore.of_stage(self.name, *(code or (self.entry,)))
 
     def record(
         self,

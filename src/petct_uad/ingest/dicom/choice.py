@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from petct_uad.core.errors import FramesError, LabelError, PairingError, RejectedInputError
+from petct_uad.core.store import Storable
 from petct_uad.ingest.dicom.contours import Contour
 from petct_uad.ingest.dicom.dynamic import pet_scans, read_images, take_images
 from petct_uad.ingest.dicom.geometry import Stack, overlap_mm, stack_slices
@@ -37,13 +38,15 @@ from petct_uad.ingest.params import IngestParams
 from petct_uad.ingest.rejections import rejected_row
 from petct_uad.ingest.tables import StudyId
 
+VOLUMES = ("ct.nii.gz", "pet.nii.gz", "label.nii.gz")
+
 # Image types (0008,0008) that are no axial reconstruction.
 _NO_VOLUME = ("LOCALIZER", "MIP", "MAX_IP", "PROJECTION IMAGE", "SCREEN SAVE", "DOSE", "FUSED")
 _AXIAL_COSINE = 0.8  # between the slice normal and the patient's axis
 
 
 @dataclass(frozen=True)
-class StudyTask:
+class StudyTask(Storable):
     """What a worker process gets."""
 
     raw: Path
@@ -53,6 +56,23 @@ class StudyTask:
     params: IngestParams
     contours: tuple[Contour, ...] = ()  # its lines of labels.csv, where these are asked for
     frame_shared: bool = False  # another PatientID has its Frame of Reference UID
+
+    @property
+    def sources(self) -> tuple[Path, ...]:
+        """None that need be hashed again: the headers hold the SHA-256 of their files."""
+        return ()
+
+    @property
+    def said(self) -> str:
+        """Every header of the study, and all else but where it lies."""
+        told = (self.study_id, self.study, self.params, self.contours, self.frame_shared)
+        return repr(told)
+
+    @property
+    def outputs(self) -> Mapping[str, Path]:
+        """Its volumes; a refused study has none."""
+        folder = self.volumes / self.study_id
+        return {name: folder / name for name in VOLUMES}
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import re
 import warnings
@@ -23,7 +24,8 @@ from petct_uad.core.errors import (
     UnreadableFileError,
     UnsupportedObjectError,
 )
-from petct_uad.core.parallel import map_in_processes
+from petct_uad.core.files import sha256_bytes
+from petct_uad.core.store import Storable, StudyStore, map_stored
 from petct_uad.ingest.dicom.identity import (
     IDENTITY_TAGS,
     NOBODY,
@@ -76,7 +78,7 @@ _KEYWORDS = [
     *PET_KEYWORDS, *PET_FRAME_KEYWORDS, *TIMING_KEYWORDS,
 ]  # fmt: skip
 _TAGS = [*map(tag_of, dict.fromkeys(_KEYWORDS)), *PET_PRIVATE_TAGS]
-_FILES_PER_BATCH = 64
+_FILES_PER_BATCH = 64  # on average
 _WORTH_A_PROCESS = 1000
 _META_START = 144  # preamble, DICM, and the element that tells the length of the rest
 _MOST_INFLATED = 1 << 28
@@ -131,24 +133,50 @@ class Index:
 
 
 @dataclass(frozen=True)
-class _Batch:
+class _Batch(Storable):
+    """Some files of one folder."""
+
     raw: Path
     files: tuple[str, ...]
 
+    @property
+    def sources(self) -> tuple[Path, ...]:
+        """The files."""
+        return tuple(self.raw / file for file in self.files)
 
-def index_files(raw: Path, workers: int) -> Index:
-    """Read the header of every file below ``raw`` and hash it; keep one of identical duplicates."""
+    @property
+    def said(self) -> str:
+        """Their names, which headers and refusals tell."""
+        return json.dumps([self.raw.as_posix(), *self.files])
+
+
+@dataclass(frozen=True)
+class _Headers:
+    """What a batch holds."""
+
+    read: tuple[Header, ...]
+    refused: tuple[FoundRejection, ...]
+
+
+def index_files(raw: Path, workers: int, store: StudyStore | None = None) -> Index:
+    """Read the header of every file below ``raw`` and hash it; keep one of identical duplicates.
+
+    Files that are in the ``store`` are hashed, and not parsed again.
+    """
     files, rejected = find_files(raw)
-    batches = [
-        _Batch(raw, tuple(files[start : start + _FILES_PER_BATCH]))
-        for start in range(0, len(files), _FILES_PER_BATCH)
-    ]
+    batches = _batches(raw, files)
     # Starting a process takes as long as reading a thousand headers.
     workers = workers if len(files) > _WORTH_A_PROCESS else 1
-    results = map_in_processes(_read_batch, batches, "reading headers", workers)
-    found = [item for batch in results for item in batch]
-    headers = [item for item in found if isinstance(item, Header)]
-    rejected += [item for item in found if isinstance(item, FoundRejection)]
+    results = map_stored(
+        _read_batch, batches, _Headers, "reading headers", workers=workers, store=store
+    )
+    known: dict[Identity, Identity] = {}  # one object for the many files that share it
+    headers = [
+        replace(header, identity=known.setdefault(header.identity, header.identity))
+        for found in results
+        for header in found.read
+    ]
+    rejected += [row for found in results for row in found.refused]
     unique, shared = _without_shared_uids(headers)
     return Index(tuple(sorted(unique)), tuple(sorted([*rejected, *shared])))
 
@@ -215,8 +243,24 @@ def read_header(raw: Path, file: str) -> Header:
     return header
 
 
-def _read_batch(batch: _Batch) -> list[Header | FoundRejection]:
-    return [_header_or_row(batch.raw, file) for file in batch.files]
+def _batches(raw: Path, files: Sequence[str]) -> list[_Batch]:
+    """Files by folder, cut where a name's hash says so: a file more or less moves no other."""
+    groups: dict[str, list[list[str]]] = {}
+    for file in files:
+        folder, _, name = file.rpartition("/")
+        parts = groups.setdefault(folder, [[]])
+        if parts[-1] and int(sha256_bytes(name.encode())[:8], 16) % _FILES_PER_BATCH == 0:
+            parts.append([])
+        parts[-1].append(file)
+    return [_Batch(raw, tuple(part)) for parts in groups.values() for part in parts]
+
+
+def _read_batch(batch: _Batch) -> _Headers:
+    found = [_header_or_row(batch.raw, file) for file in batch.files]
+    return _Headers(
+        tuple(item for item in found if isinstance(item, Header)),
+        tuple(item for item in found if isinstance(item, FoundRejection)),
+    )
 
 
 def is_uid(text: str) -> bool:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from petct_uad.core.errors import IdentityError
-from petct_uad.core.files import sha256_file
+from petct_uad.core.files import sha256_once
 from petct_uad.ingest.dicom.series import DicomStudy
 from petct_uad.ingest.dicom.study import StudyResult
 from petct_uad.ingest.found import FoundRejection, FoundStudy
@@ -118,7 +118,7 @@ def _alike(volumes: Mapping[FoundStudy, Path]) -> Iterator[list[FoundStudy]]:
     for group in by_size.values():
         by_hash: dict[str, list[FoundStudy]] = {}
         for row in group if len(group) > 1 else ():
-            by_hash.setdefault(sha256_file(volumes[row]), []).append(row)
+            by_hash.setdefault(sha256_once(volumes[row]), []).append(row)
         yield from by_hash.values()
 
 

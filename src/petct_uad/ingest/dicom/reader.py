@@ -12,8 +12,8 @@ from petct_uad.core.console import console
 from petct_uad.core.errors import DatasetError, NothingUsableError, PairingError
 from petct_uad.core.files import sha256_file
 from petct_uad.core.livers import LIVERS_CSV
-from petct_uad.core.parallel import map_in_processes
 from petct_uad.core.provenance.record import Derivation, Entity
+from petct_uad.core.store import StudyStore, map_stored
 from petct_uad.ingest.dicom.choice import StudyTask
 from petct_uad.ingest.dicom.contours import LABELS_CSV, Contour, read_contours
 from petct_uad.ingest.dicom.identity import Identity, refused_identity
@@ -30,7 +30,7 @@ from petct_uad.ingest.params import IngestParams
 from petct_uad.ingest.pseudonyms import Pseudonyms, check_key, choose_pseudonyms
 from petct_uad.ingest.reader import Reader, Reading, Written, instance_entity
 from petct_uad.ingest.rejections import gathered, maybe_stop, names, rejected_row, shown
-from petct_uad.ingest.tables import FINDINGS, UNLABELLED, StudyRow
+from petct_uad.ingest.tables import FINDINGS, UNLABELLED, InstanceRow, StudyRow
 from petct_uad.ingest.withdrawn import withdrawn_patients
 
 # Which instances each volume is made of, by their role; a label is drawn on the CT, from the PET's
@@ -48,7 +48,14 @@ class DicomReader(Reader):
         """Only reading every file could tell, so that any folder may be of this kind."""
         return True
 
-    def read(self, raw: Path, out: Path, params: IngestParams, workers: int = 1) -> Reading:
+    def read(
+        self,
+        raw: Path,
+        out: Path,
+        params: IngestParams,
+        workers: int = 1,
+        store: StudyStore | None = None,
+    ) -> Reading:
         """Write ``volumes/<study_id>/{ct,pet,label}.nii.gz``.
 
         Raises:
@@ -58,7 +65,7 @@ class DicomReader(Reader):
             NothingUsableError: no study has a usable CT and PET.
             PseudonymError: the key that ``pseudonyms`` asks for is missing, unsafe or not ``key``.
         """
-        index = index_files(raw, workers)
+        index = index_files(raw, workers, store)
         pseudonyms = _pseudonyms(index.headers, params)
         index = leave_out(index, raw, pseudonyms, withdrawn_patients())
         studies, refused = _studies(raw, index, params)
@@ -67,7 +74,9 @@ class DicomReader(Reader):
         maybe_stop(refused, params)
         task = partial(StudyTask, raw=raw, volumes=out / "volumes", params=params)
         tasks = _tasks(studies, contours, pseudonyms, task)
-        results = map_in_processes(ingest_study, tasks, "reading studies", workers)
+        results = map_stored(
+            ingest_study, tasks, StudyResult, "reading studies", workers=workers, store=store
+        )
         results, twins = refuse_twins(results, out / "volumes")
         refused += [*twins, *(row for result in results for row in result.rejected)]
         _ask_for_pattern(results)
@@ -81,15 +90,20 @@ class DicomReader(Reader):
 
     def derivations(self, raw: Path, written: Written) -> Iterator[Derivation]:
         """Each volume from its instances, and a label from ``labels.csv`` too where it is drawn."""
+        by_study: dict[str, list[InstanceRow]] = {}
+        for row in written.instances:
+            by_study.setdefault(row.study_id, []).append(row)
         for study in written.studies:
             contours = (_labels_csv(raw),) if study.label_kind == "csv" else ()
-            yield from _study_derivations(study, written, contours)
+            yield from _study_derivations(study, by_study[study.study_id], written, contours)
 
 
 def _study_derivations(
-    study: StudyRow, written: Written, contours: tuple[Entity, ...]
+    study: StudyRow,
+    mine: Sequence[InstanceRow],
+    written: Written,
+    contours: tuple[Entity, ...],
 ) -> Iterator[Derivation]:
-    mine = [row for row in written.instances if row.study_id == study.study_id]
     for name, roles in _SOURCES.items():
         file = f"volumes/{study.study_id}/{name}.nii.gz"
         if written.has(file):

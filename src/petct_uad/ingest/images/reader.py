@@ -22,6 +22,7 @@ from petct_uad.core.errors import (
 from petct_uad.core.files import write_table
 from petct_uad.core.parallel import map_in_processes
 from petct_uad.core.provenance.record import Derivation
+from petct_uad.core.store import StudyStore
 from petct_uad.ingest.found import FoundRejection
 from petct_uad.ingest.images.decoding import GreyImage, read_image, read_mask
 from petct_uad.ingest.images.layout import Layout, ListedImage, find_layout, recognises
@@ -67,8 +68,17 @@ class ImageReader(Reader):
         """By the folders and the listing that the layouts have."""
         return recognises(raw)
 
-    def read(self, raw: Path, out: Path, params: IngestParams, workers: int = 1) -> Reading:
+    def read(
+        self,
+        raw: Path,
+        out: Path,
+        params: IngestParams,
+        workers: int = 1,
+        store: StudyStore | None = None,
+    ) -> Reading:
         """Write ``volumes/<study_id>/{image,mask}.png`` and ``volumes/pictures.csv``.
+
+        Pictures are not kept in a ``store``: to read one takes no longer than to find it there.
 
         Raises:
             DatasetError: see :func:`find_layout`.

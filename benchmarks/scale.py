@@ -1,0 +1,146 @@
+"""What a cohort costs as it grows: ``PYTHONPATH=src python benchmarks/scale.py add --studies 100``.
+
+``add`` builds a cohort of phantoms through the data stages (ingest, register, split, preprocess,
+validate) with a store of studies, then again with nothing changed, with one study more, one changed
+and one less, each as processes of their own, and last everything with the store switched off. It
+gives the processor time of each, by stage, as a part of the full build's, and compares the SHA-256
+of every output of the cohort with one more to those of the build without a store.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import typer
+from rich.table import Table
+from ruamel.yaml import YAML
+
+from petct_uad.core.console import console
+from petct_uad.core.files import sha256_file
+from petct_uad.phantom.cohort import make_cohort
+from petct_uad.phantom.params import PhantomParams
+
+ROOT = Path(__file__).resolve().parents[1]
+STAGES = ("ingest", "register", "split", "preprocess", "validate")
+OUTPUTS = ("data/interim", "data/processed", "metrics", "reports")
+RAW = Path("data/raw/cohort")
+
+app = typer.Typer(no_args_is_help=True, help=__doc__)
+
+
+@app.callback()
+def main() -> None:
+    """Each measure is a command."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Processor time of each stage and its children, in seconds."""
+
+    seconds: Mapping[str, float]
+
+    @property
+    def total(self) -> float:
+        """Of all stages."""
+        return sum(self.seconds.values())
+
+
+@app.command()
+def add(
+    studies: int = 24, ct_matrix: int = 256, extent_mm: float = 140.0, workers: int = 2
+) -> None:
+    """One study more, changed and less, beside the whole cohort."""
+    with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR")) as name:
+        made, kept, without = (Path(name, part) for part in ("made", "kept", "without"))
+        asked = {"patients": studies + 1, "seed": 7, "extent_mm": extent_mm, "ct_matrix": ct_matrix}
+        limits = {"max_shift_mm": 8.0, "max_rotation_deg": 2.0}
+        params = PhantomParams.model_validate(asked | limits)
+        make_cohort(params, made / "raw", made / "truth", workers=workers)
+        _lay_out(kept, made / "raw", workers)
+        last = max(path for path in (kept / RAW).iterdir() if path.is_dir())
+        last.rename(Path(name, "last"))
+        costs = {"all, empty store": _build(kept, store=True)}
+        _show(studies, costs)
+        costs["nothing changed"] = _build(kept, store=True)
+        Path(name, "last").rename(last)
+        costs["one more"] = _build(kept, store=True)
+        _show(studies, costs)
+        found = _hashes(kept)
+        for what, change in (("one changed", _change), ("one less", _remove)):
+            change(last)
+            costs[what] = _build(kept, store=True)
+        _lay_out(without, made / "raw", workers)
+        costs["all, store off"] = _build(without, store=False)
+        _show(studies, costs)
+        differ = sorted(k for k, v in (_hashes(without).items() ^ found.items()))
+    console.print(f"outputs that differ between one more and all, store off: {differ or 'none'}")
+    console.print(f"{len(found)} outputs compared")
+
+
+def _lay_out(home: Path, raw: Path, workers: int) -> None:
+    """A repository whose data set is the cohort, under the default params."""
+    home.mkdir()
+    for name in ("src", "stages", "pyproject.toml"):
+        (home / name).symlink_to(ROOT / name)
+    params = YAML().load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    params |= {"dataset": RAW.name, "workers": workers}
+    YAML().dump(params, home / "params.yaml")
+    shutil.copytree(raw, home / RAW)
+    (home / "data/withdrawn.csv").write_text("patient,date\n", encoding="utf-8")
+
+
+def _build(home: Path, *, store: bool) -> Cost:
+    switch = {"PYTHONPATH": str(ROOT / "src"), "PETCT_STORE": "on" if store else "off"}
+    seconds = {}
+    for stage in STAGES:
+        before = _children_s()
+        command = [sys.executable, f"stages/{stage}.py"]
+        subprocess.run(command, cwd=home, env=os.environ | switch, check=True, capture_output=True)
+        seconds[stage] = _children_s() - before
+    return Cost(seconds)
+
+
+def _children_s() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def _change(patient: Path) -> None:
+    """One bit of one CT slice."""
+    file = min(patient.glob("CT/*"))
+    content = bytearray(file.read_bytes())
+    content[-2] ^= 1
+    file.write_bytes(content)
+
+
+_remove: Callable[[Path], None] = shutil.rmtree
+
+
+def _hashes(home: Path) -> dict[str, str]:
+    return {
+        path.relative_to(home).as_posix(): sha256_file(path)
+        for folder in OUTPUTS
+        for path in sorted((home / folder).rglob("*"))
+        if path.is_file()
+    }
+
+
+def _show(studies: int, costs: Mapping[str, Cost]) -> None:
+    whole = next(iter(costs.values())).total
+    table = Table(f"{studies} studies", *STAGES, "CPU s", "of the whole")
+    for what, cost in costs.items():
+        stages = [f"{cost.seconds[stage]:.1f}" for stage in STAGES]
+        table.add_row(what, *stages, f"{cost.total:.1f}", f"{100 * cost.total / whole:.1f} %")
+    console.print(table)
+
+
+if __name__ == "__main__":
+    app()
