@@ -6,7 +6,7 @@ READY  := $(VENV)/.ready
 # DVC runs the stages with the `python` that it finds first.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup check repro test coverage lint bench lock
+.PHONY: help setup check repro test coverage lint bench docs lock
 
 help:
 	@echo "make setup   create $(VENV) from requirements.lock     (about 4 minutes, 7 GB, once)"
@@ -16,6 +16,7 @@ help:
 	@echo "make coverage  the tests but e2e, and what they miss of each room"
 	@echo "make lint    ruff and mypy                             (under a minute)"
 	@echo "make bench   speed of the kernels beside their peers   (about 3 minutes)"
+	@echo "make docs    the pages as a site, build/docs/index.html  (under a minute)"
 	@echo "make lock    pin what pyproject.toml asks for again, with hashes"
 
 setup: $(READY)
@@ -72,6 +73,12 @@ BENCHMARKS := "selective_scan.py --runs 10" ss2d.py precision.py reverse_distill
 bench: $(READY)
 	@echo "==> benchmarks (about 3 minutes)"
 	@for line in $(BENCHMARKS); do echo "--> benchmarks/$$line"; $(BIN)/python benchmarks/$$line || exit 1; done
+
+# A link that leads nowhere fails it. No page of it asks for anything outside itself.
+docs: $(READY)
+	@$(BIN)/python -c 'import material' 2>/dev/null || { echo "MkDocs Material is needed: $(BIN)/python -m pip install --editable '.[docs]'"; exit 1; }
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict --config-file docs/site/mkdocs.yml
+	@echo "==> build/docs/index.html"
 
 # For every platform at once, with the hashes of PyPI. What is pinned stays; delete the file first to
 # take the newest of everything.

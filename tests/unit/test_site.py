@@ -1,0 +1,118 @@
+"""The pages as a site: what it generates from the code, and that it opens without a network."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.main import get_command
+
+from docs.site import reference
+from petct_uad.cli.app import app
+from petct_uad.evaluation.figures import FIGURES
+from petct_uad.schema import load_params
+
+# DVC's own.
+pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning")
+
+ROOT = Path(__file__).resolve().parents[2]
+FETCHED = re.compile(r"<(?:script|img|iframe|source)\b[^>]*\b(?:src|srcset)=\"?https?:|@import")
+STYLES = re.compile(r"<link\b[^>]*rel=\"?(?:stylesheet|preload|preconnect|icon)[^>]*https?:")
+
+
+@pytest.fixture(scope="module")
+def keys() -> dict[str, reference.Key]:
+    return {key.path: key for key in reference.params(ROOT)}
+
+
+def test_every_key_of_params_yaml_is_explained(keys: dict[str, reference.Key]) -> None:
+    sections = load_params(ROOT / "params.yaml").model_dump(by_alias=True)
+    for name in ("phantom", "ingest", "split", "preprocess", "train", "evaluate"):
+        assert {f"{name}.{key}" for key in sections[name]} <= set(keys)
+    assert [key.path for key in keys.values() if "another value" in key.allowed] == []
+
+
+def test_a_key_says_which_stages_a_change_reruns(keys: dict[str, reference.Key]) -> None:
+    assert keys["evaluate.confidence"].reruns == ("evaluate_trivial", "evaluate", "compare")
+    assert keys["split.guard_mm"].reruns[:3] == ("split", "preprocess", "validate")
+    assert keys["split.guard_mm"].reruns[-1] == "compare"
+    assert "register" not in keys["split.guard_mm"].reruns
+    assert keys["model.cmpt"].reruns == ("train@cmad", "score@cmad", "evaluate@cmad", "compare")
+    assert keys["workers"].reruns == ()
+
+
+def test_a_question_above_a_key_is_its_meaning() -> None:
+    text = "# Whose?\nsplit:\n  # How\n  # far?\n  guard_mm: 5\n  seed: 0\n\n# Lost.\n\nlast: 1\n"
+    assert reference.questions(text) == {
+        ("split",): "Whose?",
+        ("split", "guard_mm"): "How far?",
+    }
+
+
+def test_every_command_figure_and_table_has_its_place() -> None:
+    commands = reference.commands_page(ROOT)
+    named = get_command(app).commands  # type: ignore[attr-defined]
+    assert all(f"`petct {name}`" in commands for name in named)
+    figures = reference.figures_page(ROOT)
+    assert all(f"| `{figure.name}` |" in figures for figure in FIGURES)
+    tables = reference.tables_page(ROOT)
+    assert "## SliceRow" in tables
+    assert "| `split` | `str` | train, val, test or excluded |" in tables
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The built site, as `make docs` builds it."""
+    pytest.importorskip("material", reason="mkdocs-material is not installed: extra docs")
+    folder = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--strict"]
+    place = ["--config-file", "docs/site/mkdocs.yml", "--site-dir", str(folder)]
+    done = subprocess.run([*command, *place], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+@pytest.mark.slow
+def test_no_page_fetches_anything_from_another_host(site: Path) -> None:
+    pages = {page: page.read_text(encoding="utf-8") for page in site.rglob("*.html")}
+    assert len(pages) > 30
+    assert [page for page, text in pages.items() if FETCHED.search(text)] == []
+    assert [page for page, text in pages.items() if STYLES.search(text)] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["index.html", "reference/params.html", "results.html"])
+def test_a_page_opens_from_the_disk_and_is_silent(
+    site: Path, visit: Callable[..., Any], name: str
+) -> None:
+    page = visit((site / name).as_uri())
+    page.wait_for_load_state("networkidle")
+    assert page.locator("nav.md-tabs li").count() >= 5
+    assert [said for said in page.complaints if not said.startswith(site.as_uri())] == []
+
+
+@pytest.mark.slow
+def test_search_finds_a_param_without_a_server(site: Path, visit: Callable[..., Any]) -> None:
+    page = visit((site / "index.html").as_uri())
+    page.locator("input.md-search__input").fill("guard_mm")
+    links = page.locator(".md-search-result__link")
+    links.first.wait_for(state="attached")
+    found = links.evaluate_all("links => links.map(link => link.href)")
+    assert any("/reference/params.html" in link for link in found)
+
+
+def test_a_link_that_leads_nowhere_stops_the_build() -> None:
+    pytest.importorskip("material", reason="mkdocs-material is not installed: extra docs")
+    from docs.site.hooks import site_link
+
+    assert site_link("[table](../metrics/summary.md#a)", "docs/a.md", "a.md") == (
+        "[table](metrics.md#a)"
+    )
+    assert site_link("[`code`](../params.yaml)", "docs/a.md", "a.md") == "`code`"
+    with pytest.raises(Exception, match=r"docs/a\.md: links to gone\.md, which is no file"):
+        site_link("[gone](gone.md)", "docs/a.md", "a.md")
