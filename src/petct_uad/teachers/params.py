@@ -26,6 +26,7 @@ class TeacherParams(Section):
 
     name: Literal[
         CnnName,
+        "vit_base_patch8_224.dino",
         "vit_base_patch14_reg4_dinov2.lvd142m",
         "vit_large_patch14_reg4_dinov2.lvd142m",
     ]

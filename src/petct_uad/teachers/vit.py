@@ -24,7 +24,7 @@ class VitTeacher(nn.Module):
 
     def __init__(self, params: TeacherParams, image_size_px: int) -> None:
         super().__init__()
-        patch = 14 if "patch14" in params.name else 16
+        patch = int(params.name.partition("_patch")[2].partition("_")[0])
         self.grid = max(round(image_size_px / patch), 1)
         self.side_px = self.grid * patch
         self.network = load_network(params, img_size=self.side_px, num_classes=0)

@@ -24,6 +24,8 @@ SIDE = 64
 
 SMALL = QfaeParams(
     hidden_states=(2, 4),
+    second_encoder="none",
+    second_weights="random",
     width=32,
     queries_side=8,
     qformer_heads=4,
@@ -92,6 +94,15 @@ def paper() -> Qfae:
         return Qfae.build(SMALL.model_copy(update=PAPER), teacher, "pet", 224)
 
 
+@pytest.fixture(scope="module")
+def paper_of_two() -> Qfae:
+    """The configuration of Table 6."""
+    two = PAPER | {"second_encoder": "vit_base_patch8_224.dino"}
+    with torch.device("meta"):
+        teacher = TeacherParams(name="vit_large_patch14_reg4_dinov2.lvd142m", weights="random")
+        return Qfae.build(SMALL.model_copy(update=two), teacher, "pet", 224)
+
+
 @pytest.mark.slow
 def test_loss_falls_by_90_percent_on_one_slice(teacher: CnnTeacher, normals: Batch) -> None:
     losses = descend(build(teacher), first(normals), steps=120, rate=5e-3)
@@ -156,6 +167,46 @@ def test_paper_reads_blocks_20_and_22_of_the_encoder_and_15_and_19_of_the_other(
 ) -> None:
     assert paper.teacher.encoder.indices == (20, 22)
     assert paper.params.training_layers == (15, 19)
+
+
+def test_second_encoder_adds_its_tokens_and_a_projection_as_in_table_6(
+    paper: Qfae, paper_of_two: Qfae
+) -> None:
+    images = torch.empty(2, 1, 224, 224, device="meta")
+    first_hidden, second_hidden, *targets = paper_of_two.prepare(Batch(images, images, ("a", "b")))
+    assert first_hidden.shape == (2, 2 * 16 * 16, 1024)
+    assert second_hidden.shape == (2, 2 * 28 * 28, 768)
+    assert [encoder.indices for encoder in paper_of_two.teacher.encoders] == [(20, 22), (8, 10)]
+    assert paper_of_two.reconstruct(first_hidden, second_hidden).shape == (2, 1, 224, 224)
+    assert paper_of_two.loss(first_hidden, second_hidden, *targets).shape == ()
+    learnt, alone = (
+        sum(p.numel() for p in model.parameters() if p.requires_grad)
+        for model in (paper_of_two, paper)
+    )
+    assert learnt - alone == 768 * 768 + 768
+
+
+def test_second_encoder_changes_the_reconstruction_and_the_frozen_weights_hash(
+    unseen: Batch,
+) -> None:
+    own = TeacherParams(name="efficientnet_lite0", weights="bundled")
+    models = []
+    for second in ("none", "vit_base_patch8_224.dino"):
+        torch.manual_seed(0)
+        params = SMALL.model_copy(update={"second_encoder": second})
+        models.append(Qfae.build(params, own, "pet", SIDE).eval())
+    alone, both = models
+    assert alone.teacher.sha256 != both.teacher.sha256
+    seen = [model.reconstruct(*model.teacher.hidden(unseen.pet)) for model in models]
+    assert torch.equal(alone.projection.weight, both.projection.weight)
+    assert not torch.equal(*seen)
+    loss = both.loss(*both.prepare(unseen))
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert both.second_projection is not None
+    assert both.second_projection.weight.grad is not None
+    maps, scores = both.detect(unseen)
+    assert maps.isfinite().all()
+    assert scores.isfinite().all()
 
 
 def test_copies_for_patch_sizes_share_their_blocks(paper: Qfae) -> None:

@@ -17,6 +17,12 @@ class QfaeParams(GradientParams):
     hidden_states: tuple[Annotated[int, Field(ge=1, le=40)], ...] = Field(
         min_length=1, description="blocks of the encoder that are read, counted from its end"
     )
+    second_encoder: Literal["none", "vit_base_patch8_224.dino"] = Field(
+        description="whose tokens come after the teacher's (Table 6)"
+    )
+    second_weights: str = Field(
+        min_length=1, description="timm, random, or a file; unused without a second encoder"
+    )
     width: int = Field(ge=16, le=2048, multiple_of=4, description="of queries and decoder")
     queries_side: int = Field(ge=1, le=64, description="G: there are G² learnt queries")
     qformer_heads: int = Field(ge=1, le=32)

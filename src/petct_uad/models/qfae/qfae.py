@@ -36,20 +36,34 @@ _QUERY_STD = 0.02
 
 
 class Frozen(nn.Module):
-    """The two networks that are never trained."""
+    """The networks that are never trained: encoders, and the one that judges."""
 
-    def __init__(self, encoder: Encoder, perceptual: Perceptual) -> None:
+    def __init__(
+        self, encoder: Encoder, perceptual: Perceptual, second: Encoder | None = None
+    ) -> None:
         super().__init__()
         self.encoder = encoder
         self.perceptual = perceptual
+        self.second = second
+
+    @property
+    def encoders(self) -> tuple[Encoder, ...]:
+        """One, or the two of Table 6."""
+        return (self.encoder,) if self.second is None else (self.encoder, self.second)
+
+    def hidden(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Of each encoder its hidden states (B, L N, its width), for (B, 1, S, S)."""
+        return tuple(encoder.hidden(images) for encoder in self.encoders)
 
     @property
     def sha256(self) -> str:
-        """Of the weights of both, for configuration and lineage."""
-        if isinstance(self.perceptual, PerceptualCnn):  # the encoder's own network
-            return self.encoder.sha256
-        both = self.encoder.sha256 + state_sha256(self.perceptual)
-        return hashlib.sha256(both.encode()).hexdigest()
+        """Of the weights of all, for configuration and lineage."""
+        digests = [encoder.sha256 for encoder in self.encoders]
+        if not isinstance(self.perceptual, PerceptualCnn):  # that is the encoder's own network
+            digests.append(state_sha256(self.perceptual))
+        if len(digests) == 1:
+            return digests[0]
+        return hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
 class Qfae(ModelWithTeacher[QfaeParams, Frozen], GradientModel):
@@ -62,6 +76,8 @@ class Qfae(ModelWithTeacher[QfaeParams, Frozen], GradientModel):
         self.projection = nn.Linear(teacher.encoder.width, params.width)
         self.qformer = QFormer(params.width, params.queries_side, params.qformer_heads)
         self.decoder = Decoder(params.width, params.depth, params.heads, params.patch_px)
+        second = teacher.second
+        self.second_projection = None if second is None else nn.Linear(second.width, params.width)
 
     @classmethod
     def build(
@@ -71,7 +87,7 @@ class Qfae(ModelWithTeacher[QfaeParams, Frozen], GradientModel):
         return cls(params, load_frozen(params, teacher, image_size_px), modality, image_size_px)
 
     def prepare(self, batch: Batch) -> tuple[Tensor, ...]:
-        """Hidden states (B, L N, width), then the slice's features by patch size and layer.
+        """Each encoder's hidden states, then the slice's features by patch size and layer.
 
         With augmentation they differ each time, and only the slices (B, 1, S, S) can be kept.
         """
@@ -84,13 +100,18 @@ class Qfae(ModelWithTeacher[QfaeParams, Frozen], GradientModel):
             images = augment(prepared[0]) if self.training else prepared[0]
             prepared = self._frozen_outputs(images)
         patches, layers = self.params.training_patches, self.params.training_layers
-        maps = self._distances(self.reconstruct(prepared[0]), prepared[1:], patches, layers)
+        count = len(self.teacher.encoders)
+        hidden, targets = prepared[:count], prepared[count:]
+        maps = self._distances(self.reconstruct(*hidden), targets, patches, layers)
         by_layer = [maps[i :: len(layers)] for i in range(len(layers))]  # each: one per patch size
         return torch.stack([consensus(group).mean() for group in by_layer]).mean()
 
-    def reconstruct(self, hidden: Tensor) -> Tensor:
-        """Hidden states (B, L N, width) to slices (B, 1, S, S)."""
-        queries = self.qformer(self.projection(hidden))
+    def reconstruct(self, *hidden: Tensor) -> Tensor:
+        """Each encoder's hidden states (B, L N, its width) to slices (B, 1, S, S)."""
+        tokens = self.projection(hidden[0])
+        if self.second_projection is not None:  # Table 6: a projection of each encoder's own
+            tokens = torch.cat([tokens, self.second_projection(hidden[1])], dim=1)
+        queries = self.qformer(tokens)
         images: Tensor = self.decoder(queries)
         return resize(images, self.image_size_px)
 
@@ -103,7 +124,7 @@ class Qfae(ModelWithTeacher[QfaeParams, Frozen], GradientModel):
         """
         images = self._images(batch)
         patches, layers = self.params.evaluation_patches, self.params.evaluation_layers
-        reconstruction = self.reconstruct(self.teacher.encoder.hidden(images))
+        reconstruction = self.reconstruct(*self.teacher.hidden(images))
         features = self._features(images, patches, layers)
         maps = self._distances(reconstruction, features, patches, layers)
         if self.params.evaluation == "supplement":
@@ -126,7 +147,7 @@ class Qfae(ModelWithTeacher[QfaeParams, Frozen], GradientModel):
     @torch.no_grad()
     def _frozen_outputs(self, images: Tensor) -> tuple[Tensor, ...]:
         features = self._features(images, self.params.training_patches, self.params.training_layers)
-        return (self.teacher.encoder.hidden(images), *features)
+        return (*self.teacher.hidden(images), *features)
 
     def _features(
         self, images: Tensor, patches: Sequence[int], layers: Sequence[int]
@@ -217,16 +238,17 @@ def consensus(maps: Sequence[Tensor]) -> Tensor:
 
 
 def load_frozen(params: QfaeParams, teacher: TeacherParams, image_size_px: int) -> Frozen:
-    """Encoder and perceptual network, as params name them.
+    """Encoders and perceptual network, as params name them.
 
     Raises:
         TeacherError: weights are missing or do not fit.
         ParamsError: a hidden state or layer is asked for that the network lacks.
     """
     encoder = load_encoder(teacher, params.hidden_states, params.width, image_size_px)
+    second = _second_encoder(params, image_size_px)
     layers = sorted({*params.training_layers, *params.evaluation_layers})
     if params.perceptual == "teacher" and isinstance(encoder, CnnEncoder):
-        return Frozen(encoder, PerceptualCnn(encoder.tokens.teacher, layers))
+        return Frozen(encoder, PerceptualCnn(encoder.tokens.teacher, layers), second)
     patches = sorted({*params.training_patches, *params.evaluation_patches})
     own = params.perceptual != "teacher"
     network = load_named(
@@ -234,4 +256,11 @@ def load_frozen(params: QfaeParams, teacher: TeacherParams, image_size_px: int) 
         params.perceptual_weights if own else teacher.weights,
         num_classes=0,
     )
-    return Frozen(encoder, PerceptualVit(network, patches, layers, image_size_px))
+    return Frozen(encoder, PerceptualVit(network, patches, layers, image_size_px), second)
+
+
+def _second_encoder(params: QfaeParams, image_size_px: int) -> Encoder | None:
+    if params.second_encoder == "none":
+        return None
+    named = TeacherParams(name=params.second_encoder, weights=params.second_weights)
+    return load_encoder(named, params.hidden_states, params.width, image_size_px)
