@@ -220,7 +220,7 @@ def test_hottest_pixel_lies_in_the_planted_square(
     teacher: CnnTeacher, normals: Batch, unseen: Batch, abnormal: Batch, keys: dict[str, Any]
 ) -> None:
     model = build(teacher, width=16, **keys)
-    descend(model, first(normals, 8), steps=40, rate=5e-3, betas=BETAS)
+    descend(model, first(normals, 8), steps=80, betas=BETAS)
     heat, scores = model.detect(abnormal)
     assert hottest_in_the_square(heat)
     assert (scores > model.detect(unseen)[1]).all()
