@@ -23,6 +23,8 @@
   x TrainingError          training diverged or has nothing to train on
   x EvaluationError        nothing to measure, or score tables that cannot be compared
   x LineageError           a table of derivations names something that does not exist
+  x SplitFileError         a file holds no split that ``petct audit-split`` can read; exit code 4
+  x CohortError            a recipe of data/cohorts is wrong, or the index of the archive is missing
   x NewModelError          ``petct new model`` would overwrite something, or the name is no good
   x DatasetError           ``data/raw/<dataset>`` is missing, empty, or would be overwritten
     - InputsRefusedError     some inputs were refused and ingest.on_reject is stop; exit code 3
@@ -171,6 +173,18 @@ class EvaluationError(PetctError):
 
 class LineageError(PetctError):
     """A table of derivations names something that does not exist."""
+
+
+class SplitFileError(PetctError):
+    """A file holds no split that can be read; 1 would say that it leaks."""
+
+    exit_code = 4
+
+
+class CohortError(PetctError):
+    """A recipe of data/cohorts is wrong or unknown, or the index of the archive is missing."""
+
+    exit_code = 4
 
 
 class NewModelError(PetctError):

@@ -1,0 +1,1 @@
+"""Anybody's train, validation and test split: read in any layout, and audited by patient."""

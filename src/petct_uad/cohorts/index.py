@@ -1,0 +1,119 @@
+"""The index of the Imaging Data Commons, which the package idc-index-data carries: no network.
+
+One row is one DICOM series. IDC: Fedorov et al. 2023, RadioGraphics 43(12), doi:10.1148/rg.230180.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from petct_uad.core.errors import CohortError, did_you_mean
+
+PACKAGES = ("idc_index_data", "pyarrow")
+
+
+@dataclass(frozen=True, order=True)
+class IndexedSeries:
+    """One series of a collection.
+
+    Attributes:
+        patient: PatientID (0010,0020), a pseudonym of the collection.
+        study: StudyInstanceUID (0020,000D).
+        series: SeriesInstanceUID (0020,000E).
+        modality: (0008,0060).
+        description: SeriesDescription (0008,103E); "" where there is none.
+        analysis: the set of annotations that others made of the collection; "" for its own series.
+        licence: short name, such as CC BY 4.0.
+        doi: of the data set that the series belongs to.
+        size_mb: in units of 1,000,000 bytes.
+        images: instances in the series.
+    """
+
+    patient: str
+    study: str
+    series: str
+    modality: str
+    description: str
+    analysis: str
+    licence: str
+    doi: str
+    size_mb: float
+    images: int
+
+
+_COLUMNS = (
+    "PatientID",
+    "StudyInstanceUID",
+    "SeriesInstanceUID",
+    "Modality",
+    "SeriesDescription",
+    "analysis_result_id",
+    "license_short_name",
+    "source_DOI",
+    "series_size_MB",
+    "instanceCount",
+)
+
+
+def index_is_installed() -> bool:
+    """Can the index be read here?"""
+    return all(find_spec(package) is not None for package in PACKAGES)
+
+
+def read_series(collection: str) -> tuple[IndexedSeries, ...]:
+    """All series of a collection, annotations by others among them, sorted by patient and study.
+
+    Raises:
+        CohortError: the index is not installed, or holds no such collection.
+    """
+    rows = _read("idc_index", _COLUMNS, [("collection_id", "==", collection)])
+    if not rows:
+        known = [str(row["collection_id"]) for row in _read("collections_index", ["collection_id"])]
+        raise CohortError(
+            f"{collection!r}: no collection of the Imaging Data Commons, by the index that is "
+            f"installed.{did_you_mean(collection, known)}"
+        )
+    return tuple(sorted(_series(row) for row in rows))
+
+
+def patients_by_identifier(collection: str) -> dict[str, str]:
+    """The PatientID of every PatientID, StudyInstanceUID and SeriesInstanceUID of a collection."""
+    series = read_series(collection)
+    keys = ((x.patient, x.patient) for x in series)
+    studies = ((x.study, x.patient) for x in series)
+    return {**dict(keys), **dict(studies), **{x.series: x.patient for x in series}}
+
+
+def _series(row: dict[str, Any]) -> IndexedSeries:
+    return IndexedSeries(*("" if row[column] is None else row[column] for column in _COLUMNS))
+
+
+def _read(
+    name: str, columns: Sequence[str], filters: list[tuple[str, str, str]] | None = None
+) -> list[dict[str, Any]]:
+    path = index_file(name)
+    from pyarrow import parquet
+
+    rows: list[dict[str, Any]] = parquet.read_table(path, list(columns), filters=filters).to_pylist()
+    return rows
+
+
+def index_file(name: str) -> Path:
+    """A table of the index.
+
+    Raises:
+        CohortError: the package that carries it is not installed.
+    """
+    if not index_is_installed():
+        raise CohortError(
+            "The index of the Imaging Data Commons is not installed: "
+            "pip install '.[cohorts]' (130 MB), after which no network is needed."
+        )
+    spec = find_spec(PACKAGES[0])
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).parent / f"{name}.parquet"
