@@ -89,7 +89,8 @@ def patients_by_identifier(collection: str) -> dict[str, str]:
 
 
 def _series(row: dict[str, Any]) -> IndexedSeries:
-    return IndexedSeries(*("" if row[column] is None else row[column] for column in _COLUMNS))
+    values: list[Any] = ["" if row[column] is None else row[column] for column in _COLUMNS]
+    return IndexedSeries(*values)
 
 
 def _read(
@@ -98,7 +99,9 @@ def _read(
     path = index_file(name)
     from pyarrow import parquet
 
-    rows: list[dict[str, Any]] = parquet.read_table(path, list(columns), filters=filters).to_pylist()
+    rows: list[dict[str, Any]] = parquet.read_table(
+        path, columns=list(columns), filters=filters
+    ).to_pylist()
     return rows
 
 
