@@ -81,7 +81,7 @@ def test_loss_falls_and_a_pasted_blob_stands_out(
     cmad_params: CmadParams, teacher: CnnTeacher, normals: Batch, unseen: Batch, abnormal: Batch
 ) -> None:
     model = build(cmad_params, teacher)
-    losses = descend(model, normals, steps=60)
+    losses = descend(model, normals, steps=120)
     assert losses[-1] < 0.5 * losses[0]
     model.calibrate([normals])
     with torch.no_grad():
