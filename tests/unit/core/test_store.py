@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 from contextlib import AbstractContextManager, redirect_stderr
 from dataclasses import dataclass, replace
 from io import StringIO
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
@@ -73,17 +75,22 @@ class House:
         for name, text in texts.items():
             (self.home / f"{name}.txt").write_text(text)
 
+    def tasks(self, ending: str = "!") -> list[Shout]:
+        """Of another run."""
+        self.runs += 1
+        out, calls = self.home / f"out-{self.runs}", self.home / f"calls-{self.runs}"
+        calls.touch()
+        return [
+            Shout(path, out / path.name, calls, ending) for path in sorted(self.home.glob("*.txt"))
+        ]
+
     def run(
         self, store: StudyStore | None, workers: int = 1, ending: str = "!"
     ) -> tuple[dict[str, str], list[Counted], list[str]]:
         """What was written, returned and computed."""
-        self.runs += 1
-        out, calls = self.home / f"out-{self.runs}", self.home / f"calls-{self.runs}"
-        calls.touch()
-        tasks = [
-            Shout(path, out / path.name, calls, ending) for path in sorted(self.home.glob("*.txt"))
-        ]
+        tasks = self.tasks(ending)
         found = map_stored(shout, tasks, Counted, "shouting", workers=workers, store=store)
+        out, calls = self.home / f"out-{self.runs}", self.home / f"calls-{self.runs}"
         written = {path.stem: path.read_text() for path in sorted(out.glob("*.txt"))}
         return written, found, sorted(calls.read_text().split())
 
@@ -248,6 +255,40 @@ def test_of_two_runs_at_once_both_are_right_and_one_entry_stays(
     assert "warning" not in said.getvalue()
     assert len(entries(store.root)) == 3
     assert house.run(store) == (*first[:2], [])
+
+
+def test_two_processes_that_run_at_once_share_a_store(house: House) -> None:
+    house.write(**{f"study{i:02d}": f"number {i}" for i in range(40)})
+    store = store_at(house.home)
+    without = house.run(None)
+    start = get_context("fork").Barrier(2)
+
+    def run(number: int) -> None:
+        house.runs = 10 * number
+        start.wait(60)
+        written, found, _ = house.run(store)
+        sys.exit(0 if (written, found) == without[:2] else 1)
+
+    both = [get_context("fork").Process(target=run, args=(number,)) for number in (1, 2)]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join(120)
+    assert [process.exitcode for process in both] == [0, 0]
+    assert sorted(x.name for x in store.root.iterdir()) == ["shout"]  # nothing half written
+    assert house.run(store) == (*without[:2], [])
+
+
+def test_what_would_come_back_as_another_value_is_not_kept(house: House) -> None:
+    store = store_at(house.home)
+
+    def whole(task: Shout) -> Counted:
+        return replace(shout(task), share=1)  # an int, which is 1.0 to the reader of a float
+
+    for _ in range(2):
+        found = map_stored(whole, house.tasks(), Counted, "shouting", workers=1, store=store)
+        assert [repr(one.share) for one in found] == ["1", "1", "1"]
+    assert entries(store.root) == []
 
 
 def test_an_entry_that_another_run_trims_meanwhile_is_computed(
