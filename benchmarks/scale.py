@@ -4,7 +4,8 @@
 validate) with a store of studies, then again with nothing changed, with one study more, one changed
 and one less, each as processes of their own, and last everything with the store switched off. It
 gives the processor time of each, by stage, as a part of the full build's, and compares the SHA-256
-of every output of the cohort with one more to those of the build without a store.
+of every output of the cohort with one more to those of the build without a store. Stages run in one
+process each (``workers: 1``), since the time of a pool's workers is not told to who starts them.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ def add(
         limits = {"max_shift_mm": 8.0, "max_rotation_deg": 2.0}
         params = PhantomParams.model_validate(asked | limits)
         make_cohort(params, made / "raw", made / "truth", workers=workers)
-        _lay_out(kept, made / "raw", workers)
+        _lay_out(kept, made / "raw")
         last = max(path for path in (kept / RAW).iterdir() if path.is_dir())
         last.rename(Path(name, "last"))
         costs = {"all, empty store": _build(kept, store=True)}
@@ -77,7 +78,7 @@ def add(
         for what, change in (("one changed", _change), ("one less", _remove)):
             change(last)
             costs[what] = _build(kept, store=True)
-        _lay_out(without, made / "raw", workers)
+        _lay_out(without, made / "raw")
         costs["all, store off"] = _build(without, store=False)
         _show(studies, costs)
         differ = sorted(k for k, v in (_hashes(without).items() ^ found.items()))
@@ -85,13 +86,13 @@ def add(
     console.print(f"{len(found)} outputs compared")
 
 
-def _lay_out(home: Path, raw: Path, workers: int) -> None:
+def _lay_out(home: Path, raw: Path) -> None:
     """A repository whose data set is the cohort, under the default params."""
     home.mkdir()
     for name in ("src", "stages", "pyproject.toml"):
         (home / name).symlink_to(ROOT / name)
     params = YAML().load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    params |= {"dataset": RAW.name, "workers": workers}
+    params |= {"dataset": RAW.name, "workers": 1}
     YAML().dump(params, home / "params.yaml")
     shutil.copytree(raw, home / RAW)
     (home / "data/withdrawn.csv").write_text("patient,date\n", encoding="utf-8")
