@@ -165,19 +165,26 @@ class StudyStore:
         return sha256_bytes(json.dumps(parts).encode())
 
     def take(self, key: str, task: Storable, result: type[Result]) -> Result | None:
-        """Put an entry's files where the task wants them; what was returned, or None if absent."""
+        """Put an entry's files where the task wants them; what was returned, or None if absent.
+
+        Raises:
+            OSError: the files cannot be put there, for which the entry is not to blame.
+        """
         folder = self._folder(key)
         if not key or not folder.is_dir():
             return None
         try:
             files = _verified(folder, key, task.outputs)
             found = _adapter(result).validate_json((folder / _RESULT).read_bytes())
-            _place({folder / name: path for name, path in task.outputs.items() if name in files})
         except (OSError, _DamagedError, ValidationError) as error:
             if folder.exists():  # else another run has just trimmed it
                 why = str(error).splitlines()[0]
                 _warn(f"{folder}: {why}. The entry is removed, and its study computed anew")
                 _remove(self.root, folder)
+            return None
+        try:
+            _place({folder / name: path for name, path in task.outputs.items() if name in files})
+        except FileNotFoundError:  # likewise
             return None
         with suppress(OSError):  # a store that may only be read
             os.utime(folder / _MANIFEST)
@@ -200,7 +207,7 @@ class StudyStore:
                 self._add(key, written, content)
         except OSError as error:
             if not self._folder(key).is_dir():  # else another run was faster
-                _warn(f"{self.root}: {error.strerror}; a study of {self.stage} is not kept")
+                _warn_once(f"{self.root}: {error.strerror}; what {self.stage} computes is not kept")
 
     def _add(self, key: str, written: Mapping[str, Path], content: bytes) -> None:
         with tempfile.TemporaryDirectory(dir=self.root, prefix=_TEMPORARY) as name:
@@ -455,3 +462,9 @@ def _remove(root: Path, folder: Path) -> None:
 
 def _warn(text: str) -> None:
     console.print(f"warning: {text}", style="yellow", markup=False, soft_wrap=True)
+
+
+@cache
+def _warn_once(text: str) -> None:
+    """Not for each of a thousand studies."""
+    _warn(text)
