@@ -25,6 +25,7 @@ from sklearn.preprocessing import StandardScaler
 
 from petct_uad.core.errors import EvaluationError
 from petct_uad.core.files import atomic_path
+from petct_uad.evaluation.metrics import in_chunks
 from petct_uad.models.benchmark import BenchmarkEntry, rows_of
 from petct_uad.models.common.batch import Batch, at_side
 from petct_uad.scoring.tables import ScoredRow
@@ -86,7 +87,8 @@ def embed_row(
     trained = [paths.models / name / part for part in benchmark[name].rows[row]]
     described = _described(trained, scored.seeds[0], test, device)
     vectors = {"encoder": described} if described is not None else {}
-    vectors["map"] = _small(maps).reshape(len(maps), -1)
+    small = [_small(maps[some]) for some in in_chunks(len(test))]
+    vectors["map"] = np.concatenate(small).reshape(len(test), -1)
     labels = np.array([x.label for x in test.rows], dtype=np.int64)
     return Embedding(labels, {of: in_the_plane(x) for of, x in vectors.items()})
 

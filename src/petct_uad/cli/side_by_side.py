@@ -146,7 +146,7 @@ def _draw_images(axes: NDArray[np.object_], image: ImageRow, shard: Shard) -> No
 
 def _draw_map(place: Axes, image: ImageRow, shard: Shard, judged: _Judged) -> None:
     seed = judged.row.seeds[0]
-    (anomaly_map,) = judged.row.maps(seed, [image])
+    (anomaly_map,) = judged.row.read_maps(seed, [image])
     (score,) = judged.row.scores(seed, [image])
     place.imshow(anomaly_map, cmap="jet")
     _outline(place, shard.lesion[image.shard_row])

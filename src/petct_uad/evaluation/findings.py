@@ -14,7 +14,8 @@ fewer again, which is no merit: so the number at a threshold is the largest of a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Self
 
@@ -22,8 +23,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
-from petct_uad.evaluation.metrics import Weights
+from petct_uad.evaluation.metrics import Weights, in_chunks
 from petct_uad.evaluation.stacks import NEIGHBOURS, Stack
+from petct_uad.slices.store import ImageStack
 
 # False findings per study of which the mean sensitivity is taken (LUNA16: Setio et al. 2017).
 RATES = (1 / 8, 1 / 4, 1 / 2, 1.0, 2.0, 4.0, 8.0)
@@ -32,6 +34,7 @@ CURVE_RATES: NDArray[np.float64] = np.geomspace(RATES[0], RATES[-1], 25)  # hold
 # to the decade. It ends early once no resample can be expected to have as few as RATES has.
 _EXCEEDING = np.geomspace(1e-5, 1e-1, 25)
 _ENOUGH_FALSE_PER_STUDY = 2 * RATES[-1]
+_HALF = 16  # bits of a float32
 Floats = NDArray[np.float64]
 
 
@@ -59,7 +62,7 @@ class Tally:
     def at(
         cls,
         stacks: Sequence[Stack],
-        maps: NDArray[np.float32],
+        maps: ImageStack,
         thresholds: Sequence[float],
         n_patients: int,
     ) -> Self:
@@ -104,7 +107,7 @@ class Findings:
     def of(
         cls,
         stacks: Sequence[Stack],
-        maps: NDArray[np.float32],
+        maps: ImageStack,
         threshold: float,
         n_patients: int,
     ) -> Self:
@@ -166,7 +169,7 @@ def _per_patient(owners: Sequence[int], of_studies: ArrayLike, n_patients: int) 
     return np.bincount(owners, of_studies, n_patients).astype(np.float64)
 
 
-def _read(stack: Stack, maps: NDArray[np.float32], threshold: float) -> Reading:
+def _read(stack: Stack, maps: ImageStack, threshold: float) -> Reading:
     labelled, count = labelled_findings(stack.above(maps, threshold))
     sizes = np.bincount(labelled[labelled > 0], minlength=count + 1)
     hit = labelled.ravel()[stack.inside]
@@ -196,12 +199,45 @@ def labelled_findings(above: NDArray[np.bool_]) -> tuple[NDArray[np.int32], int]
     return labelled, ndimage.label(above[box], NEIGHBOURS, output=labelled[box])
 
 
-def falling_thresholds(maps: NDArray[np.float32]) -> list[float]:
+def falling_thresholds(maps: ImageStack) -> list[float]:
     """What each fraction of the sweep of all pixels exceeds, at most; each value once."""
-    exceeding = np.floor(maps.size * _EXCEEDING).astype(np.intp)
-    at = maps.size - 1 - exceeding
-    values = np.partition(maps, np.unique(at), axis=None)[at]
-    return list(dict.fromkeys(values.tolist()))
+    size = math.prod(maps.shape)
+    exceeding = np.floor(size * _EXCEEDING).astype(np.int64)
+    return list(dict.fromkeys(_at_ranks(maps, size - 1 - exceeding).tolist()))
+
+
+def _at_ranks(maps: ImageStack, ranks: NDArray[np.int64]) -> NDArray[np.float32]:
+    """The pixels of these ranks among all, from 0 for the smallest, exactly: (r,).
+
+    Pixels are not sorted but counted: by the higher half of the bits that order them, and then, of
+    the few halves in which a rank lies, by the lower half.
+    """
+    high = sum(np.bincount(x >> _HALF, minlength=1 << _HALF) for x in _rising(maps))
+    up_to = np.cumsum(high)
+    bins, which = np.unique(np.searchsorted(up_to, ranks, "right"), return_inverse=True)
+    low = sum(_lower_halves(x, bins) for x in _rising(maps))
+    within = ranks - (up_to - high)[bins[which]]
+    reached = (np.cumsum(low, axis=1)[which] <= within[:, None]).sum(axis=1)
+    rising = (bins[which] << _HALF | reached).astype(np.uint32)
+    bits = np.where(rising >> 31, rising ^ np.uint32(1 << 31), ~rising)
+    return np.asarray(bits.astype(np.uint32).view(np.float32))
+
+
+def _rising(maps: ImageStack) -> Iterator[NDArray[np.int64]]:
+    """An integer per pixel that rises with it, some slices at a time: the 32 bits that IEEE 754
+    gives it, those of negative values turned."""
+    for chunk in in_chunks(maps.shape[0]):
+        bits = maps[chunk].astype(np.float32).ravel().view(np.uint32)
+        yield np.where(bits >> 31, ~bits, bits | np.uint32(1 << 31)).astype(np.int64)
+
+
+def _lower_halves(pixels: NDArray[np.int64], bins: NDArray[np.intp]) -> NDArray[np.int64]:
+    """(b, 2^16) how often each lower half occurs below each of these higher halves."""
+    high = pixels >> _HALF
+    which = np.searchsorted(bins, high).clip(max=len(bins) - 1)
+    among = bins[which] == high
+    lower = which[among] << _HALF | pixels[among] & ((1 << _HALF) - 1)
+    return np.bincount(lower, minlength=len(bins) << _HALF).reshape(len(bins), -1)
 
 
 def _at_rates(false: Floats, found: Floats, rates: Floats) -> Floats:

@@ -35,6 +35,7 @@ from petct_uad.evaluation.tables import (
     ScoreRow,
 )
 from petct_uad.scoring.tables import SeedScores, flat_identity, identity_of
+from petct_uad.slices.store import ImageStack
 from petct_uad.slices.tables import ImageRow
 
 _NESTED = ("identity", "figures")
@@ -134,14 +135,13 @@ def measure(
     seeds: Iterable[SeedScores],
     test_rows: Sequence[ImageRow],
     params: EvaluateParams,
-    lesions: NDArray[np.bool_] | None = None,
+    lesions: ImageStack | None = None,
     stacks: tuple[Stack, ...] = (),
 ) -> RunResults:
     """Every figure of one run, as the mean over its seeds.
 
     Args:
-        seeds: at least one, all of the same slices; taken one by one, so that the maps of one seed
-            are in memory at a time.
+        seeds: at least one, all of the same slices; taken one by one.
         test_rows: the n test slices, in the order of their ids.
         lesions: (n, S, S) their masks, for the figures of maps.
         stacks: the same as volumes, for the figures of lesions.

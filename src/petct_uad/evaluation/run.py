@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from petct_uad.core.errors import DatasetError
 from petct_uad.core.files import atomic_folder, read_table
@@ -33,7 +32,7 @@ from petct_uad.scoring.tables import (
     SeedScores,
     scored_rows,
 )
-from petct_uad.slices.store import read_lesions, read_shard, shard_path
+from petct_uad.slices.store import ImageStack, lesions_of, read_shard, shard_path
 from petct_uad.slices.tables import ImageRow
 
 
@@ -88,12 +87,12 @@ class _Slices:
 class _Lesions:
     """The truth of the test slices."""
 
-    masks: NDArray[np.bool_]  # (n, S, S)
+    masks: ImageStack  # (n, S, S), in the shards until they are taken
     stacks: tuple[Stack, ...]  # the same as volumes
 
     @classmethod
     def read(cls, paths: EvaluationPaths, test: Sequence[ImageRow]) -> _Lesions:
-        masks = read_lesions(paths.processed, test)
+        masks = lesions_of(paths.processed, test)
         _, owners = np.unique([row.patient for row in test], return_inverse=True)
         grid = Grid.read(paths.processed, paths.slices, test)
         return cls(masks, stacks_of(test, owners, masks, grid))
@@ -202,7 +201,7 @@ def _write_panels(
     chosen = {name: test[i] for name, i in choose_panels(first.labels, first.scores).items()}
     with atomic_folder(paths.panels / row.identity.run) as out:
         for name, image in chosen.items():
-            (anomaly_map,) = row.maps(row.seeds[0], [image])
+            (anomaly_map,) = row.read_maps(row.seeds[0], [image])
             shard = read_shard(shard_path(paths.processed, image.study_id))
             write_panel(out / f"{name}.png", panel_of(shard, image.shard_row, anomaly_map))
     return chosen

@@ -27,6 +27,7 @@ from petct_uad.evaluation.position import LikePlaced
 from petct_uad.evaluation.stacks import Stack
 from petct_uad.evaluation.tables import ScoreRow
 from petct_uad.scoring.tables import SeedScores
+from petct_uad.slices.store import ImageStack
 from petct_uad.slices.tables import ImageRow
 
 
@@ -36,17 +37,17 @@ class SeedMaps:
 
     Attributes:
         maps: (n, S, S) higher is more abnormal.
-        lesions: (n, S, S) True inside a lesion.
+        lesions: (n, S, S) not 0 inside a lesion.
         stacks: the same slices as volumes; none where no slice has a lesion mask.
         threshold: of the maps, from validation normals; None where it was not asked for.
         pet_parts: (n, S, S) what the PET gives to the maps; None where that is not known.
     """
 
-    maps: NDArray[np.float32]
-    lesions: NDArray[np.bool_]
+    maps: ImageStack
+    lesions: ImageStack
     stacks: tuple[Stack, ...] = ()
     threshold: float | None = None
-    pet_parts: NDArray[np.float32] | None = None
+    pet_parts: ImageStack | None = None
 
     @cached_property
     def pixels(self) -> PixelFigures:
@@ -71,7 +72,7 @@ class SeedDecisions:
         seed: SeedScores,
         test_rows: Sequence[ImageRow],
         false_positive_rate: float,
-        lesions: NDArray[np.bool_] | None = None,
+        lesions: ImageStack | None = None,
         stacks: tuple[Stack, ...] = (),
     ) -> SeedDecisions:
         """Decide at six decimals, as the scores are written."""

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 
@@ -19,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from petct_uad.slices.store import read_bodies
+from petct_uad.slices.store import ImageStack, read_bodies
 from petct_uad.slices.tables import ImageRow, SliceRow, read_places
 
 # Voxels that share a face or an edge are of one lesion, or of one finding, as autoPET counts them.
@@ -56,12 +55,12 @@ class Grid:
             DatasetError: a table or shard is absent, or ``slices.csv`` lacks a slice.
         """
         places = read_places(slices_file, rows)
-        body_px = read_bodies(processed, rows).sum(axis=(1, 2), dtype=np.int64)
         voxel_ml = np.full(len(rows), np.nan)
         studies = np.array([row.study_id for row in rows])
         for study in np.unique(studies):
             of = np.flatnonzero(studies == study)
-            area_mm2 = pixel_area_mm2([rows[i] for i in of.tolist()], int(body_px[of].sum()))
+            members = [rows[i] for i in of.tolist()]
+            area_mm2 = pixel_area_mm2(members, int(read_bodies(processed, members).sum()))
             voxel_ml[of] = area_mm2 * _distance_mm(places[study]) / _MM3_PER_ML
         levels = [places[row.study_id][row.slice_id].slice_index for row in rows]
         return cls(np.array(levels, dtype=np.int64), voxel_ml)
@@ -75,7 +74,9 @@ class Stack:
         slices: (k,) which of the test slices, along the body.
         planes: (k,) the plane of each.
         owner: the index of the study's patient.
-        lesions: (D, S, S) 0 outside, 1 to ``count`` inside each lesion.
+        shape: (D, S, S).
+        inside: (v,) the flat indices of the voxels of all lesions.
+        lesion_of: (v,) which lesion each of those belongs to, from 0.
         count: of lesions.
         voxel_ml: of a voxel; NaN for a picture.
     """
@@ -83,30 +84,22 @@ class Stack:
     slices: NDArray[np.intp]
     planes: NDArray[np.intp]
     owner: int
-    lesions: NDArray[np.int32]
+    shape: tuple[int, ...]
+    inside: NDArray[np.intp]
+    lesion_of: NDArray[np.intp]
     count: int
     voxel_ml: float
 
-    @cached_property
-    def inside(self) -> NDArray[np.intp]:
-        """(v,) the flat indices of the voxels of all lesions."""
-        return np.flatnonzero(self.lesions)
-
-    @cached_property
-    def lesion_of(self) -> NDArray[np.intp]:
-        """(v,) which lesion each of those belongs to, from 0."""
-        return self.lesions.ravel()[self.inside].astype(np.intp) - 1
-
-    def above(self, maps: NDArray[np.float32], threshold: float) -> NDArray[np.bool_]:
+    def above(self, maps: ImageStack, threshold: float) -> NDArray[np.bool_]:
         """(D, S, S) where the maps (n, S, S) of all test slices exceed ``threshold``."""
-        volume = np.zeros(self.lesions.shape, dtype=np.bool_)
-        volume[self.planes] = maps[self.slices] > threshold
+        volume = np.zeros(self.shape, dtype=np.bool_)
+        volume[self.planes] = maps[self.slices.tolist()] > threshold
         return volume
 
-    def volume(self, maps: NDArray[np.float32]) -> NDArray[np.float32]:
+    def volume(self, maps: ImageStack) -> NDArray[np.float32]:
         """(D, S, S) of the maps (n, S, S) of all test slices, 0 in gaps."""
-        volume = np.zeros(self.lesions.shape, dtype=np.float32)
-        volume[self.planes] = maps[self.slices]
+        volume = np.zeros(self.shape, dtype=np.float32)
+        volume[self.planes] = maps[self.slices.tolist()]
         return volume
 
 
@@ -118,7 +111,7 @@ def pixel_area_mm2(rows: Iterable[ImageRow], body_px: int) -> float:
 def stacks_of(
     rows: Sequence[ImageRow],
     owners: NDArray[np.intp],
-    lesions: NDArray[np.bool_],
+    lesions: ImageStack,
     grid: Grid,
 ) -> tuple[Stack, ...]:
     """One stack per study, by its name; none where no slice has a lesion mask.
@@ -126,30 +119,42 @@ def stacks_of(
     Args:
         rows: the n test slices.
         owners: (n,) index of each slice's patient.
-        lesions: (n, S, S) their masks.
+        lesions: (n, S, S) their masks, of which one study's are in memory at a time.
         grid: where they lie.
     """
-    marked = lesions.any(axis=(1, 2))
-    if not marked.any():
-        return ()
-    normal = np.array([row.label == 0 for row in rows])
     members: dict[str, list[int]] = {}
-    for i in np.flatnonzero(marked | normal).tolist():
-        members.setdefault(rows[i].study_id, []).append(i)
-    return tuple(_stack(np.array(of), owners, lesions, grid) for _, of in sorted(members.items()))
+    for i, row in enumerate(rows):
+        members.setdefault(row.study_id, []).append(i)
+    stacks = []
+    for _, of in sorted(members.items()):
+        masks = lesions[of] > 0
+        known = masks.any(axis=(1, 2)) | np.array([rows[i].label == 0 for i in of])
+        if known.any():
+            stacks.append(_stack(np.array(of)[known], owners, masks[known], grid))
+    return tuple(stacks) if any(stack.count for stack in stacks) else ()
 
 
 def _stack(
-    of: NDArray[np.intp], owners: NDArray[np.intp], lesions: NDArray[np.bool_], grid: Grid
+    of: NDArray[np.intp], owners: NDArray[np.intp], masks: NDArray[np.bool_], grid: Grid
 ) -> Stack:
-    slices = of[np.argsort(grid.levels[of], kind="stable")]
+    order = np.argsort(grid.levels[of], kind="stable")
+    slices = of[order]
     # One empty plane parts what lies on both sides of a gap, however long it is.
     planes = np.cumsum(np.minimum(np.diff(grid.levels[slices], prepend=grid.levels[slices[0]]), 2))
-    volume = np.zeros((planes[-1] + 1, *lesions.shape[1:]), dtype=np.bool_)
-    volume[planes] = lesions[slices]
+    volume = np.zeros((planes[-1] + 1, *masks.shape[1:]), dtype=np.bool_)
+    volume[planes] = masks[order]
     labelled, count = ndimage.label(volume, NEIGHBOURS)
-    first = slices[0]
-    return Stack(slices, planes, int(owners[first]), labelled, count, float(grid.voxel_ml[first]))
+    inside, first = np.flatnonzero(labelled), slices[0]
+    return Stack(
+        slices=slices,
+        planes=planes,
+        owner=int(owners[first]),
+        shape=volume.shape,
+        inside=inside,
+        lesion_of=labelled.ravel()[inside].astype(np.intp) - 1,
+        count=count,
+        voxel_ml=float(grid.voxel_ml[first]),
+    )
 
 
 def _distance_mm(places: dict[str, SliceRow]) -> float:

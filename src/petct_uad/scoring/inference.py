@@ -1,12 +1,14 @@
-"""Maps and scores of a whole split, and what they cost."""
+"""Maps and scores of a whole split, a few slices at a time, and what they cost."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import math
+import os
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
 from time import perf_counter
+from typing import BinaryIO, Self
 
 import numpy as np
 import torch
@@ -23,36 +25,83 @@ from petct_uad.models.common.params import Fusion
 from petct_uad.slices.store import SliceStore
 
 _BATCH = 16
-Maps = NDArray[np.float32]
+Planes = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some slices of a split, one after the other.
+
+    Attributes:
+        scores: (k,) higher is more abnormal.
+        planes: (1 or 2, k, S, S) the maps, higher is more abnormal; then, where a map is joined
+            from one of each modality, what the PET gives to it, the rest being the CT's.
+    """
+
+    scores: NDArray[np.float64]
+    planes: Planes
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def __getitem__(self, places: slice) -> Part:
+        return Part(self.scores[places], self.planes[:, places])
+
+    @property
+    def maps(self) -> NDArray[np.float32]:
+        """(k, S, S)."""
+        return np.asarray(self.planes[0])
+
+    @property
+    def pet_parts(self) -> NDArray[np.float32] | None:
+        """(k, S, S), or None where a map is not joined."""
+        return self.planes[1] if len(self.planes) > 1 else None
+
+    @classmethod
+    def joined(cls, parts: Sequence[Part]) -> Self:
+        """One after the other."""
+        scores, planes = zip(*((x.scores, x.planes) for x in parts), strict=True)
+        return cls(np.concatenate(scores), np.concatenate(planes, axis=1))
+
+
+def regrouped(parts: Iterable[Part], sizes: Iterable[int]) -> Iterator[Part]:
+    """The same slices in groups of these sizes, whose sum is their number."""
+    source = iter(parts)
+    left = Part(np.empty(0), np.empty((1, 0, 0, 0), np.float32))
+    for size in sizes:
+        taken: list[Part] = []
+        missing = size
+        while missing:
+            left = left if len(left) else next(source)
+            taken.append(left[:missing])
+            left, missing = left[missing:], missing - len(taken[-1])
+        yield Part.joined(taken)
 
 
 @dataclass(frozen=True)
 class Scored:
-    """One split through a model.
+    """One split through a model; its maps wait in a file, which is open as long as they are read.
 
     Attributes:
         scores: (n,) higher is more abnormal.
-        maps: (n, S, S) higher is more abnormal.
+        shape: (1 or 2, S, S) of the planes of one slice.
         seconds_per_pair: of map and score, data already in memory; nothing warms the model up.
-        pet_parts: (n, S, S) what the PET gives to each map, the rest being the CT's; None where a
-            map is not joined from one of each.
     """
 
     scores: NDArray[np.float64]
-    maps: Maps
+    shape: tuple[int, ...]
     seconds_per_pair: float
-    pet_parts: Maps | None = None
+    file: BinaryIO
 
-    def reshaped(self, change: Callable[[Maps], Maps]) -> Scored:
-        """With a linear change of every map, and so of the PET's part in it."""
-        parts = None if self.pet_parts is None else change(self.pet_parts)
-        return replace(self, maps=change(self.maps), pet_parts=parts)
-
-    def at_side(self, side_px: int) -> Scored:
-        """With the maps on a grid of this side, bilinear; scores stay those of the model's own."""
-        if self.maps.shape[-1] == side_px:
-            return self
-        return self.reshaped(partial(_at_side, side_px=side_px))
+    def parts(self) -> Iterator[Part]:
+        """From the first slice to the last, as many at a time as the model saw."""
+        count, *square = self.shape
+        slice_bytes = math.prod(self.shape) * np.dtype(np.float32).itemsize
+        for start in range(0, len(self.scores), _BATCH):
+            scores = self.scores[start : start + _BATCH]
+            read = os.pread(self.file.fileno(), len(scores) * slice_bytes, start * slice_bytes)
+            planes = np.frombuffer(bytearray(read), np.float32).reshape(count, -1, *square)
+            yield Part(scores, planes)
 
 
 @dataclass(frozen=True)
@@ -71,66 +120,68 @@ class Cost:
 
 
 def score_slices(
-    model: AnomalyModel, store: SliceStore, indices: list[int], device: torch.device, what: str
+    model: AnomalyModel,
+    store: SliceStore,
+    indices: list[int],
+    *,
+    device: torch.device,
+    what: str,
+    side_px: int,
+    file: BinaryIO,
 ) -> Scored:
-    """Map and score the slices at ``indices``, in their order."""
-    found: list[Scored] = []
+    """Map and score the slices at ``indices``, in their order.
+
+    Args:
+        model: on ``device``.
+        store: images of the size that the model takes.
+        indices: which of them.
+        device: that the model runs on.
+        what: for the progress bar.
+        side_px: of the grid that maps are brought to, bilinear; scores stay those of the model's
+            own.
+        file: takes the maps, 4 bytes a pixel and plane; unbuffered.
+    """
+    scores: list[NDArray[np.float64]] = [np.empty(0)]
+    seconds, shape = 0.0, (1, side_px, side_px)
     with torch.inference_mode():
         for chunk in track(_chunks(indices), what):
             batch = Batch.of(store, chunk).to(device)
             began = perf_counter()
-            anomaly, score, pet_part = _detect(model, batch)
+            planes, score = _detect(model, batch)
             score = score.cpu()
-            seconds = (perf_counter() - began) / len(chunk)
-            part = None if pet_part is None else pet_part.float().cpu().numpy()
-            maps = anomaly.float().cpu().numpy()
-            found.append(Scored(score.double().numpy(), maps, seconds, part))
-    return together(found)
+            seconds += perf_counter() - began
+            scores.append(score.double().numpy())
+            shape = (len(planes), side_px, side_px)
+            _append(file, _at_side(planes.float().cpu(), side_px).numpy())
+    return Scored(np.concatenate(scores), shape, seconds / max(len(indices), 1), file)
 
 
-def together(found: Sequence[Scored]) -> Scored:
-    """Several lots of slices of one model as one, in their order."""
-    parts = [x.pet_parts for x in found if x.pet_parts is not None]
-    seconds = sum(x.seconds_per_pair * len(x.scores) for x in found)
-    scores = np.concatenate([x.scores for x in found])
-    return Scored(
-        scores,
-        np.concatenate([x.maps for x in found]),
-        seconds / max(len(scores), 1),
-        np.concatenate(parts) if parts else None,
-    )
-
-
-def _detect(model: AnomalyModel, batch: Batch) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Map and score, and what the PET gives to a map that is joined from one of each modality."""
+def _detect(model: AnomalyModel, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Planes (1 or 2, B, S, S) as :class:`Part` has them, and scores (B,)."""
     if not (isinstance(model, FusedMaps) and model.modality == "petct"):
-        return (*model.detect(batch), None)
-    parts = model.map_parts(batch)
-    maps = parts.sum(0)
-    return maps, model.score(maps), parts[0]
+        maps, score = model.detect(batch)
+        return maps[None], score
+    planes = _joined(model.map_parts(batch))
+    return planes, model.score(planes[0])
 
 
-def _at_side(maps: Maps, side_px: int) -> Maps:
-    size = (side_px, side_px)
-    images = torch.from_numpy(maps)[:, None]
-    larger = F.interpolate(images, size=size, mode="bilinear", align_corners=False)
-    return larger[:, 0].numpy()
+def _joined(parts: Tensor) -> Tensor:
+    """(2, B, S, S) what the PET and the CT give, to the maps and what the PET gives to them."""
+    return torch.stack([parts.sum(0), parts[0]])
 
 
-def fused(model: AnomalyModel, fusion: MapFusion, members: Sequence[Scored]) -> Scored:
+def fused(
+    model: AnomalyModel, fusion: MapFusion, members: Sequence[Iterable[Part]]
+) -> Iterator[Part]:
     """What a PET and a CT model say of the same slices; ``model`` scores the fused maps."""
-    of_each = (torch.split(torch.from_numpy(x.maps), _BATCH) for x in members)
-    parts = [fusion.parts(torch.stack(chunk)) for chunk in zip(*of_each, strict=True)]
-    maps, pet = torch.cat([x.sum(0) for x in parts]), torch.cat([x[0] for x in parts])
-    seconds = sum(member.seconds_per_pair for member in members)
-    return scored_anew(model, Scored(np.empty(0), maps.numpy(), seconds, pet.numpy()))
+    for maps in _side_by_side(members):
+        yield _scored(model, _joined(fusion.parts(maps)))
 
 
-def fusion_of_normals(how: Fusion, members: Sequence[Scored]) -> MapFusion:
+def fusion_of_normals(how: Fusion, members: Sequence[Iterable[Part]]) -> MapFusion:
     """Late fusion, on the scale of the members' maps of the validation normals."""
     fusion = MapFusion(how, len(members))
-    maps = (torch.split(torch.from_numpy(x.maps), _BATCH) for x in members)
-    fusion.fit(torch.stack(part) for part in zip(*maps, strict=True))
+    fusion.fit(_side_by_side(members))
     return fusion
 
 
@@ -139,11 +190,11 @@ def scores_its_maps(model: type[AnomalyModel]) -> bool:
     return model.detect is AnomalyModel.detect
 
 
-def scored_anew(model: AnomalyModel, scored: Scored) -> Scored:
-    """The same maps with the scores that ``model`` gives to maps."""
-    chunks = torch.split(torch.from_numpy(scored.maps), _BATCH)
-    scores = torch.cat([model.score(chunk) for chunk in chunks])
-    return replace(scored, scores=scores.double().numpy())
+def scored_anew(model: AnomalyModel, parts: Iterable[Part], count: int) -> Iterator[Part]:
+    """The same ``count`` maps with the scores that ``model`` gives to maps, a batch at a time."""
+    sizes = (min(_BATCH, count - start) for start in range(0, count, _BATCH))
+    for part in regrouped(parts, sizes):
+        yield _scored(model, torch.from_numpy(part.planes))
 
 
 def gflops_of_one_pair(model: AnomalyModel, store: SliceStore, device: torch.device) -> float:
@@ -166,6 +217,31 @@ def _frozen(model: AnomalyModel) -> Iterator[None]:
     finally:
         for parameter in learnt:
             parameter.requires_grad_(True)
+
+
+def _side_by_side(members: Sequence[Iterable[Part]]) -> Iterator[Tensor]:
+    """(K, k, S, S) of K members, batch after batch."""
+    for parts in zip(*members, strict=True):
+        yield torch.stack([torch.from_numpy(part.maps) for part in parts])
+
+
+def _scored(model: AnomalyModel, planes: Tensor) -> Part:
+    return Part(model.score(planes[0]).double().numpy(), planes.numpy())
+
+
+def _at_side(planes: Tensor, side_px: int) -> Tensor:
+    if planes.shape[-1] == side_px:
+        return planes
+    size, images = (side_px, side_px), planes.flatten(0, 1)[:, None]
+    larger = F.interpolate(images, size=size, mode="bilinear", align_corners=False)
+    return larger.reshape(*planes.shape[:2], *size)
+
+
+def _append(file: BinaryIO, planes: Planes) -> None:
+    """All of it: a disk that fills up is an error at the next byte."""
+    left = memoryview(planes.tobytes())
+    while left:
+        left = left[file.write(left) :]
 
 
 def _chunks(indices: list[int]) -> list[list[int]]:

@@ -2,32 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
+from heapq import merge
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
+from petct_uad.core.errors import DatasetError
 from petct_uad.core.files import atomic_folder, write_json
 from petct_uad.core.provenance.record import Derivation, Entity
 from petct_uad.models.benchmark import BenchmarkEntry
 from petct_uad.models.build import ModelConfig
 from petct_uad.models.common.batch import at_side
 from petct_uad.models.common.device import deterministic, peak_memory_mib
+from petct_uad.models.common.fusion import MapFusion
 from petct_uad.models.common.params import AnyModelParams
 from petct_uad.scoring.context import smooth_along_z, z_positions_mm
 from petct_uad.scoring.inference import (
     Cost,
+    Part,
     Scored,
     fused,
     fusion_of_normals,
     gflops_of_one_pair,
+    regrouped,
     score_slices,
     scored_anew,
     scores_its_maps,
-    together,
 )
 from petct_uad.scoring.params import ScoreParams
 from petct_uad.scoring.tables import (
@@ -68,27 +77,64 @@ class ScoringPaths:
 
 
 @dataclass(frozen=True)
+class _Study:
+    """Slices of one study that stand together in a split."""
+
+    study_id: str
+    rows: tuple[ImageRow, ...]
+
+
+@dataclass(frozen=True)
+class _Split:
+    """What is scored of one split, in the order of the index."""
+
+    store: SliceStore
+    indices: list[int]
+
+    @property
+    def rows(self) -> tuple[ImageRow, ...]:
+        return tuple(self.store.rows[i] for i in self.indices)
+
+    @cached_property
+    def studies(self) -> tuple[_Study, ...]:
+        groups = groupby(self.rows, key=attrgetter("study_id"))
+        studies = [_Study(study_id, tuple(rows)) for study_id, rows in groups]
+        if len({study.study_id for study in studies}) < len(studies):
+            raise DatasetError(
+                "index.csv: slices of one study stand apart. Run `dvc repro preprocess`."
+            )
+        return tuple(studies)
+
+    def by_study(self, parts: Iterable[Part]) -> Iterator[Part]:
+        return regrouped(parts, (len(study.rows) for study in self.studies))
+
+
+@dataclass(frozen=True)
 class _Data:
     """What every row is scored on."""
 
     paths: ScoringPaths
     params: ScoreParams
-    val: SliceStore
-    test: SliceStore
+    val: _Split  # the normals
+    test: _Split
     device: torch.device
 
-    @property
-    def normals(self) -> list[int]:
-        return [i for i, row in enumerate(self.val.rows) if row.label == 0]
+    @classmethod
+    def of(
+        cls,
+        paths: ScoringPaths,
+        params: ScoreParams,
+        stores: Sequence[SliceStore],
+        on: torch.device,
+    ) -> _Data:
+        val, test = stores
+        normals = [i for i, row in enumerate(val.rows) if row.label == 0]
+        return cls(paths, params, _Split(val, normals), _Split(test, list(range(len(test)))), on)
 
     @property
     def scored_rows(self) -> tuple[ImageRow, ...]:
         """The slices that are scored: the validation normals, then the test split."""
-        return (*self.val_rows, *self.test.rows)
-
-    @property
-    def val_rows(self) -> tuple[ImageRow, ...]:
-        return tuple(self.val.rows[i] for i in self.normals)
+        return (*self.val.rows, *self.test.rows)
 
     @cached_property
     def z_mm(self) -> dict[str, float]:
@@ -103,7 +149,7 @@ class _Member:
     """One seed's model of one trained row on both splits."""
 
     trained: TrainedModel
-    val: Scored  # the normals
+    val: Scored
     test: Scored
 
 
@@ -112,12 +158,45 @@ class _Row:
     """One seed of a row: what its one member says, or the two that are fused."""
 
     members: tuple[_Member, ...]
-    val: Scored
-    test: Scored
+    fusion: MapFusion | None
+    data: _Data
 
     @property
     def configs(self) -> list[ModelConfig[AnyModelParams]]:
         return [member.trained.config for member in self.members]
+
+    @property
+    def val(self) -> Iterator[Part]:
+        """Of the validation normals, study by study."""
+        return self._studies([member.val for member in self.members], self.data.val)
+
+    @property
+    def test(self) -> Iterator[Part]:
+        """Of the test split, study by study."""
+        return self._studies([member.test for member in self.members], self.data.test)
+
+    def _studies(self, members: Sequence[Scored], split: _Split) -> Iterator[Part]:
+        """Fused where there are two, and smoothed along the body."""
+        model, parts = self.members[0].trained.model, [x.parts() for x in members]
+        if self.fusion is None:
+            studies = split.by_study(parts[0])
+        else:
+            studies = split.by_study(fused(model, self.fusion, parts))
+        if self.data.params.z_sigma_mm == 0:
+            return studies
+        smooth = map(self._smoothed, studies, split.studies)
+        if self.fusion is None and not scores_its_maps(type(model)):
+            return smooth
+        return split.by_study(scored_anew(model, smooth, len(split.indices)))
+
+    def _smoothed(self, part: Part, study: _Study) -> Part:
+        """Scores too, as a score that is no function of its map must be."""
+        z_mm = np.array([self.data.z_mm[row.slice_id] for row in study.rows])
+        names = [study.study_id] * len(study.rows)
+        sigma_mm = self.data.params.z_sigma_mm
+        smooth = partial(smooth_along_z, studies=names, z_mm=z_mm, sigma_mm=sigma_mm)
+        scores = smooth(part.scores.astype(np.float32)[:, None, None])[:, 0, 0]
+        return Part(scores.astype(np.float64), np.stack([smooth(x) for x in part.planes]))
 
 
 def score_entry(
@@ -126,7 +205,8 @@ def score_entry(
     """Score every row of an entry; the only function that runs a network on the test split.
 
     Neither labels of test slices nor lesion masks are read. Every seed's model runs once, and a
-    row of two joins their float32 maps; one seed's are in memory at a time.
+    row of two joins their float32 maps. Those wait on the disk of ``paths.scores``, in files
+    without a name; the maps of one study and of one batch are in memory at a time.
 
     Returns:
         What each written file was made from.
@@ -135,18 +215,19 @@ def score_entry(
         TrainingError: weights or a config are missing or do not fit.
         DatasetError: the splits hold nothing, or a shard is missing.
     """
-    val, test = (SliceStore.open(paths.processed, split) for split in ("val", "test"))
-    data = _Data(paths, params, val, test, device)
+    stores = [SliceStore.open(paths.processed, split) for split in ("val", "test")]
+    data = _Data.of(paths, params, stores, device)
     seeds = seeds_of([paths.models / row for row in entry.trained])
     # In float32, whatever train.tf32 says.
     with deterministic(_SEED, tf32=False), atomic_folder(paths.scores) as out:
         for seed in seeds:
-            for run, row in _score_seed(entry, seed, data).items():
-                identity = _identity(run, entry.model, row, data) if seed == seeds[0] else None
-                _write_seed(out / run / f"seed-{seed}", row, data)
-                if identity:
-                    ScoredRow(out / run, identity, seeds).write()
-                    write_json(paths.costs / f"{run}.json", asdict(_cost(identity, row, data)))
+            with ExitStack() as files:
+                for run, row in _score_seed(entry, seed, data, out, files).items():
+                    identity = _identity(run, entry.model, row) if seed == seeds[0] else None
+                    _write_seed(out / run / f"seed-{seed}", row)
+                    if identity:
+                        ScoredRow(out / run, identity, seeds).write()
+                        write_json(paths.costs / f"{run}.json", asdict(_cost(identity, row)))
     return tuple(
         item
         for run, parts in entry.rows.items()
@@ -170,7 +251,8 @@ def score_stores(
         entry: of the benchmark.
         seed: of the training.
         val: the validation split, on whose normals maps are calibrated.
-        other: what is scored in the test split's place; its slices stand in ``slices.csv``.
+        other: what is scored in the test split's place, study by study; its slices stand in
+            ``slices.csv``.
         paths: of the entry; nothing is written.
         params: how maps are fused and smoothed.
         device: that the networks run on.
@@ -178,79 +260,74 @@ def score_stores(
     Returns:
         By row: scores of the validation normals and of the other slices; no maps.
     """
-    data = _Data(paths, params, val, other, device)
-    with deterministic(_SEED, tf32=False):
-        rows = _score_seed(entry, seed, data)
-    return {run: SeedScores(seed, row.val.scores, row.test.scores) for run, row in rows.items()}
+    data = _Data.of(paths, params, (val, other), device)
+    with deterministic(_SEED, tf32=False), ExitStack() as files:
+        rows = _score_seed(entry, seed, data, None, files)
+        return {run: SeedScores(seed, _scores(x.val), _scores(x.test)) for run, x in rows.items()}
 
 
-def _score_seed(entry: BenchmarkEntry, seed: int, data: _Data) -> dict[str, _Row]:
-    members = {row: _score_member(row, seed, data) for row in entry.trained}
+def _scores(parts: Iterable[Part]) -> NDArray[np.float64]:
+    return np.concatenate([np.empty(0), *(part.scores for part in parts)])
+
+
+def _score_seed(
+    entry: BenchmarkEntry, seed: int, data: _Data, folder: Path | None, files: ExitStack
+) -> dict[str, _Row]:
+    """Every row of one seed; maps wait in files below ``folder``, which ``files`` closes."""
+    members = {row: _score_member(row, seed, data, folder, files) for row in entry.trained}
     return {
-        run: _in_context(_joined([members[part] for part in parts], data), data)
+        run: _joined(tuple(members[part] for part in parts), data)
         for run, parts in entry.rows.items()
     }
 
 
-def _score_member(row: str, seed: int, data: _Data) -> _Member:
+def _score_member(
+    row: str, seed: int, data: _Data, folder: Path | None, files: ExitStack
+) -> _Member:
     trained = load_trained(data.paths.models / row, seed, data.device)
-    val, test = (at_side(x, trained.config.image_size_px) for x in (data.val, data.test))
-    normals, every = data.normals, list(range(len(test)))
-    model, what, side = trained.model, f"{row}, seed {seed}", data.test.image_size_px
-    return _Member(
-        trained,
-        score_slices(model, val, normals, data.device, f"{what}: val normals").at_side(side),
-        score_slices(model, test, every, data.device, f"{what}: test").at_side(side),
-    )
+    side_px = data.test.store.image_size_px
 
-
-def _joined(members: Sequence[_Member], data: _Data) -> _Row:
-    """One member as it is; several with their maps fused, scored as the first scores its own."""
-    first = members[0]
-    if len(members) == 1:
-        return _Row((first,), first.val, first.test)
-    val, test = [x.val for x in members], [x.test for x in members]
-    fusion = fusion_of_normals(data.params.fusion, val)
-    model = first.trained.model
-    return _Row(tuple(members), fused(model, fusion, val), fused(model, fusion, test))
-
-
-def _in_context(row: _Row, data: _Data) -> _Row:
-    """Maps smoothed along the body, validation normals' too, and scores of what comes of it."""
-    if data.params.z_sigma_mm == 0:
-        return row
-    val = _smoothed(row, row.val, data.val_rows, data)
-    return replace(row, val=val, test=_smoothed(row, row.test, data.test.rows, data))
-
-
-def _smoothed(row: _Row, scored: Scored, slices: Sequence[ImageRow], data: _Data) -> Scored:
-    """A score that is no function of its map is smoothed as maps are."""
-    studies = [x.study_id for x in slices]
-    z_mm = np.array([data.z_mm[x.slice_id] for x in slices])
-    smooth = partial(smooth_along_z, studies=studies, z_mm=z_mm, sigma_mm=data.params.z_sigma_mm)
-    in_context, model = scored.reshaped(smooth), row.members[0].trained.model
-    if len(row.members) > 1 or scores_its_maps(type(model)):
-        return scored_anew(model, in_context)
-    scores = smooth(scored.scores.astype(np.float32)[:, None, None])[:, 0, 0]
-    return replace(in_context, scores=scores.astype(np.float64))
-
-
-def _write_seed(folder: Path, row: _Row, data: _Data) -> None:
-    rows = data.scored_rows
-    scored = together([row.val, row.test])
-    for study_id in sorted({x.study_id for x in rows}):
-        chosen = [i for i, x in enumerate(rows) if x.study_id == study_id]
-        parts = None if scored.pet_parts is None else scored.pet_parts[chosen]
-        study = StudyScores(
-            np.array([rows[i].shard_row for i in chosen], dtype=np.int64),
-            scored.scores[chosen],
-            scored.maps[chosen],
-            parts,
+    def scored(split: _Split, what: str) -> Scored:
+        return score_slices(
+            trained.model,
+            at_side(split.store, trained.config.image_size_px),
+            split.indices,
+            device=data.device,
+            what=f"{row}, seed {seed}: {what}",
+            side_px=side_px,
+            file=files.enter_context(tempfile.TemporaryFile(dir=folder, buffering=0)),
         )
-        write_study(folder / f"{study_id}.safetensors", study)
+
+    return _Member(trained, scored(data.val, "val normals"), scored(data.test, "test"))
 
 
-def _identity(run: str, model: str, row: _Row, data: _Data) -> RowIdentity:
+def _joined(members: tuple[_Member, ...], data: _Data) -> _Row:
+    """One member as it is; several with their maps fused, scored as the first scores its own."""
+    if len(members) == 1:
+        return _Row(members, None, data)
+    fusion = fusion_of_normals(data.params.fusion, [member.val.parts() for member in members])
+    return _Row(members, fusion, data)
+
+
+def _name(scored: tuple[_Study, Part]) -> str:
+    return scored[0].study_id
+
+
+def _write_seed(folder: Path, row: _Row) -> None:
+    """A study in both splits, as the papers' leaking protocol has them, is one file too."""
+    splits = [
+        zip(split.studies, parts, strict=True)
+        for split, parts in ((row.data.val, row.val), (row.data.test, row.test))
+    ]
+    for study_id, group in groupby(merge(*splits, key=_name), _name):
+        studies, parts = zip(*group, strict=True)
+        whole = Part.joined(parts)
+        shard_rows = np.array([x.shard_row for study in studies for x in study.rows], np.int64)
+        study_scores = StudyScores(shard_rows, whole.scores, whole.maps, whole.pet_parts)
+        write_study(folder / f"{study_id}.safetensors", study_scores)
+
+
+def _identity(run: str, model: str, row: _Row) -> RowIdentity:
     first = row.configs[0]
     return RowIdentity(
         run=run,
@@ -260,25 +337,26 @@ def _identity(run: str, model: str, row: _Row, data: _Data) -> RowIdentity:
         image_size_px=first.image_size_px,
         parameters=sum(config.learnt_values for config in row.configs),
         scan=first.scan_backend,
-        gflops_per_pair=_gflops(row, data),
+        gflops_per_pair=_gflops(row),
         as_published=first.params.is_as_published(),
         claims=first.params.claims,
     )
 
 
-def _gflops(row: _Row, data: _Data) -> float:
+def _gflops(row: _Row) -> float:
     """A fused row takes what its members do; joining two maps is next to nothing."""
-    one = replace(data.test, rows=data.test.rows[:1], ct=data.test.ct[:1], pet=data.test.pet[:1])
+    test = row.data.test.store
+    one = replace(test, rows=test.rows[:1], ct=test.ct[[0]], pet=test.pet[[0]])
     return sum(
         gflops_of_one_pair(
-            member.trained.model, at_side(one, member.trained.config.image_size_px), data.device
+            member.trained.model, at_side(one, member.trained.config.image_size_px), row.data.device
         )
         for member in row.members
     )
 
 
-def _cost(identity: RowIdentity, row: _Row, data: _Data) -> Cost:
-    device = data.device
+def _cost(identity: RowIdentity, row: _Row) -> Cost:
+    device = row.data.device
     return Cost(
         run=identity.run,
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
@@ -286,7 +364,7 @@ def _cost(identity: RowIdentity, row: _Row, data: _Data) -> Cost:
         scan=identity.scan,
         parameters=identity.parameters,
         gflops_per_pair=identity.gflops_per_pair,
-        pairs=len(row.test.scores),
+        pairs=len(row.data.test.indices),
         seconds_per_pair=sum(member.test.seconds_per_pair for member in row.members),
         process_peak_memory_mib=peak_memory_mib(device),
     )
@@ -302,7 +380,7 @@ def _derivations(row: ScoredRow, parts: Sequence[str], data: _Data) -> list[Deri
     if data.params.z_sigma_mm:
         tables.append(data.paths.slices)
     index = tuple(map(Entity.of_file, tables))
-    calibrated = files_of(processed, [data.val])[1:] if len(parts) > 1 else ()
+    calibrated = files_of(processed, [data.val.store])[1:] if len(parts) > 1 else ()
     shards = {x.study_id: shard_path(processed, x.study_id) for x in data.scored_rows}
     entities = {path: Entity.of_file(path) for path in {*calibrated, *shards.values()}}
     trained = {seed: tuple(map(Entity.of_file, model_files(models, [seed]))) for seed in row.seeds}

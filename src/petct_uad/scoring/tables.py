@@ -7,8 +7,10 @@ here loads torch.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -20,9 +22,12 @@ from safetensors.numpy import save_file
 from petct_uad.core.claims import Claim
 from petct_uad.core.errors import EvaluationError
 from petct_uad.core.files import atomic_path, rounded, write_json
+from petct_uad.slices.store import ImageStack
 from petct_uad.slices.tables import ImageRow
 
 ROW_FILE = "row.json"
+_MAPS, _PET_PARTS = "maps", "pet_parts"
+_EXPONENTS = {_MAPS: "exponent", _PET_PARTS: "pet_exponent"}
 _LARGEST_EXPONENT = 15  # float16 ends below 2^16
 _ARRAYS = ("shard_rows", "scores", "maps", "exponent")
 
@@ -61,9 +66,9 @@ class SeedScores:
     seed: int
     val: NDArray[np.float64]
     test: NDArray[np.float64]
-    maps: NDArray[np.float32] | None = None
+    maps: ImageStack | None = None
     val_peaks: NDArray[np.float32] | None = None
-    pet_parts: NDArray[np.float32] | None = None
+    pet_parts: ImageStack | None = None
 
 
 @dataclass(frozen=True)
@@ -92,19 +97,19 @@ def write_study(path: Path, study: StudyScores) -> None:
     2^-11 down to 2^-28 of the largest, and smaller ones are off by at most 2^-39 of it.
     """
     arrays: dict[str, NDArray[Any]] = {"shard_rows": study.shard_rows, "scores": study.scores}
-    arrays |= _halved("maps", "exponent", study.maps)
+    arrays |= _halved(_MAPS, study.maps)
     if study.pet_parts is not None:
-        arrays |= _halved("pet_parts", "pet_exponent", study.pet_parts)
+        arrays |= _halved(_PET_PARTS, study.pet_parts)
     with atomic_path(path) as temporary:
         save_file({name: np.ascontiguousarray(x) for name, x in arrays.items()}, temporary)
 
 
-def _halved(name: str, exponent_name: str, maps: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
+def _halved(name: str, maps: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
     finite = np.abs(maps, where=np.isfinite(maps), out=np.zeros_like(maps))
     largest = float(finite.max(initial=0.0))
     exponent = int(np.frexp(largest)[1]) - _LARGEST_EXPONENT if largest else 0
     halved = np.ldexp(maps, -exponent).astype(np.float16)
-    return {name: halved, exponent_name: np.array([exponent], dtype=np.int32)}
+    return {name: halved, _EXPONENTS[name]: np.array([exponent], dtype=np.int32)}
 
 
 def read_study(path: Path, *, with_maps: bool = True) -> StudyScores:
@@ -113,23 +118,32 @@ def read_study(path: Path, *, with_maps: bool = True) -> StudyScores:
     Raises:
         EvaluationError: the file is absent or lacks an array.
     """
-    if not path.is_file():
-        raise EvaluationError(f"{path}: not found. Run `dvc repro score`.")
-    with safe_open(path, framework="numpy") as file:
-        found = set(file.keys())
-        if missing := sorted(set(_ARRAYS) - found):
-            raise EvaluationError(f"{path}: lacks {', '.join(missing)}. Run `dvc repro score`.")
+    with _opened(path) as file:
         maps, parts = np.empty((0, 0, 0), dtype=np.float32), None
         if with_maps:
-            maps = _whole(file, "maps", "exponent")
-            parts = _whole(file, "pet_parts", "pet_exponent") if "pet_parts" in found else None
+            maps = _whole(file, _MAPS, slice(None))
+            parts = (
+                _whole(file, _PET_PARTS, slice(None)) if _PET_PARTS in set(file.keys()) else None
+            )
         return StudyScores(file.get_tensor("shard_rows"), file.get_tensor("scores"), maps, parts)
 
 
-def _whole(file: Any, name: str, exponent_name: str) -> NDArray[np.float32]:
-    exponent = int(file.get_tensor(exponent_name)[0])
-    whole: NDArray[np.float32] = np.ldexp(file.get_tensor(name).astype(np.float32), exponent)
-    return whole
+def _whole(file: Any, name: str, places: slice | list[int]) -> NDArray[np.float32]:
+    """Maps at these places of an open file, in float32."""
+    stored, exponent = file.get_slice(name), int(file.get_tensor(_EXPONENTS[name])[0])
+    halved = stored[places] if isinstance(places, slice) else np.stack([stored[i] for i in places])
+    return np.asarray(np.ldexp(halved.astype(np.float32), exponent))
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """A study's scores, mapped into memory."""
+    if not path.is_file():
+        raise EvaluationError(f"{path}: not found. Run `dvc repro score`.")
+    with safe_open(path, framework="numpy") as file:
+        if missing := sorted(set(_ARRAYS) - set(file.keys())):
+            raise EvaluationError(f"{path}: lacks {', '.join(missing)}. Run `dvc repro score`.")
+        yield file
 
 
 @dataclass(frozen=True)
@@ -169,31 +183,29 @@ class ScoredRow:
         return tuple(sorted((self.folder / f"seed-{seed}").glob("*.safetensors")))
 
     def scores(self, seed: int, rows: Sequence[ImageRow]) -> NDArray[np.float64]:
-        """(n,) of these slices.
+        """(n,) of these slices; one study is in memory at a time.
 
         Raises:
             EvaluationError: a slice was not scored.
         """
-        read = self._read(seed, rows, with_maps=False)
-        return np.array([study.scores[at] for study, at in read], dtype=np.float64)
+        scores = np.empty(len(rows), dtype=np.float64)
+        for study_id, members in _by_study(rows).items():
+            study = read_study(self.file(seed, study_id), with_maps=False)
+            places = self._places(seed, study.shard_rows, [rows[i] for i in members])
+            scores[members] = study.scores[places]
+        return scores
 
-    def maps(self, seed: int, rows: Sequence[ImageRow]) -> NDArray[np.float32]:
-        """(n, S, S) of these slices.
+    def maps(self, seed: int, rows: Sequence[ImageRow]) -> StoredMaps:
+        """(n, S, S) of these slices, which are read when they are taken."""
+        return StoredMaps(self, seed, tuple(rows))
 
-        Raises:
-            EvaluationError: a slice was not scored.
-        """
-        return np.stack([study.maps[at] for study, at in self._read(seed, rows, with_maps=True)])
-
-    def pet_parts(self, seed: int, rows: Sequence[ImageRow]) -> NDArray[np.float32] | None:
-        """(n, S, S) what the PET gives to these slices' maps; None where none is joined.
-
-        Raises:
-            EvaluationError: a slice was not scored.
-        """
-        read = self._read(seed, rows, with_maps=True)
-        known = [study.pet_parts[at] for study, at in read if study.pet_parts is not None]
-        return np.stack(known) if len(known) == len(rows) else None
+    def pet_parts(self, seed: int, rows: Sequence[ImageRow]) -> StoredMaps | None:
+        """(n, S, S) what the PET gives to these slices' maps, likewise; None if none is joined."""
+        for study_id in {row.study_id for row in rows}:
+            with _opened(self.file(seed, study_id)) as file:
+                if _PET_PARTS not in set(file.keys()):
+                    return None
+        return StoredMaps(self, seed, tuple(rows), _PET_PARTS)
 
     def peaks(self, seed: int, rows: Sequence[ImageRow]) -> NDArray[np.float32]:
         """(n,) the highest pixel of each of these slices' maps; one study is in memory at a time.
@@ -201,30 +213,83 @@ class ScoredRow:
         Raises:
             EvaluationError: a slice was not scored.
         """
-        peaks = np.empty(len(rows), dtype=np.float32)
-        for study_id in sorted({row.study_id for row in rows}):
-            of = [i for i, row in enumerate(rows) if row.study_id == study_id]
-            peaks[of] = self.maps(seed, [rows[i] for i in of]).max(axis=(1, 2))
+        peaks, maps = np.empty(len(rows), dtype=np.float32), self.maps(seed, rows)
+        for members in _by_study(rows).values():
+            peaks[members] = maps[members].max(axis=(1, 2))
         return peaks
 
-    def _read(
-        self, seed: int, rows: Sequence[ImageRow], *, with_maps: bool
-    ) -> list[tuple[StudyScores, int]]:
-        """For each slice its study and its place there."""
-        names = sorted({row.study_id for row in rows})
-        studies = {x: read_study(self.file(seed, x), with_maps=with_maps) for x in names}
-        places = {
-            (name, int(shard_row)): at
-            for name, study in studies.items()
-            for at, shard_row in enumerate(study.shard_rows)
-        }
-        try:
-            return [(studies[x.study_id], places[x.study_id, x.shard_row]) for x in rows]
-        except KeyError as error:
+    def read_maps(
+        self, seed: int, rows: Sequence[ImageRow], name: str = _MAPS
+    ) -> NDArray[np.float32]:
+        """(n, S, S) of slices of one study, or what the PET gives to them (``pet_parts``).
+
+        Raises:
+            EvaluationError: a slice was not scored.
+        """
+        with _opened(self.file(seed, rows[0].study_id)) as file:
+            places = self._places(seed, file.get_tensor("shard_rows"), rows)
+            return _whole(file, name, places)
+
+    def _places(
+        self, seed: int, shard_rows: NDArray[np.int64], rows: Sequence[ImageRow]
+    ) -> list[int]:
+        """Where slices of one study stand in its file."""
+        places = {shard_row: at for at, shard_row in enumerate(shard_rows.tolist())}
+        if missing := [row.slice_id for row in rows if row.shard_row not in places]:
             raise EvaluationError(
-                f"{self.folder}/seed-{seed}: lacks slice {error}, which index.csv has; "
+                f"{self.folder}/seed-{seed}: lacks slice {missing[0]}, which index.csv has; "
                 "one of the two is stale. Run `dvc repro score`."
-            ) from None
+            )
+        return [places[row.shard_row] for row in rows]
+
+
+@dataclass(frozen=True)
+class StoredMaps:
+    """One seed's maps (n, S, S) of some slices, which stay in their files until they are taken.
+
+    Attributes:
+        row: in whose folder they lie.
+        seed: of the training.
+        rows: the n slices.
+        name: maps, or pet_parts for what the PET gives to them.
+    """
+
+    row: ScoredRow
+    seed: int
+    rows: tuple[ImageRow, ...]
+    name: str = _MAPS
+
+    @cached_property
+    def shape(self) -> tuple[int, ...]:
+        """(n, S, S)."""
+        return (len(self.rows), *self[[0]].shape[1:])
+
+    def __getitem__(self, chosen: Sequence[int]) -> NDArray[np.float32]:
+        """(k, S, S) of the slices at these places, in this order.
+
+        Raises:
+            EvaluationError: one of them was not scored.
+        """
+        rows = [self.rows[place] for place in chosen]
+        studies = _by_study(rows)
+        parts = [
+            self.row.read_maps(self.seed, [rows[i] for i in of], self.name)
+            for of in studies.values()
+        ]
+        if len(parts) == 1:
+            return parts[0]
+        taken = np.empty((len(rows), *parts[0].shape[1:]), dtype=np.float32)
+        for members, part in zip(studies.values(), parts, strict=True):
+            taken[members] = part
+        return taken
+
+
+def _by_study(rows: Sequence[ImageRow]) -> dict[str, list[int]]:
+    """The places of each study's slices."""
+    places: dict[str, list[int]] = {}
+    for at, row in enumerate(rows):
+        places.setdefault(row.study_id, []).append(at)
+    return places
 
 
 def scored_rows(folder: Path) -> tuple[ScoredRow, ...]:

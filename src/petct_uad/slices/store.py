@@ -1,11 +1,13 @@
-"""Shards of model input: one safetensors file per study, read whole into memory."""
+"""Shards of model input: one safetensors file per study, of which what is asked for is read."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,17 +73,69 @@ def read_shard(path: Path) -> Shard:
     Raises:
         DatasetError: the file is absent or lacks one of the four arrays.
     """
-    return Shard(**_planes(path, "ct", "pet", "lesion", "body", *_beside(path)))
+    names = ("ct", "pet", "lesion", "body", *_beside(path))
+    with _opened(path, *names) as file:
+        return Shard(**{name: file.get_tensor(name) for name in names})
 
 
-def read_lesions(processed: Path, rows: Sequence[ImageRow]) -> NDArray[np.bool_]:
-    """Lesion masks (n, S, S) of slices, and nothing else of their shards.
+class ImageStack(Protocol):
+    """Slices (n, S, S) of which some are taken: an array, or what stays in files until then."""
 
-    Raises:
-        DatasetError: a shard is absent.
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(n, S, S)."""
+        ...
+
+    def __getitem__(self, chosen: list[int], /) -> NDArray[Any]:
+        """(k, S, S) the slices at these places, in this order."""
+        ...
+
+
+@dataclass(frozen=True)
+class ShardPlanes:
+    """One plane of each of some slices, which stay in their shards until they are taken.
+
+    A shard is mapped into memory while it is read from, and only the pages of the planes that are
+    taken are touched, so that what this holds does not grow with the number of slices.
+
+    Attributes:
+        processed: with the shards.
+        rows: the n slices.
+        name: lesion or body, which are uint8; any other is float16.
     """
-    (masks,) = _stacked(processed, rows, "lesion")
-    return masks > 0
+
+    processed: Path
+    rows: tuple[ImageRow, ...]
+    name: str
+
+    @cached_property
+    def shape(self) -> tuple[int, ...]:
+        """(n, S, S); (n, 2, S, S) of what lies beside the slices."""
+        with _opened(shard_path(self.processed, self.rows[0].study_id), self.name) as file:
+            return (len(self.rows), *file.get_slice(self.name).get_shape()[1:])
+
+    def __getitem__(self, chosen: Sequence[int]) -> NDArray[Any]:
+        """(k, S, S) of the slices at these places, in this order.
+
+        Raises:
+            DatasetError: a shard is absent, or lacks the plane.
+        """
+        dtype = np.uint8 if self.name in ("lesion", "body") else np.float16
+        taken = np.empty((len(chosen), *self.shape[1:]), dtype=dtype)
+        places: dict[str, list[int]] = {}
+        for at, place in enumerate(chosen):
+            places.setdefault(self.rows[place].study_id, []).append(at)
+        for study_id, members in places.items():
+            with _opened(shard_path(self.processed, study_id), self.name) as file:
+                stored = file.get_slice(self.name)
+                for at in members:
+                    taken[at] = stored[self.rows[chosen[at]].shard_row]
+        return taken
+
+
+def lesions_of(processed: Path, rows: Sequence[ImageRow]) -> ShardPlanes:
+    """Lesion masks (n, S, S) of slices, and nothing else of their shards."""
+    return ShardPlanes(processed, tuple(rows), "lesion")
 
 
 def read_bodies(processed: Path, rows: Sequence[ImageRow]) -> NDArray[np.bool_]:
@@ -90,13 +144,12 @@ def read_bodies(processed: Path, rows: Sequence[ImageRow]) -> NDArray[np.bool_]:
     Raises:
         DatasetError: a shard is absent.
     """
-    (masks,) = _stacked(processed, rows, "body")
-    return masks > 0
+    return ShardPlanes(processed, tuple(rows), "body")[range(len(rows))] > 0
 
 
 @dataclass(frozen=True)
 class SliceStore:
-    """All images of one split, in memory, in the order of ``index.csv``; no masks.
+    """The images of one split in the order of ``index.csv``; no masks.
 
     Attributes:
         rows: one per slice.
@@ -106,24 +159,27 @@ class SliceStore:
     """
 
     rows: tuple[ImageRow, ...]
-    ct: NDArray[np.float16]
-    pet: NDArray[np.float16]
-    ct_beside: NDArray[np.float16] | None = None
-    pet_beside: NDArray[np.float16] | None = None
+    ct: ImageStack
+    pet: ImageStack
+    ct_beside: ImageStack | None = None
+    pet_beside: ImageStack | None = None
 
     @classmethod
     def open(cls, processed: Path, split: Split) -> Self:
-        """Read one split; of its studies' shards the images only, of others nothing.
+        """One split, whose images stay on disk until a batch takes them.
 
         Raises:
-            DatasetError: the split is empty or a shard is missing.
+            DatasetError: the split is empty, or a shard is missing or lacks an image.
         """
         index = read_table(processed / "index.csv", ImageRow)
         rows = tuple(row for row in index if row.split == split)
         if not rows:
             raise DatasetError(f"{processed}/index.csv: no slice in split {split!r}")
         names = ("ct", "pet", *_beside(shard_path(processed, rows[0].study_id)))
-        return cls(rows, *_stacked(processed, rows, *names))
+        for study_id in sorted({row.study_id for row in rows}):
+            with _opened(shard_path(processed, study_id), *names):
+                pass
+        return cls(rows, *(ShardPlanes(processed, rows, name) for name in names))
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -140,15 +196,6 @@ def files_of(processed: Path, stores: Sequence[SliceStore]) -> tuple[Path, ...]:
     return (processed / "index.csv", *(shard_path(processed, study) for study in studies))
 
 
-def _stacked(processed: Path, rows: Sequence[ImageRow], *names: str) -> list[NDArray[Any]]:
-    """These planes of slices, in the order of the slices: each (n, S, S)."""
-    shards = {
-        study_id: _planes(shard_path(processed, study_id), *names)
-        for study_id in sorted({row.study_id for row in rows})
-    }
-    return [np.stack([shards[row.study_id][name][row.shard_row] for row in rows]) for name in names]
-
-
 def _beside(path: Path) -> tuple[str, ...]:
     """Names of what lies beside the slices, where the shard holds it."""
     if not path.is_file():
@@ -158,10 +205,12 @@ def _beside(path: Path) -> tuple[str, ...]:
     return tuple(name for name in _BESIDE if name in found)
 
 
-def _planes(path: Path, *names: str) -> dict[str, NDArray[Any]]:
+@contextmanager
+def _opened(path: Path, *names: str) -> Iterator[Any]:
+    """A shard that holds these planes, mapped into memory."""
     if not path.is_file():
         raise DatasetError(f"{path}: shard not found. Run `dvc repro preprocess`.")
     with safe_open(path, framework="numpy") as file:
         if missing := set(names) - set(file.keys()):
             raise DatasetError(f"{path}: shard lacks {', '.join(sorted(missing))}")
-        return {name: file.get_tensor(name) for name in names}
+        yield file

@@ -43,7 +43,7 @@ from petct_uad.slices.store import (
     Shard,
     SliceStore,
     Split,
-    read_lesions,
+    lesions_of,
     read_shard,
     shard_path,
     write_shard,
@@ -326,10 +326,10 @@ def test_scores_are_computed_in_float32_whatever_a_training_left(
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     seen = []
 
-    def watched(*args: Any) -> Any:
+    def watched(*args: Any, **named: Any) -> Any:
         algorithms = torch.are_deterministic_algorithms_enabled()
         seen.append((matmul.allow_tf32, cudnn.allow_tf32, algorithms))
-        return score_slices(*args)
+        return score_slices(*args, **named)
 
     monkeypatch.setattr("petct_uad.scoring.run.score_slices", watched)
     score(evaluated.paths.processed, Path("float32"))
@@ -553,7 +553,7 @@ def test_half_precision_of_stored_maps_moves_pixel_figures_by_less_than_a_thousa
         ]
     )
     assert stored == pytest.approx(maps, rel=2**-11)
-    lesions = read_lesions(PROCESSED, test.rows)
+    lesions = lesions_of(PROCESSED, test.rows)
     exact, found = PixelFigures.of(maps, lesions), PixelFigures.of(stored, lesions)
     assert found.pixel_auroc == pytest.approx(exact.pixel_auroc, abs=1e-3)
     assert found.aupro == pytest.approx(exact.aupro, abs=1e-3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -98,7 +99,7 @@ def test_nothing_above_the_threshold_is_no_finding() -> None:
 
 def test_findings_of_a_picture_have_no_volume(tmp_path: Path) -> None:
     stack = stack_of(LEFT)
-    picture = Stack(stack.slices, stack.planes, 0, stack.lesions, 1, float("nan"))
+    picture = replace(stack, voxel_ml=float("nan"))
     rows = found((LEFT, 1.0), stack=picture)
     assert rows[0].volume_ml is None
     write_table(tmp_path / "findings.csv", FindingRow, rows)

@@ -206,6 +206,15 @@ def test_the_sweep_falls_from_above_every_pixel_to_what_a_tenth_of_them_exceeds(
     assert np.diff(np.log10(exceeding[6:])) == pytest.approx(1 / 6, abs=0.02)
 
 
+def test_the_sweep_is_that_of_sorted_pixels_of_any_sign_and_with_ties() -> None:
+    generator = np.random.default_rng(1)
+    maps = generator.normal(size=(200, 30, 50)).astype(np.float32)  # several chunks
+    maps[::2] = maps[::2].round(1)
+    ranked = np.sort(maps, axis=None)[::-1]
+    expected = [ranked[int(maps.size * share)] for share in np.geomspace(1e-5, 1e-1, 25)]
+    assert falling_thresholds(maps) == list(dict.fromkeys(map(float, expected)))
+
+
 def test_the_sweep_ends_where_there_are_more_false_findings_than_any_figure_asks_for() -> None:
     dots = empty()
     dots[::2, ::2, ::2] = 1.0  # 108 of them, eight times as many as a study may have
@@ -353,7 +362,7 @@ def test_without_stacks_a_run_has_no_figure_of_lesions() -> None:
 
 
 def test_pictures_have_no_volumes_and_else_the_same_figures() -> None:
-    pictures = [Stack(x.slices, x.planes, x.owner, x.lesions, x.count, float("nan")) for x in TWO]
+    pictures = [replace(x, voxel_ml=float("nan")) for x in TWO]
     figures = of_run(tuple(pictures)).metrics.figures
     assert figures["lesion_sensitivity"].value == 1
     assert not {"false_positive_ml", "false_negative_ml"} & set(figures)

@@ -190,6 +190,17 @@ def test_pixel_auroc_is_scikit_learns_with_ties() -> None:
     assert PixelFigures.of(maps, np.ones_like(lesions)) == PixelFigures(None, None)
 
 
+def test_pixel_figures_do_not_depend_on_which_slices_are_read_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    generator = np.random.default_rng(3)
+    lesions = generator.random((9, 16, 16)) < 0.1
+    maps = (generator.random((9, 16, 16)) + 0.2 * lesions).round(2).astype(np.float32)
+    whole = PixelFigures.of(maps, lesions)
+    monkeypatch.setattr("petct_uad.evaluation.metrics._SLICES_AT_A_TIME", 2)
+    assert PixelFigures.of(maps, lesions) == whole
+
+
 def test_pixel_figures_of_a_known_map() -> None:
     # A region of two pixels among ten normal ones: none, then two of them, lie above. Overlap is
     # 1/2 from a false positive rate of 0 and 1 from 0.2 on: (0.3 + 0.1) / 2 of 0.3.

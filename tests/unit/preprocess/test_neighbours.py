@@ -88,8 +88,8 @@ def test_a_batch_has_three_channels_each_slice_in_the_middle(store: SliceStore) 
     for images, own, planes in ((pet, alone[0], store.pet), (ct, alone[1], store.ct)):
         assert images.shape == (2, 3, 64, 64)
         assert torch.equal(images[:, 1:2], own)
-        assert np.array_equal(images[1, 0].numpy(), planes[1].astype(np.float32))
-        assert np.array_equal(images[1, 2].numpy(), planes[3].astype(np.float32))
+        assert np.array_equal(images[1, 0].numpy(), planes[[1]][0].astype(np.float32))
+        assert np.array_equal(images[1, 2].numpy(), planes[[3]][0].astype(np.float32))
     smaller = Batch.of(at_side(store, 32), [2])
     assert images_in_context(smaller, "pet")[0].shape == (1, 3, 32, 32)
 

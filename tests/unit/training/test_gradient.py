@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from petct_uad.models.common.interface import Batch, GradientModel
 from petct_uad.slices.store import SliceStore
 from petct_uad.training.loop.checkpoints import CheckpointFile, Progress
-from petct_uad.training.loop.data import Normals, PreparedNormals, batch_order
+from petct_uad.training.loop.data import FeatureCache, Normals, PreparedNormals, batch_order
 from petct_uad.training.loop.gradient import GradientTraining, TrainingSetup
 from tests.samples import image_row, schedule, train_section
 
@@ -84,7 +84,7 @@ def test_frozen_outputs_are_computed_once_per_slice() -> None:
 
 def test_above_the_bound_rows_are_computed_for_each_batch_and_are_the_same() -> None:
     model, slices = Brightness(), normals(10, 20, 30, 40, 50, abnormal=(90,))
-    cached, fresh = PreparedNormals(model, slices), PreparedNormals(model, slices, cache_bytes=100)
+    cached, fresh = (PreparedNormals(model, slices, FeatureCache(x)) for x in (1 << 20, 100))
     for ours, theirs in zip(cached.rows([3, 0, 3]), fresh.rows([3, 0, 3]), strict=True):
         assert torch.equal(ours, theirs)
     before = model.prepared

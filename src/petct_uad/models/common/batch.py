@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from petct_uad.slices.store import SliceStore
+from petct_uad.slices.store import ImageStack, SliceStore
 
 
 @dataclass(frozen=True)
@@ -50,34 +50,45 @@ class Batch:
         return Batch(self.pet.to(device), self.ct.to(device), self.slice_ids, pet, ct)
 
 
-def _taken(beside: NDArray[np.float16] | None, chosen: list[int]) -> Tensor | None:
+def _taken(beside: ImageStack | None, chosen: list[int]) -> Tensor | None:
     return None if beside is None else torch.from_numpy(beside[chosen].astype(np.float32))
 
 
 def at_side(store: SliceStore, side_px: int | None) -> SliceStore:
-    """The store with its images resampled to squares of ``side_px``, once; None keeps them.
+    """The store with its images resampled to squares of ``side_px``; None keeps them.
 
     Bilinear, widened with the reduction, so that nothing aliases.
     """
     if side_px is None or side_px == store.image_size_px:
         return store
     ct_beside, pet_beside = (
-        None if x is None else _all_resized(x, side_px) for x in (store.ct_beside, store.pet_beside)
+        None if x is None else _Resized(x, side_px) for x in (store.ct_beside, store.pet_beside)
     )
     return replace(
         store,
-        ct=_all_resized(store.ct, side_px),
-        pet=_all_resized(store.pet, side_px),
+        ct=_Resized(store.ct, side_px),
+        pet=_Resized(store.pet, side_px),
         ct_beside=ct_beside,
         pet_beside=pet_beside,
     )
 
 
-def _all_resized(images: NDArray[np.float16], side_px: int) -> NDArray[np.float16]:
-    """(..., S, S) to (..., s, s)."""
-    flat = images.reshape(-1, *images.shape[-2:])
-    resized = np.stack([_resized(x, side_px) for x in flat])
-    return resized.reshape(*images.shape[:-2], side_px, side_px)
+@dataclass(frozen=True)
+class _Resized:
+    """Slices that become squares of ``side_px`` when they are taken."""
+
+    images: ImageStack
+    side_px: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (*self.images.shape[:-2], self.side_px, self.side_px)
+
+    def __getitem__(self, chosen: list[int]) -> NDArray[np.float16]:
+        images = self.images[chosen]
+        flat = [_resized(image, self.side_px) for image in images.reshape(-1, *images.shape[-2:])]
+        shape = (len(images), *self.shape[1:])
+        return np.array(flat, dtype=np.float16).reshape(shape)
 
 
 def _resized(image: NDArray[np.float16], side_px: int) -> NDArray[np.float16]:

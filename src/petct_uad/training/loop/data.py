@@ -2,18 +2,77 @@
 
 from __future__ import annotations
 
+import math
+import os
+import tempfile
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from petct_uad.core.errors import TrainingError
+from petct_uad.core.errors import ParamsError, TrainingError
 from petct_uad.models.common.batch import Batch
 from petct_uad.models.common.device import autocast
 from petct_uad.models.common.interface import GradientModel
 from petct_uad.slices.store import SliceStore
 
-_CACHE_BYTES = 2 * 2**30
+FEATURES_GIB = "PETCT_FEATURES_GIB"
+FEATURES_FOLDER = "PETCT_FEATURES_FOLDER"
+_GIB = 2**30
+
+
+@dataclass(frozen=True)
+class FeatureCache:
+    """Where outputs of frozen networks are kept while a model trains.
+
+    The machine says it and no param, since no loss depends on it.
+
+    Attributes:
+        memory_bytes: for those of one split, on the device that trains.
+        folder: of a local disk, for those that are larger; None computes them for each batch anew.
+    """
+
+    memory_bytes: int = 2 * _GIB
+    folder: Path | None = None
+
+    @classmethod
+    def of_machine(cls) -> Self:
+        """What ``PETCT_FEATURES_GIB`` and ``PETCT_FEATURES_FOLDER`` say.
+
+        Raises:
+            ParamsError: no number, or no folder.
+        """
+        text, folder = os.environ.get(FEATURES_GIB), os.environ.get(FEATURES_FOLDER)
+        try:
+            bound = cls.memory_bytes if text is None else int(float(text) * _GIB)
+        except (ValueError, OverflowError):
+            raise ParamsError(f"{FEATURES_GIB}: found {text!r}, expected a number.") from None
+        if folder and not Path(folder).is_dir():
+            raise ParamsError(
+                f"{FEATURES_FOLDER}: found {folder!r}, expected a folder that exists."
+            )
+        return cls(bound, Path(folder) if folder else None)
+
+    def room(self, count: int, one: Sequence[Tensor]) -> tuple[Tensor, ...] | None:
+        """Empty tensors for ``count`` rows (count, ...) like those of ``one``; None: no room.
+
+        A file has no name, so that it goes with the process however that ends.
+        """
+        if count * sum(x.nbytes for x in one) <= self.memory_bytes:
+            return tuple(x.new_empty((count, *x.shape[1:])) for x in one)
+        return tuple(_on_disk(self.folder, count, x) for x in one) if self.folder else None
+
+
+def _on_disk(folder: Path, count: int, one: Tensor) -> Tensor:
+    shape = (count, *one.shape[1:])
+    with tempfile.TemporaryFile(dir=folder) as file:
+        if hasattr(os, "posix_fallocate"):  # where a full disk is an error now and no signal later
+            os.posix_fallocate(file.fileno(), 0, math.prod(shape) * one.element_size())
+        return torch.from_numpy(np.memmap(file, one.cpu().numpy().dtype, "r+", shape=shape))
 
 
 class Normals:
@@ -42,23 +101,23 @@ class Normals:
 class PreparedNormals:
     """What a model's loss needs of each normal slice, computed once where memory allows.
 
-    Outputs of frozen networks do not change during training. They are kept up to 2 GiB, numbers in
-    half precision (0.4 MB per pair at 128 px for CMAD), anything else as it is, and computed anew
-    for each batch above that: in float32 and rounded alike, so that no loss tells one from the
-    other.
+    Outputs of frozen networks do not change during training. They are kept as ``cache`` says,
+    numbers in half precision (0.4 MB per pair at 128 px for CMAD), anything else as it is, and
+    computed anew for each batch where it has no room: in float32 and rounded alike, so that no loss
+    tells one from the other.
 
     Args:
         model: says what it needs (:meth:`GradientModel.prepare`).
         normals: the slices.
-        cache_bytes: the bound.
+        cache: how much, and where; by default as the machine says.
     """
 
     def __init__(
-        self, model: GradientModel, normals: Normals, cache_bytes: int = _CACHE_BYTES
+        self, model: GradientModel, normals: Normals, cache: FeatureCache | None = None
     ) -> None:
         self._model = model
         self._normals = normals
-        self._cache = self._prepare_all(cache_bytes)
+        self._cache = self._prepare_all(cache or FeatureCache.of_machine())
 
     def __len__(self) -> int:
         return len(self._normals)
@@ -69,16 +128,14 @@ class PreparedNormals:
         if self._cache is None:
             prepared = self._prepare(self._normals.batch(indices))
         else:
-            prepared = tuple(kept[list(indices)] for kept in self._cache)
+            prepared = tuple(x[list(indices)].to(self._normals.device) for x in self._cache)
         return tuple(x.float() if x.is_floating_point() else x for x in prepared)
 
     @torch.no_grad()
-    def _prepare_all(self, cache_bytes: int) -> tuple[Tensor, ...] | None:
-        one = self._prepare(self._normals.batch([0]))
-        row_bytes = sum(x.nbytes for x in one)
-        if row_bytes * len(self) > cache_bytes:
+    def _prepare_all(self, place: FeatureCache) -> tuple[Tensor, ...] | None:
+        cache = place.room(len(self), self._prepare(self._normals.batch([0])))
+        if cache is None:
             return None
-        cache = tuple(x.new_empty((len(self), *x.shape[1:])) for x in one)
         start = 0
         for batch in self._normals:
             end = start + len(batch.slice_ids)
