@@ -26,16 +26,21 @@ Item = TypeVar("Item")
 console = Console(stderr=True, highlight=False)
 # What the machine may lack; any other OSError is a mistake of ours, and its traceback is needed.
 _MACHINE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO}
+_INTERRUPTED = 130  # 128 and the number of SIGINT, as shells have it
 
 
 @contextmanager
 def fail_cleanly() -> Iterator[None]:
-    """Print an error that was raised on purpose, without its traceback; exit with its code."""
+    """Print an intended error, or Ctrl-C, without its traceback; exit with its code."""
     try:
         yield
     except PetctError as error:
         _say(f"error: {error}")
         sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        kept = "What was done is kept, and the last checkpoint of a training below .checkpoints"
+        _say(f"interrupted. {kept}: `dvc repro` goes on from there.")
+        sys.exit(_INTERRUPTED)
     except OSError as error:
         if error.errno not in _MACHINE:
             raise

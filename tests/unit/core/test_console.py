@@ -36,6 +36,14 @@ def test_what_the_machine_lacks_is_said_without_a_traceback(
     assert "of the machine" in capsys.readouterr().err
 
 
+def test_an_interrupt_says_what_is_kept_without_a_traceback(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit, match=r"^130$"), fail_cleanly():
+        raise KeyboardInterrupt
+    assert "last checkpoint" in capsys.readouterr().err
+
+
 def test_a_mistake_of_ours_keeps_its_traceback() -> None:
     with pytest.raises(OSError, match="odd"), fail_cleanly():
         raise OSError(errno.EINVAL, "odd")

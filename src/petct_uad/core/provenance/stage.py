@@ -12,6 +12,7 @@ from petct_uad.core.machine import share_cores
 from petct_uad.core.params.reading import ParamsFile
 from petct_uad.core.provenance.record import Activity, Derivation, write_lineage
 from petct_uad.core.store import StudyStore
+from petct_uad.core.survival import end_with_the_caller
 
 # A stage file imports this module before any that loads torch.
 share_cores()
@@ -66,10 +67,13 @@ class StageRun:
 def run_stage(name: str, entry: str) -> Iterator[StageRun]:
     """Read params.yaml, say what starts and what it took; fail with a message, not a traceback.
 
+    The stage ends with the DVC that runs it, however that ends.
+
     Args:
         name: of the stage.
         entry: ``__file__`` of the stage file.
     """
+    end_with_the_caller()
     with fail_cleanly(), stage(name):
         file = Path(entry).relative_to(Path.cwd())
         yield StageRun(name, file, ParamsFile.read())
