@@ -83,5 +83,5 @@ docs: $(READY)
 # For every platform at once, with the hashes of PyPI. What is pinned stays; delete the file first to
 # take the newest of everything.
 lock:
-	$(BIN)/uv pip compile pyproject.toml --extra dev --extra export --universal --generate-hashes \
+	$(BIN)/uv pip compile pyproject.toml --extra dev --extra export --extra cluster --universal --generate-hashes \
 	  --no-annotate --no-header --quiet --output-file requirements.lock

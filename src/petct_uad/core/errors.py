@@ -29,6 +29,7 @@
   x DatasetError           ``data/raw/<dataset>`` is missing, empty, or would be overwritten
     - InputsRefusedError     some inputs were refused and ingest.on_reject is stop; exit code 3
     - NothingUsableError     the data set is missing, empty, or holds no usable study; exit code 4
+  x ExecutorError          processes or a cluster cannot do the work (PETCT_EXECUTOR)
 
 A process that ends with one of these returns its exit code: 1 where none is named. 0 means that all
 was done, with any refusals in rejected.csv; 2 is a wrong command line.
@@ -37,8 +38,9 @@ was done, with any refusals in rejected.csv; 2 is a wrong command line.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
-from typing import ClassVar
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, ClassVar, Self
 
 
 class PetctError(Exception):
@@ -73,6 +75,11 @@ class RejectedInputError(PetctError):
         self.found = found
         self.expected = expected
         self.advice = advice
+
+    def __reduce__(self) -> tuple[Callable[..., Self], tuple[()], dict[str, Any]]:
+        """How it comes back from the process that met it: by name, as it was made."""
+        made = {name: getattr(self, name) for name in ("subject", "found", "expected", "advice")}
+        return partial(type(self), **made), (), vars(self)
 
 
 class UnreadableFileError(RejectedInputError):
@@ -205,6 +212,10 @@ class NothingUsableError(DatasetError):
     """The data set is missing or empty, or no study in it can be used."""
 
     exit_code = 4
+
+
+class ExecutorError(PetctError):
+    """Processes of this machine or a cluster cannot do what was asked of them."""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

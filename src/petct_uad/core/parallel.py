@@ -1,4 +1,14 @@
-"""One function over many items, in as many processes as the machine gives."""
+"""One function over many items: in processes of this machine, on a cluster, or right here.
+
+Which of them is the machine's affair and no param, since no output depends on it:
+
+* ``PETCT_EXECUTOR=processes``, the default: as many as ``workers`` says;
+* ``none``: in this process, one after the other, so that a debugger sees all;
+* ``dask``: the workers of the Dask scheduler that ``PETCT_DASK_SCHEDULER`` names;
+* ``slurm``: workers that ``dask-jobqueue`` starts as ``PETCT_SLURM_JOBS`` jobs.
+
+The last two need ``pip install '.[cluster]'``.
+"""
 
 from __future__ import annotations
 
@@ -6,18 +16,24 @@ import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from importlib import import_module
 from itertools import accumulate
 from multiprocessing import get_context, parent_process
 from threading import Thread
+from types import ModuleType
 from typing import TypeVar
 
 from petct_uad.core.console import console, progress_bar, track
+from petct_uad.core.errors import ExecutorError
 from petct_uad.core.machine import cores, free_bytes
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+EXECUTOR = "PETCT_EXECUTOR"
+_KINDS = ("processes", "none", "dask", "slurm")
 _GIB = 1 << 30
 
 
@@ -28,23 +44,75 @@ def map_in_processes(
     workers: int,
     bytes_of: Callable[[Item], int] | None = None,
 ) -> list[Result]:
-    """Apply ``function`` to every item in worker processes; results keep the order of ``items``.
+    """Apply ``function`` to every item as the machine says; results keep the order of ``items``.
 
-    No process outlives the caller: if that fails they are killed, and if it is killed they end.
+    No process outlives the caller: if that fails they are killed, and if it is killed they end. On
+    a cluster an item may be begun again elsewhere, so what it writes must bear that.
 
     Args:
-        workers: number of processes; 0 means one per core, 1 means no extra process.
+        workers: number of processes; 0 means one per core, 1 means no extra process. A cluster has
+            its own.
         bytes_of: memory that an item takes, where that is much; no more of them are worked on at
-            once than the free memory holds, and a line says so.
+            once than the free memory of this machine holds, and a line says so.
+
+    Raises:
+        ExecutorError: the machine's setting is wrong, the cluster is not there, or what works on an
+            item is killed again and again.
     """
-    count = min(workers or cores(), max(len(items), 1))
+    kind = os.environ.get(EXECUTOR) or _KINDS[0]
+    if kind not in _KINDS:
+        raise ExecutorError(f"{EXECUTOR}: found {kind!r}, expected one of {', '.join(_KINDS)}.")
+    if kind == "none" or not items:
+        return _map_here(function, items, description)
+    if kind == "processes":
+        return _map_in_processes(function, items, description, workers, bytes_of)
+    results: list[Result] = _cluster(kind).map_on_cluster(function, items, description, kind)
+    return results
+
+
+def _map_here(
+    function: Callable[[Item], Result], items: Sequence[Item], description: str
+) -> list[Result]:
+    return [function(item) for item in track(items, description)]
+
+
+def _cluster(kind: str) -> ModuleType:
+    """What talks to Dask, found by its name: an import would put Dask among the packages that a
+    stage's record names, though it changes no byte."""
+    try:
+        return import_module("petct_uad.core.cluster")
+    except ModuleNotFoundError as error:
+        raise ExecutorError(
+            f"{EXECUTOR}={kind}: {error.name} is not installed. Run pip install '.[cluster]'."
+        ) from None
+
+
+def _map_in_processes(
+    function: Callable[[Item], Result],
+    items: Sequence[Item],
+    description: str,
+    workers: int,
+    bytes_of: Callable[[Item], int] | None,
+) -> list[Result]:
+    count = min(workers or cores(), len(items))
     if bytes_of is not None:
         count = fitting(description, count, [bytes_of(item) for item in items])
     if count == 1:
-        return [function(item) for item in track(items, description)]
-    with worker_pool(count, function.__module__) as pool, progress_bar() as progress:
-        results = pool.map(function, items)
-        return list(progress.track(results, total=len(items), description=description))
+        return _map_here(function, items, description)
+    try:
+        with worker_pool(count, _module_of(function)) as pool, progress_bar() as progress:
+            results = pool.map(function, items)
+            return list(progress.track(results, total=len(items), description=description))
+    except BrokenProcessPool:
+        raise ExecutorError(
+            f"{description}: a process was killed while it worked, which Linux does where memory "
+            "ends. Set `workers` in params.yaml lower, and run again."
+        ) from None
+
+
+def _module_of(function: Callable[..., object]) -> str:
+    """Of what a partial calls, too."""
+    return str(getattr(function, "func", function).__module__)
 
 
 @contextmanager

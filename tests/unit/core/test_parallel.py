@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from pathlib import Path
 
@@ -10,7 +11,8 @@ import psutil
 import pytest
 
 from petct_uad.core.console import console
-from petct_uad.core.parallel import map_in_processes
+from petct_uad.core.errors import ExecutorError, UnitsError
+from petct_uad.core.parallel import EXECUTOR, map_in_processes
 
 LIBRARY = Path(__file__).parents[3] / "src/petct_uad"
 HUGE = 1 << 60
@@ -59,6 +61,47 @@ def test_an_item_that_fails_ends_the_others() -> None:
     assert time.monotonic() - before < 30
     ours = psutil.Process().children(recursive=True)
     assert [child for child in ours if "spawn_main" in " ".join(child.cmdline())] == []
+
+
+def refuses(item: int) -> int:
+    raise UnitsError(f"study {item}", found="no dose", expected="(0018,1074)", advice="Ask for it.")
+
+
+def is_killed(item: int) -> int:
+    if item == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return item
+
+
+def test_without_an_executor_all_is_done_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(EXECUTOR, "none")
+    done = map_in_processes(process_of, [3, 1, 2], "items", workers=2)
+    assert done == [(item, os.getpid()) for item in (3, 1, 2)]
+
+
+def test_an_executor_that_there_is_not_is_refused_with_those_that_there_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(EXECUTOR, "spark")
+    with pytest.raises(ExecutorError, match="'spark', expected one of processes, none, dask"):
+        map_in_processes(process_of, [1], "items", workers=1)
+
+
+def test_nothing_is_started_for_no_items() -> None:
+    assert map_in_processes(process_of, [], "items", workers=2) == []
+
+
+def test_a_refusal_comes_back_from_a_process_as_it_was_made() -> None:
+    """It once broke the pool: it could not be made again from its text."""
+    with pytest.raises(UnitsError) as caught:
+        map_in_processes(refuses, [1, 2], "items", workers=2)
+    assert caught.value.expected == "(0018,1074)"
+    assert str(caught.value) == "study 1: found no dose; expected (0018,1074). Ask for it."
+
+
+def test_a_process_that_is_killed_is_said_without_a_traceback() -> None:
+    with pytest.raises(ExecutorError, match=r"items: a process was killed.*Set `workers`"):
+        map_in_processes(is_killed, [1, 2, 3], "items", workers=2)
 
 
 def test_pools_of_processes_are_made_in_one_place() -> None:
