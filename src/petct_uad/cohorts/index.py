@@ -5,8 +5,11 @@ One row is one DICOM series. IDC: Fedorov et al. 2023, RadioGraphics 43(12), doi
 
 from __future__ import annotations
 
+import html
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -31,6 +34,7 @@ class IndexedSeries:
         doi: of the data set that the series belongs to.
         size_mb: in units of 1,000,000 bytes.
         images: instances in the series.
+        version: the archive's UUID of the series in this version; other bytes, another UUID.
     """
 
     patient: str
@@ -43,6 +47,7 @@ class IndexedSeries:
     doi: str
     size_mb: float
     images: int
+    version: str
 
 
 _COLUMNS = (
@@ -56,6 +61,7 @@ _COLUMNS = (
     "source_DOI",
     "series_size_MB",
     "instanceCount",
+    "crdc_series_uuid",
 )
 
 
@@ -78,6 +84,25 @@ def read_series(collection: str) -> tuple[IndexedSeries, ...]:
             f"installed.{did_you_mean(collection, known)}"
         )
     return tuple(sorted(_series(row) for row in rows))
+
+
+def citation(doi: str) -> str:
+    """How the publishers of a data set ask to be cited, as plain text.
+
+    Raises:
+        CohortError: the index is not installed, or knows no such data set.
+    """
+    collections = (x for row in _read("collections_index", ["sources"]) for x in row["sources"])
+    found = next((x["citation"] for x in collections if x["source_doi"] == doi), None)
+    if found is None:
+        raise CohortError(f"{doi}: no data set of the index that is installed")
+    return " ".join(html.unescape(re.sub(r"<[^>]*>", "", str(found))).split())
+
+
+def index_version() -> str:
+    """The version of the package with the index; its first number is the archive's."""
+    index_file("idc_index")
+    return metadata.version("idc-index-data")
 
 
 def patients_by_identifier(collection: str) -> dict[str, str]:

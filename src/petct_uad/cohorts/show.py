@@ -1,0 +1,93 @@
+"""What a person reads of cohorts: the list of recipes, and what one amounts to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from petct_uad.cohorts.recipe import UNVERIFIED, Recipe
+from petct_uad.cohorts.selection import SelectedStudy, counted, labelled
+
+_SHOWN = 20  # studies
+_HEADER = ("cohort", "patients", "PET/CT studies", "GB", "licence", "labels")
+
+
+def list_text(recipes: Sequence[Recipe]) -> str:
+    """A line per recipe, as the recipes have it."""
+    rows = [_HEADER, *map(_row, recipes)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+    return "\n".join(lines) + "\n"
+
+
+def plan_text(
+    recipe: Recipe, studies: Sequence[SelectedStudy], chosen: Sequence[SelectedStudy], index: str
+) -> str:
+    """What some studies of a cohort amount to, and all that must be known of them.
+
+    Args:
+        recipe: of the cohort.
+        studies: all of the cohort.
+        chosen: those asked for.
+        index: version of the index that they are of.
+    """
+    return "\n".join(_lines(recipe, studies, chosen, index)) + "\n"
+
+
+def _row(recipe: Recipe) -> tuple[str, ...]:
+    expected, labels = recipe.expected, recipe.labels
+    licences = dict.fromkeys(source.licence for source in recipe.sources)
+    return (
+        recipe.collection,
+        f"{expected.patients:,}",
+        f"{expected.studies:,}",
+        f"{expected.size_mb / 1000:.1f}",
+        ", ".join(licences),
+        f"{labels.kind} by {labels.made_by}, {labels.studies:,} studies",
+    )
+
+
+def _lines(
+    recipe: Recipe, studies: Sequence[SelectedStudy], chosen: Sequence[SelectedStudy], index: str
+) -> Iterator[str]:
+    part = counted(chosen)
+    patients = len({x.patient for x in studies})
+    yield f"{recipe.title} ({recipe.collection}): {recipe.tracer}, {recipe.region}"
+    yield (
+        f"{part.patients:,} of {patients:,} patients, {part.studies:,} studies with CT and PET, "
+        f"{part.series:,} series, {part.size_mb:,} MB"
+    )
+    yield from (_study_line(x) for x in chosen[:_SHOWN])
+    if len(chosen) > _SHOWN:
+        yield f"  and {len(chosen) - _SHOWN:,} more"
+    yield from _label_lines(recipe, chosen)
+    yield from (f"Note: {note}" for note in recipe.notes)
+    for source in recipe.sources:
+        yield f"{source.licence}, cite: {source.citation}"
+    yield from _index_lines(recipe, studies, index)
+
+
+def _study_line(x: SelectedStudy) -> str:
+    return f"  {x.patient}  {x.study}  {x.kinds}  {x.size_mb:,.0f} MB"
+
+
+def _label_lines(recipe: Recipe, chosen: Sequence[SelectedStudy]) -> Iterator[str]:
+    labels = recipe.labels
+    series, with_one = labelled(recipe, chosen)
+    yield (
+        f"Labels: {labels.kind} by {labels.made_by}, {series:,} series in {with_one:,} of "
+        f"{len(chosen):,} studies. {labels.note}"
+    )
+    if labels.lesions == UNVERIFIED:
+        yield "Which names in the label objects are lesions: unverified, the index does not say."
+    else:
+        yield f"Lesions are the names that hold {labels.lesions} (ingest.label_roi)."
+
+
+def _index_lines(recipe: Recipe, studies: Sequence[SelectedStudy], index: str) -> Iterator[str]:
+    yield f"From the index of the Imaging Data Commons (idc-index-data {index}), without a network."
+    if counted(studies) != recipe.expected:
+        yield (
+            f"The recipe is of index {recipe.index}, and the archive has changed what it takes "
+            "since: another series, or another version of one. Look before you cite it."
+        )
+    yield "Nothing was fetched: petct lists cohorts and does not transfer them."
