@@ -80,7 +80,7 @@ def _label_lines(recipe: Recipe, chosen: Sequence[SelectedStudy]) -> Iterator[st
     if labels.lesions == UNVERIFIED:
         yield "Which names in the label objects are lesions: unverified, the index does not say."
     else:
-        yield f"Lesions are the names that hold {labels.lesions} (ingest.label_roi)."
+        yield f"Lesions are the names that match {labels.lesions} (ingest.label_roi)."
 
 
 def _index_lines(recipe: Recipe, studies: Sequence[SelectedStudy], index: str) -> Iterator[str]:
