@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import posixpath
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,12 +38,24 @@ _PICTURE = re.compile(
 
 
 def on_config(config: MkDocsConfig) -> None:
-    """Put every model's page where the nav says ``models/``."""
+    """Every model's page is where the nav says ``models/``; pages that it forgets come last."""
     pages = [{name: f"models/{name}.md"} for name in model_names()]
     for section in config.nav or ():
         for items in section.values():
             for item in items if isinstance(items, list) else ():
                 item.update({key: pages for key, page in item.items() if page == "models/"})
+    forgotten = {page.name for page in (ROOT / "docs").glob("*.md")} - set(_named(config.nav or ()))
+    if config.nav and forgotten:
+        config.nav.append({"More": sorted(forgotten)})
+
+
+def _named(nav: Any) -> Iterator[str]:
+    """Every page that a nav names."""
+    if isinstance(nav, str):
+        yield nav
+    else:
+        for inner in nav.values() if isinstance(nav, dict) else nav:
+            yield from _named(inner)
 
 
 def on_files(files: Files, config: MkDocsConfig) -> None:

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from typer.main import get_command
 
+from docs.site import results
+from docs.site.pictures import FLOW
 from petct_uad.cli.app import app
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -21,27 +23,6 @@ PAGES = [
 ]
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 LINK = re.compile(r"\]\((?!https?:|mailto:)([^)#\s]*)(?:#([^)\s]*))?\)")
-ROWS = {
-    "Hetero-AE": "hetero_ae",
-    "PatchCore": "patchcore",
-    "SCRD4AD": "scrd4ad",
-    "HDHKD": "hdhkd",
-    "CMAD": "cmad",
-    "QFAE": "qfae",
-    "Twin": "twin",
-    "Mahalanobis": "mahalanobis",
-    "nearest slice": "nearest_slice",
-}
-TRIVIAL = {
-    "SUVmax": "suvmax",
-    "SUV above 2.5": "suv_above_2_5",
-    "SUV above 4": "suv_above_4",
-    "SUV above 41 %": "suv_above_41_percent",
-    "SUV above the liver's": "suv_above_liver",
-    "mean SUV": "suv_mean",
-    "body area": "body_area",
-    "position": "position",
-}
 
 
 def anchors(page: Path) -> set[str]:
@@ -75,7 +56,7 @@ def figures() -> dict[str, dict[str, str]]:
     """The rows of the last run, unless it is one of your own that nobody committed."""
     changed = ["git", "diff", "--quiet", "HEAD", "--", "metrics/summary.csv"]
     if subprocess.run(changed, cwd=ROOT, check=False).returncode:
-        pytest.skip("metrics/summary.csv differs from HEAD's: the README shows the committed run")
+        pytest.skip("metrics/summary.csv differs from HEAD's: the pages show the committed run")
     with (ROOT / "metrics/summary.csv").open(encoding="utf-8", newline="") as file:
         return {row["run"]: row for row in csv.DictReader(file)}
 
@@ -91,30 +72,52 @@ def difference(row: dict[str, str]) -> str:
     return f"{value:+.3f} ({low:+.3f} to {high:+.3f})"
 
 
-def readme_rows() -> list[list[str]]:
+def shown_rows() -> list[list[str]]:
     """The cells of the results table, the heading left out."""
-    lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
-    start = lines.index(next(line for line in lines if line.startswith("| model | PET | CT |")))
+    lines = (ROOT / "docs/results.md").read_text(encoding="utf-8").splitlines()
+    start = lines.index(results.HEADER)
     table = lines[start + 2 : lines.index("", start)]
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in table]
 
 
-def test_readme_shows_the_models_of_the_last_run(figures: dict[str, dict[str, str]]) -> None:
-    rows = readme_rows()
-    models = [row for row in rows if row[0] in ROWS]
-    assert {row[0] for row in models} == set(ROWS)
+def test_results_show_the_models_of_the_last_run(figures: dict[str, dict[str, str]]) -> None:
+    rows = shown_rows()
+    models = [row for row in rows if row[0] in results.MODELS]
+    assert {row[0] for row in models} == set(results.MODELS)
     for name, *cells in models:
-        alone = [figures.get(f"{ROWS[name]}-{modality}") for modality in ("pet", "ct")]
-        both = figures[f"{ROWS[name]}-petct"]
+        alone = [figures.get(f"{results.MODELS[name]}-{modality}") for modality in ("pet", "ct")]
+        both = figures[f"{results.MODELS[name]}-petct"]
         shown = [auroc(row) if row else "" for row in (*alone, both)]
         assert cells == [*shown, difference(both), both["verdict"]], name
     assert [row[3] for row in models] == sorted((row[3] for row in models), reverse=True)
 
 
-def test_readme_shows_the_trivial_baselines_of_the_last_run(
+def test_results_show_the_trivial_baselines_of_the_last_run(
     figures: dict[str, dict[str, str]],
 ) -> None:
-    shown = {row[0].split("*")[1]: row[1:4] for row in readme_rows()[len(ROWS) :]}
-    assert set(shown) == set(TRIVIAL)
-    for name, run in TRIVIAL.items():
+    shown = {row[0].split("*")[1]: row[1:4] for row in shown_rows()[len(results.MODELS) :]}
+    assert set(shown) == set(results.TRIVIAL)
+    for name, (run, *_) in results.TRIVIAL.items():
         assert [cell for cell in shown[name] if cell] == [auroc(figures[run])]
+
+
+def test_the_sentence_and_the_pictures_are_of_the_last_run(
+    figures: dict[str, dict[str, str]],
+) -> None:
+    for path, text in results.pages(figures).items():
+        shown = (ROOT / path).read_text(encoding="utf-8")
+        assert shown == text, f"{path} is of another run: python -m docs.site.results"
+
+
+def test_the_picture_of_the_flow_names_stages_that_there_are() -> None:
+    yaml = (ROOT / "dvc.yaml").read_text(encoding="utf-8")
+    stages = re.findall(r"^  (\w+):$", yaml, re.MULTILINE)
+    assert [name for box in FLOW for name in box.stages if name not in stages] == []
+
+
+def test_readme_says_first_what_it_is_and_that_it_is_not_for_patients() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    before, _, after = text.partition("**Research software, not for clinical use.**")
+    assert len(before.splitlines()) < 10
+    assert after.index("make repro") < after.index("petct add") < after.index("petct new model")
+    assert len(text.splitlines()) < 90
