@@ -76,12 +76,11 @@ bench: $(READY)
 
 # A link that leads nowhere fails it. No page of it asks for anything outside itself.
 docs: $(READY)
-	@$(BIN)/python -c 'import material' 2>/dev/null || { echo "MkDocs Material is needed: $(BIN)/python -m pip install --editable '.[docs]'"; exit 1; }
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict --config-file docs/site/mkdocs.yml
 	@echo "==> build/docs/index.html"
 
 # For every platform at once, with the hashes of PyPI. What is pinned stays; delete the file first to
 # take the newest of everything.
 lock:
-	$(BIN)/uv pip compile pyproject.toml --extra dev --extra export --extra cluster --universal --generate-hashes \
+	$(BIN)/uv pip compile pyproject.toml --extra dev --extra export --extra cluster --extra docs --extra cohorts --universal --generate-hashes \
 	  --no-annotate --no-header --quiet --output-file requirements.lock
