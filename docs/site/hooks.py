@@ -30,6 +30,8 @@ OUTSIDE = {
     **{f"{model_folder(name)}/README.md": f"models/{name}.md" for name in model_names()},
 }
 MADE_BY_A_RUN = ("reports/",)
+# What a person who follows a link to it wants to read of it.
+INSTEAD = {"params.yaml": "reference/params.md"}
 _LINK = re.compile(r"(!?)\[((?:[^][]|\[[^][]*\])*)\]\((?!https?:|mailto:|#)([^)#\s]+)(#[^)\s]*)?\)")
 _PICTURE = re.compile(
     r'<picture>\s*<source media="\(prefers-color-scheme: dark\)" srcset="([^"]+)">\s*'
@@ -100,7 +102,14 @@ def _of_site(link: re.Match[str], here: str, uri: str) -> str:
         return text
     if not (ROOT / target).exists():
         raise PluginError(f"{here}: links to {path}, which is no file of the repository")
-    found = OUTSIDE.get(target) or (target[5:] if target.startswith("docs/") else "")
-    if not found:  # code and params: the site has no page of it
+    found = (OUTSIDE | INSTEAD).get(target) or (target[5:] if target.startswith("docs/") else "")
+    if not found:  # code: the site has no page of it
         return text
+    if text in (path, posixpath.basename(path)) and path.endswith(".md"):
+        text = _title(ROOT / target)
     return f"{bang}[{text}]({posixpath.relpath(found, posixpath.dirname(uri) or '.')}{anchor})"
+
+
+def _title(page: Path) -> str:
+    """The first heading of a page, in place of its file's name."""
+    return page.read_text(encoding="utf-8").partition("# ")[2].partition("\n")[0]

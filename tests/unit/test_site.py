@@ -113,6 +113,10 @@ def test_a_link_that_leads_nowhere_stops_the_build() -> None:
     assert site_link("[table](../metrics/summary.md#a)", "docs/a.md", "a.md") == (
         "[table](metrics.md#a)"
     )
-    assert site_link("[`code`](../params.yaml)", "docs/a.md", "a.md") == "`code`"
+    assert site_link("[`code`](../dvc.yaml)", "docs/a.md", "a.md") == "`code`"
+    assert site_link("[suv.md](suv.md)", "docs/a.md", "a.md") == "[SUV](suv.md)"
+    assert site_link("[keys](params.yaml)", "README.md", "index.md") == (
+        "[keys](reference/params.md)"
+    )
     with pytest.raises(Exception, match=r"docs/a\.md: links to gone\.md, which is no file"):
         site_link("[gone](gone.md)", "docs/a.md", "a.md")
