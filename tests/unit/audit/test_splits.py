@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 from typer.testing import CliRunner, Result
 
 from petct_uad.cli.app import app
@@ -296,6 +298,56 @@ def test_a_folder_called_subject01_does_not_make_all_files_one_patients(tmp_path
     names = {"train": ["subject01/a.png", "subject01/b.png"], "test": ["subject01/c.png"]}
     path = written(tmp_path / "x.json", json.dumps(names))
     assert found(path)["verdict"] == "unknown"
+
+
+def test_all_scans_of_one_public_patient_in_two_sets_are_a_leak(tmp_path: Path) -> None:
+    path = written(tmp_path / "x.csv", "PETCT_0011f3deaf_1,train\nPETCT_0011f3deaf_2,test\n")
+    assert [x["patient"] for x in found(path)["torn"]] == ["0011f3deaf"]
+
+
+def test_patients_1a_and_1b_are_two(tmp_path: Path) -> None:
+    names = {"train": ["patient_1a", "patient_2"], "test": ["patient_1b", "patient_3"]}
+    path = written(tmp_path / "x.json", json.dumps(names))
+    assert found(path)["torn"] == []
+    path = written(tmp_path / "x.csv", "patient,split\npatient 1a,train\npatient 1b,test\n")
+    assert found(path)["verdict"] == "clean"
+
+
+def test_a_row_without_a_patient_does_not_hide_the_others(tmp_path: Path) -> None:
+    lines = ["patient,scan,split", "A,a1,train", "A,a2,test", ",b1,test"]
+    audit = found(written(tmp_path / "x.csv", "\n".join(lines)))
+    assert [x["patient"] for x in audit["torn"]] == ["A"]
+    assert audit["unknown"] == ["b1"]
+
+
+def test_patients_who_differ_in_leading_zeros_only_may_be_one(tmp_path: Path) -> None:
+    """A spreadsheet makes 7 of 007."""
+    path = written(tmp_path / "x.csv", "patient,scan,split\n007,a,train\n7,b,test\n8,c,test\n")
+    result = run(path)
+    assert result.exit_code == 3
+    assert "007, 7: train, test" in result.stdout
+
+
+def test_dicom_files_say_themselves_whose_they_are(tmp_path: Path) -> None:
+    """Whatever their folders are called; a damaged one is of no known patient."""
+    for name, who in {"train/IM1": "A", "train/IM2": "B", "test/IM1": "B", "test/IM2": "C"}.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        write_dicom(tmp_path / name, who)
+    assert [x["patient"] for x in found(tmp_path)["torn"]] == ["B"]
+    (tmp_path / "test/IM1").write_bytes((tmp_path / "test/IM2").read_bytes()[:140])
+    audit = found(tmp_path)
+    assert (audit["verdict"], audit["unknown"]) == ("unknown", ["test/IM1"])
+
+
+def write_dicom(path: Path, patient: str) -> None:
+    dataset = Dataset()
+    dataset.PatientID = patient
+    dataset.StudyInstanceUID = generate_uid(entropy_srcs=[patient])
+    dataset.SOPClassUID = CTImageStorage
+    dataset.SOPInstanceUID = generate_uid(entropy_srcs=[path.as_posix()])
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.save_as(path, enforce_file_format=True)
 
 
 HOSTILE = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -61,11 +62,21 @@ class Duplicate:
 
 
 @dataclass(frozen=True)
+class Alike:
+    """Patients of several sets who differ in signs, capitals or leading zeros only: 007 and 7."""
+
+    patients: tuple[str, ...]
+    fold: str
+    splits: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class SplitAudit:
     """All that is said of a split.
 
     Attributes:
-        verdict: leaks; clean; or unknown, where nothing was found but some names have no patient.
+        verdict: leaks; clean; or unknown, where no leak was found but some names have no patient,
+            or two patients may be one.
         layout: what the file was read as.
         patients_by: how names became patients.
         guesses: what was taken for what.
@@ -73,6 +84,7 @@ class SplitAudit:
         torn: patients in more than one set of a fold.
         repeated: names in more than one set of a fold.
         copies: files alike to the byte in more than one set.
+        alike: patients of several sets who may be one.
         duplicates: names twice in one set, which is no leak.
         unknown: names whose patient is not known.
     """
@@ -85,6 +97,7 @@ class SplitAudit:
     torn: tuple[TornPatient, ...]
     repeated: tuple[Repeated, ...]
     copies: tuple[Repeated, ...]
+    alike: tuple[Alike, ...]
     duplicates: tuple[Duplicate, ...]
     unknown: tuple[str, ...]
 
@@ -106,9 +119,10 @@ def audit_split(listing: Listing, mapped: Mapped) -> SplitAudit:
     repeated = _repeated((x.fold, x.name, x) for x in listing.entries)
     copies = _repeated((x.fold, x.content, x) for x in listing.entries if x.content)
     unknown = tuple(sorted({x.name for x, patient in pairs if patient is None}))
+    alike = _alike(pairs)
     leaks = bool(torn or repeated or copies)
     return SplitAudit(
-        verdict="leaks" if leaks else "unknown" if unknown else "clean",
+        verdict="leaks" if leaks else "unknown" if unknown or alike else "clean",
         layout=listing.layout,
         patients_by=mapped.how,
         guesses=listing.guesses,
@@ -116,6 +130,7 @@ def audit_split(listing: Listing, mapped: Mapped) -> SplitAudit:
         torn=torn,
         repeated=repeated,
         copies=copies,
+        alike=alike,
         duplicates=_duplicates(listing.entries) if listing.once else (),
         unknown=unknown,
     )
@@ -162,6 +177,24 @@ def _repeated(keyed: Iterable[tuple[str, str | None, Entry]]) -> tuple[Repeated,
         if len(splits := tuple(sorted({x.split for x in entries}, key=_place))) > 1
     )
     return tuple(sorted(repeated, key=lambda x: (x.names, x.fold)))
+
+
+def _alike(pairs: Pairs) -> tuple[Alike, ...]:
+    found: dict[tuple[str, str], dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+    for entry, patient in pairs:
+        if patient:
+            found[entry.fold, _bare(patient)][patient].add(entry.split)
+    alike = (
+        Alike(tuple(sorted(patients)), fold, tuple(sorted(splits, key=_place)))
+        for (fold, _), patients in found.items()
+        if len(patients) > 1 and len(splits := set().union(*patients.values())) > 1
+    )
+    return tuple(sorted(alike, key=lambda x: (x.patients, x.fold)))
+
+
+def _bare(patient: str) -> str:
+    """Without what a spreadsheet or a person changes: signs, capitals, leading zeros."""
+    return re.sub(r"(?<!\d)0+(?=\d)", "", re.sub(r"[\W_]+", " ", patient.casefold())).strip()
 
 
 def _duplicates(entries: Sequence[Entry]) -> tuple[Duplicate, ...]:

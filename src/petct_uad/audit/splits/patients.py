@@ -26,8 +26,11 @@ _NAMINGS = {
         rf"{_BEFORE}(ACRIN-[A-Z-]*PET-\d+|(?:R01|AMC)-\d{{3}}|Lung_Dx-[A-Z]\d{{4}}|RIDER-\d+"
         rf"|STS_\d{{3}}|LIDC-IDRI-\d{{4}}|LUNG1-\d{{3}}|HN-[A-Z]+-\d{{3}}){_AFTER}"
     ),
+}
+# Of folders, too, so not taken where all names are then of one patient, nor from a column.
+_WORDS = {
     "patient or subject, and a number": (
-        rf"(?i:{_BEFORE}(?:patient|subject|subj)[-_ ]?)([A-Za-z]{{0,3}}\d+)"
+        rf"(?i:{_BEFORE}(?:patient|subject|subj)[-_ ]?)([A-Za-z]{{0,3}}\d+){_AFTER}"
     ),
 }
 _ENOUGH = 0.5  # of all names; a naming that fits fewer is not theirs
@@ -65,12 +68,13 @@ def map_patients(
         return Mapped(f"the pattern {pattern!r}", tuple(find(x.name) for x in entries))
     if known is not None:
         return Mapped("the cohort's index", tuple(_search(index_finder(known), entries)))
-    if all(x.patient for x in entries):
-        texts = [x.patient or "" for x in entries]
-        named = _by_naming(texts, enough=1)
-        return named or Mapped("the file", tuple(texts))
+    if any(x.patient for x in entries):
+        return _as_said(entries)
     none = Mapped("nothing: no known naming fits", (None,) * len(entries))
-    return _by_naming([x.patient or x.name for x in entries], enough=_ENOUGH) or none
+    names = [x.name for x in entries]
+    words = _by_naming(names, _WORDS, _ENOUGH)
+    several = words and len(set(words.patients) - {None}) > 1
+    return _by_naming(names, _NAMINGS, _ENOUGH) or (words if words and several else none)
 
 
 def finder(pattern: str) -> Find:
@@ -128,12 +132,19 @@ def _search(find: Find, entries: Sequence[Entry]) -> list[str | None]:
     return [next(filter(None, map(find, filter(None, text))), None) for text in texts]
 
 
-def _by_naming(texts: Sequence[str], enough: float) -> Mapped | None:
-    """By the naming that fits most; one that finds the same patient everywhere fits a folder."""
-    found = {how: tuple(map(finder(x), texts)) for how, x in _NAMINGS.items()}
-    several = {how: x for how, x in found.items() if len({*x} - {None}) > 1}
-    if not several:
-        return None
-    how = max(several, key=lambda x: len(texts) - several[x].count(None))
-    fits = len(texts) - several[how].count(None)
-    return Mapped(f"names like {how}", several[how]) if fits >= enough * len(texts) else None
+def _as_said(entries: Sequence[Entry]) -> Mapped:
+    """As the file says; a known naming in it may have more behind it, such as a visit."""
+    said = [x.patient for x in entries]
+    named = _by_naming([x for x in said if x], _NAMINGS, enough=1)
+    if named is None:
+        return Mapped("the file", tuple(said))
+    found = iter(named.patients)
+    return Mapped(f"the file, {named.how}", tuple(next(found) if x else None for x in said))
+
+
+def _by_naming(texts: Sequence[str], namings: Mapping[str, str], enough: float) -> Mapped | None:
+    """By the naming that fits most of the texts, if it fits enough."""
+    found = {how: tuple(map(finder(pattern), texts)) for how, pattern in namings.items()}
+    how = max(found, key=lambda x: len(texts) - found[x].count(None))
+    fits = len(texts) - found[how].count(None)
+    return Mapped(f"names like {how}", found[how]) if fits >= enough * len(texts) else None

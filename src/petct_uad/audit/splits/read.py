@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -111,7 +112,8 @@ def _text(path: Path) -> str:
     content = path.read_bytes() if path.is_file() else b""
     encoding = next((name for mark, name in _ENCODINGS if content.startswith(mark)), "utf-8")
     try:
-        text = content.decode(encoding)
+        # The same name typed on two systems may differ in how an accent is written.
+        text = unicodedata.normalize("NFC", content.decode(encoding))
     except UnicodeDecodeError as error:
         raise unusable(
             path,

@@ -8,7 +8,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TypeVar
 
-from petct_uad.audit.splits.findings import Duplicate, Repeated, SetCount, SplitAudit, TornPatient
+from petct_uad.audit.splits.findings import (
+    Alike,
+    Duplicate,
+    Repeated,
+    SetCount,
+    SplitAudit,
+    TornPatient,
+)
 from petct_uad.audit.splits.listing import printable
 from petct_uad.core.files import write_json, write_text
 
@@ -45,6 +52,8 @@ def write_badge(path: Path, audit: SplitAudit) -> None:
 
 def badge_message(audit: SplitAudit) -> str:
     """The verdict in a few words."""
+    if audit.verdict == "unknown" and not audit.unknown:
+        return f"unknown: {_count(len(audit.alike), 'pair')} of patients alike"
     if audit.verdict == "unknown":
         return f"unknown: {len(audit.unknown)} names without a patient"
     if audit.verdict == "clean":
@@ -64,6 +73,7 @@ def _lines(audit: SplitAudit) -> Iterator[str]:
     yield from _section("in more than one set, patient", audit.torn, _torn_line)
     yield from _section("in more than one set, name", audit.repeated, _repeated_line)
     yield from _section("in more than one set, the bytes of", audit.copies, _repeated_line)
+    yield from _section("perhaps one patient in more than one set", audit.alike, _alike_line)
     yield from _section("twice in one set, which is no leak, name", audit.duplicates, _twice)
     yield from _section("of no known patient, name", audit.unknown, printable)
     yield _verdict(audit)
@@ -90,11 +100,13 @@ def _verdict(audit: SplitAudit) -> str:
             "Unknown: no name could be mapped to a patient, so of patients nothing is said. Name a "
             "column (--patient-column), a pattern (--pattern) or a cohort (--cohort)."
         )
+    if not audit.unknown:
+        return "Unknown: no patient is in more than one set, unless those named above are one."
     return f"No leak among the names whose patient is known; {len(audit.unknown)} are of none."
 
 
 def _set_line(x: SetCount) -> str:
-    where = f"fold {printable(x.fold)} {printable(x.split)}" if x.fold else printable(x.split)
+    where = f"{_in_fold(x.fold)}{printable(x.split)}"
     return f"{where}: {_count(x.names, 'name')} of {_count(x.patients, 'patient')}"
 
 
@@ -107,12 +119,17 @@ def _repeated_line(x: Repeated) -> str:
     return f"{_in_fold(x.fold)}{_some(x.names)}: {', '.join(map(printable, x.splits))}"
 
 
+def _alike_line(x: Alike) -> str:
+    return f"{_in_fold(x.fold)}{_some(x.patients)}: {', '.join(map(printable, x.splits))}"
+
+
 def _twice(x: Duplicate) -> str:
     return f"{_in_fold(x.fold)}{printable(x.name)}: {x.times} times in {printable(x.split)}"
 
 
 def _in_fold(fold: str) -> str:
-    return f"fold {printable(fold)}, " if fold else ""
+    said = printable(fold)
+    return f"{said if 'fold' in said.lower() else f'fold {said}'}, " if fold else ""
 
 
 def _some(names: Sequence[str], most: int = 3) -> str:

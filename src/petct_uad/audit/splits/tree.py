@@ -9,17 +9,32 @@ from pathlib import Path
 
 from petct_uad.audit.splits.listing import Entry, Listing, listing_of, printable, split_within
 from petct_uad.core.files import sha256_file
+from petct_uad.ingest.dicom.parsing import opened, read_meta, read_tags, tag_of
 
 # Below it, two images may be alike by chance: a black slice, a mask of zeros.
 _SMALLEST_BYTES = 4096
+_DOCUMENTS = (
+    ".csv",
+    ".html",
+    ".json",
+    ".log",
+    ".md",
+    ".pdf",
+    ".txt",
+    ".tsv",
+    ".xml",
+    ".yaml",
+    ".yml",
+)
+_WHOSE = ("PatientID", "StudyInstanceUID")
 _MASKS = ("label", "mask", "ground_truth", "annotation", "seg")
 
 
 def read_tree(root: Path) -> Listing:
     """A split from a folder: of each file the first folder on its way that names a split says it.
 
-    Files of one size are hashed, so that a copy under another name is found. Links are not
-    followed, and hidden files not read.
+    A DICOM file says itself whose it is. Files of one size are hashed, so that a copy under another
+    name is found. Links are not followed; hidden files and documents are not read.
 
     Raises:
         SplitFileError: no two folders name a split.
@@ -27,9 +42,14 @@ def read_tree(root: Path) -> Listing:
     files = tuple(_files(root))
     chosen = [(path, split) for path in files if (split := _split_of(path))]
     contents = dict(_contents(root, [path for path, _ in chosen]))
-    entries = [Entry(path.as_posix(), split, content=contents.get(path)) for path, split in chosen]
+    entries = [
+        Entry(path.as_posix(), split, "", *_identity(root / path), contents.get(path))
+        for path, split in chosen
+    ]
     folders = sorted({f"{split} from {_folder(path)!r}" for path, split in chosen})
     said = [", ".join(folders[:12])]
+    if dicom := sum(x.patient is not None for x in entries):
+        said.append(f"PatientID (0010,0020) of {dicom} DICOM files")
     if left_out := len(files) - len(chosen):
         said.append(f"{left_out} files lie in no folder that names a split, and are not read")
     return listing_of(root, "a folder per split", entries, said)
@@ -40,7 +60,8 @@ def _files(root: Path) -> Iterator[Path]:
     for parent, folders, names in os.walk(root):
         folders[:] = sorted(x for x in folders if not x.startswith("."))
         within = Path(parent).relative_to(root)
-        yield from (within / name for name in sorted(names) if not name.startswith("."))
+        seen = (within / name for name in sorted(names) if not name.startswith("."))
+        yield from (path for path in seen if path.suffix.lower() not in _DOCUMENTS)
 
 
 def _split_of(path: Path) -> str | None:
@@ -49,6 +70,17 @@ def _split_of(path: Path) -> str | None:
 
 def _folder(path: Path) -> str:
     return printable(next(part for part in path.parts[:-1] if split_within(part)))
+
+
+def _identity(path: Path) -> tuple[str | None, str | None]:
+    """PatientID and StudyInstanceUID of a DICOM file; None of any other, and of a damaged one."""
+    try:
+        with opened(path) as stream:
+            found = read_tags(stream, read_meta(stream), [tag_of(x) for x in _WHOSE])
+            patient, study = (str(found.get(x, "")).strip() or None for x in _WHOSE)
+    except Exception:  # pydicom has a dozen kinds for a damaged file
+        return None, None
+    return patient, study
 
 
 def _contents(root: Path, paths: Iterable[Path]) -> Iterator[tuple[Path, str]]:
