@@ -28,7 +28,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache, partial, update_wrapper
+from functools import cache, partial
 from pathlib import Path
 from time import time
 from typing import Any, Generic, Self, TypeVar, cast
@@ -268,9 +268,8 @@ def map_stored(
     missing = [item for item in looked if item.found is None]
     if taken := len(tasks) - len(missing):
         console.print(f"{description}: {taken} of {len(tasks)} taken from {STORE}")
-    compute = update_wrapper(partial(work.compute), function)  # pools import its module beforehand
     weigh = None if bytes_of is None else partial(_weigh, bytes_of=bytes_of)
-    done = map_in_processes(compute, missing, description, workers, weigh) if missing else []
+    done = map_in_processes(work, missing, description, workers, weigh) if missing else []
     if missing and store is not None:
         trim(store.root, store.bound_bytes)
     computed = iter(done)
@@ -290,14 +289,22 @@ class _Work(Generic[Task, Result]):
         """Take it from the store, if it is there."""
         if self.store is None:
             return _Looked(task, "", None)
+        _clear(task)
         key = self.store.key(self.function.__qualname__, task)
         found = self.store.take(key, task, self.result)
         if found is not None and self.finish is not None:
             self.finish(task, found)
         return _Looked(task, key, found)
 
-    def compute(self, item: _Looked[Task, Result]) -> Result:
+    @property
+    def func(self) -> Callable[[Task], Result]:
+        """What it calls, named as a partial's is: pools import its module beforehand."""
+        return self.function
+
+    def __call__(self, item: _Looked[Task, Result]) -> Result:
         """Compute it, and keep it."""
+        if self.store is not None:
+            _clear(item.task)
         done = self.function(item.task)
         content = _as_json(done, self.result) if item.key else None
         if self.store is not None and content is not None:
@@ -434,6 +441,12 @@ def _place(targets: Mapping[Path, Path]) -> None:
         raise
 
 
+def _clear(task: Storable) -> None:
+    """Nothing is written into a file that the store may share, such as a lost worker's."""
+    for path in task.outputs.values():
+        path.unlink(missing_ok=True)
+
+
 def _link_or_copy(source: Path, target: Path) -> None:
     try:
         target.hardlink_to(source)
@@ -444,13 +457,16 @@ def _link_or_copy(source: Path, target: Path) -> None:
 
 
 def _entry(folder: Path, stage: str) -> Entry:
+    """What is there of it while another run may be removing it."""
     size, used_s = 0, 0.0
-    for path in (folder, *folder.rglob("*")):
-        with suppress(FileNotFoundError):  # another run removes it
-            stat = path.lstat()
-            size += stat.st_size if path.is_file() else 0
-            if path.name == _MANIFEST or (path == folder and not used_s):
-                used_s = stat.st_mtime
+    for parent, _, names in os.walk(folder):  # which passes over what has just gone
+        for path in (Path(parent, name) for name in names):
+            with suppress(FileNotFoundError):
+                stat = path.lstat()
+                size += stat.st_size
+                used_s = stat.st_mtime if path.name == _MANIFEST else used_s
+    with suppress(FileNotFoundError):
+        used_s = used_s or folder.lstat().st_mtime
     return Entry(folder, stage, size, used_s)
 
 

@@ -203,7 +203,7 @@ def _write_study(task: _Task) -> _Registered:
         after=resample_pet(pet, ct_on_grid, decision.transform),
         decision=decision,
     )
-    task.target.mkdir()
+    task.target.mkdir(exist_ok=True)  # by a worker that was lost
     write_volume(registered.body, task.target / "body.nii.gz")
     write_transform(task.target / "transform.json", decision.transform)
     draw_registration(task.picture, registered)

@@ -231,6 +231,23 @@ def test_an_output_that_is_replaced_leaves_the_store_as_it_was(house: House) -> 
     assert house.run(store)[2] == []
 
 
+def test_a_study_that_is_begun_again_is_not_written_into_its_entry(house: House) -> None:
+    store, tasks = store_at(house.home), house.tasks()
+
+    def run() -> list[Counted]:
+        return map_stored(shout, tasks, Counted, "shouting", workers=1, store=store)
+
+    first = run()
+    house.write(b="two and a half")
+    run()
+    house.write(b="two")
+    with stderr() as said:
+        assert run() == first
+    assert "warning" not in said.getvalue()
+    assert "3 of 3 taken" in said.getvalue()
+    assert [task.target.read_text() for task in tasks][1] == "TWO!"
+
+
 def test_a_study_that_cannot_be_read_is_refused_as_without_a_store(house: House) -> None:
     (house.home / "b.txt").write_bytes(b"\xff\xfe\xfd")
     for store in (None, store_at(house.home)):

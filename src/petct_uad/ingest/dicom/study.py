@@ -45,7 +45,7 @@ def ingest_study(task: StudyTask) -> StudyResult:
 
 
 def _write(folder: Path, images: StudyImages) -> None:
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)  # by a worker that was lost
     label = images.label.image if images.label else None
     found = {"ct": images.ct.image, "pet": images.pet.image, "label": label}
     with ThreadPoolExecutor() as pool:  # compressing lets other threads run
