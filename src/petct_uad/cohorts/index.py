@@ -16,7 +16,7 @@ from typing import Any
 
 from petct_uad.core.errors import CohortError, did_you_mean
 
-PACKAGES = ("idc_index_data", "pyarrow")
+PACKAGES = ("idc_index_data", "duckdb")
 
 
 @dataclass(frozen=True, order=True)
@@ -55,14 +55,18 @@ _COLUMNS = (
     "StudyInstanceUID",
     "SeriesInstanceUID",
     "Modality",
-    "SeriesDescription",
-    "analysis_result_id",
+    "coalesce(SeriesDescription, '')",
+    "coalesce(analysis_result_id, '')",
     "license_short_name",
     "source_DOI",
     "series_size_MB",
     "instanceCount",
     "crdc_series_uuid",
 )
+
+
+# It would else ask a network for extensions, none of which is needed.
+_ALONE: dict[str, str] = {"threads": "1", "autoinstall_known_extensions": "false"}
 
 
 def index_is_installed() -> bool:
@@ -76,14 +80,14 @@ def read_series(collection: str) -> tuple[IndexedSeries, ...]:
     Raises:
         CohortError: the index is not installed, or holds no such collection.
     """
-    rows = _read("idc_index", _COLUMNS, [("collection_id", "==", collection)])
+    rows = _rows("idc_index", _COLUMNS, collection)
     if not rows:
-        known = [str(row["collection_id"]) for row in _read("collections_index", ["collection_id"])]
+        known = [row[0] for row in _rows("collections_index", ["collection_id"])]
         raise CohortError(
             f"{collection!r}: no collection of the Imaging Data Commons, by the index that is "
             f"installed.{did_you_mean(collection, known)}"
         )
-    return tuple(sorted(_series(row) for row in rows))
+    return tuple(sorted(IndexedSeries(*row) for row in rows))
 
 
 def citation(doi: str) -> str:
@@ -92,7 +96,7 @@ def citation(doi: str) -> str:
     Raises:
         CohortError: the index is not installed, or knows no such data set.
     """
-    collections = (x for row in _read("collections_index", ["sources"]) for x in row["sources"])
+    collections = (x for row in _rows("collections_index", ["sources"]) for x in row[0])
     found = next((x["citation"] for x in collections if x["source_doi"] == doi), None)
     if found is None:
         raise CohortError(f"{doi}: no data set of the index that is installed")
@@ -113,20 +117,20 @@ def patients_by_identifier(collection: str) -> dict[str, str]:
     return {**dict(keys), **dict(studies), **{x.series: x.patient for x in series}}
 
 
-def _series(row: dict[str, Any]) -> IndexedSeries:
-    values: list[Any] = ["" if row[column] is None else row[column] for column in _COLUMNS]
-    return IndexedSeries(*values)
-
-
-def _read(
-    name: str, columns: Sequence[str], filters: list[tuple[str, str, str]] | None = None
-) -> list[dict[str, Any]]:
+def _rows(
+    name: str, columns: Sequence[str], collection: str | None = None
+) -> list[tuple[Any, ...]]:
+    """Some columns of a table of the index, of one collection or of all."""
     path = index_file(name)
-    from pyarrow import parquet
+    # DuckDB, since pandas keeps its strings otherwise wherever pyarrow is installed.
+    import duckdb
 
-    rows: list[dict[str, Any]] = parquet.read_table(
-        path, columns=list(columns), filters=filters
-    ).to_pylist()
+    query = f"SELECT {', '.join(columns)} FROM read_parquet($path)"
+    values = {"path": str(path)}
+    if collection is not None:
+        query, values = f"{query} WHERE collection_id = $name", {**values, "name": collection}
+    with duckdb.connect(":memory:", config=_ALONE) as database:
+        rows: list[tuple[Any, ...]] = database.execute(query, values).fetchall()
     return rows
 
 
@@ -139,7 +143,7 @@ def index_file(name: str) -> Path:
     if not index_is_installed():
         raise CohortError(
             "The index of the Imaging Data Commons is not installed: "
-            "pip install '.[cohorts]' (130 MB), after which no network is needed."
+            "pip install '.[cohorts]' (100 MB), after which no network is needed."
         )
     spec = find_spec(PACKAGES[0])
     assert spec is not None

@@ -31,7 +31,7 @@ FDG = "fdg_pet_ct_lesions"
 
 each_cohort = pytest.mark.parametrize("name", NAMES)
 needs_index = pytest.mark.skipif(
-    not index_is_installed(), reason="idc-index-data and pyarrow are not installed: extra cohorts"
+    not index_is_installed(), reason="idc-index-data and duckdb are not installed: extra cohorts"
 )
 
 
