@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -337,6 +338,19 @@ def test_dicom_files_say_themselves_whose_they_are(tmp_path: Path) -> None:
     (tmp_path / "test/IM1").write_bytes((tmp_path / "test/IM2").read_bytes()[:140])
     audit = found(tmp_path)
     assert (audit["verdict"], audit["unknown"]) == ("unknown", ["test/IM1"])
+
+
+def test_what_is_no_file_is_passed_over(tmp_path: Path) -> None:
+    """A pipe without a writer, a link to nothing, a link back to the folder."""
+    for name in ("train/sub-1.nii", "test/sub-2.nii"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).touch()
+    os.mkfifo(tmp_path / "test/sub-1")
+    (tmp_path / "test/sub-1.nii").symlink_to("nowhere")
+    (tmp_path / "test/train").symlink_to(tmp_path)
+    audit = found(tmp_path)
+    assert audit["verdict"] == "clean"
+    assert "1 linked folders are not followed, and not read" in audit["guesses"]
 
 
 def write_dicom(path: Path, patient: str) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from petct_uad.audit.splits.listing import Entry, Listing, listing_of, printable, split_within
 from petct_uad.core.files import sha256_file
-from petct_uad.ingest.dicom.parsing import opened, read_meta, read_tags, tag_of
+from petct_uad.ingest.dicom.parsing import BoundedReader, read_meta, read_tags, tag_of
 
 # Below it, two images may be alike by chance: a black slice, a mask of zeros.
 _SMALLEST_BYTES = 4096
@@ -34,7 +34,7 @@ def read_tree(root: Path) -> Listing:
     """A split from a folder: of each file the first folder on its way that names a split says it.
 
     A DICOM file says itself whose it is. Files of one size are hashed, so that a copy under another
-    name is found. Links are not followed; hidden files and documents are not read.
+    name is found. Linked folders are not followed; hidden files and documents are not read.
 
     Raises:
         SplitFileError: no two folders name a split.
@@ -52,16 +52,24 @@ def read_tree(root: Path) -> Listing:
         said.append(f"PatientID (0010,0020) of {dicom} DICOM files")
     if left_out := len(files) - len(chosen):
         said.append(f"{left_out} files lie in no folder that names a split, and are not read")
+    if links := _links(root):
+        said.append(f"{links} linked folders are not followed, and not read")
     return listing_of(root, "a folder per split", entries, said)
 
 
 def _files(root: Path) -> Iterator[Path]:
-    """Every file that is not hidden, relative to the root."""
+    """Every file that is not hidden, relative to the root; to open a pipe would wait for ever."""
     for parent, folders, names in os.walk(root):
         folders[:] = sorted(x for x in folders if not x.startswith("."))
         within = Path(parent).relative_to(root)
         seen = (within / name for name in sorted(names) if not name.startswith("."))
-        yield from (path for path in seen if path.suffix.lower() not in _DOCUMENTS)
+        files = (path for path in seen if path.suffix.lower() not in _DOCUMENTS)
+        yield from (path for path in files if (root / path).is_file())
+
+
+def _links(root: Path) -> int:
+    walk = ((Path(parent), folders) for parent, folders, _ in os.walk(root))
+    return sum((parent / folder).is_symlink() for parent, folders in walk for folder in folders)
 
 
 def _split_of(path: Path) -> str | None:
@@ -75,7 +83,7 @@ def _folder(path: Path) -> str:
 def _identity(path: Path) -> tuple[str | None, str | None]:
     """PatientID and StudyInstanceUID of a DICOM file; None of any other, and of a damaged one."""
     try:
-        with opened(path) as stream:
+        with BoundedReader(path) as stream:
             found = read_tags(stream, read_meta(stream), [tag_of(x) for x in _WHOSE])
             patient, study = (str(found.get(x, "")).strip() or None for x in _WHOSE)
     except Exception:  # pydicom has a dozen kinds for a damaged file
@@ -87,7 +95,7 @@ def _contents(root: Path, paths: Iterable[Path]) -> Iterator[tuple[Path, str]]:
     sizes: dict[int, list[Path]] = defaultdict(list)
     for path in paths:
         if not any(word in part.lower() for part in path.parts for word in _MASKS):
-            sizes[(root / path).lstat().st_size].append(path)
+            sizes[(root / path).stat().st_size].append(path)
     for size, alike in sizes.items():
         if size >= _SMALLEST_BYTES and len(alike) > 1:
-            yield from ((x, sha256_file(root / x)) for x in alike if (root / x).is_file())
+            yield from ((x, sha256_file(root / x)) for x in alike)
