@@ -16,7 +16,15 @@ from numpy.typing import NDArray
 
 from petct_uad.registration.masks import centroid_mm, points_mm
 from petct_uad.registration.metric_images import ComparablePair
-from petct_uad.registration.quality import Mask, common_field, information, resample_under
+from petct_uad.registration.quality import (
+    Mask,
+    View,
+    common_field,
+    fall,
+    information,
+    moved_along,
+    resample_under,
+)
 from petct_uad.volumes.motion.rigid import RigidTransform
 from petct_uad.volumes.motion.transforms import Transform
 
@@ -82,6 +90,20 @@ def gains(pair: ComparablePair, candidate: Transform, bins: int) -> tuple[Gain, 
             nats = information(end, inside, bins) - information(start, inside, bins)
             found.append(Gain(name, nats))
     return tuple(found)
+
+
+def least_sharpness(view: View, axis: int, step_mm: float, bins: int) -> float:
+    """How fast mutual information falls along ``axis`` (0 is x) in the part where it falls least.
+
+    In nat per mm2, over ``step_mm`` either way, of the same parts as :func:`gains`; below zero
+    where the peak of one lies elsewhere. A flat peak that all of them have in one place is a peak.
+    Where the body is alike from slice to slice each has its own, and that of the whole is drift.
+    """
+    moved = moved_along(view, axis, step_mm)
+    field = common_field([view, *moved])
+    seen = [inside for _, part in _parts(view.pair) if (inside := field & part).sum() >= _FEWEST]
+    falls = [fall(view, moved, inside, bins) for inside in seen]
+    return min(falls, default=0.0) / step_mm**2
 
 
 def _parts(pair: ComparablePair) -> Iterator[tuple[str, Mask]]:

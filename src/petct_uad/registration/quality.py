@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,7 +12,6 @@ from scipy.special import rel_entr
 
 from petct_uad.registration.masks import dice
 from petct_uad.registration.metric_images import ComparablePair
-from petct_uad.volumes.motion.rigid import Vector
 from petct_uad.volumes.motion.transforms import BsplineTransform, Transform
 
 Mask = NDArray[np.bool_]
@@ -91,6 +90,22 @@ def sharpness(view: View, step_mm: float, bins: int) -> tuple[float, float, floa
     return x, y, z
 
 
+def moved_along(view: View, axis: int, step_mm: float) -> tuple[View, View]:
+    """The view with its PET moved along ``axis`` (0 is x) by ``step_mm``, and back by as much."""
+    step = [step_mm if i == axis else 0.0 for i in range(3)]
+    return _moved(view, step), _moved(view, [-mm for mm in step])
+
+
+def fall(view: View, moved: Sequence[View], field: Mask, bins: int) -> float:
+    """By how much mutual information over ``field`` falls from ``view`` to the views beside it.
+
+    In nats: their mean; where it rises to one of them, by how much, below zero.
+    """
+    middle = information(view, field, bins)
+    drops = [middle - information(other, field, bins) for other in moved]
+    return min(drops) if min(drops) < 0 else sum(drops) / len(drops)
+
+
 def smallest_jacobian(pair: ComparablePair, transform: BsplineTransform) -> float:
     """Least determinant of the spline's Jacobian around the CT; 0 or less where it folds.
 
@@ -107,18 +122,11 @@ def smallest_jacobian(pair: ComparablePair, transform: BsplineTransform) -> floa
 
 
 def _sharpness_along(view: View, axis: int, step_mm: float, bins: int) -> float:
-    step = tuple(step_mm if i == axis else 0.0 for i in range(3))
-    back = tuple(-mm for mm in step)
-    moved = [_moved(view, shift) for shift in (step, back)]  # type: ignore[arg-type]
-    field = common_field([view, *moved])
-    middle = information(view, field, bins)
-    drops = [middle - information(other, field, bins) for other in moved]
-    if min(drops) < 0:
-        return min(drops) / step_mm**2
-    return sum(drops) / 2 / step_mm**2
+    moved = moved_along(view, axis, step_mm)
+    return fall(view, moved, common_field([view, *moved]), bins) / step_mm**2
 
 
-def _moved(view: View, shift_mm: Vector) -> View:
+def _moved(view: View, shift_mm: Sequence[float]) -> View:
     """The view with its PET, not its CT, moved by ``shift_mm``."""
     pet = sitk.Image(view.pair.pet)
     pet.SetOrigin([o + s for o, s in zip(pet.GetOrigin(), shift_mm, strict=True)])
