@@ -36,7 +36,7 @@ PROBE_MM = 4.0
 # known motions of the digital thorax (benchmarks/registration.py) 99 have more, the least 0.0007,
 # along the body. Thighs, alike from slice to slice, have 0.0001 to 0.0027 there, or no peak at all,
 # and drift by 7 to 15 mm where the annotated contours lie in one place. So below it the parts of
-# the body are asked: in a thorax each has its peak in that place, in 16 of 17 thighs one has not.
+# the body are asked: in a thorax each has its peak in that place, in 17 of 18 thighs one has not.
 _SMALLEST_SHARPNESS = 0.001
 # The same unit. A peak of 0.005, as in-plane, shows a motion of 2.4 mm; one of 0.0015 some 3.3 mm.
 _MISMATCH = 0.001
