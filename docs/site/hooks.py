@@ -61,12 +61,13 @@ def _named(nav: Any) -> Iterator[str]:
 
 
 def on_files(files: Files, config: MkDocsConfig) -> None:
-    """Add the pages that lie outside docs/, those generated from the code, and our one script."""
+    """Add the pages that lie outside docs/, those generated from the code, a script and styles."""
     for path, page in OUTSIDE.items():
         text = (ROOT / path).read_text(encoding="utf-8")
         files.append(File.generated(config, page, content=text))
-    shim = (ROOT / "docs/site/iframe-worker.js").read_text(encoding="utf-8")
-    files.append(File.generated(config, "assets/iframe-worker.js", content=shim))
+    for name in ("iframe-worker.js", "site.css"):
+        text = (ROOT / "docs/site" / name).read_text(encoding="utf-8")
+        files.append(File.generated(config, f"assets/{name}", content=text))
     for name, make in reference.PAGES.items():
         files.append(File.generated(config, f"reference/{name}.md", content=make(ROOT)))
 
@@ -83,6 +84,11 @@ def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
     here = {page: path for path, page in OUTSIDE.items()}.get(uri, f"docs/{uri}")
     markdown = _PICTURE.sub(r"![\2](\3#only-light)![\2](\1#only-dark)", markdown)
     return site_link(markdown, here, uri)
+
+
+def on_post_page(output: str, **_: Any) -> str:
+    """The theme's search is a dialog without a name, which a screen reader would pass over."""
+    return output.replace('role="dialog"', 'role="dialog" aria-label="Search"')
 
 
 def site_link(markdown: str, here: str, uri: str) -> str:
