@@ -101,7 +101,7 @@ def test_search_finds_a_param_without_a_server(site: Path, visit: Callable[..., 
     page = visit((site / "index.html").as_uri())
     page.locator("input.md-search__input").fill("guard_mm")
     links = page.locator(".md-search-result__link")
-    links.first.wait_for(state="attached")
+    links.first.wait_for(state="attached", timeout=120_000)  # of ms: it indexes first
     found = links.evaluate_all("links => links.map(link => link.href)")
     assert any("/reference/params.html" in link for link in found)
 
