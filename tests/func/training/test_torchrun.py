@@ -49,7 +49,7 @@ def test_two_processes_give_the_loss_curve_of_one_within_1e_4(
 ) -> None:
     result = torchrun(processed, tmp_path / "two", SETTINGS)
     assert result.returncode == 0, result.stderr
-    assert result.stderr.count("Cmad, seed 0") == 1, "only the first process prints"
+    assert result.stderr.count("cmad-petct, seed 0") == 1, "only the first process prints"
     tiny.train(processed, tmp_path / "one", **SETTINGS)
     two, one = (
         read_table(tmp_path / name / "curves/cmad-petct.csv", TrainingRow)
