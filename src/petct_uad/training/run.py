@@ -40,6 +40,7 @@ from petct_uad.training.params import TrainParams
 from petct_uad.training.together import Tell, train_at_once, trainings_at_once
 
 LOGGED_FILE = "logged.csv"
+_SLICES = 1000  # of a small cohort
 
 
 @dataclass(frozen=True)
@@ -175,7 +176,7 @@ def _train(tasks: Mapping[str, TrainingTask], ranks: Ranks) -> dict[str, Trained
     """Every seed of every row, several at once where that is faster."""
     seeds = [_SeedTask(task, seed) for task in tasks.values() for seed in sorted(task.train.seeds)]
     device = choose_device(seeds[0].row.train.device)
-    count = trainings_at_once(device, len(seeds), ranks.count)
+    count = trainings_at_once(device, [seed.iterations for seed in seeds], ranks.count)
     if count == 1:
         trained = [_train_seed(seed, ranks=ranks) for seed in seeds]
     else:
@@ -243,6 +244,14 @@ class _SeedTask:
     @property
     def name(self) -> str:
         return f"{self.row.run.model}-{self.row.run.modality}, seed {self.seed}"
+
+    @property
+    def iterations(self) -> int:
+        """Of its schedule, roughly where that counts passes; 0 for a model that is fitted."""
+        params = self.row.params
+        if isinstance(params, FittedParams):
+            return 0
+        return params.schedule.counted(_SLICES).iterations
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ Tell = Callable[[int, int], None]
 
 DONE_FILE = "done.npy"  # (tasks, 2): iterations done and in all; every process maps it into memory
 _BYTES = 2 << 30  # that the largest training of the default params takes (CMAD: 1.7 GiB)
+_FEWEST = 100  # iterations of a small network take the 5 s in which a process imports torch
 _POLL_SECONDS = 0.2
 
 
@@ -48,12 +49,21 @@ class _Watched(Generic[Task]):
         return self.folder / f"{self.index}.log"
 
 
-def trainings_at_once(device: torch.device, tasks: int, processes: int) -> int:
-    """How many of ``tasks`` trainings run at once: one on a GPU, or where torchrun has started
-    several processes; on a CPU as many as there are cores, if memory allows."""
-    if device.type != "cpu" or processes > 1 or min(cores(), tasks) < 2:
+def trainings_at_once(device: torch.device, iterations: Sequence[int], processes: int) -> int:
+    """How many trainings run at once: on a CPU as many as there are cores, if memory allows.
+
+    One on a GPU, where torchrun has started several processes, and where all are so short that
+    they would have ended before their processes have begun.
+
+    Args:
+        device: where each trains.
+        iterations: of each training; 0 if it is fitted.
+        processes: of torchrun.
+    """
+    count = min(cores(), len(iterations))
+    if device.type != "cpu" or processes > 1 or count < 2 or max(iterations) < _FEWEST:
         return 1
-    return fitting("trainings", min(cores(), tasks), [_BYTES] * tasks)
+    return fitting("trainings", count, [_BYTES] * len(iterations))
 
 
 def train_at_once(

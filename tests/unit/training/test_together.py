@@ -64,16 +64,27 @@ def test_a_killed_training_is_named_and_says_that_it_resumes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("tasks", "processes", "gib", "expected"),
-    [(3, 1, 64, 2), (1, 1, 64, 1), (3, 1, 3, 1), (3, 2, 64, 1)],
+    ("iterations", "processes", "gib", "expected"),
+    [
+        ([800, 800, 800], 1, 64, 2),
+        ([800], 1, 64, 1),
+        ([800, 800, 800], 1, 3, 1),
+        ([800, 800, 800], 2, 64, 1),
+        ([6, 6, 6], 1, 64, 1),
+        ([0, 0], 1, 64, 1),
+    ],
 )
-def test_as_many_at_once_as_there_are_cores_if_memory_allows(
-    monkeypatch: pytest.MonkeyPatch, tasks: int, processes: int, gib: int, expected: int
+def test_as_many_at_once_as_there_are_cores_if_memory_allows_and_it_is_worth_a_process(
+    monkeypatch: pytest.MonkeyPatch,
+    iterations: list[int],
+    processes: int,
+    gib: int,
+    expected: int,
 ) -> None:
     monkeypatch.setattr(together, "cores", lambda: 2)
     monkeypatch.setattr(parallel, "free_bytes", lambda: gib << 30)
-    assert trainings_at_once(torch.device("cpu"), tasks, processes) == expected
+    assert trainings_at_once(torch.device("cpu"), iterations, processes) == expected
 
 
 def test_one_training_after_another_on_a_gpu() -> None:
-    assert trainings_at_once(torch.device("cuda"), 3, 1) == 1
+    assert trainings_at_once(torch.device("cuda"), [800, 800], 1) == 1
