@@ -241,8 +241,10 @@ def _concerned(suspect: _Suspect, studies: Sequence[DicomStudy]) -> list[DicomSt
     same = [study for study in studies if suspect.study == study.uid]
     if same:
         return same
-    if suspect.patient:
-        return [study for study in studies if study.patient == suspect.patient]
+    of_patient = [study for study in studies if study.patient == suspect.patient]
+    # Without a study a file is broken, and its patient may be what is left of a longer value.
+    if suspect.patient and (of_patient or suspect.study):
+        return of_patient
     for folder in PurePosixPath(suspect.file).parents:
         beside = [
             study
