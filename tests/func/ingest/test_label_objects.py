@@ -505,6 +505,22 @@ def test_organs_of_no_images_refuse_nobody(patient: Make, run: Ingest) -> None:
     assert study(run(label_roi="tumour")).finding == "unlabelled"
 
 
+def test_a_label_whose_patient_swallowed_its_study_refuses_what_lies_beside_it(
+    patient: Make, run: Ingest
+) -> None:
+    """As a length of Patient ID (0010,0020) does that is wrong by one bit."""
+
+    def swallowed(dataset: Dataset, _: int) -> None:
+        dataset.PatientID = f"{dataset.PatientID} {dataset.StudyInstanceUID}"
+        del dataset.StudyInstanceUID, dataset.SeriesInstanceUID
+
+    patient("good").both()
+    patient("bad").both().rtstruct([square(-20, 20, 16.0)], edit=swallowed)
+    done = run()
+    assert study(done).patient == "good"
+    assert [row.code for row in done.tables.rejected if "RS-" in row.found] == ["label"]
+
+
 def test_an_orphan_is_listed_and_passes_validation(
     phantom_raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
