@@ -9,6 +9,7 @@ from petct_uad.audit.git import try_git
 from petct_uad.audit.instances import instance_rows
 from petct_uad.audit.store import Store, cache_store, remotes, tracked
 from petct_uad.core.files import sha256_file
+from petct_uad.core.store import STORE
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,7 @@ def advice(patient: str, beyond: Beyond) -> list[str]:
         f"  {len(beyond.cached)} objects of theirs in the cache, and {beyond.idle} that this "
         "workspace no longer uses: after dvc repro and git commit, `dvc gc --workspace`"
     )
+    lines.append(f"  what stages keep of studies, in {STORE}: `petct cache trim --gib 0`")
     for remote in beyond.remotes:
         lines.append(f"  remote {remote}: `dvc gc --workspace --cloud` removes them there too")
     lines.append(
