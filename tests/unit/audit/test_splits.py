@@ -380,7 +380,7 @@ HOSTILE = {
     "a heading twice": ("x.csv", b"split,split\ntrain,a\n", "more than one column 'split'"),
     "no split": ("x.csv", b"name,age\na,61\nb,62\n", "none of which says the split"),
     "a text of other things": ("x.txt", b"Dear all,\nsee below.\n", "cells"),
-    "one long line": ("x.csv", b'split,name\n"' + b"a" * 200_000, "no table"),
+    "one long line": ("x.csv", b'split,name\n"' + b"a" * 200_000, "found"),
 }
 
 
