@@ -99,9 +99,14 @@ def test_a_page_opens_from_the_disk_and_is_silent(
 @pytest.mark.slow
 def test_search_finds_a_param_without_a_server(site: Path, visit: Callable[..., Any]) -> None:
     page = visit((site / "index.html").as_uri())
-    page.locator("input.md-search__input").fill("guard_mm")
-    links = page.locator(".md-search-result__link")
-    links.first.wait_for(state="attached", timeout=120_000)  # of ms: it indexes first
+    page.wait_for_load_state("networkidle")
+    field, links = (page.locator(x) for x in ("input.md-search__input", ".md-search-result__link"))
+    for _ in range(24):  # what is typed before the script listens is lost, and it indexes first
+        field.fill("")
+        field.press_sequentially("guard_mm")
+        page.wait_for_timeout(5_000)
+        if links.count():
+            break
     found = links.evaluate_all("links => links.map(link => link.href)")
     assert any("/reference/params.html" in link for link in found)
 
