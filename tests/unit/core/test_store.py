@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import sys
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, redirect_stderr
 from dataclasses import dataclass, replace
 from io import StringIO
@@ -383,6 +384,21 @@ def test_what_a_killed_run_left_behind_goes_after_a_day(house: House) -> None:
     assert {path.name for path in store.root.iterdir()} == {"shout", ".tmp-new"}
 
 
+def forget_imports() -> None:
+    """What a process reads once of the project in which it began."""
+    sources._imported_names.cache_clear()
+    sources._owners.cache_clear()
+
+
+@pytest.fixture
+def _another_project() -> Iterator[None]:
+    """This process is in another project while the test runs."""
+    forget_imports()
+    yield
+    forget_imports()
+
+
+@pytest.mark.usefixtures("_another_project")
 def test_the_code_of_a_stage_is_part_of_what_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -398,8 +414,7 @@ def test_the_code_of_a_stage_is_part_of_what_is_kept(
     entry.write_text("from petct_uad.room.used import numpy\n")
 
     def code() -> str:
-        # As a process of its own sees it, which reads each file once.
-        sources._imported_names.cache_clear()
+        forget_imports()  # as a process of its own sees it
         found = StudyStore.of_stage("stage", Path("stage.py"))
         assert found is not None
         return found.code
