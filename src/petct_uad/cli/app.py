@@ -95,6 +95,23 @@ def data_docs(
     console.print(f"{folder / 'index.html'} is there; it needs a network.", markup=False)
 
 
+@app.command()
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="a list, for programs")] = False,
+) -> None:
+    """Say what this machine and folder lack for `dvc repro`, and what to do about each.
+
+    Looks at Python, packages beside requirements.lock, GPU, selective scan, threads, memory, disk,
+    DVC, the pseudonyms' key and what is kept of studies; changes nothing and needs no network.
+    Exit codes: 0 nothing stops a run (notes may say what makes it slower), 1 a problem does.
+    """
+    from petct_uad.cli.doctor import as_text, examine, exit_code
+
+    findings = examine()
+    typer.echo(as_text(findings, as_json=as_json))
+    raise typer.Exit(exit_code(findings))
+
+
 @key.command()
 def create() -> None:
     """Make a key outside the repository, in PETCT_KEY_FILE or ~/.config/petct/pseudonym.key."""
