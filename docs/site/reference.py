@@ -29,7 +29,7 @@ import petct_uad
 from petct_uad.cli.app import app
 from petct_uad.comparison.markdown import markdown_table
 from petct_uad.core import errors
-from petct_uad.core.params.reading import PARAMS_FILE, _allowed, _node
+from petct_uad.core.params.reading import PARAMS_FILE, allowed_in_words, schema_node
 from petct_uad.evaluation.figures import FIGURES, Figure
 from petct_uad.schema import schema
 
@@ -107,8 +107,8 @@ def params(root: Path) -> Iterator[Key]:
     for path, value in _nodes(YAML(typ="safe", pure=True).load(text)):
         if path[0] in ("benchmark", "teachers") or (isinstance(value, dict) and path not in asked):
             continue
-        meaning = asked.get(path, "") or _node(whole, path).get("description", "")
-        allowed = _allowed(_node(whole, path)).replace("'", "`")
+        meaning = asked.get(path, "") or schema_node(whole, path).get("description", "")
+        allowed = allowed_in_words(schema_node(whole, path)).replace("'", "`")
         yield Key(".".join(path), value, allowed, meaning, stages_of(root, ".".join(path)))
 
 

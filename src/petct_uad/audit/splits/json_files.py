@@ -11,9 +11,9 @@ from petct_uad.audit.splits.listing import (
     Entry,
     Listing,
     listing_of,
-    printable,
     split_named,
     split_word,
+    terminal_text,
     unusable,
 )
 from petct_uad.audit.splits.tables import Columns, entries_of_one_split, read_records
@@ -34,7 +34,7 @@ def parse_json(path: Path, text: str) -> Any:
         found = "JSON nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise unusable(
             path,
-            found=printable(found),
+            found=terminal_text(found),
             expected="JSON, each key of an object once",
             advice="Mend the file, or write it again.",
         ) from error
@@ -101,8 +101,8 @@ def _read_splits(
         for key, x in splits.items()
         for entry in names_of_one_split(path, x, split_word(key) or key, asked)
     ]
-    said = [f"{split_word(key) or key} from {printable(key)!r}" for key in splits]
-    unread = [f"not read: {printable(', '.join(ignored))}"] if ignored else []
+    said = [f"{split_word(key) or key} from {terminal_text(key)!r}" for key in splits]
+    unread = [f"not read: {terminal_text(', '.join(ignored))}"] if ignored else []
     layout = "JSON of a list of names per split"
     return listing_of(path, layout, entries, [f"splits: {', '.join(said)}", *unread])
 
@@ -141,7 +141,7 @@ def _texts(path: Path, names: Sequence[Any]) -> Iterator[str]:
         if isinstance(name, bool) or not isinstance(name, (str, int)):
             raise unusable(
                 path,
-                found=f"{type(name).__name__} where a name should stand: {printable(name, 40)}",
+                found=f"{type(name).__name__} where a name should stand: {terminal_text(name, 40)}",
                 expected="a list of names",
                 advice="Write names as strings.",
             )
@@ -161,7 +161,7 @@ def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _no_split(path: Path, value: Any) -> SplitFileError:
     return unusable(
         path,
-        found=f"{type(value).__name__}: {printable(value, 40)}",
+        found=f"{type(value).__name__}: {terminal_text(value, 40)}",
         expected="names per split, a split per name, rows with a split, or folds",
         advice='For example {"train": ["name", ...], "test": ["name", ...]}.',
     )

@@ -104,10 +104,10 @@ def listing_of(
 
 def unusable(path: Path, *, found: str, expected: str, advice: str) -> SplitFileError:
     """The error of a file that cannot be read as a split."""
-    return SplitFileError(f"{printable(path)}: found {found}; expected {expected}. {advice}")
+    return SplitFileError(f"{terminal_text(path)}: found {found}; expected {expected}. {advice}")
 
 
-def printable(value: Any, most: int = 120) -> str:
+def terminal_text(value: Any, most: int = 120) -> str:
     """Text of others, without what a terminal would obey, and not too long."""
     text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(value))
     return text if len(text) <= most else f"{text[: most - 3]}..."

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import combinations
 
-from petct_uad.audit.splits.listing import Entry, printable
+from petct_uad.audit.splits.listing import Entry, terminal_text
 from petct_uad.core.errors import SplitFileError
 
 Find = Callable[[str], str | None]
@@ -87,7 +87,7 @@ def finder(pattern: str) -> Find:
         compiled = re.compile(pattern)
     except re.error as error:
         raise SplitFileError(
-            f"--pattern: found {printable(pattern)!r} ({error}); expected a regular expression "
+            f"--pattern: found {terminal_text(pattern)!r} ({error}); expected a regular expression "
             "whose first group is the patient, such as '^(PETCT_[0-9a-f]+)_'."
         ) from error
     group: int | str = "patient" if "patient" in compiled.groupindex else min(compiled.groups, 1)

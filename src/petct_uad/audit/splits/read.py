@@ -13,9 +13,9 @@ from petct_uad.audit.splits.listing import (
     Entry,
     Listing,
     listing_of,
-    printable,
     split_within,
     split_word,
+    terminal_text,
     unusable,
 )
 from petct_uad.audit.splits.tables import Columns, is_table, read_table, read_table_of_one_split
@@ -66,7 +66,7 @@ def _read_file(path: Path, asked: Columns) -> Listing:
 
 def _read_lists(folder: Path, paths: Sequence[Path], asked: Columns) -> Listing:
     entries = [entry for path in paths for entry in _of_one_split(path, asked)]
-    said = ", ".join(f"{_split_of(x)} from {printable(x.name)}" for x in paths)
+    said = ", ".join(f"{_split_of(x)} from {terminal_text(x.name)}" for x in paths)
     return listing_of(folder, "a file per split", entries, [said])
 
 

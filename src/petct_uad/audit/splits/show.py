@@ -16,7 +16,7 @@ from petct_uad.audit.splits.findings import (
     SplitAudit,
     TornPatient,
 )
-from petct_uad.audit.splits.listing import printable
+from petct_uad.audit.splits.listing import terminal_text
 from petct_uad.core.files import write_json, write_text
 
 _SHOWN = 20  # lines of each kind; JSON has all
@@ -66,7 +66,7 @@ def badge_message(audit: SplitAudit) -> str:
 def _lines(audit: SplitAudit) -> Iterator[str]:
     yield f"Read as {audit.layout}."
     yield from (f"  {guess}" for guess in audit.guesses)
-    yield f"  patients by {printable(audit.patients_by)}"
+    yield f"  patients by {terminal_text(audit.patients_by)}"
     yield ""
     yield from map(_set_line, audit.sets)
     yield ""
@@ -75,7 +75,7 @@ def _lines(audit: SplitAudit) -> Iterator[str]:
     yield from _section("in more than one set, the bytes of", audit.copies, _repeated_line)
     yield from _section("perhaps one patient in more than one set", audit.alike, _alike_line)
     yield from _section("twice in one set, which is no leak, name", audit.duplicates, _twice)
-    yield from _section("of no known patient, name", audit.unknown, printable)
+    yield from _section("of no known patient, name", audit.unknown, terminal_text)
     yield _verdict(audit)
 
 
@@ -106,34 +106,34 @@ def _verdict(audit: SplitAudit) -> str:
 
 
 def _set_line(x: SetCount) -> str:
-    where = f"{_in_fold(x.fold)}{printable(x.split)}"
+    where = f"{_in_fold(x.fold)}{terminal_text(x.split)}"
     return f"{where}: {_count(x.names, 'name')} of {_count(x.patients, 'patient')}"
 
 
 def _torn_line(x: TornPatient) -> str:
-    shares = (f"{printable(y.split)} has {_some(y.studies)}" for y in x.shares)
-    return f"{_in_fold(x.fold)}{printable(x.patient)}: {'; '.join(shares)}"
+    shares = (f"{terminal_text(y.split)} has {_some(y.studies)}" for y in x.shares)
+    return f"{_in_fold(x.fold)}{terminal_text(x.patient)}: {'; '.join(shares)}"
 
 
 def _repeated_line(x: Repeated) -> str:
-    return f"{_in_fold(x.fold)}{_some(x.names)}: {', '.join(map(printable, x.splits))}"
+    return f"{_in_fold(x.fold)}{_some(x.names)}: {', '.join(map(terminal_text, x.splits))}"
 
 
 def _alike_line(x: Alike) -> str:
-    return f"{_in_fold(x.fold)}{_some(x.patients)}: {', '.join(map(printable, x.splits))}"
+    return f"{_in_fold(x.fold)}{_some(x.patients)}: {', '.join(map(terminal_text, x.splits))}"
 
 
 def _twice(x: Duplicate) -> str:
-    return f"{_in_fold(x.fold)}{printable(x.name)}: {x.times} times in {printable(x.split)}"
+    return f"{_in_fold(x.fold)}{terminal_text(x.name)}: {x.times} times in {terminal_text(x.split)}"
 
 
 def _in_fold(fold: str) -> str:
-    said = printable(fold)
+    said = terminal_text(fold)
     return f"{said if 'fold' in said.lower() else f'fold {said}'}, " if fold else ""
 
 
 def _some(names: Sequence[str], most: int = 3) -> str:
-    shown = ", ".join(map(printable, names[:most]))
+    shown = ", ".join(map(terminal_text, names[:most]))
     return f"{shown} and {len(names) - most} more" if len(names) > most else shown
 
 

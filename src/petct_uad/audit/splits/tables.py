@@ -13,9 +13,9 @@ from petct_uad.audit.splits.listing import (
     Entry,
     Listing,
     listing_of,
-    printable,
     split_named,
     split_word,
+    terminal_text,
     unusable,
 )
 from petct_uad.core.errors import did_you_mean
@@ -83,7 +83,7 @@ class Reading:
     def guesses(self) -> tuple[str, ...]:
         """What is taken from which column, in a sentence or two."""
         taken = {what: name for what, name in vars(self.columns).items() if name}
-        said = [f"{what} from {printable(name)!r}" for what, name in taken.items()]
+        said = [f"{what} from {terminal_text(name)!r}" for what, name in taken.items()]
         how = "a fold is a split" if self.folds_are_splits else "each fold has splits of its own"
         return (f"columns: {', '.join(said)}", *([how] if self.columns.fold else []))
 
@@ -126,7 +126,7 @@ def read_records(
     if reading.columns.split is None and reading.columns.fold is None:
         raise unusable(
             path,
-            found=f"columns {printable(', '.join(header))}, none of which says the split",
+            found=f"columns {terminal_text(', '.join(header))}, none of which says the split",
             expected="a column called split, set, subset, partition or fold, or one per split",
             advice="Name it: --split-column COLUMN.",
         )
@@ -145,7 +145,7 @@ def guess_reading(
         if column is not None and column not in header:
             raise unusable(
                 path,
-                found=f"columns {printable(', '.join(header))}",
+                found=f"columns {terminal_text(', '.join(header))}",
                 expected=f"a column {column!r}, as asked",
                 advice=f"Headings are compared to the letter.{did_you_mean(column, header)}",
             )
@@ -205,7 +205,7 @@ def _check(path: Path, header: Sequence[str], rows: Sequence[Sequence[str]]) -> 
     if twice := sorted({x for x in header if header.count(x) > 1}):
         raise unusable(
             path,
-            found=f"more than one column {printable(twice[0])!r}",
+            found=f"more than one column {terminal_text(twice[0])!r}",
             expected="headings that differ",
             advice="Rename one of them.",
         )

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from petct_uad.audit.splits.listing import Entry, Listing, listing_of, printable, split_within
+from petct_uad.audit.splits.listing import Entry, Listing, listing_of, split_within, terminal_text
 from petct_uad.core.files import sha256_file
 from petct_uad.ingest.dicom.parsing import BoundedReader, read_meta, read_tags, tag_of
 
@@ -77,7 +77,7 @@ def _split_of(path: Path) -> str | None:
 
 
 def _folder(path: Path) -> str:
-    return printable(next(part for part in path.parts[:-1] if split_within(part)))
+    return terminal_text(next(part for part in path.parts[:-1] if split_within(part)))
 
 
 def _identity(path: Path) -> tuple[str | None, str | None]:

@@ -135,20 +135,28 @@ def _explain(detail: ErrorDetails, schema: dict[str, Any], place: tuple[str, ...
     location = detail["loc"]
     key = ".".join(map(str, (*place, *location))) or "params"
     if detail["type"] == "extra_forbidden":
-        siblings = sorted(_node(schema, location[:-1]).get("properties", {}))
+        siblings = sorted(schema_node(schema, location[:-1]).get("properties", {}))
         hint = did_you_mean(str(location[-1]), siblings)
         allowed = ", ".join(siblings)
         return f"{key} = {detail['input']!r}: unknown key.{hint} Allowed here: {allowed}"
     if detail["type"] == "missing":
-        return f"{key}: missing; expected {_allowed(_node(schema, location))}"
+        return f"{key}: missing; expected {allowed_in_words(schema_node(schema, location))}"
     if detail["type"] == "value_error":
         return f"{key}: {detail['ctx']['error']}"
     shown = "null" if detail["input"] is None else repr(detail["input"])
-    return f"{key} = {shown}: expected {_allowed(_node(schema, location))}"
+    return f"{key} = {shown}: expected {allowed_in_words(schema_node(schema, location))}"
 
 
-def _node(schema: dict[str, Any], location: tuple[int | str, ...]) -> dict[str, Any]:
-    """The JSON-schema node at a key's location, references followed."""
+def schema_node(schema: dict[str, Any], location: tuple[int | str, ...]) -> dict[str, Any]:
+    """What a JSON schema says of one key.
+
+    Args:
+        schema: of the whole of what is checked, with its ``$defs``.
+        location: the names of groups and of the key, and places in a list.
+
+    Returns:
+        The node there, references followed; {} where the schema has no such key.
+    """
     node = schema
     for part in location:
         inner = (
@@ -162,7 +170,7 @@ def _node(schema: dict[str, Any], location: tuple[int | str, ...]) -> dict[str, 
     return node
 
 
-def _allowed(node: dict[str, Any]) -> str:
+def allowed_in_words(node: dict[str, Any]) -> str:
     """What a key accepts, in words: ``an integer, at least 1, at most 64``."""
     if "enum" in node or "const" in node:
         return "one of " + ", ".join(map(repr, node.get("enum", [node.get("const")])))
