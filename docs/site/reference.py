@@ -12,67 +12,26 @@ import json
 import pkgutil
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import networkx
-from dvc.repo import Repo
-from ruamel.yaml import YAML
 from typer import Context
 from typer.cli import get_docs_for_click
 from typer.main import get_command
 
 import petct_uad
 from petct_uad.cli.app import app
+from petct_uad.cli.explain import Key, explained_keys, questions
 from petct_uad.comparison.markdown import markdown_table
 from petct_uad.core import errors
-from petct_uad.core.params.reading import PARAMS_FILE, allowed_in_words, schema_node
+from petct_uad.core.params.reading import PARAMS_FILE
 from petct_uad.evaluation.figures import FIGURES, Figure
-from petct_uad.schema import schema
-
-_COMMENT = re.compile(r"^( *)# ?(.*)$")
-_KEY = re.compile(r"^( *)([\w-]+):")
-
-
-@dataclass(frozen=True)
-class Key:
-    """One key of params.yaml that holds a value, or a group of keys with a comment of its own.
-
-    Attributes:
-        path: dotted, such as ``split.guard_mm``.
-        value: as params.yaml has it.
-        allowed: in words, of the schema.
-        meaning: the question above it in params.yaml; empty where the key above asks for both.
-        reruns: names of the stages that a change reruns at most, in the order of the pipeline.
-    """
-
-    path: str
-    value: Any
-    allowed: str
-    meaning: str
-    reruns: tuple[str, ...]
-
-    @property
-    def section(self) -> str:
-        """``split``; ``models.padim`` of a model; empty of a key at the top."""
-        parts = self.path.split(".")
-        return ".".join(parts[: 2 if parts[0] == "models" else 1]) if len(parts) > 1 else ""
-
-    @property
-    def cells(self) -> tuple[str, str, str, str]:
-        """As its table shows it."""
-        inside = self.path.removeprefix(f"{self.section}.")
-        value = json.dumps(self.value).strip('"')
-        shown = "" if isinstance(self.value, dict) else f"`{value}`"
-        return f"`{inside}`", shown, self.allowed, self.meaning
 
 
 def params_page(root: Path) -> str:
     """Every key of params.yaml: its value, what is allowed, what it means, what it reruns."""
-    keys = list(params(root))
+    keys = list(explained_keys(root))
     asked = questions((root / PARAMS_FILE).read_text(encoding="utf-8"))
     text = [
         "# Params",
@@ -84,96 +43,22 @@ def params_page(root: Path) -> str:
         text += [f"## {section or 'At the top'}", asked.get(tuple(section.split(".")), "")]
         inside = [key for key in keys if key.section == section]
         for reruns in dict.fromkeys(key.reruns for key in inside):
-            rows = [key.cells for key in inside if key.reruns == reruns]
+            rows = [_cells(key) for key in inside if key.reruns == reruns]
             text += [_reruns(reruns), markdown_table(("key", "value", "allowed", "meaning"), rows)]
     return _joined(text)
+
+
+def _cells(key: Key) -> tuple[str, str, str, str]:
+    inside = key.path.removeprefix(f"{key.section}.")
+    value = json.dumps(key.value).strip('"')
+    shown = "" if isinstance(key.value, dict) else f"`{value}`"
+    return f"`{inside}`", shown, key.allowed.replace("'", "`"), key.meaning
 
 
 def _reruns(stages: tuple[str, ...]) -> str:
     if not stages:
         return "Reruns nothing."
     return "Reruns at most: " + ", ".join(f"`{name}`" for name in stages) + "."
-
-
-def params(root: Path) -> Iterator[Key]:
-    """Every key of params.yaml that is explained; ``benchmark`` and ``teachers`` hold rows.
-
-    Raises:
-        ParamsError: of DVC or ours, where dvc.yaml or params.yaml cannot be read.
-    """
-    text = (root / PARAMS_FILE).read_text(encoding="utf-8")
-    asked = questions(text)
-    whole = schema()
-    for path, value in _nodes(YAML(typ="safe", pure=True).load(text)):
-        if path[0] in ("benchmark", "teachers") or (isinstance(value, dict) and path not in asked):
-            continue
-        meaning = asked.get(path, "") or schema_node(whole, path).get("description", "")
-        allowed = allowed_in_words(schema_node(whole, path)).replace("'", "`")
-        yield Key(".".join(path), value, allowed, meaning, stages_of(root, ".".join(path)))
-
-
-def _nodes(node: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Every key below a section, groups before what they hold."""
-    if not isinstance(node, dict) or len(path) > (2 if path[:1] == ("models",) else 1):
-        yield path, node
-    if isinstance(node, dict):
-        for name, inner in node.items():
-            yield from _nodes(inner, (*path, name))
-
-
-def questions(text: str) -> Mapping[tuple[str, ...], str]:
-    """The comment that stands directly above each key of a YAML file, as one line."""
-    found: dict[tuple[str, ...], str] = {}
-    above: list[str] = []
-    place: list[tuple[int, str]] = []
-    for line in text.splitlines():
-        if comment := _COMMENT.match(line):
-            above.append(comment[2])
-        elif key := _KEY.match(line):
-            place = [*(x for x in place if x[0] < len(key[1])), (len(key[1]), key[2])]
-            if above:
-                found[tuple(name for _, name in place)] = " ".join(above)
-            above = []
-        else:
-            above = []
-    return found
-
-
-@cache
-def _pipeline(root: Path) -> Any:
-    """DVC's own graph of stages, an edge from each stage to those that it reads."""
-    return Repo(str(root)).index.graph
-
-
-def stages_of(root: Path, key: str) -> tuple[str, ...]:
-    """Which stages a change of a dotted key reruns at most: ``train@cmad``; ``train``: all."""
-    graph = _pipeline(root)
-    reading = {stage for stage in graph if any(_covers(name, key) for name in _asked(stage))}
-    after = reading.union(*(networkx.ancestors(graph, stage) for stage in reading))
-    spared = {_base(stage) for stage in graph if stage not in after}
-    order = (stage for stage in reversed(list(networkx.topological_sort(graph))) if stage in after)
-    return tuple(
-        dict.fromkeys(_name(stage) if _base(stage) in spared else _base(stage) for stage in order)
-    )
-
-
-def _asked(stage: Any) -> Iterator[str]:
-    for dep in stage.deps:
-        yield from getattr(dep, "params", ())
-
-
-def _covers(asked: str, key: str) -> bool:
-    return key == asked or key.startswith(f"{asked}.")
-
-
-def _name(stage: Any) -> str:
-    """``data/dvc.yaml:phantom`` is phantom."""
-    return str(stage.addressing.rpartition(":")[2])
-
-
-def _base(stage: Any) -> str:
-    """``train@cmad`` is train."""
-    return _name(stage).partition("@")[0]
 
 
 def commands_page(root: Path) -> str:

@@ -15,43 +15,10 @@ from typer.main import get_command
 from docs.site import reference
 from petct_uad.cli.app import app
 from petct_uad.evaluation.figures import FIGURES
-from petct_uad.schema import load_params
-
-# DVC's own.
-pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning")
 
 ROOT = Path(__file__).resolve().parents[2]
 FETCHED = re.compile(r"<(?:script|img|iframe|source)\b[^>]*\b(?:src|srcset)=\"?https?:|@import")
 STYLES = re.compile(r"<link\b[^>]*rel=\"?(?:stylesheet|preload|preconnect|icon)[^>]*https?:")
-
-
-@pytest.fixture(scope="module")
-def keys() -> dict[str, reference.Key]:
-    return {key.path: key for key in reference.params(ROOT)}
-
-
-def test_every_key_of_params_yaml_is_explained(keys: dict[str, reference.Key]) -> None:
-    sections = load_params(ROOT / "params.yaml").model_dump(by_alias=True)
-    for name in ("phantom", "ingest", "split", "preprocess", "train", "evaluate"):
-        assert {f"{name}.{key}" for key in sections[name]} <= set(keys)
-    assert [key.path for key in keys.values() if "another value" in key.allowed] == []
-
-
-def test_a_key_says_which_stages_a_change_reruns(keys: dict[str, reference.Key]) -> None:
-    assert keys["evaluate.confidence"].reruns == ("evaluate_trivial", "evaluate", "compare")
-    assert keys["split.guard_mm"].reruns[:3] == ("split", "preprocess", "validate")
-    assert keys["split.guard_mm"].reruns[-1] == "compare"
-    assert "register" not in keys["split.guard_mm"].reruns
-    assert keys["model.cmpt"].reruns == ("train@cmad", "score@cmad", "evaluate@cmad", "compare")
-    assert keys["workers"].reruns == ()
-
-
-def test_a_question_above_a_key_is_its_meaning() -> None:
-    text = "# Whose?\nsplit:\n  # How\n  # far?\n  guard_mm: 5\n  seed: 0\n\n# Lost.\n\nlast: 1\n"
-    assert reference.questions(text) == {
-        ("split",): "Whose?",
-        ("split", "guard_mm"): "How far?",
-    }
 
 
 def test_every_command_figure_and_table_has_its_place() -> None:

@@ -166,6 +166,30 @@ def preset(
     console.print(f"{PARAMS_FILE} is now the {name} preset. Next: dvc repro", markup=False)
 
 
+@app.command(name="params")
+def params_of(
+    key: Annotated[
+        str, typer.Argument(help="such as split.guard_mm, or a section; without it all are listed")
+    ] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="for programs")] = False,
+) -> None:
+    """Say what a key of params.yaml means, takes, is by default and reruns; or list the keys.
+
+    What is allowed comes from the schema, the stages from dvc.yaml. Exit codes: 0, 1 no such key.
+    """
+    from petct_uad.cli import explain
+
+    with fail_cleanly():
+        keys = list(explain.explained_keys(within=key))
+        if not keys:
+            raise explain.unknown_key(key)
+        found = explain.explain(key) if [x.path for x in keys][:1] == [key] else None
+    if as_json:
+        typer.echo(explain.as_json(found or keys))
+    else:
+        typer.echo("\n".join(explain.as_lines(found) if found else explain.as_table(keys)))
+
+
 @app.command()
 def models(
     markdown: Annotated[bool, typer.Option(help="as the table of docs/models.md")] = False,

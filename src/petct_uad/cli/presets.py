@@ -25,6 +25,19 @@ def preset_names(folder: Path = PRESETS) -> tuple[str, ...]:
     return (_BASE, *(name for name in names if name != _BASE))
 
 
+def preset_values(name: str, folder: Path = PRESETS) -> dict[str, Any]:
+    """What the file of a preset says, as YAML gives it.
+
+    Raises:
+        ParamsError: there is no such preset.
+    """
+    names = preset_names(folder)
+    if name not in names:
+        raise ParamsError(f"preset {name!r}: not found; expected one of {', '.join(names)}")
+    found: dict[str, Any] = YAML(typ="safe", pure=True).load(folder / f"{name}.yaml")
+    return found
+
+
 def preset_content(name: str, folder: Path = PRESETS) -> str:
     """The text of params.yaml under a preset, comments included.
 
@@ -34,9 +47,7 @@ def preset_content(name: str, folder: Path = PRESETS) -> str:
     Raises:
         ParamsError: there is no such preset, or it names a key or row that the base lacks.
     """
-    names = preset_names(folder)
-    if name not in names:
-        raise ParamsError(f"preset {name!r}: not found; expected one of {', '.join(names)}")
+    changes = preset_values(name, folder)
     base = (folder / f"{_BASE}.yaml").read_text(encoding="utf-8")
     if name == _BASE:
         return base
@@ -44,8 +55,7 @@ def preset_content(name: str, folder: Path = PRESETS) -> str:
     yaml.indent(mapping=2, sequence=4, offset=2)
     yaml.width = 4096
     content = yaml.load(base)
-    source = folder / f"{name}.yaml"
-    _merge(content, YAML(typ="safe", pure=True).load(source), source, ())
+    _merge(content, changes, folder / f"{name}.yaml", ())
     out = io.StringIO()
     yaml.dump(content, out)
     return f"# The {name!r} preset, written by `petct preset {name}`.\n{_body(out.getvalue())}"
