@@ -10,8 +10,8 @@ clusters; Cameron & Miller 2015, section VI). ``tests/unit/evaluation`` measures
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,11 +20,12 @@ from scipy import stats
 from petct_uad.comparison.tables import Difference
 from petct_uad.core.holm import holm
 from petct_uad.evaluation.bootstrap import auroc_of, draw_patients, estimate
-from petct_uad.evaluation.metrics import Scores, auroc
+from petct_uad.evaluation.metrics import Scores, Weights
 from petct_uad.evaluation.params import EvaluateParams
 from petct_uad.evaluation.tables import Estimate
 
 Pair = tuple[str, str]
+Measure = Callable[[Scores, Weights], NDArray[np.float64]]  # in each resample: (resamples,)
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,8 @@ class PairedAurocs:
 
     Attributes:
         values: in the sample, by run.
-        drawn: in each resample of the patients (resamples,), by run; the same for all runs.
+        drawn: in each resample of the patients (resamples,), by run; the same for all runs. NaN
+            where a resample has nothing to measure.
         n_patients: in the sample.
         degrees: of freedom of a difference.
         confidence: of the intervals.
@@ -47,7 +49,11 @@ class PairedAurocs:
 
     @classmethod
     def of(
-        cls, runs: Mapping[str, Sequence[Scores]], params: EvaluateParams, stream: int = 0
+        cls,
+        runs: Mapping[str, Sequence[Scores]],
+        params: EvaluateParams,
+        stream: int = 0,
+        measure: Measure = auroc_of,
     ) -> PairedAurocs:
         """Measure all runs on the same resamples of the patients.
 
@@ -55,6 +61,7 @@ class PairedAurocs:
             runs: the scores of each seed, by run.
             params: seed, resamples and confidence.
             stream: another one draws independently of this one.
+            measure: the AUROC of scores in each resample.
 
         Raises:
             ValueError: the runs do not all hold the same slices of the same patients.
@@ -65,12 +72,12 @@ class PairedAurocs:
             if not (same_labels and np.array_equal(scores.patients, first.patients)):
                 raise ValueError("a paired difference needs the same slices of the same patients")
         resamples = draw_patients(first, params.bootstrap_samples, (params.seed, stream))
-        drawn = {
-            run: np.mean([auroc_of(x, resamples.weights) for x in seeds], axis=0)
-            for run, seeds in runs.items()
-        }
+        values, drawn = (
+            {run: np.mean([measure(x, w) for x in seeds], axis=0) for run, seeds in runs.items()}
+            for w in (first.each_patient_once, resamples.weights)
+        )
         return cls(
-            values={run: float(np.mean([auroc(x) for x in seeds])) for run, seeds in runs.items()},
+            values={run: value.item() for run, value in values.items()},
             drawn=drawn,
             n_patients=first.n_patients,
             degrees=_degrees(first),
@@ -86,14 +93,47 @@ class PairedAurocs:
 
         A resample varies by (P - 1) / P of what P patients vary by.
         """
-        inflation = self.n_patients / max(self.n_patients - 1, 1)
-        return float(np.std(drawn, ddof=1) * math.sqrt(inflation))
+        return float(np.std(drawn[~np.isnan(drawn)], ddof=1) * self._inflation)
+
+    @property
+    def _inflation(self) -> float:
+        return math.sqrt(self.n_patients / max(self.n_patients - 1, 1))
 
     def family(self, pairs: Sequence[Pair]) -> tuple[Difference, ...]:
         """First minus second of each pair, corrected over exactly these pairs."""
         values = [self.values[first] - self.values[second] for first, second in pairs]
         errors = [self.error(self.drawn[first] - self.drawn[second]) for first, second in pairs]
         return family_of(values, errors, self.degrees, self.confidence)
+
+    @classmethod
+    def over_folds(cls, folds: Sequence[PairedAurocs]) -> PairedAurocs:
+        """The mean of each run's AUROC within a fold, patients being drawn within theirs.
+
+        Each fold's resamples are widened for its own number of patients, which is small. Degrees of
+        freedom add up.
+
+        Args:
+            folds: of the same runs; each drawn from another stream.
+        """
+        first = folds[0]
+        together = replace(
+            first,
+            n_patients=sum(fold.n_patients for fold in folds),
+            degrees=sum(fold.degrees for fold in folds),
+        )
+        widened = [
+            {run: fold._widened(run, together._inflation) for run in first.values} for fold in folds
+        ]
+        return replace(
+            together,
+            values={run: float(np.mean([x.values[run] for x in folds])) for run in first.values},
+            drawn={run: np.mean([x[run] for x in widened], axis=0) for run in first.values},
+        )
+
+    def _widened(self, run: str, already: float) -> NDArray[np.float64]:
+        """What was drawn, so that its spread times ``already`` is this fold's standard error."""
+        value = self.values[run]
+        return value + (self.drawn[run] - value) * (self._inflation / already)
 
 
 def family_of(

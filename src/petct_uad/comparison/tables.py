@@ -139,17 +139,49 @@ class LeakRow:
 
 @dataclass(frozen=True)
 class FoldsRow:
-    """A run over all folds: ``folds.csv``, by falling mean."""
+    """A run over all folds: ``folds.csv``, by falling AUROC.
+
+    Its columns are these fields; an estimate takes three, a difference five, and what is None
+    leaves them empty. Means over folds, but ``auroc_pooled``.
+    """
 
     run: str
     folds: int
-    auroc_mean: float  # over folds
+    auroc: Estimate
     auroc_deviation: float  # sample standard deviation over folds
     auroc_lowest: float
     auroc_highest: float
-    auroc_pooled: float  # of all folds' scores together
-    auroc_pooled_low: float
-    auroc_pooled_high: float
+    minus_suvmax: Difference | None  # in AUROC; corrected over all rows of this table
+    adjusted: Estimate | None  # AUROC adjusted for the place in the stack
+    adjusted_minus_suvmax: Difference | None  # likewise corrected, by itself
+    froc_1: Estimate | None  # lesions found at 1 false finding per study; none without maps
+    froc_2: Estimate | None
+    auroc_pooled: Estimate  # of all folds' scores together
     n_patients: int
     n_test_normal: int
     n_test_abnormal: int
+
+    @property
+    def columns(self) -> dict[str, object]:
+        """Every value by the name of its column."""
+        columns: dict[str, object] = {}
+        for name, value in vars(self).items():
+            if parts := _ESTIMATED.get(name):
+                columns[name] = getattr(value, "value", None)
+                columns |= {f"{name}_{part}": getattr(value, part, None) for part in parts}
+            else:
+                columns[name] = value
+        return columns
+
+
+_INTERVAL = ("low", "high")
+_DIFFERENCE = (*_INTERVAL, "p", "p_holm")
+_ESTIMATED = {
+    "auroc": _INTERVAL,
+    "minus_suvmax": _DIFFERENCE,
+    "adjusted": _INTERVAL,
+    "adjusted_minus_suvmax": _DIFFERENCE,
+    "froc_1": _INTERVAL,
+    "froc_2": _INTERVAL,
+    "auroc_pooled": _INTERVAL,
+}

@@ -101,6 +101,13 @@ TRIVIAL = "trivial"  # where their results lie, as if they were an entry of the 
 SUVMAX = TrivialBaseline(
     "suvmax", "pet", "suv_max", "largest SUV in the body; of a picture, its largest grey level"
 )
+POSITION = TrivialBaseline(
+    "position",
+    "none",
+    "position",
+    "closeness to the middle of the stack",
+    transform=closeness_to_middle,
+)
 _PETCT_BASELINES = (
     TrivialBaseline("suv_mean", "pet", "suv_mean", "mean SUV over the body", _UPTAKE),
     TrivialBaseline("suv_above_2_5", "pet", "suv_above_2_5_mm2", "area of SUV above 2.5", _UPTAKE),
@@ -120,13 +127,7 @@ _PETCT_BASELINES = (
         _UPTAKE,
     ),
     TrivialBaseline("body_area", "ct", "body_area_mm2", "area of the body"),
-    TrivialBaseline(
-        "position",
-        "none",
-        "position",
-        "closeness to the middle of the stack",
-        transform=closeness_to_middle,
-    ),
+    POSITION,
 )
 
 

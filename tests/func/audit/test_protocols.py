@@ -100,8 +100,8 @@ def test_leak_in_the_wrong_order_is_refused_in_a_sentence() -> None:
 def test_folds_are_pooled_in_any_order(order: tuple[int, ...]) -> None:
     done = petct("folds", *(f"fold{n}" for n in order))
     assert done.exit_code == 0, done.output
-    assert "| suvmax | 1.000 ± 0.000 |" in done.stdout
-    assert f"| {RUN} | 0.500 ± 0.500 | 0.000 to 1.000 |" in done.stdout
+    assert "| suvmax | 1.000 ± 0.000 (1.000 to 1.000) |" in done.stdout
+    assert f"| {RUN} | 0.500 ± 0.500 (0.500 to 0.500) | 0.000 to 1.000 |" in done.stdout
     assert Path("metrics/folds.md").read_text() == done.stdout
 
 
