@@ -93,10 +93,8 @@ def lay_out(home: Path, make: Callable[[Path], Path], **split: object) -> Path:
     return home
 
 
-@pytest.fixture(params=[listed_set, bmad_set], ids=["data.json", "BMAD"], scope="session")
-def whole_run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Every stage but distil, over each layout."""
-    home = lay_out(tmp_path_factory.mktemp("run"), request.param)
+def run_all(home: Path) -> Path:
+    """Every stage but distil, in a folder from :func:`lay_out`."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(home)
         for name in (*STAGES, "evaluate_trivial"):
@@ -106,3 +104,9 @@ def whole_run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
         run_stage("evaluate", MODEL)
         run_stage("compare")
     return home
+
+
+@pytest.fixture(params=[listed_set, bmad_set], ids=["data.json", "BMAD"], scope="session")
+def whole_run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Every stage but distil, over each layout."""
+    return run_all(lay_out(tmp_path_factory.mktemp("run"), request.param))

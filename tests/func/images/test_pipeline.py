@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import ExifTags, Image
+from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
 from petct_uad.audit import trace
@@ -32,6 +33,7 @@ from tests.func.images.conftest import (
     draw_mask,
     lay_out,
     listed_set,
+    run_all,
     run_stage,
 )
 
@@ -114,6 +116,35 @@ def test_a_slice_traces_back_to_its_own_file_and_verify_finds_nothing_wrong(
     assert f"{len(files)} picture file" in said
     assert "DICOM" not in said
     assert not verify([], with_cache=False).findings
+
+
+def on_black(raw: Path) -> Path:
+    """The BMAD set, each picture and mask off-centre on black, as an organ in its slice."""
+    for file in sorted(bmad_set(raw).rglob("*.png")):
+        black = Image.new("L", (90, 100))
+        with Image.open(file) as drawn:
+            black.paste(drawn.convert("L").resize((20, 24)), (55, 10))
+        black.save(file)
+    return raw
+
+
+def test_pictures_on_a_canvas_go_through_every_stage_at_their_own_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = lay_out(tmp_path / "canvas", on_black)
+    params = YAML().load((home / "params.yaml").read_text())
+    params["preprocess"]["pictures"] = "canvas"
+    YAML().dump(params, home / "params.yaml")
+    monkeypatch.chdir(run_all(home))
+    store = SliceStore.open(PROCESSED, "test")
+    for plane in store.ct[list(range(len(store)))]:
+        rows, columns = np.nonzero(plane)
+        # 20 by 24 pixels as in the file, in the middle of 32 by 32 where a stretch leaves 7 by 8.
+        assert (rows.min(), rows.max(), columns.min(), columns.max()) == (4, 27, 6, 25)
+    assert json.loads(Path("metrics/validation.json").read_text())["critical_failures"] == 0
+    metrics = json.loads((Path("metrics/runs") / MODEL / RUN / "metrics.json").read_text())
+    assert metrics["pixel_auroc"] > 0.5
+    assert RUN in Path("metrics/summary.md").read_text()
 
 
 @pytest.fixture
