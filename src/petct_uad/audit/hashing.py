@@ -12,7 +12,9 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Literal
 
+from petct_uad.core.archives import find_extent
 from petct_uad.core.console import progress_bar
+from petct_uad.core.errors import ArchiveError
 
 Algorithm = Literal["sha256", "md5"]
 _IGNORE_FILE = Path(".dvcignore")
@@ -37,9 +39,9 @@ def hash_files(wanted: Sequence[Expected], description: str) -> list[str]:
 
 def _digest(item: Expected) -> str:
     try:
-        with item.path.open("rb") as stream:
-            return hashlib.file_digest(stream, item.algorithm).hexdigest()
-    except OSError:
+        with find_extent(item.path).open() as stream:
+            return hashlib.file_digest(stream, item.algorithm).hexdigest()  # type: ignore[arg-type]
+    except (OSError, ArchiveError):
         return ""
 
 

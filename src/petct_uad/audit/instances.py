@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from petct_uad.audit.hashing import Expected, files_below, hash_files
-from petct_uad.core.errors import LineageError
+from petct_uad.core.archives import is_archive, member_path, read_members
+from petct_uad.core.errors import ArchiveError, LineageError
 
 _INTERIM = Path("data/interim")
 _COLUMNS = ("file", "sha256", "sop_instance_uid", "series_instance_uid", "study_id")
@@ -54,10 +56,19 @@ def locate(rows: Iterable[InstanceFile]) -> list[InstanceFile]:
     """
     wanted = list(rows)
     folders = sorted({Path(*Path(row.file).parts[:3]) for row in wanted})
-    files = [folder / name for folder in folders for name in files_below(folder)]
+    files = [folder / name for folder in folders for name in inputs_below(folder)]
     digests = hash_files([Expected(file, "sha256", "") for file in files], "looking for files")
     names = dict(zip(digests, (file.as_posix() for file in files), strict=True))
     return sorted(replace(row, file=names.get(row.sha256, row.file)) for row in wanted)
+
+
+def inputs_below(folder: Path) -> Iterator[str]:
+    """Every file, and every member of an archive that can be read."""
+    for name in files_below(folder):
+        yield name
+        with suppress(ArchiveError):
+            members = read_members(folder / name) if is_archive(folder / name) else ()
+            yield from (member_path(name, member) for member in members)
 
 
 def _lines_with(content: bytes, wanted: bytes) -> Iterator[str]:

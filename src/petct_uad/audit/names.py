@@ -12,6 +12,7 @@ from petct_uad.audit.graph import Graph
 from petct_uad.audit.instances import ingest_folders, instance_rows, series_of
 from petct_uad.audit.sets import NO_KEYS, Keys, union, within
 from petct_uad.audit.table import keys_of
+from petct_uad.core.archives import exists
 from petct_uad.core.errors import LineageError, PseudonymError
 from petct_uad.core.files import sha256_file
 from petct_uad.ingest.pseudonyms import PUBLIC, Pseudonyms, key_file, read_key
@@ -125,7 +126,7 @@ def _file(graph: Graph, name: str) -> Subject | None:
     keys = keys_of([f"file:{path.as_posix()}"])
     if graph.known(f"file:{path.as_posix()}"):
         return Subject(path.as_posix(), "file", keys)
-    if path.is_file() and path.is_relative_to("data/raw"):
+    if path.is_relative_to("data/raw") and exists(path):
         keys = graph.with_bytes([sha256_file(path)], "instance:")
         return Subject(path.as_posix(), "file", keys) if len(keys) else None
     return None

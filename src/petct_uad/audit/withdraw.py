@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from petct_uad.audit.git import try_git
-from petct_uad.audit.instances import instance_rows
+from petct_uad.audit.instances import inputs_below, instance_rows
 from petct_uad.audit.store import Store, cache_store, remotes, tracked
+from petct_uad.core.archives import archive_of
 from petct_uad.core.files import sha256_file
 from petct_uad.core.store import STORE
 
@@ -37,12 +38,13 @@ def find_beyond(patient: str, root: Path = Path()) -> Beyond:
 
 
 def _raw_files(patient: str, root: Path) -> list[Path]:
-    """By their bytes: the names in the tables are pseudonyms."""
+    """By their bytes: the names in the tables are pseudonyms. Of a member, its archive."""
     rows = instance_rows(f"{patient}_")
     folders = {root / Path(*Path(row.file).parts[:3]) for row in rows}
     digests = {row.sha256 for row in rows}
-    files = (path for folder in sorted(folders) for path in sorted(folder.rglob("*")))
-    return [path for path in files if path.is_file() and sha256_file(path) in digests]
+    files = (folder / name for folder in folders for name in inputs_below(folder))
+    held = {archive_of(path) or path for path in files if sha256_file(path) in digests}
+    return sorted(held)
 
 
 def _cached(cache: Store, patient: str, raw: list[Path], root: Path) -> list[str]:

@@ -42,14 +42,25 @@ def main() -> None:
 def add(
     name: Annotated[str, typer.Argument(help="how params.yaml will call the data set")],
     folder: Annotated[Path, typer.Argument(help="DICOM files, or pictures; only read")],
+    pack: Annotated[
+        bool, typer.Option("--pack", help="one archive per study: DVC is slow with many files")
+    ] = False,
 ) -> None:
-    """Copy a folder of DICOM or pictures to data/raw/NAME and put it under DVC."""
+    """Copy a folder of DICOM or pictures to data/raw/NAME and put it under DVC.
+
+    A data set that is there gets what it lacks. No file of it is overwritten with other bytes.
+    """
     # pydicom and SimpleITK take a second that `petct --help` need not wait for.
     from petct_uad.cli.add import add_dataset
 
     with fail_cleanly():
-        target = add_dataset(name, folder)
-    console.print(f"{target} is under DVC. Next:", markup=False)
+        added = add_dataset(name, folder, pack=pack)
+    target = added.target
+    console.print(
+        f"{target} is under DVC: {len(added.new):,} new {'archives' if pack else 'files'}, "
+        f"{len(added.extended):,} studies extended, {added.known:,} files were there. Next:",
+        markup=False,
+    )
     console.print(f"  git add {target}.dvc {target.parent}/.gitignore", markup=False)
     console.print(f"  dvc exp run -S dataset={name}", markup=False)
 

@@ -29,6 +29,7 @@
   x DatasetError           ``data/raw/<dataset>`` is missing, empty, or would be overwritten
     - InputsRefusedError     some inputs were refused and ingest.on_reject is stop; exit code 3
     - NothingUsableError     the data set is missing, empty, or holds no usable study; exit code 4
+  x ArchiveError           an archive below data/raw is damaged or not plain; says what is wrong
   x ExecutorError          processes or a cluster cannot do the work (PETCT_EXECUTOR)
 
 A process that ends with one of these returns its exit code: 1 where none is named. 0 means that all
@@ -212,6 +213,10 @@ class NothingUsableError(DatasetError):
     """The data set is missing or empty, or no study in it can be used."""
 
     exit_code = 4
+
+
+class ArchiveError(PetctError):
+    """An archive that is damaged, or not as ``petct add --pack`` writes them."""
 
 
 class ExecutorError(PetctError):

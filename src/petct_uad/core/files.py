@@ -17,6 +17,8 @@ from time import time
 from types import UnionType
 from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin, get_type_hints
 
+from petct_uad.core.archives import Extent, find_extent
+
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
@@ -24,7 +26,7 @@ Row = TypeVar("Row", bound="DataclassInstance")
 
 DECIMALS = 6  # of every float that is written
 
-_KNOWN_SHA256: dict[tuple[int, int, int, int], str] = {}
+_KNOWN_SHA256: dict[tuple[int, ...], str] = {}
 _MOST_KNOWN = 1 << 16
 # A file that changed less long ago may change again under the same time, or leave its inode to one.
 _SETTLED_S = 2.0
@@ -36,14 +38,15 @@ def rounded(value: float) -> float:
 
 
 def sha256_file(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal."""
-    with path.open("rb") as stream:
-        seen = os.fstat(stream.fileno())
-        found = hashlib.file_digest(stream, "sha256").hexdigest()
+    """SHA-256 of the bytes of a file, or of a member of an archive, in hexadecimal."""
+    extent = find_extent(path)
+    with extent.open() as stream:
+        seen = extent.file.stat()
+        found = hashlib.file_digest(stream, "sha256").hexdigest()  # type: ignore[arg-type]
     if len(_KNOWN_SHA256) >= _MOST_KNOWN:
         _KNOWN_SHA256.clear()
     if time() - seen.st_mtime > _SETTLED_S:
-        _KNOWN_SHA256[_same(seen)] = found
+        _KNOWN_SHA256[_same(seen, extent)] = found
     return found
 
 
@@ -53,11 +56,12 @@ def sha256_once(path: Path) -> str:
     That is told by device, inode, size and time of modification, so that a file under two names is
     hashed once. For inputs and outputs of a stage; what may be damaged is hashed each time.
     """
-    return _KNOWN_SHA256.get(_same(path.stat())) or sha256_file(path)
+    extent = find_extent(path)
+    return _KNOWN_SHA256.get(_same(extent.file.stat(), extent)) or sha256_file(path)
 
 
-def _same(seen: os.stat_result) -> tuple[int, int, int, int]:
-    return seen.st_dev, seen.st_ino, seen.st_size, seen.st_mtime_ns
+def _same(seen: os.stat_result, extent: Extent) -> tuple[int, ...]:
+    return seen.st_dev, seen.st_ino, seen.st_size, seen.st_mtime_ns, extent.start, extent.size
 
 
 def sha256_bytes(content: bytes) -> str:

@@ -35,6 +35,7 @@ from typing import Any, Generic, Self, TypeVar, cast
 
 from pydantic import TypeAdapter, ValidationError
 
+from petct_uad.core.archives import exists
 from petct_uad.core.console import console
 from petct_uad.core.errors import SettingError
 from petct_uad.core.files import sha256_bytes, sha256_file, sha256_once
@@ -410,7 +411,7 @@ def _known_size(_root: Path) -> _KnownSize:
 
 
 def _digest(path: Path) -> str | None:
-    return sha256_once(path) if path.exists() else None
+    return sha256_once(path) if exists(path) else None
 
 
 def _verified(folder: Path, key: str, outputs: Mapping[str, Path]) -> dict[str, str]:

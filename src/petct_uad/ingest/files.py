@@ -8,7 +8,8 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from petct_uad.core.errors import RejectedInputError, UnreadableFileError
+from petct_uad.core.archives import is_archive, member_path, read_members
+from petct_uad.core.errors import ArchiveError, RejectedInputError, UnreadableFileError
 from petct_uad.ingest.found import FoundRejection
 from petct_uad.ingest.rejections import FORMULA, printable, rejected_row
 
@@ -33,6 +34,40 @@ def find_files(raw: Path) -> tuple[list[str], list[FoundRejection]]:
         else:
             files.append(name)
     return sorted(files), rejected
+
+
+def find_inputs(raw: Path) -> tuple[list[str], list[FoundRejection]]:
+    """As :func:`find_files`, with the members of archives in place of the archives."""
+    files, rejected = find_files(raw)
+    found: list[str] = []
+    for file in files:
+        try:
+            found += _members(raw, file) if is_archive(raw / file) else [file]
+        except RejectedInputError as error:
+            rejected.append(rejected_row(error))
+    return sorted(found), rejected
+
+
+def _members(raw: Path, archive: str) -> list[str]:
+    """What lies in an archive, by the paths that it is read under."""
+    try:
+        names = [member_path(archive, name) for name in read_members(raw / archive)]
+    except (ArchiveError, OSError) as error:
+        raise _bad_archive(archive, str(error)) from error
+    beside = next((name for name in names if os.path.lexists(raw / name)), None)
+    if beside is not None:
+        raise _bad_archive(archive, f"{beside} beside it, which is the name of a member")
+    return names
+
+
+def _bad_archive(archive: str, found: str) -> UnreadableFileError:
+    return UnreadableFileError(
+        archive,
+        found=printable(found),
+        expected="an archive as `petct add --pack` writes it: plain members, stored uncompressed",
+        advice="Unpack it elsewhere, look at what it holds, and add that folder with "
+        "`petct add --pack`.",
+    )
 
 
 def check_kind(path: Path, name: str, folder: bool) -> None:

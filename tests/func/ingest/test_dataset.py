@@ -65,18 +65,26 @@ def test_source_keeps_bytes_mode_and_times_even_with_a_hard_linked_cache(
     with (repository / ".dvc" / "config").open("a") as config:
         config.write("[cache]\n    type = hardlink\n")
     before = state(source)
-    target = add_dataset("clinic", source)
+    target = add_dataset("clinic", source).target
     assert state(source) == before
     assert (target / "a" / "b" / "two").read_bytes() == b"a/b/two"
 
 
-def test_existing_data_set_is_not_overwritten(raw: Path, source: Path) -> None:
-    kept = raw / "clinic"
-    kept.mkdir()
-    (kept / "mine").touch()
+def test_file_that_is_there_is_not_overwritten(raw: Path, source: Path) -> None:
+    kept = raw / "clinic" / "a"
+    kept.mkdir(parents=True)
+    (kept / "one.dcm").write_text("mine")
     with pytest.raises(DatasetError, match="not overwritten"):
         add_dataset("clinic", source, raw)
-    assert [path.name for path in kept.iterdir()] == ["mine"]
+    assert [path.name for path in kept.iterdir()] == ["one.dcm"]
+    assert (kept / "one.dcm").read_text() == "mine"
+
+
+def test_data_set_that_dvc_has_and_is_not_here_gets_nothing(raw: Path, source: Path) -> None:
+    (raw / "clinic.dvc").touch()
+    with pytest.raises(DatasetError, match="dvc pull"):
+        add_dataset("clinic", source, raw)
+    assert not (raw / "clinic").exists()
 
 
 def test_names_that_params_would_not_take_are_refused(raw: Path, source: Path) -> None:
@@ -119,6 +127,8 @@ def test_command_tracks_the_copy_and_says_what_comes_next(repository: Path, sour
     assert (folder / "clinic.dvc").is_file()
     assert (folder / "clinic" / "a" / "one.dcm").read_bytes() == b"a/one.dcm"
     assert "/clinic" in (folder / ".gitignore").read_text()
+    (source / "a" / "one.dcm").chmod(0o640)
+    (source / "a" / "one.dcm").write_bytes(b"another")
     again = CliRunner().invoke(app, ["add", "clinic", str(source)])
     assert again.exit_code == 1
     assert "error:" in again.stderr

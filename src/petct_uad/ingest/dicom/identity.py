@@ -15,6 +15,7 @@ from pathlib import Path
 from pydicom.dataset import Dataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
+from petct_uad.core.archives import archive_of
 from petct_uad.core.errors import RejectedInputError
 from petct_uad.ingest.dicom.parsing import opened, read_meta, read_tags, tag_of, values
 from petct_uad.ingest.files import check_kind
@@ -112,7 +113,8 @@ def identity_of_file(path: Path) -> Identity | None:
 def refused_identity(raw: Path, subject: str) -> Identity | None:
     """Of what was refused: None where it is a UID, no plain file, or says nothing of anybody."""
     try:
-        check_kind(raw / subject, subject, (raw / subject).is_dir())
+        if archive_of(raw / subject) is None:
+            check_kind(raw / subject, subject, (raw / subject).is_dir())
     except (RejectedInputError, OSError):
         return None
     return identity_of_file(raw / subject)

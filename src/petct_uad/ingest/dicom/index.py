@@ -50,7 +50,7 @@ from petct_uad.ingest.dicom.pet_header import (
     read_pet_header,
 )
 from petct_uad.ingest.dicom.timing import NO_TIMING, TIMING_KEYWORDS, Timing, read_timing
-from petct_uad.ingest.files import find_files
+from petct_uad.ingest.files import find_inputs
 from petct_uad.ingest.found import FoundRejection
 from petct_uad.ingest.pseudonyms import Pseudonyms
 from petct_uad.ingest.rejections import NOTHING_LOST, printable, rejected_row
@@ -163,7 +163,7 @@ def index_files(raw: Path, workers: int, store: StudyStore | None = None) -> Ind
 
     Files that are in the ``store`` are hashed, and not parsed again.
     """
-    files, rejected = find_files(raw)
+    files, rejected = find_inputs(raw)
     batches = _batches(raw, files)
     # Starting a process takes as long as reading a thousand headers.
     workers = workers if len(files) > _WORTH_A_PROCESS else 1

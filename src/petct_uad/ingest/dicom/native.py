@@ -18,6 +18,7 @@ from pydicom import uid
 from pydicom.dataset import Dataset
 from pydicom.filereader import data_element_generator
 
+from petct_uad.core.archives import find_extent
 from petct_uad.ingest.dicom.parsing import values
 
 IMAGE_KEYWORDS = (
@@ -63,7 +64,9 @@ def find_native(dataset: Dataset, stream: BinaryIO, syntax: str) -> NativePixels
 def read_native(path: Path, pixels: NativePixels) -> NDArray[np.integer[Any]]:
     """The stored values (rows, columns); fewer than that raises ValueError."""
     shape = pixels.rows, pixels.columns
-    stored = np.fromfile(path, pixels.dtype, math.prod(shape), offset=pixels.at).reshape(shape)
+    extent = find_extent(path)
+    at = extent.start + pixels.at
+    stored = np.fromfile(extent.file, pixels.dtype, math.prod(shape), offset=at).reshape(shape)
     if pixels.unused_bits:
         stored <<= pixels.unused_bits
         stored >>= pixels.unused_bits

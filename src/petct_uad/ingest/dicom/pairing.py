@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from pydicom import filereader, uid
 from pydicom.dataset import Dataset
 
+from petct_uad.core.archives import exists, find_extent
 from petct_uad.core.errors import LabelError
 from petct_uad.core.files import sha256_file
 from petct_uad.ingest.dicom.index import LABEL_MAP_STORAGE, Header
@@ -137,7 +138,7 @@ def _refused_files(
     read = {header.sop_instance_uid: header.sha256 for header in headers}
     for row in refused:
         path = raw / row.subject
-        if path.is_symlink() or not path.is_file():
+        if path.is_symlink() or not (path.is_file() or exists(path)):
             continue
         told = _what_it_says(path)
         kinds = _kinds_of(path, told)
@@ -157,7 +158,7 @@ def _kinds_of(path: Path, told: Mapping[str, str]) -> tuple[str, ...]:
     if kind := _LABEL_CLASSES.get(told["SOPClassUID"]):
         return (kind,)
     try:
-        with path.open("rb") as stream:
+        with find_extent(path).open() as stream:
             content = stream.read(_SEARCHED_BYTES)
     except OSError:  # rejected.csv says so
         content = b""

@@ -16,6 +16,8 @@ from pydicom.dataset import Dataset, FileDataset
 from pydicom.multival import MultiValue
 from pydicom.tag import BaseTag, Tag
 
+from petct_uad.core.archives import find_extent
+
 _READ_WHOLE = 1 << 26
 _MOST_KNOWN = 1 << 14
 _LONGEST_KNOWN = 256
@@ -40,8 +42,9 @@ class BoundedReader(io.BufferedReader):
     """
 
     def __init__(self, path: Path) -> None:
-        super().__init__(io.FileIO(path))
-        self._size = path.stat().st_size
+        extent = find_extent(path)
+        super().__init__(extent.raw())
+        self._size = extent.size
 
     def read(self, size: int | None = -1, /) -> bytes:
         """Read ``size`` bytes or what is left; all of it without a size."""
@@ -51,9 +54,13 @@ class BoundedReader(io.BufferedReader):
 
 
 def opened(path: Path) -> BinaryIO:
-    """A file in memory, where pydicom's many small reads are fast; from the disk if it is large."""
-    small = path.stat().st_size <= _READ_WHOLE
-    return BytesIO(path.read_bytes()) if small else BoundedReader(path)
+    """A file in memory, where pydicom's many small reads are fast; from the disk if it is large.
+
+    Raises:
+        ArchiveError: a member of an archive that is damaged.
+    """
+    extent = find_extent(path)
+    return BytesIO(extent.read()) if extent.size <= _READ_WHOLE else BoundedReader(path)
 
 
 def read_dataset(path: Path, pixels: bool = False) -> FileDataset:
