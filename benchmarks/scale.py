@@ -1,11 +1,12 @@
 """What a cohort costs as it grows: ``PYTHONPATH=src python benchmarks/scale.py add --studies 100``.
 
 ``add`` builds a cohort of phantoms through the data stages (ingest, register, split, preprocess,
-validate) with a store of studies, then again with nothing changed, with one study more, one changed
-and one less, each as processes of their own, and last everything with the store switched off. It
-gives the processor time of each, by stage, as a part of the full build's, and compares the SHA-256
-of every output of the cohort with one more to those of the build without a store. Stages run in one
-process each (``workers: 1``), since the time of a pool's workers is not told to who starts them.
+validate) with a store of studies, then again with nothing changed, with one study more, one
+changed, one whose folder is renamed and one less, each as processes of their own, and last
+everything with the store switched off. It gives the processor time of each, by stage, as a part of
+the full build's, and compares the SHA-256 of every output of the cohort with one more to those of
+the build without a store. Stages run in one process each (``workers: 1``), since the time of a
+pool's workers is not told to who starts them.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,9 +76,12 @@ def add(
         costs["one more"] = _build(kept, store=True)
         _show(studies, costs)
         found = _hashes(kept)
-        for what, change in (("one changed", _change), ("one less", _remove)):
-            change(last)
+        for what, change in (
+            ("one changed", _change), ("one renamed", _rename), ("one less", shutil.rmtree)
+        ):  # fmt: skip
+            last = change(last) or last
             costs[what] = _build(kept, store=True)
+        _show(studies, costs)
         _lay_out(without, made / "raw")
         costs["all, store off"] = _build(without, store=False)
         _show(studies, costs)
@@ -126,7 +130,8 @@ def _change(patient: Path) -> None:
     file.write_bytes(content)
 
 
-_remove: Callable[[Path], None] = shutil.rmtree
+def _rename(patient: Path) -> Path:
+    return patient.rename(patient.with_name(f"{patient.name}-again"))
 
 
 def _hashes(home: Path) -> dict[str, str]:

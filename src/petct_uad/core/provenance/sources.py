@@ -13,7 +13,7 @@ import sys
 import tomllib
 from collections.abc import Iterable, Iterator
 from functools import cache
-from importlib.metadata import PackageNotFoundError, distribution, version
+from importlib.metadata import Distribution, PackageNotFoundError, distribution, version
 from pathlib import Path
 
 from petct_uad.core.errors import LineageError
@@ -99,12 +99,16 @@ def _imported_names(path: Path) -> frozenset[str]:
 
 
 def _statements(tree: ast.AST) -> Iterator[ast.AST]:
-    """Every node but those that only a type checker sees."""
+    """Every statement but those that only a type checker sees; no expression holds one."""
     for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+        if isinstance(node, ast.expr) or _is_for_type_checkers(node):
             continue
         yield node
         yield from _statements(node)
+
+
+def _is_for_type_checkers(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
 
 
 def _own_files(path: Path) -> set[Path]:
@@ -131,6 +135,14 @@ def _owners() -> dict[str, str]:
             owners.setdefault(name.replace("-", "_").lower(), "")
             continue
         declared = (found.read_text("top_level.txt") or "").split()
-        files = (file.parts[0].removesuffix(".py") for file in found.files or ())
-        owners |= dict.fromkeys(declared or set(files), found.metadata["Name"])
+        owners |= dict.fromkeys(declared or _top_level(found), found.metadata["Name"])
     return owners
+
+
+def _top_level(package: Distribution) -> set[str]:
+    """What a package that does not declare it has in its list of files.
+
+    Read as text, since ``package.files`` makes a path of each of thousands.
+    """
+    listed = (package.read_text("RECORD") or "").splitlines()
+    return {line.partition(",")[0].partition("/")[0].removesuffix(".py") for line in listed}
