@@ -115,7 +115,7 @@ def _disturbed(place: Place, after_s: float, draw: random.Random, expected: Outp
         victim = draw.choice(workers)
         killed = _command(victim)
         victim.kill()
-        run.wait()  # DVC goes on where it was a helper, or Dask's, whose work another does
+        run.wait()  # DVC continues where it was a helper, or Dask's, whose work another does
     left = tuple(map(_command, psutil.wait_procs(family, timeout=LONGEST_S)[1]))
     subprocess.run(REPRO, check=True, **place.quietly)
     found = _outputs(place.clone)

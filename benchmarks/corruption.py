@@ -244,7 +244,7 @@ def run_one(seed: int, here: list[Chance], *, ask_dvc: bool) -> tuple[Corruption
 @app.command()
 def main(
     count: Annotated[int, typer.Option()] = 200,
-    first: Annotated[int, typer.Option(help="seed, to go on from another run")] = 0,
+    first: Annotated[int, typer.Option(help="seed, to continue another run")] = 0,
     dvc: Annotated[int, typer.Option(help="of how many `dvc status` is asked too")] = 0,
 ) -> None:
     """Count what is found, by kind."""

@@ -1,11 +1,11 @@
-"""How often equal runs are told apart: ``PYTHONPATH=src python benchmarks/false_positives.py``.
+"""Equal runs that differ significantly: ``PYTHONPATH=src python benchmarks/false_positives.py``.
 
 Simulated cohorts with the labels and patients of the committed test split: a reference and twenty
 runs of equal worth. All share what makes a slice and a patient hard, and each misjudges every
 patient, with and without a lesion, in its own way. Printed for Student's t, as in
 ``evaluation/paired.py``, and for the percentiles of the same bootstrap: in how many cohorts some
-run is told apart by Holm, how often a single p is below 0.05, and how often the 95 % interval of a
-difference covers zero.
+run differs significantly by Holm, how often a single p is below 0.05, and how often the 95 %
+interval of a difference covers zero.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def main(cohorts: int = 400, resamples: int = 4000, seed: int = 2) -> None:
         told = np.mean([min(holm(x.tolist())) < LEVEL for x in p])
         alone = np.mean(np.stack(p) < LEVEL)
         console.print(
-            f"{name}: some run told apart in {told:.1%} of cohorts; a single p below {LEVEL} in "
+            f"{name}: some run differs in {told:.1%} of cohorts; a single p below {LEVEL} in "
             f"{alone:.1%}, so intervals cover {1 - alone:.1%}"
         )
 

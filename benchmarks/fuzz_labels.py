@@ -6,7 +6,7 @@ interpreter has. DICOM labels are changed as a file (``fuzz_headers``) or as a d
 lost, emptied, exchanged and filled with hostile text or numbers, items lost, doubled and turned
 round, at any depth. A study with its label drawn, a SEG of zeros, or a refusal of the study by name
 is right; so is a study without a label where no element is left of the label's file (less than the
-preamble and prefix of PS3.10, 7.1), which then is no label object. A study that goes on as
+preamble and prefix of PS3.10, 7.1), which then is no label object. A study that is kept as
 unlabelled while its label is refused or passed over, any other exception or warning, a hang, memory
 beyond the bound or a process that dies is a finding, printed with its number, and makes the exit
 code 1. The same seed gives the same files, whatever the number of

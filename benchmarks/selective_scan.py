@@ -124,7 +124,7 @@ def _report_mamba_ssm(sdist: Path | None, numba_ms: float, clock: Callable[[], f
 
 
 def _cuda_layout_error(size: tuple[int, ...], sdist: Path) -> float:
-    """Of output and gradients, where mamba-ssm's reference stands in for its CUDA kernel."""
+    """Of output and gradients, where mamba-ssm's reference replaces its CUDA kernel."""
     name = "mamba_ssm.ops.selective_scan_interface"
     interface = ModuleType(name)
     interface.__dict__["selective_scan_fn"] = _mamba_ssm_reference(sdist)

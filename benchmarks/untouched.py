@@ -252,8 +252,8 @@ def main(
                     print(f"{case.name:18} {said}", flush=True)
             except RuntimeError as error:
                 broken += 1
-                print(f"{case.name:18} could not go on: {error}", flush=True)
-    print(f"{audits} audits, {alarms} with an alarm; {broken} repositories could not go on")
+                print(f"{case.name:18} could not continue: {error}", flush=True)
+    print(f"{audits} audits, {alarms} with an alarm; {broken} repositories could not continue")
     raise typer.Exit(1 if alarms or broken else 0)
 
 

@@ -24,7 +24,7 @@ MODELS = {
     "nearest slice": "nearest_slice",
     "Mahalanobis": "mahalanobis",
 }
-# Run, the column of the table that it stands in, and what its name is followed by there.
+# Run, the column of the table that it is in, and what its name is followed by there.
 TRIVIAL = {
     "SUVmax": ("suvmax", 1, ""),
     "SUV above 2.5": ("suv_above_2_5", 1, ""),

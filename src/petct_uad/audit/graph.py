@@ -139,7 +139,7 @@ class Graph:
         """Names and hashes of these entities, sorted."""
         found: set[tuple[str, str]] = set()
         left = keys
-        # Tables that made something first: an entity stands in many tables as an input.
+        # Tables that made something first: an entity is in many tables as an input.
         for pick in (made_by, lambda stage, keys: stage.table.positions(keys)):
             for stage in self.stages:
                 positions = pick(stage, left)

@@ -175,7 +175,7 @@ def _records_findings(stages: Sequence[StageLineage]) -> list[Finding]:
     try:
         params = records.changed_params(stages)
     except ParamsError as error:
-        return [Finding("params.yaml", str(error), "Mend it.")]
+        return [Finding("params.yaml", str(error), "Fix it.")]
     return [
         *_changes(params, "params.yaml: ", "", "Set it back, or run `dvc repro`."),
         *_changes(

@@ -117,7 +117,7 @@ def track_with_dvc(target: Path) -> None:
     done = subprocess.run([sys.executable, "-m", "dvc", "add", str(target)], check=False)
     if done.returncode:
         raise DatasetError(
-            f"{target}: the files are there, but `dvc add {target}` failed. Mend what it says and "
+            f"{target}: the files are there, but `dvc add {target}` failed. Fix what it says and "
             "run that command again."
         )
 

@@ -69,7 +69,7 @@ def add(
 def validate(
     path: Annotated[Path, typer.Argument(help="DICOM files, or pictures; only read")],
 ) -> None:
-    """Say whether a folder of DICOM or of pictures can be added, and what to mend before.
+    """Say whether a folder of DICOM or of pictures can be added, and what to fix before.
 
     Reads it as `ingest:` in params.yaml asks and holds what was read to the suites that apply.
     Exit codes: 0 all is well, 1 a critical check failed, 3 some inputs were refused and the rest is

@@ -36,7 +36,7 @@ def audit_split(
         Path | None, typer.Option(help="is replaced: a picture (.svg), or JSON for shields.io")
     ] = None,
 ) -> None:
-    """Say which patients stand in more than one set of a split, whoever made it.
+    """Say which patients are in more than one set of a split, whoever made it.
 
     Reads a table, JSON (nnU-Net's splits_final.json too), lists of names, or a tree of folders, and
     says what it took for what. Exit codes: 0 no leak, 1 it leaks, 3 no leak was found but some

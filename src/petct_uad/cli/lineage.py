@@ -190,7 +190,7 @@ def _withdraw(patient: str, kind: str, date: str) -> None:
     if kind != "patient":
         raise LineageError(f"{patient}: is a {kind}; only a patient can be withdrawn.")
     for name in patient.split(", "):  # one per key, where data sets have several
-        state = "now stands" if add_withdrawn(name, date) else "stood already"
+        state = "is now" if add_withdrawn(name, date) else "was already"
         console.print(f"{name} {state} in {WITHDRAWN}: commit that file.", markup=False)
 
 

@@ -151,6 +151,6 @@ def _conclusion(verdict: Verdict) -> str:
     if verdict.exit_code:
         return (
             f"verdict: usable without what was refused; {checks_made} hold or only warn. Correct "
-            f"that, or go on without it: `{add}`."
+            f"that, or continue without it: `{add}`."
         )
     return f"verdict: sound; {checks_made} hold or only warn. Next: `{add}`."

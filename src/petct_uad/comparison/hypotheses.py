@@ -12,7 +12,7 @@ from petct_uad.scoring.tables import RowIdentity
 
 SUPPORTED = "supported"
 REFUTED = "not supported"
-OPEN = "not told apart"
+OPEN = "no significant difference"
 UNTESTED = "not tested"
 
 
@@ -23,7 +23,7 @@ class Comparison:
     better: str
     worse: str
     difference: Difference
-    outcome: str  # supported, not told apart, not supported
+    outcome: str  # supported, no significant difference, not supported
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Differences between runs on the same drawn patients: interval, p-value, Holm over a family.
 
 With few patients the percentiles of a bootstrap are too narrow, most of all in the tail that Holm
-looks at: with 18 clustered patients some of 20 equal runs was told apart in one cohort of seven.
+looks at: with 18 clustered patients some of 20 equal runs was significant in one cohort of seven.
 So a difference is held against Student's t: its standard error is that of the paired bootstrap over
 patients, its degrees of freedom those of the class with fewer patients (the usual choice for
 clusters; Cameron & Miller 2015, section VI). ``tests/unit/evaluation`` measures the error rate.

@@ -13,7 +13,7 @@ from petct_uad.evaluation.tables import Estimate, Measured
 TRIVIAL_VERDICT = "trivial baseline"
 BEATS = "beats SUVmax"
 LOSES = "loses to SUVmax"
-LEVEL = "not told apart from SUVmax"
+LEVEL = "no significant difference from SUVmax"
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class PairRow:
     high: float
     p: float  # two-sided
     p_holm: float  # over all rows of this table
-    told_apart: bool  # p_holm is below 1 - evaluate.confidence
+    significant: bool  # p_holm is below 1 - evaluate.confidence
     leaking: bool
 
 

@@ -183,7 +183,7 @@ def _slurm_client() -> Client:
     if not jobs.isdigit() or jobs == "0":
         raise ExecutorError(
             f"{SLURM_JOBS}: found {jobs!r}, expected how many jobs of one process each to submit. "
-            "Queue, memory and time of a job stand in ~/.config/dask/jobqueue.yaml."
+            "Queue, memory and time of a job are in ~/.config/dask/jobqueue.yaml."
         )
     cluster = _slurm_cluster()
     cluster.scale(jobs=int(jobs))

@@ -39,12 +39,12 @@ def fail_cleanly() -> Iterator[None]:
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         kept = "What was done is kept, and the last checkpoint of a training below .checkpoints"
-        _say(f"interrupted. {kept}: `dvc repro` goes on from there.")
+        _say(f"interrupted. {kept}: `dvc repro` resumes from there.")
         sys.exit(_INTERRUPTED)
     except OSError as error:
         if error.errno not in _MACHINE:
             raise
-        advice = "What was there before is untouched. Mend the disk or its permissions; run again."
+        advice = "What was there before is untouched. Fix the disk or its permissions; run again."
         _say(f"error: {error}. {advice}")
         sys.exit(1)
 

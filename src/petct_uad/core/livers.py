@@ -64,5 +64,5 @@ def _wrong(path: Path, found: str) -> DatasetError:
     columns = ",".join(field.name for field in fields(LiverPlace))
     return DatasetError(
         f"{path}: {found}. Expected the columns {columns}: a PatientID and a point in the liver in "
-        "mm (LPS) on each line. Mend the table, or remove it: it is optional."
+        "mm (LPS) on each line. Fix the table, or remove it: it is optional."
     )

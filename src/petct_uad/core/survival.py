@@ -1,4 +1,4 @@
-"""A stage ends with whoever runs it: what goes on alone would write into a later run."""
+"""A stage ends with whoever runs it: what runs on alone would write into a later run."""
 
 from __future__ import annotations
 

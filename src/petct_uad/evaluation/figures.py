@@ -52,7 +52,7 @@ class Figure:
         of_draws: the same in each resample (resamples,), from which its interval comes, NaN where
             a resample has nothing to measure; None: it has no interval.
         deviates: is its standard deviation over seeds kept?
-        columns: what ``summary.csv`` has of it; nothing: it stands in ``metrics.json`` only.
+        columns: what ``summary.csv`` has of it; nothing: it is in ``metrics.json`` only.
         shown: do ``summary.md`` and the report have it too? Those show what ``columns`` has of it.
         short: its heading where there is little room; by default the title.
         decimals: of what is shown to people.

@@ -200,7 +200,7 @@ def _won_and_met(
 ) -> tuple[NDArray[np.float64], int]:
     """How many pixels outside of lesions each of ``inside`` outranks (v,), and how many there are.
 
-    Ties count half. Numbers of pixels add up exactly, whatever stands in one chunk.
+    Ties count half. Numbers of pixels add up exactly, whatever is in one chunk.
     """
     values, which = np.unique(inside, return_inverse=True)
     won, met = np.zeros(len(values)), 0

@@ -78,7 +78,7 @@ class SeriesRow:
     """One stack of slices, or one label series: ``series.csv``, sorted by SeriesInstanceUID.
 
     Most series are one stack. One that mixes geometries, image types or acquisitions is several,
-    told apart by ``stack``; each is chosen or passed over by itself.
+    distinguished by ``stack``; each is chosen or passed over by itself.
     """
 
     series_instance_uid: UidPseudonym

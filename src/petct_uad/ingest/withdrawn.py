@@ -38,7 +38,7 @@ def read_withdrawn(path: Path = WITHDRAWN) -> list[WithdrawnRow]:
                 raise ValueError(f"{row.patient!r} is no pseudonym such as p-0199e4565b")
     except ValueError as error:
         raise DatasetError(
-            f"{path}: {error}. Mend the line, or restore the file with `git restore {path}`; "
+            f"{path}: {error}. Fix the line, or restore the file with `git restore {path}`; "
             "`petct lineage impact PATIENT --withdraw` writes such lines."
         ) from error
     return rows

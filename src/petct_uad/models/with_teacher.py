@@ -64,7 +64,7 @@ class ModelWithTeacher(TrainableModel, Generic[P, T]):
 
 
 class CnnModel(ModelWithTeacher[P, CnnTeacher]):
-    """One beside the CNN that ``teacher`` names, which stands in its lineage, used or not."""
+    """One beside the CNN that ``teacher`` names, which is in its lineage, used or not."""
 
     @classmethod
     def build(

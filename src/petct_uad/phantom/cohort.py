@@ -33,7 +33,7 @@ def make_cohort(
 ) -> list[Path]:
     """Make ``<raw_folder>/<PatientID>/{CT,PET,SEG}/*.dcm`` and ``<truth_folder>/<PatientID>.json``.
 
-    What a data set may say of itself, where its livers are, stands in ``<raw_folder>/livers.csv``.
+    What a data set may say of itself, where its livers are, is in ``<raw_folder>/livers.csv``.
     Both folders are replaced whole when everything has been written. The same params give the same
     bytes, whatever the number of ``workers`` (0 means one per core).
 

@@ -86,7 +86,7 @@ def _midline(inside: Mask) -> float:
 def _depth_mm(mask: Mask) -> NDArray[np.float64]:
     """Distance of each voxel to the nearest outside the mask.
 
-    Above and below the grid everything goes on as in its last plane, so that a liver of which the
+    Above and below the grid everything continues as in its last plane, so that a liver of which the
     view shows the dome only counts.
     """
     reach = int(SPHERE_RADIUS_MM // _STEP_MM) + 2

@@ -20,7 +20,7 @@ LIVER, FIXED, NONE = "liver", "fixed", "none"
 # A part of the maximum by which readers outline a lesion (EANM guideline 2.0, Boellaard et al.
 # 2015, section on volumes).
 _PART_OF_MAXIMUM = 0.41
-_FIXED_SUV = 4.0  # the usual fixed threshold; it stands in where no liver is in view
+_FIXED_SUV = 4.0  # the usual fixed threshold; used where no liver is in view
 
 
 @dataclass(frozen=True)

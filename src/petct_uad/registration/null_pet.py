@@ -18,7 +18,7 @@ from petct_uad.volumes.motion.rigid import RigidTransform
 from petct_uad.volumes.resample import FWHM_PER_SIGMA
 
 _SPACING_MM = 2.0  # half a PET voxel: skin and lung edges are placed to a fraction of that
-# Beyond the CT's field of view its outermost values go on, as far as a small motion looks.
+# Beyond the CT's field of view its outermost values continue, as far as a small motion looks.
 _BEYOND_MM = 25.0
 _FEWEST = 200  # voxels of 4 mm
 _SCATTER_SUV = 0.012  # around the body, after correction

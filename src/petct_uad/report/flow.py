@@ -59,7 +59,7 @@ class Loss:
 
 @dataclass(frozen=True)
 class FlowStep:
-    """One line of the flow: ``kept`` of ``entered`` items go on."""
+    """One line of the flow: ``kept`` of ``entered`` items are left."""
 
     name: str
     entered: int

@@ -101,9 +101,9 @@ class Comparisons:
     level: float
 
     @property
-    def told_apart(self) -> int:
+    def significant(self) -> int:
         """How many pairs differ beyond chance."""
-        return sum(row.told_apart for row in self.pairs)
+        return sum(row.significant for row in self.pairs)
 
 
 @dataclass(frozen=True)
@@ -353,7 +353,7 @@ def lineage(benchmark: Benchmark) -> Origin | None:
 
 
 def cost(benchmark: Benchmark) -> Costs:
-    """What no machine changes; seconds and memory stand in metrics/cost, which no stage reads."""
+    """What no machine changes; seconds and memory are in metrics/cost, which no stage reads."""
     runs = [
         RunCost(row, run.metrics.identity.gflops_per_pair, run.metrics.identity.scan)
         for row, run in _ranked(benchmark)

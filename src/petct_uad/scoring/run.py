@@ -251,7 +251,7 @@ def score_stores(
         entry: of the benchmark.
         seed: of the training.
         val: the validation split, on whose normals maps are calibrated.
-        other: what is scored in the test split's place, study by study; its slices stand in
+        other: what is scored in the test split's place, study by study; its slices are in
             ``slices.csv``.
         paths: of the entry; nothing is written.
         params: how maps are fused and smoothed.

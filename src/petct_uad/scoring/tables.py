@@ -156,7 +156,7 @@ class ScoredRow:
 
     @classmethod
     def read(cls, folder: Path) -> Self:
-        """What stands in ``row.json``.
+        """What is in ``row.json``.
 
         Raises:
             EvaluationError: it is missing or of another version.
@@ -233,7 +233,7 @@ class ScoredRow:
     def _places(
         self, seed: int, shard_rows: NDArray[np.int64], rows: Sequence[ImageRow]
     ) -> list[int]:
-        """Where slices of one study stand in its file."""
+        """Where slices of one study are in its file."""
         places = {shard_row: at for at, shard_row in enumerate(shard_rows.tolist())}
         if missing := [row.slice_id for row in rows if row.shard_row not in places]:
             raise EvaluationError(

@@ -31,7 +31,7 @@ class SliceRow:
     lesion_area_mm2: float
     label: int  # 0 normal, 1 abnormal
     split: str  # train, val, test or excluded
-    reason: str  # why it stands in that split
+    reason: str  # why it is in that split
 
 
 @dataclass(frozen=True, order=True)

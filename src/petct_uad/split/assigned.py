@@ -40,7 +40,7 @@ def keep_assigned(
     patients = {study.study_id: study for study in studies}
     rows = [_place(x, patients[x.study_id], first[x.pixels_sha256], params) for x in placed]
     repeated = sum(first[x.pixels_sha256] != x.split for x in placed)
-    console.print(f"{repeated} pictures of val and test stand in an earlier split too")
+    console.print(f"{repeated} images of val and test are in an earlier split too")
     return sorted(rows, key=lambda row: row.slice_id)
 
 

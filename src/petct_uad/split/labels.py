@@ -87,28 +87,28 @@ def assign_splits(
 def assign_patients(studies: Sequence[StudyRow], params: SplitParams) -> dict[str, Part]:
     """Divide patients, seeded, stratified by scanner and lesion kind.
 
-    Patients are shuffled, then dealt stratum by stratum, each to the split that is furthest below
-    its share, so every stratum is spread over the splits as evenly as its size allows. With
-    ``folds`` they are first dealt round to the folds, one of which is the test split; the others
+    Patients are shuffled, then assigned stratum by stratum, each to the split furthest below its
+    share, so every stratum is spread over the splits as evenly as its size allows. With
+    ``folds`` they first go to the folds in turn, one of which is the test split; the others
     are divided between train and val.
 
     Raises:
         SplitError: there are fewer than three patients, or fewer than folds.
     """
-    dealt = _deal(studies, params)
+    ordered = _in_order(studies, params)
     if params.folds < 2:
-        return dict(zip(dealt, _apportion(len(dealt), params), strict=True))
-    if len(dealt) < params.folds:
+        return dict(zip(ordered, _apportion(len(ordered), params), strict=True))
+    if len(ordered) < params.folds:
         raise SplitError(
-            f"{len(dealt)} patients cannot be dealt into split.folds = {params.folds}; "
+            f"{len(ordered)} patients cannot be assigned to split.folds = {params.folds}; "
             "add patients, or lower split.folds"
         )
-    parts: dict[str, Part] = dict.fromkeys(dealt[params.fold :: params.folds], "test")
-    rest = [patient for patient in dealt if patient not in parts]
+    parts: dict[str, Part] = dict.fromkeys(ordered[params.fold :: params.folds], "test")
+    rest = [patient for patient in ordered if patient not in parts]
     return parts | dict(zip(rest, _apportion(len(rest), params, test=False), strict=True))
 
 
-def _deal(studies: Sequence[StudyRow], params: SplitParams) -> list[str]:
+def _in_order(studies: Sequence[StudyRow], params: SplitParams) -> list[str]:
     """Patients in a seeded order, stratum by stratum."""
     strata = {study.patient: (study.scanner, study.lesion_kind) for study in reversed(studies)}
     patients = sorted(strata)
@@ -130,8 +130,8 @@ def _apportion(count: int, params: SplitParams, *, test: bool = True) -> list[Pa
         shares /= shares.sum()
     given = np.zeros(3)
     sequence: list[Part] = []
-    for dealt in range(1, count + 1):
-        most_owed = int(np.argmax(shares * dealt - given))
+    for assigned in range(1, count + 1):
+        most_owed = int(np.argmax(shares * assigned - given))
         given[most_owed] += 1
         sequence.append(parts[most_owed])
     return sequence

@@ -50,7 +50,7 @@ class CnnTeacher(nn.Module):
 
         Args:
             params: network and weights.
-            fold: False keeps the network as timm has it, for a model that goes on training it.
+            fold: False keeps the network as timm has it, for a model that trains it further.
 
         Raises:
             TeacherError: the weights are missing or do not fit, or the network is no CNN.

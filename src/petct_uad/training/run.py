@@ -99,7 +99,7 @@ def train_entry(
 ) -> dict[str, TrainedRun]:
     """Train or fit the rows of one model, each as :func:`train_run` does.
 
-    When killed it goes on at the next call; rows that were done by then come from their
+    When killed it resumes at the next call; rows that were done by then come from their
     checkpoints, since DVC deletes the outputs of a stage before it starts it again.
 
     Raises:

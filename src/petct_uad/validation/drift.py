@@ -31,7 +31,7 @@ def measure_drift(images: Sequence[ImageRow], shards: Sequence[ShardRow]) -> lis
     A sample is a patient: the mean over their normal slices. Slices of one patient are no
     independent samples, and a test on them would find drift wherever patients differ. P-values are
     exact where samples are small, and corrected after Holm over the whole table. With a dozen
-    patients a side only distributions that hardly overlap are told apart.
+    patients a side only distributions that hardly overlap differ significantly.
     """
     means = _patients(images, shards)
     found = []

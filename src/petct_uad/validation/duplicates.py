@@ -1,4 +1,4 @@
-"""Images that stand in two splits, as they are or nearly so."""
+"""Images that are in two splits, as they are or nearly so."""
 
 from __future__ import annotations
 

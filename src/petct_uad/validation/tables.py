@@ -56,7 +56,7 @@ class LesionRow:
     volume_ml: float
     length_mm: float  # the longest side of its box along the label's axes
     in_pet: float  # part of its voxels
-    at_the_end: bool  # reaches the first or the last slice, so that it may go on outside
+    at_the_end: bool  # reaches the first or the last slice, so that it may continue outside
     suv_max: float  # 0 where no voxel lies in the PET
     suv_mean: float
     background_suv: (

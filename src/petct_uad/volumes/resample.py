@@ -61,7 +61,7 @@ def interpolate(
 ) -> sitk.Image:
     """Linear interpolation at the voxel centres of ``grid``, mapped by ``transform``: float32.
 
-    Half a voxel beyond the outermost centres their values go on; further out is ``outside``.
+    Half a voxel beyond the outermost centres their values continue; further out is ``outside``.
     """
     smooth = sitk.Cast(image, sitk.sitkFloat32)
     return sitk.Resample(smooth, grid, transform.to_sitk(), sitk.sitkLinear, outside)

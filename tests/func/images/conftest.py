@@ -55,7 +55,7 @@ def listed_set(raw: Path) -> Path:
 
 
 def bmad_set(raw: Path) -> Path:
-    """BMAD's folders with masks; one name stands in every folder."""
+    """BMAD's folders with masks; one name is in every folder."""
     for i in range(20):
         draw(raw / f"train/good/{i:03}.png", i)
     seed = 100

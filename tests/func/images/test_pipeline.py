@@ -170,7 +170,7 @@ def test_a_test_picture_that_is_also_a_training_picture_is_dropped_or_kept_and_n
         found = split_again()["images/normal_0.png"]
         assert found[0] == split
         assert "with the pixels of a" in found[2]
-        assert "1 pictures of val and test stand in an earlier split" in capsys.readouterr().err
+        assert "1 images of val and test are in an earlier split" in capsys.readouterr().err
 
 
 def test_a_copy_that_is_kept_is_reported_and_does_not_stop_the_pipeline(

@@ -92,7 +92,7 @@ def planted(patient: Callable[..., Patient], raw: Path) -> set[str]:
 
 
 def found_in(folder: Path, words: tuple[str, ...]) -> list[tuple[str, str]]:
-    """Which words stand in the bytes or the name of which file, whatever the case."""
+    """Which words are in the bytes or the name of which file, whatever the case."""
     found = []
     for path in sorted(folder.rglob("*")):
         content = path.read_bytes() if path.is_file() else b""

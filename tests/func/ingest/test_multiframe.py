@@ -145,7 +145,7 @@ def test_multiframe_is_the_single_frame_volume(
     ]
 
 
-def test_two_stacks_in_one_file_are_told_apart(
+def test_two_stacks_in_one_file_are_separated(
     run: Callable[..., Run],
     raw: Path,
     studies: Callable[[str], tuple[list[Dataset], list[Dataset]]],

@@ -1,6 +1,6 @@
 """Every real study in reach, as a second reader has it: voxels, SUV, masks and where they lie.
 
-The largest differences are written to the test report (``--junit-xml``) and stand in
+The largest differences are written to the test report (``--junit-xml``) and are in
 docs/validation.md; the bounds here are what those may never exceed.
 """
 

@@ -1,4 +1,4 @@
-"""Series that are more than one stack: told apart, ranked by stated rules, and accounted for."""
+"""Series that are more than one stack: separated, ranked by stated rules, and accounted for."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def test_two_acquisitions_of_the_same_places_are_two_stacks(
     assert not done.tables.rejected
 
 
-def test_frames_of_a_dynamic_pet_are_told_apart_by_their_time(
+def test_frames_of_a_dynamic_pet_differ_by_their_time(
     patient: Callable[..., Patient], run: Callable[..., Run]
 ) -> None:
     case = patient().both()

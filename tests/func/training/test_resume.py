@@ -1,4 +1,4 @@
-"""A training that was killed goes on as if nothing had happened."""
+"""A training that was killed resumes as if nothing had happened."""
 
 import json
 import os
@@ -69,7 +69,7 @@ def test_killed_training_ends_with_the_bytes_of_an_uninterrupted_one(
     shutil.rmtree(tmp_path / "models", ignore_errors=True)
     shutil.rmtree(tmp_path / "curves", ignore_errors=True)
     tiny.train(processed, tmp_path, **SETTINGS)
-    assert "goes on after iteration" in capsys.readouterr().err
+    assert "resumes after iteration" in capsys.readouterr().err
     assert outputs(tmp_path) == uninterrupted
     assert not (tmp_path / "checkpoints").exists()
 

@@ -98,8 +98,8 @@ def test_every_two_models_are_compared_once(tmp_path: Path) -> None:
     models = [row.run for row in summary.rows if row.run.startswith("cmad")]
     assert [(row.run, row.other) for row in rows] == [*itertools.combinations(models, 2)]
     assert all(row.p <= row.p_holm for row in rows)
-    assert [row.told_apart for row in rows] == [row.p_holm < 0.05 for row in rows]
-    assert rows[0].told_apart
+    assert [row.significant for row in rows] == [row.p_holm < 0.05 for row in rows]
+    assert rows[0].significant
 
 
 def test_summary_is_sorted_by_auroc_and_marks_losers_and_baselines(tmp_path: Path) -> None:
@@ -164,7 +164,7 @@ def test_a_difference_within_its_uncertainty_supports_no_statement(tmp_path: Pat
     rows = read_table(tmp_path / "hypotheses.csv", HypothesisRow)
     (row,) = (row for row in rows if row.worse == "cmad_no_cmh-petct")
     assert known(row.auroc_difference) > 0
-    assert row.outcome == "not told apart"
+    assert row.outcome == "no significant difference"
 
 
 def test_modules_and_tokens_are_judged_where_their_rows_are(tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ def cohort(generator: np.random.Generator) -> tuple[Scores, list[Scores]]:
 
 
 @pytest.mark.slow
-def test_equal_runs_on_clustered_slices_are_told_apart_as_rarely_as_promised() -> None:
+def test_equal_runs_on_clustered_slices_differ_significantly_as_rarely_as_promised() -> None:
     """Of 150 cohorts one in twenty may err: with 14 or more the rate would be above it (p < 0.02).
 
     The percentiles of the bootstrap, counted here too, err in far more, and cover too little.

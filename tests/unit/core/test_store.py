@@ -136,7 +136,7 @@ def test_another_param_or_another_code_is_another_result(house: House) -> None:
     store = store_at(house.home)
     house.run(store)
     assert house.run(store, ending="?")[2] == ["a", "b", "c"]
-    assert house.run(replace(store, code="mended"))[2] == ["a", "b", "c"]
+    assert house.run(replace(store, code="fixed"))[2] == ["a", "b", "c"]
     assert house.run(replace(store, stage="whisper"))[2] == ["a", "b", "c"]
     assert house.run(store)[2] == []
 

@@ -11,7 +11,7 @@ from tests.func.ingest.conftest import ingest_params
 
 
 def row(
-    subject: str, code: str = "units", found: str = "x", advice: str = "Mend it."
+    subject: str, code: str = "units", found: str = "x", advice: str = "Fix it."
 ) -> FoundRejection:
     return FoundRejection(subject, code, found, "y", advice)
 

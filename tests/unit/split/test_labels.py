@@ -322,7 +322,7 @@ def test_one_fold_is_none(cohort: Cohort) -> None:
 
 
 def test_more_folds_than_patients_are_refused() -> None:
-    with pytest.raises(SplitError, match=r"4 patients cannot be dealt into split\.folds = 5"):
+    with pytest.raises(SplitError, match=r"4 patients cannot be assigned to split\.folds = 5"):
         assign_patients([study(f"P{i}") for i in range(4)], split_params(folds=5))
 
 

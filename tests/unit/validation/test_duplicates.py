@@ -1,4 +1,4 @@
-"""Images that stand in two splits are found, however they were touched up."""
+"""Images that are in two splits are found, however they were touched up."""
 
 from __future__ import annotations
 

@@ -103,7 +103,7 @@ class SplitAudit:
 
     @property
     def leaks(self) -> bool:
-        """Does anything of one set stand in another?"""
+        """Does anything of one set lie in another?"""
         return self.verdict == "leaks"
 
     @property

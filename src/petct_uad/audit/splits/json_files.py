@@ -36,7 +36,7 @@ def parse_json(path: Path, text: str) -> Any:
             path,
             found=terminal_text(found),
             expected="JSON, each key of an object once",
-            advice="Mend the file, or write it again.",
+            advice="Fix the file, or write it again.",
         ) from error
 
 

@@ -25,7 +25,7 @@ class StageRun:
     Attributes:
         name: as dvc.yaml has it, with the model that it works on, if any.
         entry: the stage file, below the repository's root.
-        params: what is read through it stands in the lineage.
+        params: what is read through it is in the lineage.
     """
 
     name: str

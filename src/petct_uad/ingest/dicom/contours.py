@@ -36,7 +36,7 @@ class Contour:
     line: int
     header: Header
     roi: str
-    points_mm: str  # as it stands in the file; ``parsed`` checks it
+    points_mm: str  # as it is in the file; ``parsed`` checks it
 
 
 def read_contours(

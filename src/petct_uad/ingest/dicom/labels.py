@@ -193,7 +193,7 @@ def _without_lesions(objects: LabelObjects) -> Label:
     """Of a study whose label objects name no lesion.
 
     Where they name organs, nobody has looked for lesions. Any other name may be a lesion that the
-    pattern misses: then the label's kind stands in the table, and validation refuses it.
+    pattern misses: then the label's kind is in the table, and validation refuses it.
     """
     anatomy = all(item.anatomy for named in objects.others for item in named.structures)
     return Label(

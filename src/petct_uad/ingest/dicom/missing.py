@@ -1,4 +1,4 @@
-"""Every tag that a refused series lacks, at once: nobody mends one only to hear of the next."""
+"""Every tag that a refused series lacks, at once: nobody fixes one only to hear of the next."""
 
 from __future__ import annotations
 

@@ -151,7 +151,7 @@ def _refused_files(
 def _kinds_of(path: Path, told: Mapping[str, str]) -> tuple[str, ...]:
     """SEG or RTSTRUCT where anything in a file says so; none where it is something else.
 
-    The SOP class stands in the meta information too, so among the first bytes of a broken file.
+    The SOP class is in the meta information too, so among the first bytes of a broken file.
     Where the class itself is broken, the elements do, which no other object has. A DICOM file that
     ends before it says what it is may be either.
     """

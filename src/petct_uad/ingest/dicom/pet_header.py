@@ -1,6 +1,6 @@
 """What one PET file says about its units, its dose and its times (PS3.3 C.8.9.1, C.8.9.2, C.8.9.4).
 
-Texts as they stand in the file: what cannot be read as a number or a time is named where it is
+Texts as they are in the file: what cannot be read as a number or a time is named where it is
 needed, and never where it is not.
 """
 
@@ -232,7 +232,7 @@ def _nuclide(drug: Dataset) -> tuple[str, str]:
 
 
 def text_of(dataset: Dataset, keyword: str) -> str:
-    """An element's text as it stands in the file, even where it is no valid value."""
+    """An element's text as it is in the file, even where it is no valid value."""
     tag = tag_of(keyword)
     return remembered(dataset, tag, _element_text) if tag in dataset else ""
 

@@ -112,7 +112,7 @@ def split_into_stacks(series: Series) -> list[Series]:
     """Tell apart the stacks of slices that share one SeriesInstanceUID.
 
     Slices of another matrix, PixelSpacing, ImageOrientationPatient or ImageType never belong
-    together. Slices that lie closer than their own spacing are told apart by SliceThickness,
+    together. Slices that lie closer than their own spacing are distinguished by SliceThickness,
     AcquisitionNumber or acquisition time if that leaves whole stacks of the same anatomy: a bed of
     a PET, or one slice of a step-and-shoot CT, is no stack of its own. Frames and gates of a PET
     are stacks in the order of their time, whatever the order of the files.

@@ -7,7 +7,7 @@ in :mod:`petct_uad.ingest.dicom.pet_times`, which body size in
 :mod:`petct_uad.ingest.dicom.body_size`.
 
 Nothing is invented. What a header tells in another unit than DICOM's (a dose in MBq, a weight in g)
-is read in it where the value can be nothing else, and then stands in series.csv as assumed.
+is read in it where the value can be nothing else, and is then in series.csv as assumed.
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ class Volume:
 
 @dataclass(frozen=True)
 class _Slice:
-    """One slice as it stands in its file."""
+    """One slice as it is in its file."""
 
     place: int  # along the normal, in its stack
     header: Header

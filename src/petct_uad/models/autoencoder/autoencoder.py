@@ -1,7 +1,7 @@
 """A convolutional autoencoder of the image: the first row of many tables, plain or variational.
 
 It learns to draw normal slices through a short code; what it cannot draw is abnormal. The
-variational one is Kingma & Welling's (arXiv:1312.6114). What was chosen stands in this folder's
+variational one is Kingma & Welling's (arXiv:1312.6114). What was chosen is in this folder's
 README.
 """
 

@@ -30,7 +30,7 @@ from petct_uad.models.common.params import Fusion
 
 _KNOTS = 256  # of a tail: -log p is linear between them, to a few thousandths
 _DROPPED_BITS = 12  # of a float32: values are counted by their 20 highest, to a relative 2^-11
-_EXCESS_SHARE = 1e-3  # of the pixels: how far the highest reach says how the tail goes on
+_EXCESS_SHARE = 1e-3  # of the pixels: how far the highest reach says how the tail continues
 
 
 class MapFusion(nn.Module):
@@ -103,7 +103,7 @@ class MapFusion(nn.Module):
     def surprise(self, maps: Tensor) -> Tensor:
         """(K, B, S, S): -log of the share of the normals' pixels that are at least as large.
 
-        Beyond the largest of them the tail goes on as an exponential, so that of two values that
+        Beyond the largest of them the tail continues as an exponential, so that of two values that
         no normal has the larger is the rarer.
         """
         return torch.stack([self._surprise_of(x, member) for member, x in enumerate(maps)])

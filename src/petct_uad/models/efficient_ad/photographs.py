@@ -1,4 +1,4 @@
-"""What stands in for ImageNet offline: crops of the photographs that scikit-image carries."""
+"""What replaces ImageNet offline: crops of the photographs that scikit-image carries."""
 
 from __future__ import annotations
 

@@ -77,9 +77,9 @@ class Ganomaly(CnnModel[GanomalyParams], GradientModel):
         """Eq. 1, which reaches the generator only, and what reaches the discriminator only."""
         of_real, of_fake = self.features(real), self.features(fake.detach())
         yes, no = self.classifier(of_real), self.classifier(of_fake)
-        told_apart = F.softplus(-yes).mean() + F.softplus(no).mean()  # cross entropy of logits
+        discriminated = F.softplus(-yes).mean() + F.softplus(no).mean()  # cross entropy of logits
         frozen = {name: x.detach() for name, x in self.features.named_parameters()}
         frozen |= {name: x.clone() for name, x in self.features.named_buffers()}
         seen_again = functional_call(self.features, frozen, fake)
         alike = F.mse_loss(seen_again, of_real.detach())
-        return self.params.adversarial_weight * alike + told_apart / 2
+        return self.params.adversarial_weight * alike + discriminated / 2

@@ -36,7 +36,7 @@ class FrozenEncoder(Encoder):
 
 
 class TrainedEncoder(Encoder):
-    """An ImageNet CNN from which training goes on; its batch statistics stay.
+    """An ImageNet CNN from which training starts; its batch statistics stay.
 
     Attributes:
         sha256: of the weights that it starts from.

@@ -10,7 +10,7 @@ from petct_uad.models.common.params import FeatureParams, GradientParams
 
 
 class SuperSimpleNetParams(FeatureParams, GradientParams):
-    """SuperSimpleNet (Rolih et al. 2024): features with and without noise told apart."""
+    """SuperSimpleNet (Rolih et al. 2024): tells features with noise from those without."""
 
     enlarge: int = Field(ge=1, le=4, description="times the finest map; paper: 2")
     noise: float = Field(gt=0, le=10, description="standard deviation of the noise; paper: 0.015")

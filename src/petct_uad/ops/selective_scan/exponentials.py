@@ -38,7 +38,7 @@ def _scale(builder: Any, x: Any, power: Any) -> Any:
     return builder.bitcast(builder.add(builder.bitcast(x, integers), exponent), x.type)
 
 
-# x times 2**k, where k stands in the low mantissa bits of the other operand.
+# x times 2**k, where k is in the low mantissa bits of the other operand.
 _scale_by_power = lanewise(_scale, 2)
 
 

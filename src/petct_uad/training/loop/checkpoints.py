@@ -1,4 +1,4 @@
-"""A training's whole state in one file, so that a killed training can go on.
+"""A training's whole state in one file, so that a killed training can resume.
 
 DVC deletes a stage's outputs before it runs the stage, so these files lie outside of them, below
 ``.checkpoints``.
@@ -23,7 +23,7 @@ from petct_uad.core.provenance.sources import source_hash
 from petct_uad.training.loop.tables import LoggedRow, TrainingRow
 
 _CODE = ("models", "ops", "slices", "teachers", "training")
-_TENSOR = "$tensor"  # stands in the JSON for a tensor of this name
+_TENSOR = "$tensor"  # marks in the JSON a tensor of this name
 
 
 @dataclass
@@ -47,7 +47,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Everything that a training needs to go on.
+    """Everything that a training needs to resume.
 
     Attributes:
         progress: iterations, rows and best loss so far.

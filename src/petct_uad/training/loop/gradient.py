@@ -88,7 +88,7 @@ class GradientTraining:
     def run(self) -> Progress:
         """Train to the end; the model is left in the state of the best validation loss.
 
-        Goes on from the last checkpoint where there is one of the same training.
+        Resumes from the last checkpoint where there is one of the same training.
 
         Raises:
             TrainingError: the loss or its gradient is no longer finite.
@@ -209,7 +209,7 @@ class GradientTraining:
         self.optimiser.load_state_dict(found.optimiser)
         self.rates.load_state_dict(found.rates)
         _set_random_state(found.random[self.ranks.rank], self.device)
-        console.print(f"goes on after iteration {found.progress.iteration}")
+        console.print(f"resumes after iteration {found.progress.iteration}")
 
 
 def _random_state(device: torch.device) -> list[Tensor]:

@@ -38,7 +38,7 @@ class Ranks:
         return list(indices[self.rank :: self.count])
 
     def reseed(self, seed: int) -> None:
-        """Let ranks draw different noise from here on; the first goes on as if it were alone."""
+        """Let ranks draw different noise from here on; the first continues as if it were alone."""
         if not self.first:
             torch.manual_seed(seed + self.rank)
 

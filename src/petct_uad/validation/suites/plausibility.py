@@ -53,6 +53,6 @@ def lesions_checks(promises: Promises) -> list[Check]:
               "what of a lesion lies outside the PET cannot be found in it",
               between("in_pet", _IN_PET, None)),
         Check("lesions", "not_cut_off", "warning",
-              "a lesion on the first or last slice may go on where nothing was scanned",
+              "a lesion on the first or last slice may continue where nothing was scanned",
               in_set("at_the_end", [False])),
     ]  # fmt: skip
