@@ -39,7 +39,13 @@ class PhantomStudy:
 
     def uid(self, *parts: object) -> str:
         """A UID of this study's own."""
-        return str(uid("petct-uad phantom", self.seed, self.patient.patient_id, *parts))
+        visit = (f"visit {self.patient.visit}",) if self.patient.visit else ()
+        return str(uid("petct-uad phantom", self.seed, self.patient.patient_id, *visit, *parts))
+
+    @property
+    def region(self) -> str:
+        """What is in view, as a console calls it."""
+        return "thorax" if self.patient.body is None else "whole body"
 
 
 def write_ct(study: PhantomStudy, image: CtImage, folder: Path) -> list[Dataset]:
@@ -54,13 +60,20 @@ def write_ct(study: PhantomStudy, image: CtImage, folder: Path) -> list[Dataset]
     return written
 
 
-def write_pet(study: PhantomStudy, image: PetImage, folder: Path) -> list[Dataset]:
-    """Write one file per slice in Bq/ml, each with its own rescale slope."""
+def write_pet(
+    study: PhantomStudy, image: PetImage, folder: Path, *, corrected: bool = True
+) -> list[Dataset]:
+    """Write one file per slice in Bq/ml, each with its own rescale slope.
+
+    A series that is not ``corrected`` for attenuation says so in Corrected Image (0028,0051).
+    """
     written = []
     scale = bq_per_suv(study)
     for index, plane in enumerate(image.volume.voxels):
         dataset = _image(study, "PT", PositronEmissionTomographyImageStorage, index, image.volume)
         _describe_pet(dataset, study, index, image.volume)
+        if not corrected:
+            _describe_uncorrected(dataset, study, index)
         _set_activity(dataset, plane * scale, study.scanner.pet_signed)
         _save(dataset, folder / f"PT.{index + 1:04d}.dcm")
         written.append(dataset)
@@ -114,7 +127,7 @@ def _describe_visit(dataset: Dataset, study: PhantomStudy) -> None:
     dataset.StudyDate, dataset.StudyTime = _da_tm(identity.study)
     dataset.StudyID = identity.accession_number[-4:]
     dataset.AccessionNumber = identity.accession_number
-    dataset.StudyDescription = "PET/CT thorax FDG"
+    dataset.StudyDescription = f"PET/CT {study.region} FDG"
     dataset.ReferringPhysicianName = identity.referring_physician
     dataset.OperatorsName = identity.operator
     dataset.Manufacturer = scanner.manufacturer
@@ -124,7 +137,7 @@ def _describe_visit(dataset: Dataset, study: PhantomStudy) -> None:
     dataset.InstitutionName = scanner.institution
     dataset.InstitutionAddress = scanner.institution_address
     dataset.StationName = scanner.station
-    dataset.BodyPartExamined = "CHEST"
+    dataset.BodyPartExamined = "CHEST" if study.patient.body is None else "WHOLEBODY"
     dataset.PositionReferenceIndicator = ""
 
 
@@ -148,7 +161,7 @@ def _describe_ct(dataset: Dataset, study: PhantomStudy, index: int, volume: Volu
     _stamp(dataset, begin, begin + timedelta(milliseconds=500 * index))
     dataset.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
     dataset.SeriesNumber = 2
-    dataset.SeriesDescription = "CT AC thorax 5.0"
+    dataset.SeriesDescription = f"CT AC {study.region} {volume.spacing_mm[2]:.1f}"
     dataset.AcquisitionNumber = 1
     dataset.KVP = "120"
     dataset.XRayTubeCurrent = 80
@@ -166,6 +179,9 @@ def _describe_ct(dataset: Dataset, study: PhantomStudy, index: int, volume: Volu
     dataset.RescaleType = "HU"
     dataset.WindowCenter = "40"
     dataset.WindowWidth = "400"
+    if study.patient.body is not None and study.patient.body.contrast:
+        dataset.ContrastBolusAgent = "iodinated, intravenous"
+        dataset.ContrastBolusRoute = "IV"
 
 
 def _describe_pet(dataset: Dataset, study: PhantomStudy, index: int, volume: Volume) -> None:
@@ -176,7 +192,7 @@ def _describe_pet(dataset: Dataset, study: PhantomStudy, index: int, volume: Vol
     _stamp(dataset, begin, begin + timedelta(seconds=waited))
     dataset.ImageType = ["ORIGINAL", "PRIMARY"]
     dataset.SeriesNumber = 4
-    dataset.SeriesDescription = "PET AC thorax"
+    dataset.SeriesDescription = f"PET AC {study.region}"
     dataset.Units = "BQML"
     dataset.CountsSource = "EMISSION"
     dataset.SeriesType = ["WHOLE BODY", "IMAGE"]
@@ -201,6 +217,20 @@ def _describe_pet(dataset: Dataset, study: PhantomStudy, index: int, volume: Vol
     # Type 2 in PET, and their items rule out Patient Position (0018,5100): PS3.3 C.7.3.1.1.2.
     dataset.PatientOrientationCodeSequence = [_supine()]
     dataset.PatientGantryRelationshipCodeSequence = [_code("102540001", "SCT", "headfirst")]
+
+
+def _describe_uncorrected(dataset: Dataset, study: PhantomStudy, index: int) -> None:
+    """What sets the second PET of a study apart, its UIDs first."""
+    dataset.SeriesInstanceUID = study.uid("NAC")
+    dataset.SOPInstanceUID = study.uid("NAC", index)
+    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
+    dataset.SeriesNumber = 5
+    dataset.SeriesDescription = f"PET NAC {study.region}"
+    dataset.CorrectedImage = [
+        name for name in study.scanner.corrections if name not in ("ATTN", "SCAT")
+    ]
+    del dataset.AttenuationCorrectionMethod, dataset.ScatterCorrectionMethod
+    del dataset.ScatterFractionFactor
 
 
 def _supine() -> Dataset:

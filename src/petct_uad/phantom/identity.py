@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 
 import numpy as np
@@ -51,6 +51,18 @@ def draw_identity(rng: np.random.Generator, sex: str, age: int, weight_kg: float
         study=study,
         pet_start=study + timedelta(seconds=int(rng.integers(95, 160))),
         dose_bq=round(weight_kg * float(rng.uniform(3.3e6, 5.0e6)), -4),
+    )
+
+
+def months_later(identity: Identity, rng: np.random.Generator) -> Identity:
+    """The same person at another visit, 90 to 200 days on."""
+    later = timedelta(days=int(rng.integers(90, 200)))
+    return replace(
+        identity,
+        accession_number=f"A{int(rng.integers(10**6, 10**7))}",
+        injection=identity.injection + later,
+        study=identity.study + later,
+        pet_start=identity.pet_start + later,
     )
 
 

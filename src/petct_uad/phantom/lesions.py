@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from petct_uad.phantom.canvas import Labels, depth_in_tube
 from petct_uad.phantom.grids import Floats, Grid, Mask, Vector
-from petct_uad.phantom.render import Labels, depth_in_tube
 from petct_uad.phantom.tissue import Tissue
 from petct_uad.phantom.truth import LesionKind, Site, Visibility
 

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import SimpleITK as sitk
 from scipy import ndimage
 
+from petct_uad.phantom.canvas import Labels
 from petct_uad.phantom.field import Window, field_of_view
 from petct_uad.phantom.grids import Floats, Grid, Mask, Vector, axis, smooth_noise
 from petct_uad.phantom.lesions import (
@@ -20,14 +21,15 @@ from petct_uad.phantom.lesions import (
     lesion_box,
 )
 from petct_uad.phantom.params import PhantomParams
-from petct_uad.phantom.patient import CT_FIELD_MM, CT_SLICE_MM, Patient, stream
-from petct_uad.phantom.render import Labels, render
+from petct_uad.phantom.patient import CT_FIELD_MM, Patient
+from petct_uad.phantom.render import render
 from petct_uad.phantom.tissue import Tissue
 from petct_uad.phantom.truth import RigidTruth
 from petct_uad.phantom.vessels import Segment, grow_vessels, vessel_fraction
 
 _FWHM_PER_SIGMA = 2.3548
 SCATTER_SUV = 0.012  # what remains outside the body after correction
+_ATTENUATION_PER_MM = 0.0096  # of water at 511 keV
 _INTRINSIC_SHARE = 0.75  # of the FWHM; the rest is the reconstruction's post-filter
 
 
@@ -57,10 +59,10 @@ class PetImage:
 
 
 def make_ct(params: PhantomParams, patient: Patient) -> CtImage:
-    """The CT: each 5 mm slice is the mean of two renderings, blurred, with noise."""
-    rng = stream(params, patient.plan.index, 1)
+    """The CT: each slice is the mean of two renderings, blurred, with noise."""
+    rng = patient.stream(params, 1)
     grid, slices = _ct_grids(params, patient)
-    labels = render(patient.anatomy, grid)
+    labels = render(patient.anatomy, grid, patient.body)
     hu = _attenuation(rng, patient, labels, grid)
     for lesion in patient.lesions:
         add_to_ct(lesion, hu, labels, grid)
@@ -72,20 +74,25 @@ def make_ct(params: PhantomParams, patient: Patient) -> CtImage:
     )
     pixel = CT_FIELD_MM / params.ct_matrix
     voxels = np.clip(np.rint(hu), -1024, 3071).astype(np.float32)
-    whole = Volume(voxels, origin, (pixel, pixel, CT_SLICE_MM))
+    whole = Volume(voxels, origin, (pixel, pixel, patient.ct_slice_mm))
     window = field_of_view(params, patient, origin, whole.spacing_mm, voxels.shape)
     seen = tuple(mask[:, window.rows, window.columns] for mask in masks)
     return CtImage(_seen(whole, window), seen)
 
 
-def make_pet(params: PhantomParams, patient: Patient) -> PetImage:
-    """The PET: activity, point spread, known displacement, counting noise and post-filter."""
-    rng = stream(params, patient.plan.index, 2)
+def make_pet(params: PhantomParams, patient: Patient, corrected: bool = True) -> PetImage:
+    """The PET: activity, point spread, known displacement, counting noise and post-filter.
+
+    Not ``corrected`` for attenuation it is dark inside the body, and the skin and lungs stand out.
+    """
+    rng = patient.stream(params, 2)
     scanner = patient.plan.scanner
     sharp = activity(rng, patient)
     total = scanner.fwhm_mm / _FWHM_PER_SIGMA
     intrinsic = _INTRINSIC_SHARE * total
     seen = _blur(sharp, intrinsic, patient.grid.spacing)
+    if not corrected:
+        seen *= _transmitted(patient)
     origin, shape = _pet_geometry(rng, patient)
     spacing = (scanner.pet_pixel_mm, scanner.pet_pixel_mm, scanner.pet_slice_mm)
     expected = _displaced(patient, seen, origin, spacing, shape) + SCATTER_SUV
@@ -99,6 +106,21 @@ def make_pet(params: PhantomParams, patient: Patient) -> PetImage:
     return PetImage(_seen(Volume(voxels, origin, spacing), window), suv)
 
 
+def draw_on_pet(patient: Patient, image: PetImage) -> tuple[Mask, ...]:
+    """One mask per lesion on the PET's grid: its voxels of which the lesion fills half."""
+    grid, volume = patient.grid, image.volume
+    masks = []
+    for lesion in patient.lesions:
+        fraction = np.zeros(grid.shape, dtype=np.float32)
+        box = lesion_box(lesion, grid)
+        fraction[box] = body_fraction(lesion, grid, box) * host_mask(lesion, patient.labels[box])
+        moved = _displaced(
+            patient, fraction, volume.origin_mm, volume.spacing_mm, volume.voxels.shape
+        )
+        masks.append(np.asarray(moved >= 0.5))
+    return tuple(masks)
+
+
 def to_sitk(truth: RigidTruth) -> sitk.Euler3DTransform:
     """The displacement as SimpleITK's transform, from the CT frame to the PET frame."""
     transform = sitk.Euler3DTransform()
@@ -110,7 +132,7 @@ def to_sitk(truth: RigidTruth) -> sitk.Euler3DTransform:
 
 def deep_in_liver(patient: Patient) -> Vector | None:
     """The liver's deepest point inside the stack (anatomy coordinates), at least 15 mm deep."""
-    top = patient.first_slice_mm + CT_SLICE_MM * (patient.ct_slices - 1)
+    top = patient.first_slice_mm + patient.ct_slice_mm * (patient.ct_slices - 1)
     inside = (patient.grid.z >= patient.first_slice_mm + 5) & (patient.grid.z <= top - 5)
     liver = patient.labels == Tissue.LIVER
     box = ndimage.find_objects(liver.astype(np.uint8))[0] if liver.any() else (slice(0, 1),) * 3
@@ -137,9 +159,9 @@ def _ct_grids(params: PhantomParams, patient: Patient) -> tuple[Grid, Grid]:
     x = axis(start - cx, pixel, params.ct_matrix)
     y = axis(start - cy, pixel, params.ct_matrix)
     z = patient.first_slice_mm
-    half = CT_SLICE_MM / 2
+    half = patient.ct_slice_mm / 2
     fine = Grid(x, y, axis(z - half / 2, half, 2 * patient.ct_slices))
-    return fine, Grid(x, y, axis(z, CT_SLICE_MM, patient.ct_slices))
+    return fine, Grid(x, y, axis(z, patient.ct_slice_mm, patient.ct_slices))
 
 
 def _pair_mean(fine: Floats) -> Floats:
@@ -158,8 +180,14 @@ def _attenuation(rng: np.random.Generator, patient: Patient, labels: Labels, gri
     dependent = np.broadcast_to((0.28 * grid.y)[None, :, None], grid.shape)
     vessel = vessel_fraction(segments + _mismatch_vessels(patient), grid)
     hu += np.where(lung, dependent, 0.0)
-    hu += np.where(lung, vessel * (38.0 - hu), 0.0)
+    hu += np.where(lung, vessel * (_vessel_hu(patient) - hu), 0.0)
     return hu
+
+
+def _vessel_hu(patient: Patient) -> float:
+    """Of the pulmonary vessels, which share the contrast of all blood."""
+    contrast = patient.body is not None and patient.body.contrast
+    return patient.anatomy.tissues.hu[Tissue.BLOOD] if contrast else 38.0
 
 
 def _mottle_hu(tissue: Tissue) -> float:
@@ -213,6 +241,15 @@ def activity(rng: np.random.Generator, patient: Patient) -> Floats:
     return suv
 
 
+def _transmitted(patient: Patient) -> Floats:
+    """What of the activity a PET without attenuation correction shows, by depth in the body."""
+    body = ~np.isin(patient.labels, (Tissue.AIR, Tissue.COUCH_SHELL, Tissue.COUCH_FOAM))
+    across = patient.grid.spacing[1:]
+    depth_mm = np.stack([ndimage.distance_transform_edt(plane, sampling=across) for plane in body])
+    lung = np.where(patient.labels == Tissue.LUNG, np.float32(1.6), np.float32(1.0))
+    return np.asarray(lung * np.exp(-_ATTENUATION_PER_MM * depth_mm), dtype=np.float32)
+
+
 def _blur(voxels: Floats, sigma_mm: float, spacing_zyx_mm: Vector) -> Floats:
     sigmas = [sigma_mm / step for step in spacing_zyx_mm]
     return np.asarray(ndimage.gaussian_filter(voxels, sigmas), dtype=np.float32)
@@ -225,9 +262,9 @@ def _pet_geometry(
     scanner = patient.plan.scanner
     half = scanner.pet_pixel_mm * (scanner.pet_matrix - 1) / 2
     dx, dy, dz = rng.uniform(0.1, 0.9, 3)
-    below = CT_SLICE_MM / 2 + float(dz) * scanner.pet_slice_mm
+    below = patient.ct_slice_mm / 2 + float(dz) * scanner.pet_slice_mm
     low = patient.to_ct_frame((0.0, 0.0, patient.first_slice_mm - below))[2]
-    covered = below + CT_SLICE_MM * (patient.ct_slices - 0.5)
+    covered = below + patient.ct_slice_mm * (patient.ct_slices - 0.5)
     slices = int(np.ceil(covered / scanner.pet_slice_mm)) + 1
     origin = _rounded((-half + float(dx), -half - float(dy), low))
     return origin, (slices, scanner.pet_matrix, scanner.pet_matrix)

@@ -19,6 +19,7 @@ class Scanner:
     decay_correction: Literal["START", "ADMIN"]  # (0054,1102)
     fwhm_mm: float  # of the reconstructed PET image
     counts_per_suv: float  # coincidences per voxel at SUVbw 1 that give a realistic noise
+    ct_slice_mm: float  # of a whole body
     bed_seconds: int
     bed_mm: float  # axial length that one bed position sees
     pet_signed: bool
@@ -42,6 +43,7 @@ GE_DISCOVERY_STE = Scanner(
     decay_correction="ADMIN",
     fwhm_mm=6.5,
     counts_per_suv=14.0,
+    ct_slice_mm=3.27,
     bed_seconds=180,
     bed_mm=157.0,
     pet_signed=True,
@@ -65,6 +67,7 @@ BIOGRAPH_VISION = Scanner(
     decay_correction="START",
     fwhm_mm=4.5,
     counts_per_suv=22.0,
+    ct_slice_mm=2.0,
     bed_seconds=120,
     bed_mm=263.0,
     pet_signed=False,

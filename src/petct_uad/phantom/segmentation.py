@@ -14,22 +14,25 @@ from pydicom.uid import ExplicitVRLittleEndian
 
 from petct_uad.phantom.dicom_writer import PhantomStudy
 from petct_uad.phantom.grids import Mask
-from petct_uad.phantom.physics import CtImage
 
 
 def write_segmentation(
-    study: PhantomStudy, image: CtImage, ct: Sequence[Dataset], folder: Path
+    study: PhantomStudy, lesions: Sequence[Mask], images: Sequence[Dataset], folder: Path
 ) -> Path | None:
-    """Write the SEG on the CT's frame, labelled by lesion kind; nothing for a healthy patient.
+    """Write the SEG on a series' frame, labelled by lesion kind; nothing for a healthy patient.
+
+    Args:
+        lesions: a mask (z, y, x) per lesion of the patient, on the grid of ``images``.
+        images: the CT's or the PET's data sets, feet first.
 
     highdicom stamps the present time and draws one UID; both are replaced, so that the bytes
     follow from the seed.
     """
-    kinds = _masks_by_kind(study, image)
+    kinds = _masks_by_kind(study, lesions)
     if not kinds:
         return None
     segmentation = hd.seg.Segmentation(
-        source_images=list(ct),
+        source_images=list(images),
         pixel_array=np.stack(list(kinds.values()), axis=-1).astype(np.uint8),
         segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
         segment_descriptions=[_describe(i + 1, kind, study) for i, kind in enumerate(kinds)],
@@ -52,10 +55,10 @@ def write_segmentation(
     return path
 
 
-def _masks_by_kind(study: PhantomStudy, image: CtImage) -> dict[str, Mask]:
+def _masks_by_kind(study: PhantomStudy, lesions: Sequence[Mask]) -> dict[str, Mask]:
     """One (z, y, x) mask per kind that is present, in the order of the lesions."""
     masks: dict[str, Mask] = {}
-    for lesion, mask in zip(study.patient.lesions, image.lesion_masks, strict=True):
+    for lesion, mask in zip(study.patient.lesions, lesions, strict=True):
         if mask.any():
             masks[lesion.kind] = masks.get(lesion.kind, np.zeros_like(mask)) | mask
     return masks

@@ -33,6 +33,10 @@ class Tissue(IntEnum):
     CORD = 17
     COUCH_SHELL = 18
     COUCH_FOAM = 19
+    BRAIN = 20
+    KIDNEY = 21
+    URINE = 22
+    BOWEL = 23
 
 
 # Attenuation of tissues without contrast at 120 kV, in HU; mean and spread between patients.
@@ -58,6 +62,13 @@ _HU: dict[Tissue, tuple[float, float]] = {
     Tissue.COUCH_SHELL: (-180, 0),
     Tissue.COUCH_FOAM: (-900, 0),
 }
+# Beyond the thorax; drawn from a stream of their own, so that the thorax stays as it is.
+_BODY_HU: dict[Tissue, tuple[float, float]] = {
+    Tissue.BRAIN: (35, 2),
+    Tissue.KIDNEY: (32, 3),
+    Tissue.URINE: (5, 4),
+    Tissue.BOWEL: (30, 10),
+}
 
 # SUVbw one hour after FDG; the myocardium is drawn apart, since it varies most.
 _SUV: dict[Tissue, tuple[float, float]] = {
@@ -81,6 +92,23 @@ _SUV: dict[Tissue, tuple[float, float]] = {
     Tissue.CORD: (1.1, 0.1),
     Tissue.COUCH_SHELL: (0, 0),
     Tissue.COUCH_FOAM: (0, 0),
+}
+_BODY_SUV: dict[Tissue, tuple[float, float]] = {
+    Tissue.BRAIN: (8.0, 1.5),
+    Tissue.KIDNEY: (3.2, 0.5),
+    Tissue.URINE: (22.0, 9.0),
+    Tissue.BOWEL: (1.6, 0.4),
+}
+# What an intravenous contrast agent adds in the portal venous phase, in HU.
+_CONTRAST_HU: dict[Tissue, float] = {
+    Tissue.BLOOD: 110,
+    Tissue.MYOCARDIUM: 60,
+    Tissue.LIVER: 48,
+    Tissue.SPLEEN: 65,
+    Tissue.KIDNEY: 130,
+    Tissue.BOWEL: 35,
+    Tissue.MUSCLE: 8,
+    Tissue.SOFT: 25,
 }
 
 
@@ -109,6 +137,15 @@ def draw_tissues(rng: np.random.Generator, breathing: float, myocardium_suv: flo
     return Tissues(tuple(hu), tuple(suv))
 
 
+def with_body(tissues: Tissues, rng: np.random.Generator, contrast: bool) -> Tissues:
+    """The values of a patient whose whole body is seen, with or without contrast in the CT."""
+    hu = [*tissues.hu, *_draw(rng, _BODY_HU)]
+    suv = [*tissues.suv, *_draw(rng, _BODY_SUV)]
+    if contrast:
+        hu = [value + _CONTRAST_HU.get(Tissue(label), 0.0) for label, value in enumerate(hu)]
+    return Tissues(tuple(hu), tuple(suv))
+
+
 def _draw(rng: np.random.Generator, table: dict[Tissue, tuple[float, float]]) -> list[float]:
-    spread = rng.uniform(-1.7, 1.7, len(Tissue))
-    return [table[t][0] + table[t][1] * float(spread[t]) for t in Tissue]
+    spread = rng.uniform(-1.7, 1.7, len(table))
+    return [mean + sd * float(s) for (mean, sd), s in zip(table.values(), spread, strict=True)]

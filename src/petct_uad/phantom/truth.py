@@ -45,6 +45,17 @@ class LesionTruth(_Frozen):
     hu: float | None = Field(description="of its solid part; null where the CT looks normal")
 
 
+class WholeBodyTruth(_Frozen):
+    """What is known of a whole body beyond its thorax; heights are z in the CT frame (LPS, mm)."""
+
+    lung_base_mm: float = Field(description="the lowest plane with 1 cm2 of lung")
+    lung_apex_mm: float = Field(description="the highest plane with 1 cm2 of lung")
+    arms: Literal["up", "down"]
+    contrast: bool = Field(description="in the CT, intravenous")
+    label_on: Literal["ct", "pet"] = Field(description="whose grid the SEG has")
+    pet_series: int = Field(description="2 with one that is not corrected for attenuation")
+
+
 class PhantomTruth(_Frozen):
     """Everything known about one digital patient."""
 
@@ -61,11 +72,13 @@ class PhantomTruth(_Frozen):
     )
     displacement: RigidTruth
     lesions: tuple[LesionTruth, ...]
+    whole_body: WholeBodyTruth | None = Field(None, description="absent of a thorax")
 
 
 def write_truth(path: Path, truth: PhantomTruth) -> None:
     """Write as JSON, byte-stable."""
-    write_text(path, truth.model_dump_json(indent=2) + "\n")
+    absent = {"whole_body"} if truth.whole_body is None else None
+    write_text(path, truth.model_dump_json(indent=2, exclude=absent) + "\n")
 
 
 def read_truth(path: Path) -> PhantomTruth:

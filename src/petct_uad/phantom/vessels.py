@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from petct_uad.phantom.canvas import depth_in_tube
 from petct_uad.phantom.grids import Floats, Grid, Vector
-from petct_uad.phantom.render import depth_in_tube
 
 _THINNEST_MM = 0.7
 _Direction = npt.NDArray[np.float64]
