@@ -521,6 +521,58 @@ def test_a_label_whose_patient_swallowed_its_study_refuses_what_lies_beside_it(
     assert [row.code for row in done.tables.rejected if "RS-" in row.found] == ["label"]
 
 
+def of_a_study_that_is_no_uid(dataset: Dataset, _index: int) -> None:
+    """Of nobody who is there, and of no image that is."""
+    dataset.PatientID, dataset.StudyInstanceUID = "=1+1", "SEG"
+    dataset.FrameOfReferenceUID = "1.2.3.5"
+    del dataset.ReferencedFrameOfReferenceSequence
+    dataset.StructureSetROISequence[0].ReferencedFrameOfReferenceUID = "1.2.3.5"
+
+
+def of_another_who_names_the_images(dataset: Dataset, _index: int) -> None:
+    """Refused for its own UID, under a patient and a study that nobody here has."""
+    dataset.PatientID, dataset.StudyInstanceUID = "somebody", "1.2.3.4"
+    dataset.SOPInstanceUID = "1.2.x"
+
+
+def of_another_in_the_frame(dataset: Dataset, _index: int) -> None:
+    """Likewise, and the images' Frame of Reference UID is all that is left of them."""
+    of_another_who_names_the_images(dataset, _index)
+    del dataset.ReferencedFrameOfReferenceSequence
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [of_a_study_that_is_no_uid, of_another_who_names_the_images, of_another_in_the_frame],
+)
+@pytest.mark.filterwarnings("ignore:Invalid value for VR UI")
+def test_a_label_without_identity_refuses_the_study_that_it_may_concern(
+    patient: Make, run: Ingest, edit: Edit
+) -> None:
+    patient("good").both()
+    patient("bad").both().rtstruct([square(-20, 20, 16.0)], edit=edit)
+    done = run()
+    assert [row.patient for row in done.tables.studies] == ["good"]
+    assert [row.subject for row in refusals(done, "identity")] == ["bad/RS-CT-GTV.dcm"]
+    assert "bad/RS-CT-GTV.dcm" in refusals(done, "label")[0].found
+
+
+def test_a_refused_label_of_somebody_else_refuses_nobody(patient: Make, run: Ingest) -> None:
+    """Though the frame of reference is the same: of several studies, as anonymisers write it."""
+
+    def later(dataset: Dataset, _index: int) -> None:
+        dataset.AcquisitionTime = "100001"
+
+    patient("A1", frame="1.2.3.5").both()
+    case = patient("A2", frame="1.2.3.5")
+    case.ct(edit=later)
+    case.pet(edit=later)
+    case.rtstruct([square(-20, 20, 16.0)], edit=of_another_in_the_frame)
+    done = run()
+    assert {row.patient for row in done.tables.studies} == {"A1", "A2"}
+    assert [row.code for row in done.tables.rejected] == ["identity"]
+
+
 def test_an_orphan_is_listed_and_passes_validation(
     phantom_raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

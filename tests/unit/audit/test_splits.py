@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -384,15 +384,6 @@ HOSTILE = {
 }
 
 
-@pytest.fixture
-def _csv_as_it_begins() -> Iterator[None]:
-    """The longest cell that a process of its own reads: ingest of labels.csv raises it."""
-    raised = csv.field_size_limit(131_072)
-    yield
-    csv.field_size_limit(raised)
-
-
-@pytest.mark.usefixtures("_csv_as_it_begins")
 @pytest.mark.parametrize("name", HOSTILE)
 def test_what_is_no_split_is_named_without_a_traceback(tmp_path: Path, name: str) -> None:
     file, content, message = HOSTILE[name]

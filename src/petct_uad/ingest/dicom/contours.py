@@ -11,6 +11,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -117,14 +118,27 @@ def _lines(path: Path) -> Iterable[tuple[int, tuple[str, str, str]]]:
 
 def _rows(text: str) -> Iterator[tuple[int, list[str]]]:
     """Number and fields of each line."""
-    # A field holds a whole contour, and Python's limit of 131,072 characters some 5,000 points.
-    csv.field_size_limit(max(len(text), csv.field_size_limit()))
     reader = csv.reader(io.StringIO(text, newline=""))
     try:
-        for row in reader:
-            yield reader.line_num, row
+        with _fields_as_long_as(len(text)):
+            rows = [(reader.line_num, row) for row in reader]
     except csv.Error as error:
         raise _wrong(reader.line_num, printable(str(error)), "a table in CSV") from error
+    return iter(rows)
+
+
+@contextmanager
+def _fields_as_long_as(characters: int) -> Iterator[None]:
+    """A field holds a whole contour, and csv's bound of 131,072 characters some 5,000 points.
+
+    That bound is one for the whole process.
+    """
+    before = csv.field_size_limit()
+    csv.field_size_limit(max(characters, before))
+    try:
+        yield
+    finally:
+        csv.field_size_limit(before)
 
 
 def _distance_mm(points: NDArray[np.float64], header: Header) -> float:

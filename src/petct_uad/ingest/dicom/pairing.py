@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
@@ -18,7 +18,7 @@ from pydicom.dataset import Dataset
 from petct_uad.core.archives import exists, find_extent
 from petct_uad.core.errors import LabelError
 from petct_uad.core.files import sha256_file
-from petct_uad.ingest.dicom.index import LABEL_MAP_STORAGE, Header
+from petct_uad.ingest.dicom.index import LABEL_MAP_STORAGE, Header, is_uid
 from petct_uad.ingest.dicom.label_names import ANY_NAME, read_names
 from petct_uad.ingest.dicom.label_objects import KINDS
 from petct_uad.ingest.dicom.parsing import opened, read_dataset, read_meta, tag_of, values
@@ -49,6 +49,7 @@ _ONLY_IN = {
         rb"(?s)(?:\x06\x30[\x20\x22\x26\x39]\0|\x30\x06\0[\x20\x22\x26\x39])" + _ELEMENT
     ),
 }
+_UID = re.compile(rb"[0-9]+(?:\.[0-9]+){2,}")  # no number in mm has two points
 _META = b"DICM\x02\x00\x00\x00UL\x04\x00"  # how a file begins after its preamble (PS3.10, 7.1)
 _IMAGES = ("CT", "PT")
 
@@ -102,10 +103,12 @@ def refuse_doubtful(
         *_without_images(raw, studies, params),
     ]
     imaged = [study for study in studies if study.of(*_IMAGES)]
+    asked = [suspect for suspect in suspects if set(suspect.kinds) & set(KINDS[params.labels])]
+    owners = _owners(imaged) if asked else {}
     doubts: dict[str, _Suspect] = {}
-    for suspect in suspects:
-        if set(suspect.kinds) & set(KINDS[params.labels]):
-            doubts |= {study.uid: suspect for study in _concerned(suspect, imaged)}
+    for suspect in asked:
+        named = {owners.get(name, "") for name in _uids_in(raw / suspect.file)}
+        doubts |= {study.uid: suspect for study in _concerned(suspect, named, imaged)}
     kept = [study for study in studies if study.uid not in doubts]
     return kept, [_doubtful(study, doubt) for study, doubt in sorted(doubts.items())]
 
@@ -157,11 +160,7 @@ def _kinds_of(path: Path, told: Mapping[str, str]) -> tuple[str, ...]:
     """
     if kind := _LABEL_CLASSES.get(told["SOPClassUID"]):
         return (kind,)
-    try:
-        with find_extent(path).open() as stream:
-            content = stream.read(_SEARCHED_BYTES)
-    except OSError:  # rejected.csv says so
-        content = b""
+    content = _start_of(path)
     named = {name for name in _LABEL_CLASSES if name.encode() in content[:_HEAD_BYTES]}
     if named:
         return (_LABEL_CLASSES[min(named)],)
@@ -237,14 +236,43 @@ def _suspect(header: Header, why: str) -> _Suspect:
     return _Suspect(header.file, kinds, header.patient, study, why)
 
 
-def _concerned(suspect: _Suspect, studies: Sequence[DicomStudy]) -> list[DicomStudy]:
-    """Its study, else those of its patient, else those that lie in the same folder."""
-    same = [study for study in studies if suspect.study == study.uid]
+def _owners(studies: Iterable[DicomStudy]) -> dict[str, str]:
+    """The study of every UID that one study alone has: its own, of its series, slices and frames.
+
+    Some anonymisers write one Frame of Reference UID (0020,0052) into every file.
+    """
+    owners: dict[str, set[str]] = {}
+    for study in studies:
+        for header in study.headers:
+            for name in (header.study_instance_uid, header.series_instance_uid,
+                         header.sop_instance_uid, header.frame_of_reference_uid):  # fmt: skip
+                owners.setdefault(name, set()).add(study.uid)
+    return {name: min(found) for name, found in owners.items() if len(found) == 1}
+
+
+def _uids_in(path: Path) -> set[str]:
+    """Whatever looks like a UID in a label object, which may break anywhere."""
+    return {found.decode() for found in _UID.findall(_start_of(path))}
+
+
+def _start_of(path: Path) -> bytes:
+    try:
+        with find_extent(path).open() as stream:
+            return stream.read(_SEARCHED_BYTES)
+    except OSError:  # rejected.csv says so
+        return b""
+
+
+def _concerned(
+    suspect: _Suspect, named: Collection[str], studies: Sequence[DicomStudy]
+) -> list[DicomStudy]:
+    """Its study and those whose images it names, else its patient's, else those in its folder."""
+    same = [study for study in studies if study.uid in {suspect.study, *named}]
     if same:
         return same
     of_patient = [study for study in studies if study.patient == suspect.patient]
-    # Without a study a file is broken, and its patient may be what is left of a longer value.
-    if suspect.patient and (of_patient or suspect.study):
+    # Without a UID of a study a file is broken, and so may be what it says of its patient.
+    if of_patient or (suspect.patient and is_uid(suspect.study)):
         return of_patient
     for folder in PurePosixPath(suspect.file).parents:
         beside = [
