@@ -6,7 +6,7 @@ READY  := $(VENV)/.ready
 # DVC runs the stages with the `python` that it finds first.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup check repro test coverage lint bench docs lock
+.PHONY: help setup check repro test coverage lint bench docs lock viewer
 
 help:
 	@echo "make setup   create $(VENV) from requirements.lock     (about 4 minutes, 7 GB, once)"
@@ -17,6 +17,7 @@ help:
 	@echo "make lint    ruff and mypy                             (under a minute)"
 	@echo "make bench   speed of the kernels beside their peers   (about 3 minutes)"
 	@echo "make docs    the pages as a site, build/docs/index.html  (under a minute)"
+	@echo "make viewer  fetch NiiVue again, for petct view          (needs npm; after a new version)"
 	@echo "make lock    pin what pyproject.toml asks for again, with hashes"
 
 setup: $(READY)
@@ -84,3 +85,7 @@ docs: $(READY)
 lock:
 	$(BIN)/uv pip compile pyproject.toml --extra dev --extra export --extra cluster --extra docs --extra cohorts --universal --generate-hashes \
 	  --no-annotate --no-header --quiet --output-file requirements.lock
+
+# What petct view draws with lies in git; this is for a new version of it.
+viewer: $(READY)
+	$(BIN)/python -m petct_uad.viewer.vendor

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -24,14 +25,21 @@ PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     """Headless Chromium; skips where there is none."""
+    with launched(FLAGS) as found:
+        yield found
+
+
+@contextmanager
+def launched(flags: list[str]) -> Iterator[Any]:
+    """Headless Chromium with these flags; skips where there is none."""
     playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
     program = next(filter(None, map(shutil.which, PROGRAMS)), None)
     if not program:
         pytest.skip("no Chromium on the PATH: apt-get install chromium, or install Google Chrome")
     with playwright.sync_playwright() as driver:
-        launched = driver.chromium.launch(executable_path=program, args=FLAGS)
-        yield launched
-        launched.close()
+        found = driver.chromium.launch(executable_path=program, args=flags)
+        yield found
+        found.close()
 
 
 @pytest.fixture
@@ -40,18 +48,25 @@ def visit(browser: Any) -> Iterator[Callable[..., Any]]:
     pages = []
 
     def open_page(address: str, width: int = 1280, scheme: str = "light") -> Any:
-        page = browser.new_page(viewport={"width": width, "height": 844}, color_scheme=scheme)
+        page = opened(browser, address, viewport={"width": width, "height": 844},
+                      color_scheme=scheme)  # fmt: skip
         pages.append(page)
-        page.complaints = []
-        page.on("console", lambda message: page.complaints.append(message.text))
-        page.on("pageerror", lambda error: page.complaints.append(str(error)))
-        page.on("request", lambda request: note(page, request.url, address))
-        page.goto(address)
         return page
 
     yield open_page
     for page in pages:
         page.close()
+
+
+def opened(browser: Any, address: str, **settings: Any) -> Any:
+    """A page whose `complaints` hold what the console says and what is asked for."""
+    page = browser.new_page(**settings)
+    page.complaints = []
+    page.on("console", lambda message: page.complaints.append(message.text))
+    page.on("pageerror", lambda error: page.complaints.append(str(error)))
+    page.on("request", lambda request: note(page, request.url, address))
+    page.goto(address)
+    return page
 
 
 def note(page: Any, wanted: str, address: str) -> None:

@@ -38,6 +38,7 @@ ROOMS = (
     "schema.py",
     "comparison",
     "report",
+    "viewer",
     "cohorts",
     "audit",
     "cli",

@@ -248,6 +248,33 @@ def panels(
 
 
 @app.command()
+def view(
+    studies: Annotated[list[str], typer.Argument(help="study_id of index.csv")],
+    row: Annotated[
+        list[str] | None, typer.Option(help="a row of the table; by default all")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="folder of the pages")] = Path("reports/viewer"),
+) -> None:
+    """Make a page of each study to scroll through: CT, PET, every anomaly map and the label.
+
+    One HTML per study that opens without a network: three planes and MIP, windows, HU, SUV and
+    score at the crosshair. A side output of the last `dvc repro`: nothing reads it, git and DVC
+    leave it out. Research software, not for clinical use.
+    """
+    from petct_uad.preprocess.params import PreprocessParams
+    from petct_uad.viewer.page import write_page
+    from petct_uad.viewer.study import ViewPaths, view_study
+
+    with fail_cleanly():
+        file = ParamsFile.read()
+        paths, params = ViewPaths.of(file.dataset), file.section(PreprocessParams, "preprocess")
+        for study in studies:
+            page = out / f"{study}.html"
+            write_page(page, view_study(study, paths, params, row or ()), params.suv_high)
+            console.print(f"{page}: open it in a browser.", markup=False, soft_wrap=True)
+
+
+@app.command()
 def embed(
     row: Annotated[str, typer.Argument(help="a row of the table, such as cmad-petct")],
     out: Annotated[Path | None, typer.Option(help="by default reports/embedding-ROW.png")] = None,

@@ -261,7 +261,7 @@ def resample_study(study: StudyVolumes, params: PreprocessParams) -> Planes:
     The model's grid is the square around the body's bounding box over the whole study, so that the
     aspect and the scale are one for all its slices, which are those of the CT.
     """
-    grid = _square_around(study.body, params)
+    grid = model_grid(study.body, params)
     body = resample_mask(study.body, grid)
     ct = resample_ct(study.ct, grid)
     pet = resample_pet(study.pet, grid, study.transform)
@@ -285,7 +285,7 @@ def model_input(planes: Planes, params: PreprocessParams) -> Shard:
     )
 
 
-def _square_around(body: sitk.Image, params: PreprocessParams) -> sitk.Image:
+def model_grid(body: sitk.Image, params: PreprocessParams) -> sitk.Image:
     """An empty image: the square around ``body``, its bounding box, with ``roi_margin_mm``."""
     width, height, slices = body.GetSize()
     x_mm, _, z_mm = body.GetSpacing()
