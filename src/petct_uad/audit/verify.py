@@ -13,6 +13,7 @@ from pathlib import Path
 from petct_uad.audit import records
 from petct_uad.audit.claims import (
     Content,
+    Disagreement,
     Made,
     compare_claims,
     contents,
@@ -36,7 +37,7 @@ _SHOWN = 3  # stages named in one line
 class Finding:
     """One thing that is not as recorded."""
 
-    path: str  # a file, a params key with its file, or a stage's lineage
+    path: str  # a file, a params key with its file, a stage's lineage, or the outputs of a stage
     problem: str
     advice: str
 
@@ -202,16 +203,28 @@ def _some(names: Sequence[str]) -> str:
 def _claims(stages: Sequence[StageLineage]) -> tuple[dict[str, Made], list[Finding]]:
     made = made_claims(stages)
     given, wrong = compare_claims(made, read_claims(stages))
-    findings = [
-        Finding(
-            item.entity_id.removeprefix("file:"),
-            f"{item.read.stage} read it with SHA-256 {item.read.sha256[:12]}, but "
-            f"{item.written.stage} has {item.written.sha256[:12]}",
-            "Run `dvc repro`; if nothing runs, a lineage table was changed: `dvc checkout -f`.",
-        )
-        for item in wrong
-    ]
+    readers = sorted({item.read.stage for item in wrong})
+    findings = [_stale([item for item in wrong if item.read.stage == name]) for name in readers]
     return file_claims(given | made), findings
+
+
+def _stale(items: Sequence[Disagreement]) -> Finding:
+    """One stage that read what others have written anew since, or that they never wrote."""
+    reader, first = items[0].read, items[0]
+    path = first.entity_id.removeprefix("file:")
+    advice = "Run `dvc repro`; if nothing runs, a lineage table was changed: `dvc checkout -f`."
+    if len(items) == 1:
+        problem = (
+            f"{reader.stage} read it with SHA-256 {reader.sha256[:12]}, but {first.written.stage} "
+            f"has {first.written.sha256[:12]}: what {reader.stage} wrote is older"
+        )
+        return Finding(path, problem, advice)
+    writers = _some(sorted({item.written.stage for item in items}))
+    problem = (
+        f"these are older than what {writers} wrote: {len(items)} of the files that "
+        f"{reader.stage} read have changed since, such as {path}"
+    )
+    return Finding(f"outputs of {reader.stage}", problem, advice)
 
 
 def _check_files(workspace: _Workspace, claims: dict[str, Made]) -> tuple[list[Finding], int]:

@@ -144,6 +144,23 @@ def test_stage_that_read_other_bytes_than_were_written_is_named(repository: Path
     assert f"preprocess has {sha256_file(index)[:12]}" in found[index.as_posix()]
 
 
+def test_a_stage_whose_inputs_were_made_anew_is_one_finding_and_not_one_for_each_file(
+    repository: Path,
+) -> None:
+    """As after `dvc exp run evaluate@cmad`, which leaves compare as it was."""
+    shards = sorted(Path("data/processed/phantom/shards").glob("*"))
+    activity = Activity("compare", {}, (Path("stages/compare.py"),))
+    sources = tuple(Entity(f"file:{shard}", "1" * 64) for shard in shards)
+    write_lineage(
+        Path("metrics/lineage"), activity, [Derivation(Entity("row:x", "0" * 64), sources)]
+    )
+    found = findings()
+    assert found.keys() == {"outputs of compare"}
+    said = found["outputs of compare"]
+    assert f"older than what preprocess wrote: {len(shards)} of the files" in said
+    assert "Run `dvc repro`" in said
+
+
 def test_package_of_another_version_is_a_note_and_no_finding(repository: Path) -> None:
     assert verify([]).notes == ()
     activity = Path("data/processed/phantom/lineage/activity.json")
