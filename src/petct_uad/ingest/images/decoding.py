@@ -6,15 +6,20 @@ import io
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pydicom
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
+from pydicom.errors import InvalidDicomError
+from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
 
 from petct_uad.core.errors import LabelError, PixelError, UnreadableFileError
 from petct_uad.core.files import sha256_bytes
 
 _MAX_SIDE_PX = 4096
+_DICOM = (".dcm", ".dicom")
 _MOST_CLASSES = 8  # grey levels of a mask, black included
 # Eight bits a channel; Pillow would clip deeper ones at 255.
 _MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr")
@@ -98,6 +103,8 @@ def _read(raw: Path, file: str) -> GreyImage:
             expected="a picture",
             advice="Restore the file from its publisher, or take it out of the list.",
         ) from error
+    if file.lower().endswith(_DICOM):
+        return GreyImage(_read_dicom(content, file), sha256_bytes(content))
     try:
         with warnings.catch_warnings(), Image.open(io.BytesIO(content)) as opened:
             warnings.simplefilter("ignore")
@@ -118,6 +125,51 @@ def _read(raw: Path, file: str) -> GreyImage:
             advice="Restore the file from its publisher.",
         ) from error
     return GreyImage(np.asarray(grey, dtype=np.uint8), sha256_bytes(content))
+
+
+def _read_dicom(content: bytes, file: str) -> NDArray[np.uint8]:
+    """A radiograph as a viewer shows it: through its VOI LUT (0028,1050), bright where dense."""
+    try:
+        dataset = pydicom.dcmread(io.BytesIO(content))
+        _check_dicom(dataset, file)
+        values = apply_voi_lut(apply_modality_lut(dataset.pixel_array, dataset), dataset)
+    except (InvalidDicomError, EOFError) as error:
+        raise UnreadableFileError(
+            file,
+            found=f"no DICOM ({error})",
+            expected="a radiograph in one DICOM file",
+            advice="Restore the file from its publisher.",
+        ) from error
+    except (AttributeError, KeyError, NotImplementedError, RuntimeError, ValueError) as error:
+        raise PixelError(
+            file,
+            found=f"pixels that cannot be decoded ({error})",
+            expected="a whole picture",
+            advice="Restore the file from its publisher.",
+        ) from error
+    inverted = dataset.PhotometricInterpretation == "MONOCHROME1"
+    return _to_bytes(-values if inverted else values)
+
+
+def _check_dicom(dataset: pydicom.Dataset, file: str) -> None:
+    size = int(dataset.Columns), int(dataset.Rows)
+    frames = int(dataset.get("NumberOfFrames") or 1)
+    kind = str(dataset.PhotometricInterpretation)
+    if kind.startswith("MONOCHROME") and frames == 1 and max(size) <= _MAX_SIDE_PX:
+        return
+    raise PixelError(
+        file,
+        found=f"{frames} frame(s) of {size[0]} x {size[1]} pixels, {kind} (0028,0004)",
+        expected=f"one, MONOCHROME1 or MONOCHROME2, at most {_MAX_SIDE_PX} pixels wide and high",
+        advice="Convert it to an 8-bit PNG.",
+    )
+
+
+def _to_bytes(values: NDArray[Any]) -> NDArray[np.uint8]:
+    """From the darkest to the brightest value: 0 to 255."""
+    low, high = float(values.min()), float(values.max())
+    scaled = (values.astype(np.float32) - low) * (255.0 / max(high - low, 1e-6))
+    return np.asarray(np.rint(np.clip(scaled, 0, 255)), dtype=np.uint8)
 
 
 def _check(opened: Image.Image, file: str) -> None:

@@ -1,11 +1,13 @@
 """Which files of an image benchmark are pictures, and what their publisher says of each.
 
-Two layouts are known. That of the medical anomaly detection papers (MedIAnomaly, Cai et al. 2025):
-``images/`` beside a ``data.json`` with ``{"train": {"0": [names]}, "test": {"0": [names], "1":
-[names]}}``; sets of DDAD (Cai et al. 2022) list ``unlabeled`` pictures too, under ``train`` or at
-the top. And that of BMAD (Bao et al. 2024): ``train/good``, ``valid/{good,Ungood}/{img,label}`` and
-``test/{good,Ungood}/{img,label}``, where ``label`` or ``anomaly_mask`` holds masks; sets without
-masks have the pictures directly in ``good`` and ``Ungood``.
+Three kinds of layout are known. That of the medical anomaly detection papers (MedIAnomaly, Cai et
+al. 2025): ``images/`` beside a ``data.json`` with ``{"train": {"0": [names]}, "test": {"0":
+[names], "1": [names]}}``; sets of DDAD (Cai et al. 2022) list ``unlabeled`` pictures too, under
+``train`` or at the top. That of BMAD (Bao et al. 2024): ``train/good``,
+``valid/{good,Ungood}/{img,label}`` and ``test/{good,Ungood}/{img,label}``, where ``label`` or
+``anomaly_mask`` holds masks; sets without masks have the pictures directly in ``good`` and
+``Ungood``. And those of single benchmarks, whose folders or tables say a class of each picture:
+:mod:`petct_uad.ingest.images.published`.
 """
 
 from __future__ import annotations
@@ -13,13 +15,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePath
-from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from petct_uad.core.errors import DatasetError
-
-Split = Literal["train", "val", "test"]
+from petct_uad.ingest.images.published import (
+    NORMAL,
+    Published,
+    Split,
+    find_published,
+    read_published,
+)
 
 LISTING = "data.json"
 IMAGES = "images"
@@ -42,6 +48,12 @@ class ListedImage:
     split: Split
     label: int
     mask: str = ""  # POSIX path of its mask; "" where there is none
+    disease: str = ""  # what an abnormal one shows; "" where its publisher does not say
+
+    @property
+    def kind(self) -> str:
+        """What it shows, in a word."""
+        return self.disease or ("abnormal" if self.label else "normal")
 
 
 @dataclass(frozen=True)
@@ -52,20 +64,22 @@ class Layout:
         images: sorted by file.
         unlabelled: pictures that the listing calls so, which may be abnormal; sorted.
         others: files that are none of these, nor the mask of a picture, sorted.
-        listing: the file that says so; "" where the folders do.
+        listings: the files that say so; none where the folders do.
         masks: do abnormal pictures have masks?
+        abnormal_training: abnormal pictures that their publisher trains with, sorted.
     """
 
     images: tuple[ListedImage, ...]
     unlabelled: tuple[str, ...]
     others: tuple[str, ...]
-    listing: str
+    listings: tuple[str, ...]
     masks: bool
+    abnormal_training: tuple[str, ...] = ()
 
 
 def recognises(raw: Path) -> bool:
-    """Has the data set one of the two layouts?"""
-    return _is_listed(raw) or (raw / _GOOD).is_dir()
+    """Has the data set one of the layouts?"""
+    return _is_listed(raw) or (raw / _GOOD).is_dir() or find_published(raw) is not None
 
 
 def find_layout(raw: Path) -> Layout:
@@ -73,12 +87,34 @@ def find_layout(raw: Path) -> Layout:
 
     Raises:
         DatasetError: ``data.json`` is not as expected, names a file twice or one outside
-            ``images``; or two masks have one picture's name.
+            ``images``; two masks have one picture's name; or a table of classes is broken.
     """
     if _is_listed(raw):
         images, unlabelled = _listed(raw / LISTING)
         return _layout(raw, images, unlabelled, LISTING)
+    if not (raw / _GOOD).is_dir() and (found := find_published(raw)):
+        return _published(raw, read_published(*found, raw))
     return _layout(raw, [x for folder in _FOLDERS for x in _in_folder(raw, *folder)], [], "")
+
+
+def _published(raw: Path, published: Published) -> Layout:
+    images = [
+        ListedImage(x.file, x.split, int(x.disease != NORMAL), disease=x.disease)
+        for x in published.images
+    ]
+    known = {*published.listings, *published.abnormal_training, *(x.file for x in images)}
+    return Layout(
+        images=tuple(images),
+        unlabelled=(),
+        others=tuple(sorted(_files(raw) - known)),
+        listings=published.listings,
+        masks=False,
+        abnormal_training=published.abnormal_training,
+    )
+
+
+def _files(raw: Path) -> set[str]:
+    return {path.relative_to(raw).as_posix() for path in raw.rglob("*") if path.is_file()}
 
 
 def _is_listed(raw: Path) -> bool:
@@ -87,12 +123,14 @@ def _is_listed(raw: Path) -> bool:
 
 def _layout(raw: Path, images: list[ListedImage], unlabelled: list[str], listing: str) -> Layout:
     known = {listing, *unlabelled, *(x.file for x in images), *(x.mask for x in images)}
-    others = {path.relative_to(raw).as_posix() for path in raw.rglob("*") if path.is_file()}
     masks = any(image.mask for image in images if image.label)
     return Layout(
-        tuple(sorted(images)), tuple(sorted(unlabelled)), tuple(sorted(others - known)), listing,
-        masks,
-    )  # fmt: skip
+        images=tuple(sorted(images)),
+        unlabelled=tuple(sorted(unlabelled)),
+        others=tuple(sorted(_files(raw) - known)),
+        listings=(listing,) if listing else (),
+        masks=masks,
+    )
 
 
 class _Lists(BaseModel):

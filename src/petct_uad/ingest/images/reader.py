@@ -94,6 +94,7 @@ class ImageReader(Reader):
         read = map_in_processes(work, _tasks(layout, pseudonyms), "reading pictures", workers)
         found = [item.rejected for item in read if item.rejected]
         found += map(_unlabelled, layout.unlabelled)
+        found += map(_abnormal_training, layout.abnormal_training)
         found += map(_unlisted, layout.others)
         refused = [_published_rejection(row, pseudonyms) for row in found]
         maybe_stop(refused, params)
@@ -122,9 +123,8 @@ class ImageReader(Reader):
         yield Derivation(written.entity(_ASSIGNED), (index,))
 
     def listings(self, raw: Path) -> Sequence[Path]:
-        """``data.json``, where the layout has one."""
-        listing = find_layout(raw).listing
-        return [raw / listing] if listing else []
+        """``data.json``, or the tables of classes, where the layout has them."""
+        return [raw / listing for listing in find_layout(raw).listings]
 
 
 @dataclass(frozen=True)
@@ -213,6 +213,17 @@ def _unlabelled(file: str) -> FoundRejection:
     )
 
 
+def _abnormal_training(file: str) -> FoundRejection:
+    return rejected_row(
+        UnsupportedObjectError(
+            file,
+            found="an abnormal picture of a training split",
+            expected="normal pictures to train on",
+            advice="Nothing: a model of this benchmark learns from normal pictures only.",
+        )
+    )
+
+
 def _unlisted(file: str) -> FoundRejection:
     return rejected_row(
         UnsupportedObjectError(
@@ -289,7 +300,7 @@ def _study(item: _Read, pseudonyms: Pseudonyms) -> StudyRow:
         pet_series_instance_uid=_NO_UID,
         label_series_instance_uid=_NO_UID,
         label_kind=MASK if listed.mask else PICTURE,
-        lesion_kind=PublicText("abnormal" if listed.label else "normal"),
+        lesion_kind=PublicText(listed.kind),
         ct_slices=0,
         pet_slices=0,
         same_frame_of_reference=True,
