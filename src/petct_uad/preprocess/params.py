@@ -6,12 +6,17 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from petct_uad.core.params.base import Section
+from petct_uad.core.params.base import Region, Section
 
 
 class PreprocessParams(Section):
     """From registered volumes to model input."""
 
+    region: Region = Field(
+        "all",
+        description="thorax: from the base of the lungs to their apex, by the CT; slices beyond "
+        "are excluded by the split",
+    )
     image_size_px: int = Field(ge=32, le=1024, multiple_of=2)
     roi_margin_mm: float = Field(ge=0, le=100)
     neighbours_mm: float = Field(

@@ -14,8 +14,8 @@ from petct_uad.validation.tables import DriftRow, DuplicateRow, LiverRow
 _SHOWN_PAIRS = 20
 # In the order in which data pass them; a table that is not named here comes last.
 _ORDER = ("cohort", "instances", "series", "studies", "volumes", "scans", "lesions", "livers",
-          "registration", "slices", "benchmark", "patients", "splits", "scanners", "images",
-          "shards", "duplicates", "drift", "scores", "trainings")  # fmt: skip
+          "registration", "regions", "slices", "benchmark", "patients", "splits", "scanners",
+          "images", "shards", "duplicates", "drift", "scores", "trainings")  # fmt: skip
 
 
 @dataclass(frozen=True)

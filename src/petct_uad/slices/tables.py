@@ -35,6 +35,28 @@ class SliceRow:
 
 
 @dataclass(frozen=True, order=True)
+class RegionRow:
+    """The thorax of one study: ``regions.csv``, sorted by study_id.
+
+    The table is there only where ``preprocess.region`` is ``thorax``. Heights are z in the CT frame
+    (LPS, mm), of centres of slices, and absent where no lungs are found.
+    """
+
+    study_id: str
+    found: bool  # are there lungs?
+    lungs_ml: float  # without airways; 0 where none are found
+    base_mm: float | None  # the lowest slice with lung
+    apex_mm: float | None  # the highest
+    low_mm: float | None  # down to which slices are kept: the base less a margin
+    high_mm: float | None
+    at_low_end: bool  # does the stack end within the lungs, so that their base is not seen?
+    at_high_end: bool  # likewise their apex
+    slices: int  # that are kept, by the region alone
+    slices_outside: int
+    lesion_slices_outside: int  # of slices_outside: those with lesion
+
+
+@dataclass(frozen=True, order=True)
 class ImageRow:
     """One slice in a shard: ``index.csv``, sorted by slice_id; excluded slices are absent."""
 

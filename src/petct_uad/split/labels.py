@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -15,6 +15,8 @@ from petct_uad.ingest.tables import UNLABELLED, PictureRow, StudyRow
 from petct_uad.slices.tables import SliceRow, slice_id_of
 from petct_uad.split.assigned import keep_assigned
 from petct_uad.split.params import SplitParams
+from petct_uad.split.region import exclude_outside
+from petct_uad.split.thorax import Lungs
 from petct_uad.volumes.study import StudyFolder, VolumeFolders, read_lesion, read_mask
 
 Part = Literal["train", "val", "test"]
@@ -24,9 +26,18 @@ _MIN_BODY_MM2 = 1000.0  # a disc of 36 mm: beyond the head, a foot or a hand the
 
 
 def split_slices(
-    studies: Sequence[StudyRow], volumes: VolumeFolders, params: SplitParams
+    studies: Sequence[StudyRow],
+    volumes: VolumeFolders,
+    params: SplitParams,
+    thoraxes: Mapping[str, Lungs] | None = None,
 ) -> list[SliceRow]:
     """Every slice with its label and split: those of their publisher, where it has assigned them.
+
+    Args:
+        studies: of ingest.
+        volumes: of the studies.
+        params: of the stage.
+        thoraxes: by study_id; slices beyond are excluded. None: all slices count.
 
     Raises:
         DatasetError: a mask cannot be read.
@@ -35,11 +46,16 @@ def split_slices(
     """
     if assigned := volumes.assigned:
         return keep_assigned(read_table(assigned, PictureRow), studies, params)
-    return assign_splits(label_slices(studies, volumes, params), studies, params)
+    rows = label_slices(studies, volumes, params, thoraxes)
+    dealt = [study for study in studies if thoraxes is None or thoraxes[study.study_id].found]
+    return assign_splits(rows, dealt, params)
 
 
 def label_slices(
-    studies: Sequence[StudyRow], volumes: VolumeFolders, params: SplitParams
+    studies: Sequence[StudyRow],
+    volumes: VolumeFolders,
+    params: SplitParams,
+    thoraxes: Mapping[str, Lungs] | None = None,
 ) -> list[SliceRow]:
     """One row per slice of every registered study, not yet split, sorted by slice_id.
 
@@ -51,7 +67,8 @@ def label_slices(
     """
     rows: list[SliceRow] = []
     for study in studies:
-        rows += _rows_of(study, _measure(volumes.study(study.study_id)), params)
+        lungs = None if thoraxes is None else thoraxes[study.study_id]
+        rows += _rows_of(study, _measure(volumes.study(study.study_id)), params, lungs)
     return sorted(rows, key=lambda row: row.slice_id)
 
 
@@ -161,7 +178,9 @@ class _Stack:
     body_mm2: np.ndarray
 
 
-def _rows_of(study: StudyRow, stack: _Stack, params: SplitParams) -> list[SliceRow]:
+def _rows_of(
+    study: StudyRow, stack: _Stack, params: SplitParams, lungs: Lungs | None
+) -> list[SliceRow]:
     abnormal = stack.area_mm2 >= max(params.min_lesion_area_mm2, _TOLERANCE_MM)
     count = len(stack.z_mm)
     rows = [
@@ -180,8 +199,12 @@ def _rows_of(study: StudyRow, stack: _Stack, params: SplitParams) -> list[SliceR
         )
         for i in range(count)
     ]
+    if lungs is not None:
+        rows = [exclude_outside(row, lungs) for row in rows]
     return [
-        replace(row, split="excluded", reason="hardly any body on the slice")
+        row
+        if row.split == "excluded"
+        else replace(row, split="excluded", reason="hardly any body on the slice")
         if body_mm2 < _MIN_BODY_MM2
         else _exclude_doubtful(row, study, stack.z_mm[abnormal], params)
         for row, body_mm2 in zip(rows, stack.body_mm2, strict=True)

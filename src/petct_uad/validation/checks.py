@@ -23,7 +23,7 @@ from petct_uad.validation.suites.preprocess import (
     shards_checks,
 )
 from petct_uad.validation.suites.registration import livers_checks, registration_checks
-from petct_uad.validation.suites.split import slices_checks, splits_checks
+from petct_uad.validation.suites.split import regions_checks, slices_checks, splits_checks
 
 __all__ = ["IDENTITY", "OF_INGEST", "Check", "Promises", "checks"]
 
@@ -38,6 +38,7 @@ _SUITES = (
     lesions_checks,
     livers_checks,
     registration_checks,
+    regions_checks,
     slices_checks,
     splits_checks,
     images_checks,
@@ -59,6 +60,7 @@ IDENTITY = {
     "lesions": "name",
     "livers": "study_id",
     "registration": "study_id",
+    "regions": "study_id",
     "slices": "slice_id",
     "images": "slice_id",
     "shards": "slice_id",

@@ -22,7 +22,7 @@ from petct_uad.ingest.tables import (
     StudyRow,
 )
 from petct_uad.registration.tables import RegistrationRow
-from petct_uad.slices.tables import ImageRow, SliceRow
+from petct_uad.slices.tables import ImageRow, RegionRow, SliceRow
 from petct_uad.validation.suites.check import Promises
 from petct_uad.validation.tables import (
     DriftRow,
@@ -56,6 +56,7 @@ def frames_of(tables: Tables, promises: Promises) -> dict[str, pd.DataFrame]:
         "benchmark": _benchmark(tables),
         "livers": frame(tables.measured.livers, LiverRow),
         "registration": _registration(tables),
+        "regions": _regions(tables),
         "slices": slices,
         "patients": _patients(slices),
         "splits": _splits(images),
@@ -210,6 +211,30 @@ def _slices(tables: Tables, promises: Promises) -> pd.DataFrame:
         beyond_guard=~(kept & near),
         has_image=~kept | table["slice_id"].isin({row.slice_id for row in tables.images}),
     )
+
+
+def _regions(tables: Tables) -> pd.DataFrame:
+    table = frame(tables.regions, RegionRow)
+    used: dict[str, list[float]] = {}
+    for row in tables.slices:
+        if row.split != "excluded":
+            used.setdefault(row.study_id, []).append(row.z_mm)
+    return table.assign(
+        study_known=table["study_id"].isin({row.study_id for row in tables.studies}),
+        # Where no lungs are found there are no heights.
+        not_finite=table["not_finite"].where(table["found"].astype(bool), ""),
+        length_mm=table["apex_mm"].astype(float) - table["base_mm"].astype(float),
+        seen_whole=~(table["at_low_end"].astype(bool) | table["at_high_end"].astype(bool)),
+        all_inside=[_holds(row, used.get(row.study_id, [])) for row in tables.regions],
+    )
+
+
+def _holds(region: RegionRow, heights_mm: Sequence[float]) -> bool:
+    """Do all slices that are used lie in the region? Where there is none, none may be used."""
+    if region.low_mm is None or region.high_mm is None:
+        return not heights_mm
+    low, high = region.low_mm - _TOLERANCE, region.high_mm + _TOLERANCE
+    return all(low <= z <= high for z in heights_mm)
 
 
 def _distance_mm(slices: pd.DataFrame) -> pd.Series[float]:

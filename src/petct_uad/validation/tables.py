@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, Self
 from petct_uad.core.files import read_table, write_table
 from petct_uad.ingest.tables import InstanceRow, SeriesRow, StudyRow
 from petct_uad.registration.tables import RegistrationRow
-from petct_uad.slices.tables import ImageRow, SliceRow
+from petct_uad.slices.tables import ImageRow, RegionRow, SliceRow
 
 if TYPE_CHECKING:  # the stage has no rows in clear, and need not rerun with them
     from petct_uad.ingest.found import FoundInstance, FoundSeries, FoundStudy
@@ -193,6 +193,7 @@ class Tables:
     studies: tuple[StudyRow, ...]
     registration: tuple[RegistrationRow, ...] = ()
     slices: tuple[SliceRow, ...] = ()
+    regions: tuple[RegionRow, ...] = ()  # none where all slices count
     images: tuple[ImageRow, ...] = ()
     measured: Measured = Measured()
 
@@ -210,7 +211,7 @@ class Tables:
         )
 
 
-Written = Literal["instances", "series", "studies", "registration", "slices", "images"]
+Written = Literal["instances", "series", "studies", "registration", "slices", "images", "regions"]
 
 
 @dataclass(frozen=True)
@@ -252,9 +253,12 @@ class Folders:
 
     @property
     def tables(self) -> dict[Written, Path]:
-        """Every table that is read."""
+        """Every table that is read; that of regions is there only where they are measured."""
         ingest = self.interim / "ingest"
+        regions = self.interim / "split/regions.csv"
+        measured: dict[Written, Path] = {"regions": regions} if regions.is_file() else {}
         return {
+            **measured,
             "instances": ingest / "instances.csv",
             "series": ingest / "series.csv",
             "studies": ingest / "studies.csv",
@@ -279,4 +283,5 @@ def read_tables(folders: Folders) -> Tables:
         registration=tuple(read_table(files["registration"], RegistrationRow)),
         slices=tuple(read_table(files["slices"], SliceRow)),
         images=tuple(read_table(files["images"], ImageRow)),
+        regions=tuple(read_table(files["regions"], RegionRow)) if "regions" in files else (),
     )

@@ -139,14 +139,14 @@ def read_study(folder: StudyFolder) -> StudyVolumes:
         RegistrationError: the transform is none, or the CT is another than the one registered.
     """
     body = read_mask(folder.body)
-    slices = native_slices(_read(folder.ct, sitk.sitkFloat32), body)
+    slices = native_slices(read_native(folder.ct), body)
     lesion = read_lesion(folder, body)
     if lesion is None:
         lesion = sitk.Image(slices.GetSize(), sitk.sitkUInt8)
         lesion.CopyInformation(slices)
     return StudyVolumes(
         ct=slices,
-        pet=_read(folder.pet, sitk.sitkFloat32),
+        pet=read_native(folder.pet),
         lesion=lesion,
         body=_bounded(body, folder.native.name),
         transform=read_transform(folder.transform),
@@ -191,6 +191,15 @@ def read_mask(path: Path) -> sitk.Image:
         DatasetError: the file is missing or unreadable.
     """
     return _read(path, sitk.sitkUInt8) > 0
+
+
+def read_native(path: Path) -> sitk.Image:
+    """A CT or a PET on its native grid: float32, HU or SUV.
+
+    Raises:
+        DatasetError: the file is missing or unreadable.
+    """
+    return _read(path, sitk.sitkFloat32)
 
 
 def _there(path: Path) -> Path | None:

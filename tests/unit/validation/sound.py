@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from petct_uad.core.params.base import Protocol
+from petct_uad.core.params.base import Protocol, Region
 from petct_uad.ingest.tables import InstanceRow, SeriesRow, StudyRow
 from petct_uad.registration.tables import RegistrationRow
-from petct_uad.slices.tables import ImageRow, SliceRow
+from petct_uad.slices.tables import ImageRow, RegionRow, SliceRow
 from petct_uad.validation.checks import Promises
 from petct_uad.validation.params import ValidateParams
 from petct_uad.validation.tables import (
@@ -35,7 +35,7 @@ BOUNDS = ValidateParams(
 )
 
 
-def promises(protocol: Protocol = "patient") -> Promises:
+def promises(protocol: Protocol = "patient", region: Region = "thorax") -> Promises:
     return Promises(
         protocol=protocol,
         keeps_duplicates=False,
@@ -43,6 +43,7 @@ def promises(protocol: Protocol = "patient") -> Promises:
         guard_mm=5.0,
         max_displacement_mm=40.0,
         bounds=BOUNDS,
+        region=region,
     )
 
 
@@ -55,6 +56,7 @@ def sound_tables() -> Tables:
         studies=tuple(_study(patient) for patient in PLACES),
         registration=tuple(_registration(patient) for patient in PLACES),
         slices=slices,
+        regions=tuple(_region(patient) for patient in PLACES),
         images=tuple(_image(row) for row in slices),
         measured=Measured(
             volumes=tuple(_volume(p, kind) for p in PLACES for kind in ("ct", "label", "pet")),
@@ -133,6 +135,11 @@ def _slice(patient: str, index: int) -> SliceRow:
     label = int(slice_id == ABNORMAL)
     return SliceRow(slice_id, patient, patient, "GE STE", index, 20.0 * index, float(index),
                     50.0 * label, label, PLACES[patient], "stated")  # fmt: skip
+
+
+def _region(patient: str) -> RegionRow:
+    """Lungs of 280 mm, around both slices."""
+    return RegionRow(patient, True, 4500.0, -90.0, 190.0, -100.0, 200.0, False, False, 2, 30, 0)
 
 
 def _image(row: SliceRow) -> ImageRow:

@@ -172,6 +172,17 @@ BREAKS: dict[str, tuple[Break, tuple[str, ...]]] = {
     "slices.slice_id_unique": (twice("slices"), ("P1_0000",)),
     "slices.slice_index_unique": (row_of("slices", 1, slice_index=0), ("P1_0000", "P1_0001")),
     "slices.finite": (first("slices", z_mm=NAN), ("P1_0000",)),
+    "regions.study_unique": (twice("regions"), ("P1",)),
+    "regions.study_known": (also(first("regions", study_id="P9"), without("slices"),
+                                 without("images")), ("P9",)),
+    "regions.finite": (first("regions", lungs_ml=NAN), ("P1",)),
+    "regions.nothing_outside_in_use": (first("regions", high_mm=19.9), ("P1",)),
+    "regions.lungs_found": (also(first("regions", found=False), without("slices"),
+                                 without("images")), ("P1",)),
+    "regions.lungs_plausible": (first("regions", lungs_ml=300.0), ("P1",)),
+    "regions.length_plausible": (first("regions", base_mm=100.0), ("P1",)),
+    "regions.seen_whole": (first("regions", at_high_end=True), ("P1",)),
+    "regions.no_lesion_outside": (first("regions", lesion_slices_outside=1), ("P1",)),
     "slices.study_known": (first("slices", study_id="P9"), ("P1_0000",)),
     "slices.split_known": (first("slices", split="holdout"), ("P1_0000",)),
     "slices.placement_has_reason": (first("slices", reason=""), ("P1_0000",)),
@@ -245,6 +256,7 @@ CRITICAL = {
     "slices": {"slice_id_unique", "slice_index_unique", "finite", "study_known", "split_known",
                "placement_has_reason", "no_abnormal_in_train", "no_abnormal_in_val",
                "label_fits_area", "guard_kept", "has_an_image"},
+    "regions": {"study_unique", "study_known", "finite", "nothing_outside_in_use"},
     "patients": {"one_patient_one_split"},
     "images": {"slice_id_unique", "matches_slices", "finite", "suv_plausible", "body_present"},
     "shards": {"slice_id_unique", "bytes_are_those_of_the_index", "finite", "voxels_finite",
@@ -265,6 +277,8 @@ WARNING = {
     "livers": {"suv_mean_plausible"},
     "registration": {"bodies_overlap", "no_slice_cut_by_motion", "no_lesion_cut",
                      "body_seen_whole"},
+    "regions": {"lungs_found", "lungs_plausible", "length_plausible", "seen_whole",
+                "no_lesion_outside"},
     "splits": {"labels_balanced", "scanners_as_in_training"},
     "scanners": {"seen_in_training", "labels_balanced"},
     "images": {"body_suv_plausible", "suv_total_kept", "body_hu_plausible", "body_area_plausible",
@@ -318,6 +332,11 @@ EDGES: list[tuple[str, int, str, float, float]] = [
     ("registration.displacement_bounded", 0, "displacement_max_mm", 40.0, 40.1),
     ("registration.bodies_overlap", 0, "body_overlap_after", 0.7, 0.69),
     ("registration.slices_left", 0, "slices", 1, 0),
+    ("regions.lungs_plausible", 0, "lungs_ml", 800.0, 799.0),
+    ("regions.lungs_plausible", 0, "lungs_ml", 9000.0, 9001.0),
+    ("regions.length_plausible", 0, "base_mm", 70.0, 70.1),  # of an apex at 190 mm
+    ("regions.length_plausible", 0, "base_mm", -210.0, -210.1),
+    ("regions.nothing_outside_in_use", 0, "high_mm", 20.0, 19.9),  # of a slice at 20 mm
     ("slices.guard_kept", TEST_SLICE, "z_mm", 14.99, 15.0),  # the abnormal one lies at 20 mm
     ("slices.label_fits_area", 0, "lesion_area_mm2", 0.0, 1.0),
     ("slices.label_fits_area", ABNORMAL_SLICE, "lesion_area_mm2", 20.0, 19.9),
@@ -486,3 +505,15 @@ def test_check_of_scores_fails_on_its_defect_and_names_the_rows(name: str, sound
     outcomes = {f"{o.table}.{o.name}": o for o in broken_scores(broken(sound_scores()), sound)}
     assert row in outcomes[name].failing
     assert all("seed 1" not in other for other in outcomes[name].failing)
+
+
+def test_where_all_slices_count_no_thorax_is_asked_for() -> None:
+    assert not any(check.table == "regions" for check in checks(promises(region="all")))
+
+
+def test_a_study_without_lungs_may_have_no_slice_in_use() -> None:
+    lost = first("regions", found=False, base_mm=None, apex_mm=None, low_mm=None, high_mm=None)
+    tables = lost(sound_tables())
+    outcomes = run_checks(frames_of(tables, promises()), checks(promises()))
+    failing = {o.name: o.failing for o in outcomes if o.table == "regions" and not o.passed}
+    assert failing == {"lungs_found": ("P1",), "nothing_outside_in_use": ("P1",)}

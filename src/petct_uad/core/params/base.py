@@ -11,6 +11,7 @@ Workers = Annotated[int, Field(ge=0, le=256, description="processes; 0: one per 
 Device = Literal["auto", "cpu", "cuda"]
 Modality = Literal["pet", "ct", "petct"]
 Protocol = Literal["patient", "cmad"]
+Region = Literal["all", "thorax"]
 ScanBackend = Literal["auto", "reference", "numba", "cuda"]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -40,6 +41,12 @@ class ProtocolPart(Part):
     """Of ``split``, what the results are marked with."""
 
     protocol: Protocol
+
+
+class RegionPart(Part):
+    """Of ``preprocess``, which slices of a study count."""
+
+    region: Region
 
 
 class DevicePart(Part):

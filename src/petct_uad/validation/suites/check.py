@@ -8,7 +8,7 @@ from typing import Any, Literal, Self
 
 from great_expectations import expectations as gxe
 
-from petct_uad.core.params.base import Protocol
+from petct_uad.core.params.base import Protocol, Region, RegionPart
 from petct_uad.core.params.reading import ParamsFile
 from petct_uad.validation.params import RegisterPart, SplitPart, ValidateParams
 
@@ -25,6 +25,7 @@ class Promises:
     guard_mm: float
     max_displacement_mm: float
     bounds: ValidateParams
+    region: Region = "all"
 
     @classmethod
     def read(cls, params: ParamsFile) -> Self:
@@ -41,6 +42,7 @@ class Promises:
             guard_mm=split.guard_mm,
             max_displacement_mm=params.section(RegisterPart, "register").max_displacement_mm,
             bounds=params.section(ValidateParams, "validate"),
+            region=params.section(RegionPart, "preprocess").region,
         )
 
     @property

@@ -16,6 +16,11 @@ from petct_uad.validation.suites.check import (
 )
 
 _TEST = Column("split") == "test"
+_FOUND = Column("found") == True  # noqa: E712  (Great Expectations reads the comparison)
+# Lungs of adults, from forced expiration of the smallest to full inspiration of the tallest; a
+# part of lung that a short stack shows can be less.
+_LUNGS_ML = (800.0, 9000.0)
+_LUNGS_MM = (120.0, 400.0)
 
 
 def slices_checks(promises: Promises) -> list[Check]:
@@ -45,6 +50,35 @@ def slices_checks(promises: Promises) -> list[Check]:
               holds("beyond_guard")),
         Check("slices", "has_an_image", "critical", "a slice with a place and no image was lost",
               holds("has_image")),
+    ]  # fmt: skip
+
+
+def regions_checks(promises: Promises) -> list[Check]:
+    """Is the thorax where it can be, and nothing beyond it in use?"""
+    if promises.region == "all":
+        return []
+    return [
+        Check("regions", "study_unique", "critical", "one row per study", unique("study_id")),
+        Check("regions", "study_known", "critical", "a study that ingest does not know is stale",
+              holds("study_known")),
+        Check("regions", "finite", "critical", "NaN spreads", finite()),
+        Check("regions", "nothing_outside_in_use", "critical",
+              "a slice beyond the thorax is no normal of one", holds("all_inside")),
+        Check("regions", "lungs_found", "warning",
+              "a CT without lungs goes no further: is it of another part of the body, or cropped?",
+              in_set("found", [True])),
+        Check("regions", "lungs_plausible", "warning",
+              "so little or so much is hardly two lungs; see the study's figure in split/regions",
+              between("lungs_ml", *_LUNGS_ML, _FOUND)),
+        Check("regions", "length_plausible", "warning",
+              "lungs are hardly so short or so long; see the study's figure in split/regions",
+              between("length_mm", *_LUNGS_MM, _FOUND)),
+        Check("regions", "seen_whole", "warning",
+              "the stack ends within the lungs, so that a part of the thorax is missing",
+              holds("seen_whole", _FOUND)),
+        Check("regions", "no_lesion_outside", "warning",
+              "a slice with lesion lies beyond the thorax and goes no further",
+              between("lesion_slices_outside", 0, 0)),
     ]  # fmt: skip
 
 

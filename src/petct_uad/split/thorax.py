@@ -1,0 +1,197 @@
+"""Where the thorax is: from the apex of the lungs to their base, by the CT.
+
+Lungs are what is darker than soft tissue inside the body and still no gas: airways, stomach and
+bowel are emptied first, since they are as large as they like and reach anywhere. What then hangs
+together in three dimensions and is large enough is lung, right and left, connected or not.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+
+from petct_uad.core.store import Storable, StudyStore, map_stored
+from petct_uad.core.volumes import voxel_count
+from petct_uad.split.thorax_figures import ThoraxFigure, draw_thorax
+from petct_uad.volumes.resample import native_slices, resample_ct
+from petct_uad.volumes.study import VolumeFolders, read_mask, read_native
+
+MARGIN_MM = 10.0  # kept beyond the lungs at either end: the recesses are thinner than a pixel
+
+_BYTES_PER_CT_VOXEL = 12  # float32 as read, as blurred, and what the blur takes
+_BYTES_PER_PROCESS = 200 << 20  # the interpreter and its libraries
+_SPACING_MM = 3.0  # in-plane, of the grid on which lungs are sought
+_AIR_HU = -500.0  # half way between soft tissue and air
+_GAS_HU = -940.0  # the lightest lung is -900 on average; gas is -1000
+_GAS_RIM_MM = 8.0  # partly filled pixels around gas, which look like lung, in-plane
+_PARTLY_HU = -300.0  # beside lung, a pixel of which a third is lung: the recesses are thin
+_LEAST_ML = 100.0  # of a lung that is seen in part; adults have 2 to 3 litres in each
+_LEAST_SHARE = 0.05  # of the largest part: the other lung, however small
+_LEAST_AREA_MM2 = 100.0  # of a slice that counts as one with lung
+
+
+@dataclass(frozen=True)
+class Lungs:
+    """What the CT of one study shows; heights are z of slice centres (LPS, mm).
+
+    Attributes:
+        volume_ml: of the lungs without their airways; 0 where none are found.
+        base_mm: the lowest slice with lung; absent where none are found.
+        apex_mm: the highest one.
+        at_low_end: does the lowest slice of the stack show lung, so that the base lies beyond it?
+        at_high_end: likewise the highest.
+    """
+
+    volume_ml: float
+    base_mm: float | None = None
+    apex_mm: float | None = None
+    at_low_end: bool = False
+    at_high_end: bool = False
+
+    @property
+    def found(self) -> bool:
+        """Are there any?"""
+        return self.base_mm is not None
+
+    def holds(self, z_mm: float) -> bool:
+        """Does a slice at this height belong to the thorax, with the margin?"""
+        if self.base_mm is None or self.apex_mm is None:
+            return False
+        return self.base_mm - MARGIN_MM <= z_mm <= self.apex_mm + MARGIN_MM
+
+
+@dataclass(frozen=True)
+class _Task(Storable):
+    study_id: str
+    ct: Path
+    body: Path
+    figure: Path
+
+    @property
+    def sources(self) -> tuple[Path, ...]:
+        """The CT, and the body on the slices that register keeps."""
+        return self.ct, self.body
+
+    @property
+    def said(self) -> str:
+        """Who it is, as the figure says."""
+        return json.dumps([self.study_id])
+
+    @property
+    def outputs(self) -> Mapping[str, Path]:
+        """The QC figure."""
+        return {"figure.png": self.figure}
+
+
+def find_thoraxes(
+    study_ids: Sequence[str],
+    volumes: VolumeFolders,
+    figures: Path,
+    workers: int = 1,
+    store: StudyStore | None = None,
+) -> dict[str, Lungs]:
+    """The lungs of every study, by study_id; draws ``<figures>/<study_id>.png`` of each.
+
+    Raises:
+        DatasetError: a volume cannot be read.
+        RegistrationError: register ran on another CT.
+    """
+    figures.mkdir(parents=True, exist_ok=True)
+    folders = {study_id: volumes.study(study_id) for study_id in sorted(study_ids)}
+    tasks = [
+        _Task(study_id, folder.ct, folder.body, figures / f"{study_id}.png")
+        for study_id, folder in folders.items()
+    ]
+    found = map_stored(
+        _find_thorax,
+        tasks,
+        Lungs,
+        "finding the lungs",
+        workers=workers,
+        store=store,
+        bytes_of=_bytes_of,
+    )
+    return dict(zip(folders, found, strict=True))
+
+
+def lung_mask(ct: sitk.Image, body: sitk.Image) -> sitk.Image:
+    """The lungs on a CT, without gas: uint8, on the grid of ``body`` at 3 mm in-plane.
+
+    Args:
+        ct: HU, on the slices of ``body``.
+        body: 1 inside the patient, lungs filled in.
+    """
+    grid = _coarse(body)
+    hu = resample_ct(ct, grid)
+    inside = sitk.Resample(body, grid, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
+    gas = sitk.BinaryMorphologicalOpening(hu < _GAS_HU, [1, 1, 0])
+    rim = [round(_GAS_RIM_MM / _SPACING_MM)] * 2 + [1]
+    no_gas = sitk.Not(sitk.BinaryDilate(sitk.And(gas, inside), rim))
+    lung_like = sitk.And(sitk.And(hu < _AIR_HU, inside), no_gas)
+    lungs = _large_parts(sitk.BinaryMorphologicalOpening(lung_like, [1, 1, 0]))
+    around = sitk.And(sitk.And(hu < _PARTLY_HU, inside), no_gas)
+    return sitk.BinaryReconstructionByDilation(sitk.And(lungs, around), around)
+
+
+def measure_lungs(lungs: sitk.Image) -> Lungs:
+    """Volume and ends of a mask of :func:`lung_mask`."""
+    voxels = sitk.GetArrayViewFromImage(lungs).sum(axis=(1, 2), dtype=np.int64)
+    x_mm, y_mm, z_mm = lungs.GetSpacing()
+    seen = np.flatnonzero(voxels * x_mm * y_mm >= _LEAST_AREA_MM2)
+    if not len(seen):
+        return Lungs(0.0)
+    ends = [_height(lungs, int(index)) for index in (seen[0], seen[-1])]
+    at_ends = [bool(seen[0] == 0), bool(seen[-1] == len(voxels) - 1)]
+    if ends[0] > ends[1]:  # slices that run towards the feet
+        ends, at_ends = ends[::-1], at_ends[::-1]
+    volume_ml = float(voxels.sum() * x_mm * y_mm * z_mm) / 1000.0
+    return Lungs(volume_ml, ends[0], ends[1], *at_ends)
+
+
+def _bytes_of(task: _Task) -> int:
+    return _BYTES_PER_PROCESS + _BYTES_PER_CT_VOXEL * voxel_count(task.ct)
+
+
+def _find_thorax(task: _Task) -> Lungs:
+    """One study, in a process of its own."""
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+    body = read_mask(task.body)
+    ct = native_slices(read_native(task.ct), body)
+    mask = lung_mask(ct, body)
+    lungs = measure_lungs(mask)
+    ends = None if lungs.base_mm is None else (lungs.base_mm, lungs.apex_mm or 0.0)
+    figure = ThoraxFigure(task.study_id, resample_ct(ct, mask), mask, ends, MARGIN_MM)
+    draw_thorax(task.figure, figure)
+    return lungs
+
+
+def _coarse(body: sitk.Image) -> sitk.Image:
+    """An empty image on the body's slices, coarser in-plane."""
+    columns, rows, slices = body.GetSize()
+    x_mm, y_mm, z_mm = body.GetSpacing()
+    size = [int(columns * x_mm // _SPACING_MM), int(rows * y_mm // _SPACING_MM), slices]
+    grid = sitk.Image([max(side, 1) for side in size], sitk.sitkUInt8)
+    grid.SetOrigin(body.GetOrigin())
+    grid.SetDirection(body.GetDirection())
+    grid.SetSpacing((_SPACING_MM, _SPACING_MM, z_mm))
+    return grid
+
+
+def _large_parts(mask: sitk.Image) -> sitk.Image:
+    parts = sitk.RelabelComponent(sitk.ConnectedComponent(mask))  # the largest is 1
+    voxels: NDArray[np.int64] = np.bincount(sitk.GetArrayViewFromImage(parts).ravel())[1:]
+    volume_ml = voxels * float(np.prod(mask.GetSpacing())) / 1000.0
+    if not len(volume_ml) or volume_ml[0] < _LEAST_ML:
+        return sitk.Cast(parts < 0, sitk.sitkUInt8)
+    kept = int((volume_ml >= _LEAST_SHARE * volume_ml[0]).sum())
+    return sitk.BinaryThreshold(sitk.Cast(parts, sitk.sitkFloat32), 0.5, kept + 0.5)
+
+
+def _height(image: sitk.Image, index: int) -> float:
+    return float(image.TransformIndexToPhysicalPoint((0, 0, index))[2])
