@@ -24,9 +24,8 @@ from petct_uad.core.archives import (
 from petct_uad.core.console import track
 from petct_uad.core.errors import ArchiveError, DatasetError
 from petct_uad.core.files import atomic_folder, sha256_file
-from petct_uad.ingest.dicom.index import is_uid
-from petct_uad.ingest.dicom.parsing import opened, read_meta, read_tags, tag_of
 from petct_uad.ingest.files import find_files
+from petct_uad.ingest.run import whose_file
 
 RAW = Path("data/raw")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
@@ -171,24 +170,12 @@ def _by_study(source: Path, files: Sequence[str]) -> Iterator[_Piece]:
     """An archive per study; what is of no study, such as a table, stays a file."""
     studies: dict[str, list[str]] = defaultdict(list)
     for file in track(files, "looking for studies"):
-        uid = _study_of(source / file)
-        if uid:
+        if uid := whose_file(source / file).study:
             studies[uid].append(file)
         else:
             yield _loose(source, file)
     for uid, members in sorted(studies.items()):
         yield _Piece(uid + SUFFIX, tuple((x, source / x) for x in sorted(members)), packed=True)
-
-
-def _study_of(path: Path) -> str:
-    """StudyInstanceUID (0020,000D) of a DICOM file; "" of any other."""
-    try:
-        with opened(path) as stream:
-            dataset = read_tags(stream, read_meta(stream), [tag_of("StudyInstanceUID")])
-            uid = str(dataset.get("StudyInstanceUID", ""))
-    except Exception:  # pydicom has a dozen kinds; what is no DICOM is not judged here
-        return ""
-    return uid if is_uid(uid) else ""
 
 
 def _compare(target: Path, pieces: Sequence[_Piece]) -> tuple[list[_Piece], Added]:

@@ -36,6 +36,19 @@ class Reading:
     remarks: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Whose:
+    """Whose a single file is, as it says itself; None where it does not say.
+
+    Attributes:
+        patient: as it stands there.
+        study: a UID.
+    """
+
+    patient: str | None = None
+    study: str | None = None
+
+
 class Reader(ABC):
     """One kind of input."""
 
@@ -77,6 +90,10 @@ class Reader(ABC):
     def listings(self, raw: Path) -> Sequence[Path]:
         """Files of the data set that say what the tables say, and are no instances themselves."""
         return ()
+
+    def whose(self, path: Path) -> Whose:
+        """Whose a file is, wherever it lies: nobody's where it is of another kind, or damaged."""
+        return Whose()
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from petct_uad.ingest.dicom.reader import DicomReader
 from petct_uad.ingest.images.reader import ImageReader
 from petct_uad.ingest.params import IngestParams
 from petct_uad.ingest.pseudonyms import KEY_VARIABLE, Pseudonyms
-from petct_uad.ingest.reader import Reader, Reading, Written, instance_entity
+from petct_uad.ingest.reader import Reader, Reading, Whose, Written, instance_entity
 from petct_uad.ingest.tables import InstanceRow, StudyRow
 from petct_uad.ingest.withdrawn import WITHDRAWN
 
@@ -107,6 +107,12 @@ def derivations(folder: Path, home: Path, raw: Path) -> list[Derivation]:
         *(Derivation(written.entity(name), (index,)) for name in _TABLES),
         *reader.derivations(raw, written),
     ]
+
+
+def whose_file(path: Path) -> Whose:
+    """Whose a single file of any kind is, as it says itself."""
+    found = (reader.whose(path) for reader in READERS)
+    return next((whose for whose in found if whose != Whose()), Whose())
 
 
 def _reader_of(raw: Path) -> Reader:

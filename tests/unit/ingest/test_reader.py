@@ -18,7 +18,7 @@ from petct_uad.core.store import StudyStore
 from petct_uad.ingest import run
 from petct_uad.ingest.params import IngestParams
 from petct_uad.ingest.pseudonyms import PUBLIC
-from petct_uad.ingest.reader import Reader, Reading, Written, instance_entity
+from petct_uad.ingest.reader import Reader, Reading, Whose, Written, instance_entity
 from petct_uad.ingest.tables import InstanceRow, PublishedTables
 from petct_uad.validation.checks import Promises
 
@@ -58,6 +58,9 @@ class LetterReader(Reader):
             made = written.entity(f"volumes/{row.study_id}/copy.txt")
             yield Derivation(made, (instance_entity(row),))
 
+    def whose(self, path: Path) -> Whose:
+        return Whose(patient=path.read_text()) if path.name == "letter.txt" else Whose()
+
 
 @pytest.fixture
 def letters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -91,6 +94,12 @@ def test_petct_validate_lets_the_reader_say_what_is_there(letters: Path) -> None
     assert lines[at + 1] == "  to the wise"
 
 
+def test_the_door_asks_each_reader_whose_a_file_is(letters: Path) -> None:
+    (letters / "bill.txt").write_text("to pay")
+    assert run.whose_file(letters / "letter.txt") == Whose("Dear colleague")
+    assert run.whose_file(letters / "bill.txt") == Whose()
+
+
 def test_a_missing_or_empty_data_set_is_refused_before_any_reader_is_asked(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for name in ("empty", "missing"):
@@ -99,7 +108,6 @@ def test_a_missing_or_empty_data_set_is_refused_before_any_reader_is_asked(tmp_p
 
 
 def test_nothing_outside_its_folder_knows_a_kind_of_input_but_the_door() -> None:
-    """And the audit of a folder of files, which asks those that are DICOM whose they are."""
     knows = {
         path.relative_to(SOURCE).as_posix()
         for path in SOURCE.rglob("*.py")
@@ -109,4 +117,4 @@ def test_nothing_outside_its_folder_knows_a_kind_of_input_but_the_door() -> None
         and node.module.startswith(KINDS)
         and not path.is_relative_to(SOURCE / "ingest" / node.module.split(".")[2])
     }
-    assert knows == {"ingest/run.py", "audit/splits/tree.py"}
+    assert knows == {"ingest/run.py"}

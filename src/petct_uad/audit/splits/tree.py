@@ -9,7 +9,7 @@ from pathlib import Path
 
 from petct_uad.audit.splits.listing import Entry, Listing, listing_of, split_within, terminal_text
 from petct_uad.core.files import sha256_file
-from petct_uad.ingest.dicom.parsing import BoundedReader, read_meta, read_tags, tag_of
+from petct_uad.ingest.run import whose_file
 
 # Below it, two images may be alike by chance: a black slice, a mask of zeros.
 _SMALLEST_BYTES = 4096
@@ -26,7 +26,6 @@ _DOCUMENTS = (
     ".yaml",
     ".yml",
 )
-_WHOSE = ("PatientID", "StudyInstanceUID")
 _MASKS = ("label", "mask", "ground_truth", "annotation", "seg")
 
 
@@ -43,8 +42,9 @@ def read_tree(root: Path) -> Listing:
     chosen = [(path, split) for path in files if (split := _split_of(path))]
     contents = dict(_contents(root, [path for path, _ in chosen]))
     entries = [
-        Entry(path.as_posix(), split, "", *_identity(root / path), contents.get(path))
+        Entry(path.as_posix(), split, "", whose.patient, whose.study, contents.get(path))
         for path, split in chosen
+        for whose in (whose_file(root / path),)
     ]
     folders = sorted({f"{split} from {_folder(path)!r}" for path, split in chosen})
     said = [", ".join(folders[:12])]
@@ -78,17 +78,6 @@ def _split_of(path: Path) -> str | None:
 
 def _folder(path: Path) -> str:
     return terminal_text(next(part for part in path.parts[:-1] if split_within(part)))
-
-
-def _identity(path: Path) -> tuple[str | None, str | None]:
-    """PatientID and StudyInstanceUID of a DICOM file; None of any other, and of a damaged one."""
-    try:
-        with BoundedReader(path) as stream:
-            found = read_tags(stream, read_meta(stream), [tag_of(x) for x in _WHOSE])
-            patient, study = (str(found.get(x, "")).strip() or None for x in _WHOSE)
-    except Exception:  # pydicom has a dozen kinds for a damaged file
-        return None, None
-    return patient, study
 
 
 def _contents(root: Path, paths: Iterable[Path]) -> Iterator[tuple[Path, str]]:

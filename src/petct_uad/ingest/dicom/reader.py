@@ -17,9 +17,10 @@ from petct_uad.core.store import StudyStore, map_stored
 from petct_uad.ingest.dicom.choice import StudyTask
 from petct_uad.ingest.dicom.contours import LABELS_CSV, Contour, read_contours
 from petct_uad.ingest.dicom.identity import Identity, refused_identity
-from petct_uad.ingest.dicom.index import Header, Index, index_files, leave_out
+from petct_uad.ingest.dicom.index import Header, Index, index_files, is_uid, leave_out
 from petct_uad.ingest.dicom.label_names import ANY_NAME
 from petct_uad.ingest.dicom.pairing import refuse_doubtful, with_references
+from petct_uad.ingest.dicom.parsing import BoundedReader, read_meta, read_tags, tag_of
 from petct_uad.ingest.dicom.patients import refuse_mixed_patients, refuse_twins, shared_frames
 from petct_uad.ingest.dicom.publish import publish
 from petct_uad.ingest.dicom.rows import instance_row, unread_series
@@ -28,14 +29,15 @@ from petct_uad.ingest.dicom.study import StudyResult, ingest_study
 from petct_uad.ingest.found import FoundRejection, FoundTables
 from petct_uad.ingest.params import IngestParams
 from petct_uad.ingest.pseudonyms import Pseudonyms, check_key, choose_pseudonyms
-from petct_uad.ingest.reader import Reader, Reading, Written, instance_entity
+from petct_uad.ingest.reader import Reader, Reading, Whose, Written, instance_entity
 from petct_uad.ingest.rejections import gathered, maybe_stop, names, rejected_row, shown
 from petct_uad.ingest.tables import FINDINGS, UNLABELLED, InstanceRow, StudyRow
 from petct_uad.ingest.withdrawn import withdrawn_patients
 
+_NAMED = 5  # studies of one note, on the owner's screen
+_WHOSE = ("PatientID", "StudyInstanceUID")
 # Which instances each volume is made of, by their role; a label is drawn on the CT, from the PET's
 # references too.
-_NAMED = 5  # studies of one note, on the owner's screen
 _SOURCES = {"ct": ("ct",), "pet": ("pet",), "label": ("label", "ct", "pet")}
 
 
@@ -96,6 +98,16 @@ class DicomReader(Reader):
         for study in written.studies:
             contours = (_labels_csv(raw),) if study.label_kind == "csv" else ()
             yield from _study_derivations(study, by_study[study.study_id], written, contours)
+
+    def whose(self, path: Path) -> Whose:
+        """By Patient ID (0010,0020) and Study Instance UID (0020,000D)."""
+        try:
+            with BoundedReader(path) as stream:
+                found = read_tags(stream, read_meta(stream), [tag_of(x) for x in _WHOSE])
+                patient, study = (str(found.get(x, "")).strip() for x in _WHOSE)
+        except Exception:  # pydicom has a dozen kinds for a damaged file
+            return Whose()
+        return Whose(patient or None, study if is_uid(study) else None)
 
 
 def _study_derivations(
