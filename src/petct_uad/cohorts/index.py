@@ -35,6 +35,7 @@ class IndexedSeries:
         size_mb: in units of 1,000,000 bytes.
         images: instances in the series.
         version: the archive's UUID of the series in this version; other bytes, another UUID.
+        url: of all its objects, as ``s3://BUCKET/FOLDER/*``.
     """
 
     patient: str
@@ -48,6 +49,7 @@ class IndexedSeries:
     size_mb: float
     images: int
     version: str
+    url: str = ""
 
 
 _COLUMNS = (
@@ -62,6 +64,7 @@ _COLUMNS = (
     "series_size_MB",
     "instanceCount",
     "crdc_series_uuid",
+    "series_aws_url",
 )
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from petct_uad.cohorts.index import IndexedSeries
 from petct_uad.cohorts.recipe import Expected, Labels, Recipe
+from petct_uad.core.errors import CohortError
 from petct_uad.core.files import sha256_bytes
 
 _IMAGES = ("CT", "PT")
@@ -77,6 +78,25 @@ def first_patients(studies: Sequence[SelectedStudy], count: int) -> tuple[Select
     """All studies of the first patients, by PatientID."""
     chosen = set(sorted({x.patient for x in studies})[:count])
     return tuple(x for x in studies if x.patient in chosen)
+
+
+def licensed(series: Iterable[IndexedSeries], licence: str) -> tuple[IndexedSeries, ...]:
+    """Series under a licence of a kind, such as ``cc-by``, in whatever version.
+
+    Raises:
+        CohortError: there are none; says which licences there are.
+    """
+    every = tuple(series)
+    found = tuple(x for x in every if _kind(x.licence) == _kind(licence))
+    if not found:
+        known = ", ".join(sorted({_kind(x.licence) for x in every}))
+        raise CohortError(f"--license {licence}: no series has it; there is {known}.")
+    return found
+
+
+def _kind(licence: str) -> str:
+    """``cc-by`` of ``CC BY 4.0``: licences that ask for the same, whatever their version."""
+    return re.sub(r"[ -]*\d[\d.]*$", "", licence.strip().casefold()).replace(" ", "-")
 
 
 def counted(studies: Sequence[SelectedStudy]) -> Expected:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
+from petct_uad.cohorts.fetch import Fetched
 from petct_uad.cohorts.recipe import UNVERIFIED, Recipe
 from petct_uad.cohorts.selection import SelectedStudy, counted, labelled
 
 _SHOWN = 20  # studies
+_LINE_MBIT_PER_S = 100
 _HEADER = ("cohort", "patients", "PET/CT studies", "GB", "licence", "labels")
 
 
@@ -63,6 +67,7 @@ def _lines(
     yield from (f"Note: {note}" for note in recipe.notes)
     for source in recipe.sources:
         yield f"{source.licence}, cite: {source.citation}"
+    yield from _effort_lines(chosen)
     yield from _index_lines(recipe, studies, index)
 
 
@@ -90,4 +95,32 @@ def _index_lines(recipe: Recipe, studies: Sequence[SelectedStudy], index: str) -
             f"The recipe is of index {recipe.index}, and the archive has changed what it takes "
             "since: another series, or another version of one. Look before you cite it."
         )
-    yield "Nothing was fetched: petct lists cohorts and does not transfer them."
+
+
+def _effort_lines(chosen: Sequence[SelectedStudy]) -> Iterator[str]:
+    """Where it comes from, and what that takes."""
+    buckets = sorted({x.url.rsplit("/", 2)[0] for study in chosen for x in study.series})
+    size_mb = sum(x.size_mb for x in chosen)
+    hours, minutes = divmod(math.ceil(size_mb * 8 / _LINE_MBIT_PER_S / 60), 60)
+    yield f"From {', '.join(buckets)}, which ask for no account."
+    yield (
+        f"About {hours} h {minutes:02d} min at {_LINE_MBIT_PER_S} Mbit/s. Disk: "
+        f"{size_mb / 1000:,.1f} GB, and as much again where DVC copies files to its cache "
+        "(cache.type) rather than links them."
+    )
+
+
+def fetched_text(
+    recipe: Recipe, chosen: Sequence[SelectedStudy], fetched: Fetched, target: Path
+) -> str:
+    """What was fetched, what of it is not known, and what comes next."""
+    lines = [
+        f"{target} is under DVC: {fetched.new:,} studies fetched, {fetched.known:,} were there.",
+        "Every instance agrees with the index, and with its MD5 where its server has one"
+        + (f"; {fetched.by_size:,} have none." if fetched.by_size else "."),
+        *_label_lines(recipe, chosen),
+        "Next:",
+        f"  git add {target}.dvc {target.parent}/.gitignore",
+        f"  dvc exp run -S dataset={recipe.collection}",
+    ]
+    return "\n".join(lines)

@@ -41,7 +41,7 @@ def at_root(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def run(*words: str) -> Result:
-    return CliRunner().invoke(app, ["cohorts", *words])
+    return CliRunner().invoke(app, ["fetch", *words])
 
 
 @cache
@@ -138,7 +138,7 @@ def test_a_cohort_without_lesion_is_never_called_healthy() -> None:
 
 
 def test_all_are_listed_without_the_index() -> None:
-    result = run()
+    result = run("--list")
     assert result.exit_code == 0
     (line,) = (x for x in result.stdout.splitlines() if x.startswith(FDG))
     assert line.split()[1:4] == ["900", "1,014", "419.0"]
@@ -152,14 +152,15 @@ def test_three_patients_are_looked_up_without_a_network(monkeypatch: pytest.Monk
         raise AssertionError("a network was used")
 
     monkeypatch.setattr(socket.socket, "connect", refused)
-    result = run(FDG, "--patients", "3")
+    result = run(FDG, "--patients", "3", "--dry-run")
     assert result.exit_code == 0
     for words in (
         "3 of 900 patients, 3 studies with CT and PET, 9 series, 1,166 MB",
         "1 CT, 1 PT, 1 SEG",
         "CC BY 4.0, cite: Gatidis",
         "lesions: unverified",
-        "Nothing was fetched",
+        "From s3://idc-open-data, which ask for no account",
+        "About 0 h 02 min at 100 Mbit/s. Disk: 1.2 GB",
     ):
         assert words in result.stdout
 

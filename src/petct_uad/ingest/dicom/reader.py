@@ -13,6 +13,7 @@ from petct_uad.core.errors import DatasetError, NothingUsableError, PairingError
 from petct_uad.core.files import sha256_file
 from petct_uad.core.livers import LIVERS_CSV
 from petct_uad.core.provenance.record import Derivation, Entity
+from petct_uad.core.sources import SOURCES_CSV
 from petct_uad.core.store import StudyStore, map_stored
 from petct_uad.ingest.dicom.choice import StudyTask
 from petct_uad.ingest.dicom.contours import LABELS_CSV, Contour, read_contours
@@ -89,6 +90,10 @@ class DicomReader(Reader):
         published = publish(found, _identities(raw, index.headers, refused), pseudonyms)
         _say(found, pseudonyms)
         return Reading(published, found, pseudonyms, _counts(found), _remarks(found))
+
+    def listings(self, raw: Path) -> Sequence[Path]:
+        """Where the data set was fetched from, if it was."""
+        return [path for path in [raw / SOURCES_CSV] if path.is_file()]
 
     def derivations(self, raw: Path, written: Written) -> Iterator[Derivation]:
         """Each volume from its instances, and a label from ``labels.csv`` too where it is drawn."""
@@ -175,7 +180,7 @@ def _contours(
 
 def _is_a_table(row: FoundRejection, params: IngestParams) -> bool:
     """One that a data set may bring beside its DICOM, and that somebody reads."""
-    tables = (LIVERS_CSV, LABELS_CSV) if params.labels == "csv" else (LIVERS_CSV,)
+    tables = (LIVERS_CSV, SOURCES_CSV, *((LABELS_CSV,) if params.labels == "csv" else ()))
     return row.subject in tables
 
 
