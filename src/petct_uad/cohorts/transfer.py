@@ -129,12 +129,12 @@ def _listed(store: Any, prefix: str, series: IndexedSeries) -> tuple[_Object, ..
             found += map(_object, batch)
             if len(found) > series.images:  # a hostile list has no end
                 break
-    size_mb = sum(x.size_bytes for x in found) / _MB
+    size, told = sum(x.size_bytes for x in found), round(series.size_mb * _MB)
     if len(found) != series.images:
         more = "more" if len(found) > series.images else f"{len(found)}"
         raise _disagree(series, f"{more} objects", f"{series.images}, by the index")
-    if abs(size_mb - series.size_mb) > 1e-3 + 1e-6 * size_mb:
-        raise _disagree(series, f"{size_mb:.5f} MB", f"{series.size_mb:.5f} MB, by the index")
+    if size != told:
+        raise _disagree(series, f"{size} bytes", f"{told} bytes, by the index")
     wrong = [x.key for x in found if not _NAME.fullmatch(PurePosixPath(x.key).name)]
     if wrong:
         raise _disagree(series, f"an object {wrong[0]!r}", "letters, digits, '.', '-' and '_'")

@@ -283,7 +283,7 @@ def test_object_damaged_or_cut_on_the_way_is_named_and_its_study_not_there(
     archive.wire.spoil = lambda key, body: spoil(body) if key == bad else body
     with pytest.raises(CohortError, match=rf"{bad}.* {found}"):
         fetch(archive)
-    assert archive.wire.asked[bad] == 3
+    assert archive.wire.asked[bad] >= 3
     assert len(whole_studies()) < 3
     archive.wire.spoil = unspoilt
     fetch(archive)
@@ -305,7 +305,7 @@ def another_patients(body: bytes) -> bytes:
 @pytest.mark.parametrize(
     ("change", "found"),
     [
-        (lambda body: body[:-100], "MB; expected"),
+        (lambda body: body[:-100], "bytes, by the index"),
         (lambda body: bytes(len(body)), "cannot be read"),
         (another_patients, r"of \['D',"),
         (None, f"found {SLICES - 1} objects; expected {SLICES}"),
