@@ -7,6 +7,7 @@ import typer
 
 from petct_uad.core.provenance.stage import run_stage
 from petct_uad.evaluation.params import EvaluateParams
+from petct_uad.report.benchmark import Entry
 from petct_uad.report.run import ComparisonPaths, compare_runs
 
 METRICS = Path("metrics")
@@ -20,9 +21,10 @@ def main() -> None:
             metrics=METRICS,
             report=Path("reports/index.html"),
         )
+        benchmark = run.params.section(dict[str, Any], "benchmark")
         derivations = compare_runs(
             dataset=run.params.dataset,
-            entries=run.params.section(dict[str, Any], "benchmark"),
+            entries=[Entry(key, of["model"]) for key, of in benchmark.items()],
             params=run.params.section(EvaluateParams, "evaluate"),
             paths=paths,
         )

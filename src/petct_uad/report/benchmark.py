@@ -23,6 +23,14 @@ MOST_PICTURES = 12
 
 
 @dataclass(frozen=True)
+class Entry:
+    """Rows of the benchmark that are trained together."""
+
+    key: str  # in params.yaml
+    model: str  # whose folder in src/petct_uad/models it is
+
+
+@dataclass(frozen=True)
 class ReportPaths:
     """Where the report reads."""
 
@@ -34,9 +42,12 @@ class ReportPaths:
     pictures: Path  # reports/registration
     panels: Path  # reports/panels, a folder per entry and run
     lineage: tuple[Path, ...]  # the lineage folders of the stages, in pipeline order
+    entries: tuple[Entry, ...] = ()
 
     @classmethod
-    def of(cls, dataset: str, results: tuple[ResultPaths, ...]) -> Self:
+    def of(
+        cls, dataset: str, results: tuple[ResultPaths, ...], entries: tuple[Entry, ...] = ()
+    ) -> Self:
         """Those of a data set, below the repository's root."""
         interim, processed = (Path("data", kind, dataset) for kind in ("interim", "processed"))
         return cls(
@@ -48,12 +59,18 @@ class ReportPaths:
             pictures=Path("reports/registration"),
             panels=Path("reports/panels"),
             lineage=_lineage_folders(interim, processed, results),
+            entries=entries,
         )
 
     def of_run(self, run: str) -> ResultPaths:
         """The results of one run."""
         (found,) = (paths for paths in self.results if paths.folder.name == run)
         return found
+
+    def model_of(self, run: str) -> str | None:
+        """Whose folder in ``models`` a run is of; None for a trivial baseline."""
+        key = self.of_run(run).folder.parent.name
+        return next((entry.model for entry in self.entries if entry.key == key), None)
 
     def panel_folder(self, run: str) -> Path:
         """The pictures of one run; a trivial baseline has none."""

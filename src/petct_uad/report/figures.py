@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, MultipleLocator
 from numpy.typing import NDArray
 
-from petct_uad.comparison.tables import SummaryRow
+from petct_uad.comparison.tables import BEATS, LEVEL, LOSES, SummaryRow
 from petct_uad.evaluation.findings import RATES
 from petct_uad.evaluation.metrics import Scores, auroc
 from petct_uad.evaluation.results import RunResults
@@ -29,6 +29,7 @@ from petct_uad.report.bands import Band, Bands
 _INK, _RULE = "#010101", "#020202"
 _NORMAL, _ABNORMAL = "#030303", "#040404"
 _TRIVIAL = "#050505"
+_GOOD, _BAD, _SOFT = "#0c0c0c", "#0d0d0d", "#0e0e0e"
 _HUES = ("#060606", "#070707", "#080808", "#090909", "#0a0a0a", "#0b0b0b")
 _CSS = {
     _INK: "var(--ink)",
@@ -36,6 +37,9 @@ _CSS = {
     _NORMAL: "var(--normal)",
     _ABNORMAL: "var(--abnormal)",
     _TRIVIAL: "var(--trivial)",
+    _GOOD: "var(--good)",
+    _BAD: "var(--bad)",
+    _SOFT: "var(--soft)",
     **{hue: f"var(--hue{number})" for number, hue in enumerate(_HUES, start=1)},
 }
 _STYLE = {
@@ -62,6 +66,9 @@ _RATE_WORDS = [str(Fraction(rate)) for rate in RATES]  # 1/8 to 8
 _BAND, _CURVE = "band", "curve"  # what the groups of an SVG are, before the name of the model
 _MARKERS = {"pet": "o", "ct": "s", "petct": "D"}
 _MODALITIES = {"pet": "PET", "ct": "CT", "petct": "PET and CT"}
+# Colour, marker and its inside; None: filled. The marker says the same to who sees no colours.
+_VERDICTS = {BEATS: (_GOOD, "o", None), LOSES: (_BAD, "X", None), LEVEL: (_SOFT, "o", "none")}
+_NO_VERDICT = (_TRIVIAL, "D", None)
 Floats = NDArray[np.float64]
 _NO_METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None}
 
@@ -364,6 +371,30 @@ def _outcome(row: RegistrationRow) -> str:
     if not row.attempted:
         return _TRIVIAL
     return _NORMAL if row.accepted else _ABNORMAL
+
+
+def forest_figure(rows: Sequence[SummaryRow], suvmax: SummaryRow) -> Markup:
+    """AUROC with its interval beside SUVmax's, by what may be said of the two.
+
+    Args:
+        rows: of models, the best first.
+        suvmax: of the baseline.
+    """
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(5.2, 0.55 + 0.24 * (len(rows) + 1)), layout="constrained")
+        axes = figure.subplots()
+        for place, row in enumerate([*rows, suvmax]):
+            auroc, (colour, marker, face) = row.auroc, _VERDICTS.get(row.verdict, _NO_VERDICT)
+            axes.plot([auroc.low, auroc.high], [place, place], color=colour, linewidth=1.6)
+            axes.plot(auroc.value, place, marker=marker, markersize=6, color=colour,
+                      markerfacecolor=face or colour)  # fmt: skip
+        axes.axvline(suvmax.auroc.value, color=_INK, linewidth=1, linestyle=(0, (3, 2)))
+        axes.set_yticks(range(len(rows) + 1), [*(row.run for row in rows), suvmax.run])
+        axes.invert_yaxis()
+        axes.set_xlabel("AUROC")
+        axes.grid(axis="x")
+        axes.tick_params(axis="y", length=0)
+        return _svg(figure, "AUROC of models, with intervals, beside SUVmax")
 
 
 def cost_figure(

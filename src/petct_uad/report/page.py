@@ -69,6 +69,7 @@ def _sections(benchmark: Benchmark) -> tuple[Section, ...]:
         Section("registration", "Registration", sections.registration(benchmark)),
         Section("flow", "Data flow", sections.data_flow(benchmark)),
         Section("validation", "Data checks", benchmark.validation),
+        Section("models", "Models", sections.cards(benchmark)),
         Section("lineage", "Lineage", sections.lineage(benchmark)),
         Section("cost", "Cost", sections.cost(benchmark)),
         Section("environment", "Params and code", sections.environment(benchmark)),

@@ -38,6 +38,7 @@ class Layers:
 
     kind: str  # best, median or worst
     slice_id: str
+    study_id: str
     score: float
     threshold: float
     suv_max: float
@@ -86,6 +87,7 @@ def _layers(kind: str, file: Path, score: float, run: RunResults, image: ImageRo
     return Layers(
         kind=kind,
         slice_id=image.slice_id,
+        study_id=image.study_id,
         score=score,
         threshold=run.metrics.thresholds[0],
         suv_max=image.suv_max,

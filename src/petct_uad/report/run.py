@@ -11,7 +11,7 @@ from petct_uad.comparison.judged_scores import judge_scores
 from petct_uad.core.files import write_text
 from petct_uad.core.provenance.record import Derivation
 from petct_uad.evaluation.params import EvaluateParams
-from petct_uad.report.benchmark import ReportPaths
+from petct_uad.report.benchmark import Entry, ReportPaths
 from petct_uad.report.page import render_report, report_derivations
 
 
@@ -25,13 +25,13 @@ class ComparisonPaths:
 
 
 def compare_runs(
-    dataset: str, entries: Iterable[str], params: EvaluateParams, paths: ComparisonPaths
+    dataset: str, entries: Iterable[Entry], params: EvaluateParams, paths: ComparisonPaths
 ) -> tuple[Derivation, ...]:
     """Check the scores of every row, then write the summary's tables and the report.
 
     Args:
         dataset: its name.
-        entries: the keys of the benchmark.
+        entries: of the benchmark.
         params: seed, resamples and confidence.
         paths: where to.
 
@@ -42,12 +42,13 @@ def compare_runs(
         EvaluationError: results are missing, of another version or of other slices.
         ValidationFailedError: the scores of a row fail a critical check.
     """
-    results = result_paths(paths.metrics, entries)
+    known = tuple(entries)
+    results = result_paths(paths.metrics, (entry.key for entry in known))
     outcomes = paths.metrics / "validation_scores.json"
     judged = judge_scores([run.scores for run in results], paths.index, outcomes)
     runs = read_runs(results)
     summary = summarise(runs, params)
     write_summary(paths.metrics, summary)
-    shown = ReportPaths.of(dataset, results)
+    shown = ReportPaths.of(dataset, results, known)
     write_text(paths.report, render_report(summary, runs, shown))
     return (*report_derivations(paths.report, paths.metrics, shown), judged)

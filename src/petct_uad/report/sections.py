@@ -19,7 +19,7 @@ from petct_uad.comparison.tables import BEATS, LOSES, PairRow, SummaryRow
 from petct_uad.core.provenance.record import ACTIVITY
 from petct_uad.evaluation.figures import Figure
 from petct_uad.evaluation.results import RunResults
-from petct_uad.evaluation.tables import FindingRow, RunMetrics
+from petct_uad.evaluation.tables import FindingRow, RunIdentity, RunMetrics
 from petct_uad.evaluation.trivial import SUVMAX, TRIVIAL_BASELINES, TrivialBaseline
 from petct_uad.ingest.tables import RejectedRow
 from petct_uad.report.bands import curve_bands
@@ -34,6 +34,7 @@ from petct_uad.report.figures import (
     curve_groups,
     displacement_figure,
     drawn_baselines,
+    forest_figure,
     histogram_figure,
     overlap_figure,
 )
@@ -45,11 +46,25 @@ from petct_uad.report.quality import (
     pictures_flagged_first,
     read_stage_runs,
 )
+from petct_uad.slices.tables import ImageRow
 
+_MOST_DRAWN = 12
 _MOST_REFUSED = 100
 _MOST_HISTOGRAMS = 8
 _MOST_FINDINGS = 60
 _HALF = 0.5
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """Whose data these are."""
+
+    patients: int
+    studies: int
+    train: SplitCount
+    val: SplitCount
+    test: SplitCount
+    all_normal: int  # patients of the test split without an abnormal slice
 
 
 @dataclass(frozen=True)
@@ -64,6 +79,9 @@ class Masthead:
     beating: int
     losing: int
     checks_passed: bool
+    cohort: Cohort
+    figure: Markup
+    drawn: str  # which models the figure shows, in words
 
 
 @dataclass(frozen=True)
@@ -85,7 +103,6 @@ class HeadlineTable:
     thresholds: str  # where theirs come from, in words
     inputs: Mapping[str, str]  # what each model saw, where they differ
     strips: Mapping[str, Strip]
-    lines: Mapping[str, Stroke]
     axis: tuple[float, float]
     suvmax: str  # the run that the others are set against
     baselines: tuple[TrivialBaseline, ...]  # that have a row
@@ -193,6 +210,16 @@ class DataFlow:
 
 
 @dataclass(frozen=True)
+class Card:
+    """What a row is: what it sees, learns and is said to do, and what stands behind its numbers."""
+
+    row: SummaryRow
+    identity: RunIdentity
+    model: str | None  # its folder in src/petct_uad/models
+    how: str  # of a trivial baseline; empty for a model
+
+
+@dataclass(frozen=True)
 class RunCost:
     """What a model takes, on any machine."""
 
@@ -220,6 +247,9 @@ class StageRecords:
 def masthead(benchmark: Benchmark) -> Masthead:
     """The findings in a paragraph."""
     rows, models = benchmark.summary.rows, _models(benchmark)
+    both = [row for row in models if row.modality == "petct"]
+    drawn = (both or models)[:_MOST_DRAWN]
+    best = f"The best {_MOST_DRAWN} rows" if len(both or models) > _MOST_DRAWN else "Rows"
     return Masthead(
         metrics=benchmark.ranked[0].metrics,
         best=models[0] if models else None,
@@ -229,6 +259,23 @@ def masthead(benchmark: Benchmark) -> Masthead:
         beating=sum(row.verdict == BEATS for row in models),
         losing=sum(row.verdict == LOSES for row in models),
         checks_passed=benchmark.validation.passed,
+        cohort=_cohort(benchmark.tables.images),
+        figure=forest_figure(drawn, _suvmax(rows)),
+        drawn=f"{best} on PET and CT" if both else best,
+    )
+
+
+def _cohort(images: Sequence[ImageRow]) -> Cohort:
+    train, val, test = split_counts(images)
+    tested = {row.patient for row in images if row.split == "test"}
+    abnormal = {row.patient for row in images if row.split == "test" and row.label}
+    return Cohort(
+        patients=len({row.patient for row in images}),
+        studies=len({row.study_id for row in images}),
+        train=train,
+        val=val,
+        test=test,
+        all_normal=len(tested - abnormal),
     )
 
 
@@ -249,7 +296,6 @@ def headline_table(benchmark: Benchmark) -> HeadlineTable:
         thresholds=thresholds_in_words(),
         inputs={row.run: inputs_in_words(row) for row in rows if row.run in mixed},
         strips=strips,
-        lines=benchmark.lines,
         axis=(low, 1.0),
         suvmax=suvmax.run,
         baselines=tuple(x for x in TRIVIAL_BASELINES if x.name in strips),
@@ -350,6 +396,20 @@ def lineage(benchmark: Benchmark) -> Origin | None:
     paths, row = benchmark.paths, next(iter(_models(benchmark)), benchmark.summary.rows[0])
     origin = trace_origin(row.run, paths.of_run(row.run).metrics, paths.lineage)
     return origin if origin.nodes else None
+
+
+def cards(benchmark: Benchmark) -> tuple[Card, ...]:
+    """Every row of the table, in its order."""
+    baselines = {baseline.name: baseline.how for baseline in TRIVIAL_BASELINES}
+    return tuple(
+        Card(
+            row,
+            run.metrics.identity,
+            benchmark.paths.model_of(row.run),
+            baselines.get(row.run, ""),
+        )
+        for row, run in _ranked(benchmark)
+    )
 
 
 def cost(benchmark: Benchmark) -> Costs:

@@ -40,6 +40,8 @@ async function start() {
   show();
   drawScores();
   jump("finding", state.rows.length ? row().findings : []) || jump("lesion", state.lesions) || nv.createOnLocationChange();
+  const asked = state.slices.indexOf(location.hash.slice(1));
+  if (asked >= 0) goToLevel(asked);
   document.documentElement.dataset.ready = "yes";
 }
 
@@ -217,7 +219,10 @@ function mark(level) {
 
 function goToSlice(event) {
   const box = $("scores").getBoundingClientRect();
-  const level = Math.floor((event.clientX - box.left) / box.width * state.slices.length);
+  goToLevel(Math.floor((event.clientX - box.left) / box.width * state.slices.length));
+}
+
+function goToLevel(level) {
   const normal = state.toSlice.slice(0, 3), length = normal.reduce((sum, x) => sum + x * x, 0);
   const away = (level - (normal.reduce((sum, x, i) => sum + x * here[i], 0) + state.toSlice[3])) / length;
   go(here.map((x, i) => x + away * normal[i]));

@@ -25,7 +25,7 @@ from petct_uad.evaluation.tables import RunIdentity
 from petct_uad.ingest.tables import InstanceRow, RejectedRow, SeriesRow, StudyRow
 from petct_uad.models.cmad.params import CmadParams
 from petct_uad.registration.tables import AFTER_MOTION, CutSliceRow, RegistrationRow
-from petct_uad.report.benchmark import ReportPaths
+from petct_uad.report.benchmark import Entry, ReportPaths
 from petct_uad.scoring.tables import SeedScores
 from petct_uad.slices.tables import ImageRow, ReadingRow, SliceRow
 from petct_uad.validation.tables import DriftRow, DuplicateRow, Measured
@@ -96,6 +96,7 @@ def build_project(protocol: Protocol) -> Project:
         pictures=Path("reports/registration"),
         panels=Path("reports/panels"),
         lineage=write_lineage(interim, metrics),
+        entries=(Entry("cmad", "cmad"), Entry("patchcore", "patchcore")),
     )
     return Project(report, tuple(STRENGTHS), PARAMS)
 

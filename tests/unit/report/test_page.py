@@ -28,9 +28,11 @@ class Balance(HTMLParser):
         self.open: list[str] = []
         self.wrong: list[tuple[str, tuple[int, int]]] = []
         self.loaded: list[str | None] = []
+        self.links: list[str | None] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.loaded += [v for k, v in attrs if k in ("src", "href", "xlink:href", "srcset")]
+        found = [v for k, v in attrs if k in ("src", "href", "xlink:href", "srcset")]
+        (self.links if tag == "a" else self.loaded).extend(found)
         if tag not in VOID:
             self.open.append(tag)
 
@@ -57,6 +59,57 @@ def test_page_loads_nothing_from_elsewhere(html: str) -> None:
     assert page.loaded
     assert all(address and address.startswith(("#", "data:")) for address in page.loaded)
     assert not re.search(r"url\(\s*['\"]?(?!#)|@import", html)
+
+
+def test_links_stay_in_the_page_or_lead_to_model_cards_and_study_pages(html: str) -> None:
+    page = Balance()
+    page.feed(html)
+    inside = {address for address in page.links if address and address.startswith("#")}
+    ids = set(re.findall(r' id="([^"]+)"', html))
+    assert {address[1:] for address in inside} <= ids
+    others = {address for address in page.links if address} - inside
+    cards = {f"../src/petct_uad/models/{model}/README.md" for model in ("cmad", "patchcore")}
+    assert cards < others
+    assert all(re.fullmatch(r"viewer/P\d\d_aa\.html#P\d\d_aa_\d{4}", x) for x in others - cards)
+
+
+def test_first_screen_says_whose_data_who_is_normal_and_what_the_best_is_set_against(
+    html: str,
+) -> None:
+    first = html.split("<header>")[1].split("</header>", maxsplit=1)[0]
+    for words in (
+        "tiny: 16 patients, 16 studies",
+        "a slice on which no lesion is labelled; 4 of 12 test patients have no other",
+        "thresholds from 80 of 4 other patients",
+        "48 abnormal and 192 normal slices of 12 other patients",
+        "SUVmax: the largest uptake",
+        "Research software, not for clinical use",
+        'aria-label="AUROC of models, with intervals, beside SUVmax"',
+    ):
+        assert words in first
+    assert "Rows on PET and CT, and SUVmax" in first
+
+
+def test_bars_are_coloured_by_verdict_and_by_nothing_else(html: str) -> None:
+    rows = {
+        name: html.split(f'<th scope="row" data-v="{name}">')[1].split("</tr>", maxsplit=1)[0]
+        for name in ("cmad-petct", "cmad-ct", "suvmax")
+    }
+    found = {name: set(re.findall(r'class="(?:ci|at) (\w+)"', row)) for name, row in rows.items()}
+    assert found == {"cmad-petct": {"good"}, "cmad-ct": {"bad"}, "suvmax": {"plain"}}
+    assert not any("--hue" in row for row in rows.values())
+    figure = html.split('aria-label="AUROC of models')[1].split("</svg>", maxsplit=1)[0]
+    assert "--good" in figure
+    assert "--hue" not in figure
+
+
+def test_a_rows_name_leads_to_what_it_is_and_where_its_numbers_come_from(html: str) -> None:
+    assert '<a href="#row-cmad-petct">cmad-petct</a>' in html
+    card = html.split('id="row-cmad-petct"')[1].split("</details>", maxsplit=1)[0]
+    assert "petct lineage trace cmad-petct:auroc" in card
+    assert "efficientnet_lite0" in card
+    assert "both modalities are better than one" in card
+    assert html.split('id="row-suvmax"')[1].split("</details>", maxsplit=1)[0].count("README") == 0
 
 
 def test_elements_are_closed_in_order(html: str) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from petct_uad.core.errors import EvaluationError
+from petct_uad.report.benchmark import Entry
 from petct_uad.report.run import ComparisonPaths, compare_runs
 from tests.samples import PETCT_BASELINES
 
@@ -19,6 +20,7 @@ PATHS = ComparisonPaths(
     metrics=Path("metrics"),
     report=Path("reports/index.html"),
 )
+CMAD = Entry("cmad", "cmad")
 WRITTEN = {
     *(f"file:metrics/summary.{kind}" for kind in ("json", "csv", "md")),
     *(f"file:metrics/{name}" for name in ("pairs.csv", "hypotheses.csv", "validation_scores.json")),
@@ -35,7 +37,7 @@ def test_every_table_and_the_page_are_written_and_derived(
     project_with: Callable[..., Project],
 ) -> None:
     project = project_with()
-    derived = compare_runs("tiny", ["cmad", "patchcore"], project.params, PATHS)
+    derived = compare_runs("tiny", [CMAD, Entry("patchcore", "patchcore")], project.params, PATHS)
     assert {item.output.id for item in derived} == WRITTEN
     runs = {*project.runs, *PETCT_BASELINES}
     assert runs_of(Path("metrics/summary.csv")) == runs
@@ -48,7 +50,7 @@ def test_results_of_what_was_taken_out_of_the_benchmark_do_not_count(
     project_with: Callable[..., Project],
 ) -> None:
     project = project_with()
-    compare_runs("tiny", ["cmad"], project.params, PATHS)
+    compare_runs("tiny", [CMAD], project.params, PATHS)
     assert not [x for x in runs_of(Path("metrics/summary.csv")) if x.startswith("patchcore")]
 
 
@@ -57,4 +59,4 @@ def test_an_entry_without_results_is_named(
 ) -> None:
     project = project_with()
     with pytest.raises(EvaluationError, match="metrics/runs/padim: holds no results"):
-        compare_runs("tiny", ["cmad", "padim"], project.params, PATHS)
+        compare_runs("tiny", [CMAD, Entry("padim", "padim")], project.params, PATHS)
