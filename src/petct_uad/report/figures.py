@@ -385,7 +385,8 @@ def forest_figure(rows: Sequence[SummaryRow], suvmax: SummaryRow) -> Markup:
         axes = figure.subplots()
         for place, row in enumerate([*rows, suvmax]):
             auroc, (colour, marker, face) = row.auroc, _VERDICTS.get(row.verdict, _NO_VERDICT)
-            axes.plot([auroc.low, auroc.high], [place, place], color=colour, linewidth=1.6)
+            ends = np.array([auroc.low, auroc.high], dtype=np.float64)
+            axes.plot(ends, [place, place], color=colour, linewidth=1.6)
             axes.plot(auroc.value, place, marker=marker, markersize=6, color=colour,
                       markerfacecolor=face or colour)  # fmt: skip
         axes.axvline(suvmax.auroc.value, color=_INK, linewidth=1, linestyle=(0, (3, 2)))
