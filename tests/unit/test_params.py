@@ -55,10 +55,13 @@ def test_there_are_presets_for_a_laptop_a_test_the_baselines_pictures_and_each_p
 def test_preset_that_names_what_the_base_lacks_is_refused(
     tmp_path: Path, change: str, message: str
 ) -> None:
-    (tmp_path / "cpu.yaml").write_text((ROOT / "params.yaml").read_text())
-    (tmp_path / "mine.yaml").write_text(change)
+    folder = tmp_path / "params"
+    folder.mkdir()
+    for path in (tmp_path / "params.yaml", folder / "cpu.yaml"):
+        path.write_text((ROOT / "params.yaml").read_text())
+    (folder / "mine.yaml").write_text(change)
     with pytest.raises(ParamsError, match=message):
-        preset_content("mine", tmp_path)
+        preset_content("mine", folder)
 
 
 def test_baselines_have_pet_ct_and_both_and_keep_every_value_of_the_base() -> None:

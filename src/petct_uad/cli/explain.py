@@ -28,6 +28,7 @@ _COMMENT = re.compile(r"^( *)# ?(.*)$")
 _KEY = re.compile(r"^( *)([\w-]+):")
 _ROWS = ("benchmark", "teachers")  # hold names of a person's own, not keys of the schema
 _BASE, _PAPER = "cpu", "paper-"
+_SCHEDULE = "schedule"
 _UNITS = {
     "mm": "mm", "mm2": "mm2", "px": "pixels", "hu": "HU", "deg": "degrees", "s": "seconds",
     "fraction": "a fraction of 1", "suv": "SUV", "mbq": "MBq",
@@ -42,7 +43,8 @@ class Key:
         path: dotted, such as ``split.guard_mm``.
         value: as params.yaml has it.
         allowed: in words, of the schema.
-        meaning: the question above it in params.yaml; empty where the key above asks for both.
+        meaning: the question above it in params.yaml, or above that key of ``model.schedule``;
+            empty where the key above asks for both.
         asked_above: the key above it that has a question, and that question; empty where it has
             its own.
         reruns: names of the stages that a change reruns at most, in the order of the pipeline.
@@ -173,13 +175,16 @@ def explained_keys(root: Path = Path(), within: str = "") -> Iterator[Key]:
         if within and name != within and not name.startswith(f"{within}."):
             continue
         node = schema_node(whole, path)
-        meaning, allowed = (
-            asked.get(path, "") or node.get("description", ""),
-            allowed_in_words(node),
-        )
+        own, allowed = asked.get(path) or asked.get(_shared(path)), allowed_in_words(node)
+        meaning = own or node.get("description", "")
         near = above if above and path[: len(above) - 1] == above[:-1] else ()
         beside = f"{'.'.join(near)}: {asked[near]}" if near and not meaning else ""
         yield Key(name, value, allowed, meaning, beside, stages_of(root, name))
+
+
+def _shared(path: tuple[str, ...]) -> tuple[str, ...]:
+    """Where a key of a model's schedule is explained, for all models."""
+    return ("model", *path[path.index(_SCHEDULE) :]) if _SCHEDULE in path[:-1] else path
 
 
 def _content(root: Path) -> Any:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from petct_uad.cli.presets import without_questions
 from petct_uad.core.errors import NewModelError, ParamsError
 from petct_uad.core.files import write_text
 from petct_uad.core.params.reading import PARAMS_FILE, ParamsFile
@@ -119,6 +120,8 @@ def _with_model(path: Path, name: str) -> str:
         if name in expected[block]:
             raise NewModelError(f"{path}: holds {block}.{name} already. Choose another name.")
         addition = _rendered(template, name)
+        if path.name != PARAMS_FILE.name:  # questions are in params.yaml alone
+            addition = without_questions(addition)
         expected[block] |= ParamsFile.parse(addition, path).content
         text = _inserted(text, block, addition)
     if not _says(text, expected, path):

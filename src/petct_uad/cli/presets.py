@@ -1,11 +1,14 @@
 """Whole params.yaml files for a laptop, a test and the papers.
 
-``params/cpu.yaml`` is a whole file; every other file in ``params/`` says only what differs from it.
+The questions above the keys are in params.yaml alone. ``params/cpu.yaml`` has the value of every
+key and no question: ``python -m petct_uad.cli.presets`` writes it from params.yaml. Every other
+file in ``params/`` says only what differs from it.
 """
 
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +16,17 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 
 from petct_uad.core.errors import ParamsError
+from petct_uad.core.files import write_text
+from petct_uad.core.params.reading import PARAMS_FILE
 
 PRESETS = Path("params")
 _BASE = "cpu"
 _ROWS = "benchmark"
+_WRITTEN = re.compile(r"# The '\S+' preset, written by `petct preset \S+`\.")
+_GENERATED = (
+    "# The values of params.yaml, whose questions are there.\n"
+    "# `python -m petct_uad.cli.presets` writes this file from it."
+)
 
 
 def preset_names(folder: Path = PRESETS) -> tuple[str, ...]:
@@ -39,26 +49,53 @@ def preset_values(name: str, folder: Path = PRESETS) -> dict[str, Any]:
 
 
 def preset_content(name: str, folder: Path = PRESETS) -> str:
-    """The text of params.yaml under a preset, comments included.
+    """The text of params.yaml under a preset, with the questions of the one that lies there now.
 
     Under ``benchmark`` a preset lists the models it keeps, or gives models of its own in place of
     the base's; any other key replaces the base's value.
+
+    Args:
+        name: of the preset.
+        folder: ``params`` of a repository; its params.yaml lies beside it.
 
     Raises:
         ParamsError: there is no such preset, or it names a key or row that the base lacks.
     """
     changes = preset_values(name, folder)
-    base = (folder / f"{_BASE}.yaml").read_text(encoding="utf-8")
-    if name == _BASE:
-        return base
     yaml = YAML()
     yaml.indent(mapping=2, sequence=4, offset=2)
     yaml.width = 4096
-    content = yaml.load(base)
-    _merge(content, changes, folder / f"{name}.yaml", ())
+    content = yaml.load((folder.parent / PARAMS_FILE).read_text(encoding="utf-8"))
+    base = yaml.load((folder / f"{_BASE}.yaml").read_text(encoding="utf-8"))
+    _set(content, base)
+    content[_ROWS] = base[_ROWS]  # no question is among the rows
+    if name != _BASE:
+        _merge(content, changes, folder / f"{name}.yaml", ())
     out = io.StringIO()
     yaml.dump(content, out)
-    return f"# The {name!r} preset, written by `petct preset {name}`.\n{_body(out.getvalue())}"
+    return f"{_head(name)}{_body(out.getvalue())}"
+
+
+def values_alone(text: str) -> str:
+    """A params.yaml without its questions: what ``params/cpu.yaml`` holds."""
+    return f"{_GENERATED}\n{without_questions(text)}"
+
+
+def without_questions(text: str) -> str:
+    """YAML without lines that are comments or blank."""
+    lines = (line for line in text.splitlines() if line.strip() and line.lstrip()[0] != "#")
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _set(content: CommentedMap, values: dict[str, Any]) -> None:
+    """Give every key the base's value; what is equal keeps the way in which it is written."""
+    for key in [key for key in content if key not in values]:
+        del content[key]
+    for key, value in values.items():
+        if isinstance(value, dict) and isinstance(content.get(key), dict):
+            _set(content[key], value)
+        elif key not in content or content[key] != value:
+            content[key] = value
 
 
 def _merge(
@@ -85,7 +122,15 @@ def _keep(rows: CommentedMap, names: list[str], source: Path) -> None:
         del rows[name]
 
 
+def _head(name: str) -> str:
+    return f"# The {name!r} preset, written by `petct preset {name}`.\n"
+
+
 def _body(text: str) -> str:
-    """Without the base's own two lines that say which preset it is."""
+    """Without the line that says which preset it was."""
     lines = text.splitlines(keepends=True)
-    return "".join(line for line in lines if not line.startswith("# This file is the "))
+    return "".join(line for line in lines if not _WRITTEN.fullmatch(line.rstrip()))
+
+
+if __name__ == "__main__":
+    write_text(PRESETS / f"{_BASE}.yaml", values_alone(PARAMS_FILE.read_text(encoding="utf-8")))

@@ -77,6 +77,12 @@ def test_a_models_key_names_its_paper_and_the_value_there() -> None:
     assert found.key.asked_above.startswith("model.width: Token width")
 
 
+def test_a_key_of_any_schedule_has_the_one_explanation() -> None:
+    asked = explain("model.schedule.warmup_iterations").key.meaning
+    assert asked
+    assert explain("models.qfae.schedule.warmup_iterations").key.meaning == asked
+
+
 def test_a_section_is_listed_and_rows_of_ones_own_are_a_group() -> None:
     listed = said("split").splitlines()
     assert {line.partition(" ")[0] for line in listed} >= {"split.seed", "split.guard_mm"}
