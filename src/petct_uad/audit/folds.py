@@ -208,14 +208,14 @@ def _row(
 
 
 def _over_folds(folds: Sequence[RunResults], figure: str, confidence: float) -> Estimate | None:
-    """The mean of a figure over folds, with Student's t; None where a fold lacks it."""
+    """The mean of a fraction over folds, with Student's t; None where a fold lacks it."""
     found = [fold.metrics.figures.get(figure) for fold in folds]
     values = [measured.value for measured in found if measured]
     if len(values) < len(folds):
         return None
     mean = float(np.mean(values))
     reach = float(stats.t.ppf((1 + confidence) / 2, len(values) - 1) * stats.sem(values))
-    return Estimate(mean, mean - reach, mean + reach)
+    return Estimate(mean, max(mean - reach, 0.0), min(mean + reach, 1.0))
 
 
 def _cells(row: FoldsRow) -> tuple[str, ...]:

@@ -147,18 +147,18 @@ def test_resamples_within_folds_vary_as_much_as_the_mean_of_independent_folds() 
 
 
 def test_lesions_found_are_averaged_where_every_fold_counts_them(tmp_path: Path) -> None:
-    rates = {"P": 0.4, "Q": 0.6}
+    rates = {"P": 0.95, "Q": 0.97}
     folds = [{"run": with_froc(x, rate), "none": small_results("none", BOTH, patients=x)}
              for x, rate in rates.items()]  # fmt: skip
     found = {row.run: row for row in folds_table(folds, PARAMS)}
     froc = found["run"].froc_1
     assert froc is not None
-    # Student's t with one degree of freedom: 12.7 standard errors of 0.1.
-    assert (froc.value, froc.high) == pytest.approx((0.5, 0.5 + 12.706 * 0.1), abs=1e-3)
+    # Student's t with one degree of freedom: 12.7 standard errors of 0.01, cut at 1.
+    assert (froc.value, froc.low, froc.high) == pytest.approx((0.96, 0.96 - 0.12706, 1), abs=1e-4)
     assert found["none"].froc_1 is None
     write_folds(tmp_path, list(found.values()))
     header, first, *_ = (tmp_path / "folds.csv").read_text().splitlines()
-    assert dict(zip(header.split(","), first.split(","), strict=True))["froc_1"] in ("0.5", "")
+    assert dict(zip(header.split(","), first.split(","), strict=True))["froc_1"] in ("0.96", "")
 
 
 def with_froc(patients: str, rate: float) -> RunResults:
