@@ -10,6 +10,7 @@ from rich.table import Table
 
 from petct_uad.cli.audit_split import audit_split
 from petct_uad.cli.cache import cache
+from petct_uad.cli.classes import classes
 from petct_uad.cli.fetch import fetch
 from petct_uad.cli.lineage import lineage
 from petct_uad.cli.power import power
@@ -30,6 +31,7 @@ app.add_typer(power, name="power")
 new = typer.Typer(no_args_is_help=True, help="Write the files of something of your own.")
 app.add_typer(new, name="new")
 app.command(name="audit-split")(audit_split)
+app.command()(classes)
 app.command()(fetch)
 
 

@@ -17,6 +17,7 @@ from pydicom.uid import DigitalXRayImageStorageForPresentation, ExplicitVRLittle
 
 from petct_uad.core.errors import DatasetError
 from petct_uad.core.files import read_table
+from petct_uad.ingest.images.reader import ImageReader
 from petct_uad.ingest.params import IngestParams
 from petct_uad.ingest.run import ingest_dataset
 from petct_uad.ingest.tables import InstanceRow, PictureRow, RejectedRow, StudyRow
@@ -248,6 +249,16 @@ def test_a_broken_table_of_classes_stops_by_its_line(
 
     with pytest.raises(DatasetError, match=said):
         ingest(broken, tmp_path)
+
+
+@pytest.mark.parametrize("names", [("no", "yes"), ("train",)])
+def test_scans_in_folders_of_such_names_are_no_benchmark(
+    tmp_path: Path, names: tuple[str, ...]
+) -> None:
+    for name in names:
+        radiograph(tmp_path / name / "0001.dcm", 0)
+    table(tmp_path / "train.csv", ("study", "group"), [("a", 1)])
+    assert not ImageReader().recognises(tmp_path)
 
 
 def test_a_listing_stays_what_it_was(tmp_path: Path) -> None:

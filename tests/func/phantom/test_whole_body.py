@@ -7,9 +7,16 @@ import numpy as np
 import pydicom
 import pytest
 
+from petct_uad.core.files import read_table
+from petct_uad.ingest.run import ingest_dataset
+from petct_uad.ingest.tables import SeriesRow, StudyRow
 from petct_uad.phantom.cohort import make_cohort
 from petct_uad.phantom.params import PhantomParams
 from petct_uad.phantom.truth import PhantomTruth, read_truth
+from petct_uad.schema import load_params
+from petct_uad.split.labels import assign_patients
+
+ROOT = Path(__file__).resolve().parents[3]
 
 # The shortest stack that holds both ends of all lungs.
 PARAMS = PhantomParams(
@@ -110,6 +117,39 @@ def test_a_second_study_is_of_the_same_patient_months_later(cohort: Path) -> Non
     for (one, day), (other, another_day) in map(sorted, twice):
         assert one != other
         assert day != another_day
+
+
+@pytest.fixture(scope="module")
+def ingested(cohort: Path) -> Path:
+    folder = cohort / "ingest"
+    folder.mkdir()
+    ingest_dataset(cohort / "raw", folder, load_params(ROOT / "params.yaml").ingest, workers=0)
+    return folder
+
+
+def test_ingest_takes_the_corrected_pet_and_says_why_not_the_other(ingested: Path) -> None:
+    series = read_table(ingested / "series.csv", SeriesRow)
+    without = [row for row in series if "NAC" in row.description]
+    assert without
+    assert {row.role for row in without} == {"unused"}
+    assert all("attenuation correction" in row.reason for row in without)
+    assert len([row for row in series if row.role == "pet"]) == PARAMS.patients + 1
+
+
+def test_label_on_the_pet_moves_with_the_pet(ingested: Path, cohort: Path) -> None:
+    on = {row.label_drawn_on for row in read_table(ingested / "studies.csv", StudyRow)}
+    told = {t.whole_body.label_on for t in _truths(cohort).values() if t.whole_body and t.lesions}
+    assert told <= on
+    assert on <= {"ct", "pet", "none"}
+
+
+def test_two_studies_of_a_patient_are_in_one_split(ingested: Path) -> None:
+    studies = read_table(ingested / "studies.csv", StudyRow)
+    assert len(studies) == PARAMS.patients + 1
+    assert len({row.patient for row in studies}) == PARAMS.patients
+    split = load_params(ROOT / "params.yaml").split
+    dealt = assign_patients(studies, split.model_copy(update={"val_fraction": 0.25}))
+    assert set(dealt) == {row.patient for row in studies}
 
 
 def test_a_thorax_says_nothing_of_a_whole_body(tmp_path: Path) -> None:

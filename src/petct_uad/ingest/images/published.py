@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import csv
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -23,9 +24,8 @@ Split = Literal["train", "val", "test"]
 NORMAL = "normal"
 _TRAIN_SHARE = 0.6
 _MOST_ROWS = 1_000_000
-_SUFFIXES = frozenset(
-    {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".dcm", ".dicom"},
-)
+_DICOM = frozenset({".dcm", ".dicom"})
+_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"}) | _DICOM
 
 
 @dataclass(frozen=True)
@@ -74,12 +74,14 @@ class PublishedSet:
         marks: folders and files by all of which it is known.
         folders: its classes, where folders say them; those that are absent have no pictures.
         tables: its classes, where tables do; likewise.
+        by_columns: must the first table have its columns, since the marks say too little?
     """
 
     name: str
     marks: tuple[str, ...]
     folders: tuple[ClassFolder, ...] = ()
     tables: tuple[ClassTable, ...] = ()
+    by_columns: bool = False
 
 
 @dataclass(frozen=True, order=True)
@@ -231,6 +233,7 @@ SETS = (
         "VinDr-CXR as Kaggle has it, whose test split has no classes",
         ("train.csv", "train"),
         tables=(_vindr("train.csv", "train", None),),
+        by_columns=True,
     ),
 )
 
@@ -239,9 +242,29 @@ def find_published(raw: Path) -> tuple[PublishedSet, Path] | None:
     """The set that a folder, or the only folder in it, holds; None where it is none of them."""
     for root in (raw, *_only_folder(raw)):
         for known in SETS:
-            if all((root / mark).exists() for mark in known.marks):
+            if all((root / mark).exists() for mark in known.marks) and _is_it(known, root):
                 return known, root
     return None
+
+
+def _is_it(known: PublishedSet, root: Path) -> bool:
+    """Marks are plain words, which folders of scans may have too: are there pictures, or names?"""
+    if known.by_columns:
+        table = known.tables[0]
+        with suppress(OSError, UnicodeDecodeError, csv.Error):
+            return _wanted(table) <= set(_header(root / table.file))
+        return False
+    pictures = (path for place in known.folders for path in _pictures(root / place.folder))
+    return not known.folders or any(path.suffix.lower() not in _DICOM for path in pictures)
+
+
+def _header(path: Path) -> Sequence[str]:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        return csv.DictReader(file).fieldnames or ()
+
+
+def _wanted(table: ClassTable) -> set[str]:
+    return {table.name_column, table.class_column} - {""}
 
 
 def read_published(known: PublishedSet, root: Path, raw: Path) -> Published:
@@ -301,8 +324,7 @@ def _rows(table: ClassTable, path: Path) -> Iterator[tuple[str, str]]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file)
-            wanted = {table.name_column, table.class_column} - {""}
-            if missing := wanted - set(reader.fieldnames or ()):
+            if missing := _wanted(table) - set(reader.fieldnames or ()):
                 raise DatasetError(
                     f"{path}: lacks the column(s) {', '.join(sorted(missing))}; found "
                     f"{', '.join(reader.fieldnames or ()) or 'none'}. Restore it from its "
