@@ -12,7 +12,7 @@ from petct_uad.ingest.run import ingest_dataset
 from petct_uad.ingest.tables import SeriesRow, StudyRow
 from petct_uad.phantom.cohort import make_cohort
 from petct_uad.phantom.params import PhantomParams
-from petct_uad.phantom.truth import PhantomTruth, read_truth
+from petct_uad.phantom.truth import PhantomTruth, read_truth, write_truth
 from petct_uad.schema import load_params
 from petct_uad.split.labels import assign_patients
 
@@ -152,7 +152,9 @@ def test_two_studies_of_a_patient_are_in_one_split(ingested: Path) -> None:
     assert set(dealt) == {row.patient for row in studies}
 
 
-def test_a_thorax_says_nothing_of_a_whole_body(tmp_path: Path) -> None:
-    params = PARAMS.model_copy(update={"extent_mm": 80.0})
-    make_cohort(params, tmp_path / "raw", tmp_path / "truth", workers=1)
-    assert b"whole_body" not in (tmp_path / "truth/PHANTOM-0001.json").read_bytes()
+def test_a_thorax_says_nothing_of_a_whole_body(cohort: Path, tmp_path: Path) -> None:
+    for name, truth in _truths(cohort).items():
+        path = tmp_path / f"{name}.json"
+        write_truth(path, truth.model_copy(update={"whole_body": None}))
+        assert b"whole_body" not in path.read_bytes()
+        assert read_truth(path).whole_body is None
