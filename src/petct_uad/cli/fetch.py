@@ -64,7 +64,7 @@ def _fetch(
     typer.echo(plan_text(recipe, studies, chosen, index_version()), nl=False)
     if dry_run:
         return
-    cohort = Cohort(recipe.collection, index_version(), Buckets(endpoint), RAW / name)
+    cohort = Cohort(recipe, index_version(), Buckets(endpoint), RAW / name)
     fetched = cohort.fetch(chosen)
     track_with_dvc(cohort.target)
     console.print(fetched_text(recipe, chosen, fetched, cohort.target), markup=False)

@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from petct_uad.cohorts.index import IndexedSeries
+from petct_uad.cohorts.recipe import Recipe
 from petct_uad.cohorts.selection import SelectedStudy
 from petct_uad.cohorts.transfer import Buckets, Instance, series_hash
 from petct_uad.core.archives import SUFFIX, read_members, write_archive
 from petct_uad.core.console import track
 from petct_uad.core.errors import ArchiveError, CohortError
+from petct_uad.core.patient_split import write_patient_split
 from petct_uad.core.sources import SOURCES_CSV, SourceRow, read_sources, write_sources
 from petct_uad.ingest.dicom.index import is_uid
 
@@ -44,14 +46,14 @@ class Cohort:
     """Where a cohort comes from, and where it goes.
 
     Attributes:
-        collection: its name in the archive.
+        recipe: its recipe.
         index: the version of the index that its series were looked up in.
         buckets: where they are fetched from.
         target: the data set.
         work: for what is not whole yet.
     """
 
-    collection: str
+    recipe: Recipe
     index: str
     buckets: Buckets
     target: Path
@@ -76,6 +78,9 @@ class Cohort:
             rows = {uid: row for uid, row in rows.items() if uid not in gone}
             rows |= {x.series: self._row(x, instances) for x, instances in fetched}
             write_sources(self.target, rows.values())
+            patients = {row.patient for row in rows.values()}
+            split = {patient: self.recipe.split.of(patient) for patient in patients}
+            write_patient_split(self.target, split)
             shutil.rmtree(self.work / study.study)
             by_size += sum(not x.has_md5 for _, instances in fetched for x in instances)
         return Fetched(len(missing), len(studies) - len(missing), by_size)
@@ -152,7 +157,7 @@ class Cohort:
             study_instance_uid=series.study,
             series_instance_uid=series.series,
             modality=series.modality,
-            collection=self.collection,
+            collection=self.recipe.collection,
             analysis=series.analysis,
             index=self.index,
             version=series.version,

@@ -13,8 +13,10 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from petct_uad.core.errors import CohortError, did_you_mean
-from petct_uad.core.params.base import Section
+from petct_uad.core.files import sha256_bytes
+from petct_uad.core.params.base import Fraction, Section
 from petct_uad.core.params.reading import ParamsFile
+from petct_uad.core.patient_split import Part
 
 RECIPES = Path("data/cohorts")
 UNVERIFIED = "unverified"
@@ -72,6 +74,32 @@ class Labels(Section):
         return self
 
 
+class PatientSplit(Section):
+    """Who trains, validates and tests: by a hash, so that it depends on no other patient.
+
+    A patient's share is the first 64 bits of SHA-256 of ``name``, a zero byte and the PatientID,
+    over 2 to the power of 64. Below ``train`` it is train, then val, up to ``train`` and ``val``
+    together; the rest is test.
+
+    Attributes:
+        name: of the split; another name is another split.
+        train: fraction of the patients.
+        val: likewise.
+        patients: how many that are, of train, val and test.
+    """
+
+    name: Text
+    train: Fraction
+    val: Fraction
+    patients: tuple[Count, Count, Count]
+
+    def of(self, patient: str) -> Part:
+        """The split of a PatientID (0010,0020)."""
+        digest = sha256_bytes(f"{self.name}\0{patient}".encode())
+        share = int(digest[:16], 16) / 2**64
+        return "train" if share < self.train else "val" if share < self.train + self.val else "test"
+
+
 class Expected(Section):
     """What the archive has of it.
 
@@ -103,6 +131,7 @@ class Recipe(Section):
         sources: all that must be cited.
         labels: where lesions are known from.
         expected: what there should be.
+        split: of its patients, which the stage of that name heeds.
         notes: what a user must know, in sentences.
     """
 
@@ -114,6 +143,7 @@ class Recipe(Section):
     sources: Annotated[tuple[Source, ...], Field(min_length=1)]
     labels: Labels
     expected: Expected
+    split: PatientSplit
     notes: tuple[Text, ...]
 
 

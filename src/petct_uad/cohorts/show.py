@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import get_args
 
 from petct_uad.cohorts.fetch import Fetched
 from petct_uad.cohorts.recipe import UNVERIFIED, Recipe
 from petct_uad.cohorts.selection import SelectedStudy, counted, labelled
+from petct_uad.core.patient_split import Part
 
 _SHOWN = 20  # studies
 _LINE_MBIT_PER_S = 100
@@ -67,6 +70,9 @@ def _lines(
     yield from (f"Note: {note}" for note in recipe.notes)
     for source in recipe.sources:
         yield f"{source.licence}, cite: {source.citation}"
+    parts = Counter(recipe.split.of(x) for x in {study.patient for study in chosen})
+    told = ", ".join(f"{parts[part]:,} {part}" for part in get_args(Part))
+    yield f"Patients are split by the recipe ({recipe.split.name}): {told}."
     yield from _effort_lines(chosen)
     yield from _index_lines(recipe, studies, index)
 

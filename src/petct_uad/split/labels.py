@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 import SimpleITK as sitk
 
 from petct_uad.core.errors import SplitError
 from petct_uad.core.files import read_table
+from petct_uad.core.patient_split import SPLIT_CSV, Part, read_patient_split
 from petct_uad.ingest.tables import UNLABELLED, PictureRow, StudyRow
 from petct_uad.slices.tables import SliceRow, slice_id_of
 from petct_uad.split.assigned import keep_assigned
@@ -18,8 +18,6 @@ from petct_uad.split.params import SplitParams
 from petct_uad.split.region import exclude_outside
 from petct_uad.split.thorax import Lungs
 from petct_uad.volumes.study import StudyFolder, VolumeFolders, read_lesion, read_mask
-
-Part = Literal["train", "val", "test"]
 
 _TOLERANCE_MM = 1e-3  # slice positions come from decimal strings
 _MIN_BODY_MM2 = 1000.0  # a disc of 36 mm: beyond the head, a foot or a hand there is only air
@@ -48,7 +46,7 @@ def split_slices(
         return keep_assigned(read_table(assigned, PictureRow), studies, params)
     rows = label_slices(studies, volumes, params, thoraxes)
     dealt = [study for study in studies if thoraxes is None or thoraxes[study.study_id].found]
-    return assign_splits(rows, dealt, params)
+    return assign_splits(rows, dealt, params, read_patient_split(volumes.native))
 
 
 def label_slices(
@@ -73,7 +71,10 @@ def label_slices(
 
 
 def assign_splits(
-    rows: Sequence[SliceRow], studies: Sequence[StudyRow], params: SplitParams
+    rows: Sequence[SliceRow],
+    studies: Sequence[StudyRow],
+    params: SplitParams,
+    given: Mapping[str, Part] | None = None,
 ) -> list[SliceRow]:
     """Give every slice its split and the reason for it.
 
@@ -81,10 +82,16 @@ def assign_splits(
     ``cmad``: the protocol of Xu et al. (2026), section 3: slices, not patients, are divided, so
     training normals and abnormal test slices come from the same people. It leaks.
 
+    Args:
+        rows: of every slice.
+        studies: of those slices.
+        params: of the stage.
+        given: the split of each patient, as the data set brings it; folds and ``cmad`` divide anew.
+
     Raises:
         SplitError: a split would have no patient or no normal slice.
     """
-    by_patient = assign_patients(studies, params) if params.protocol == "patient" else {}
+    by_patient = _patients(studies, params, given or {})
     order = np.random.default_rng(params.seed).permutation(len(rows))
     usable = [i for i in order if rows[i].split != "excluded"]
     normals = [i for i in usable if rows[i].label == 0]
@@ -99,6 +106,24 @@ def assign_splits(
     ]
     _check_every_split_has_normals(result)
     return result
+
+
+def _patients(
+    studies: Sequence[StudyRow], params: SplitParams, given: Mapping[str, Part]
+) -> Mapping[str, Part]:
+    if params.protocol != "patient":
+        return {}
+    if not given or params.folds > 1:
+        return assign_patients(studies, params)
+    patients = {study.patient for study in studies}
+    unknown = sorted(patients - given.keys())
+    if unknown:
+        raise SplitError(
+            f"{SPLIT_CSV}: found no split of {len(unknown)} patient(s), such as {unknown[0]}; "
+            "expected every patient of the data set. Add them to the table in data/raw, or "
+            "remove it."
+        )
+    return {patient: given[patient] for patient in sorted(patients)}
 
 
 def assign_patients(studies: Sequence[StudyRow], params: SplitParams) -> dict[str, Part]:
@@ -165,7 +190,8 @@ def _check_every_split_has_normals(rows: Sequence[SliceRow]) -> None:
         if not any(row.split == part and row.label == 0 for row in rows):
             raise SplitError(
                 f"split {part!r} would hold no normal slice: check the labels, "
-                "split.train_fraction, split.val_fraction and split.guard_mm"
+                "split.train_fraction, split.val_fraction and split.guard_mm; or the data set's "
+                f"own {SPLIT_CSV}, without which the fractions say who goes where"
             )
 
 

@@ -34,7 +34,8 @@ class _Inputs:
     def labels(self) -> tuple[Path, ...]:
         """What labels and splits come from."""
         studies = (study.study_id for study in self.studies)
-        return (self.interim / "ingest/studies.csv", *self.volumes.label_sources(studies))
+        tables = (self.interim / "ingest/studies.csv", self.volumes.patient_split)
+        return (*filter(None, tables), *self.volumes.label_sources(studies))
 
 
 def split_dataset(

@@ -9,6 +9,7 @@ from pathlib import Path
 import SimpleITK as sitk
 
 from petct_uad.core.errors import DatasetError
+from petct_uad.core.patient_split import SPLIT_CSV
 from petct_uad.ingest.tables import DRAWN_ON_CT, DRAWN_ON_PET
 from petct_uad.volumes.motion.transforms import Transform, read_transform
 from petct_uad.volumes.resample import move_mask, native_slices
@@ -102,6 +103,11 @@ class VolumeFolders:
     def assigned(self) -> Path | None:
         """The table of each study's split and label, where their publisher has assigned them."""
         return _there(self.native / "pictures.csv")
+
+    @property
+    def patient_split(self) -> Path | None:
+        """The table of each patient's split, where the data set brings one."""
+        return _there(self.native / SPLIT_CSV)
 
     def label_sources(self, study_ids: Iterable[str]) -> tuple[Path, ...]:
         """Every file that these studies' labels come from."""

@@ -28,8 +28,10 @@ from petct_uad.cohorts.selection import select
 from petct_uad.cohorts.transfer import Buckets
 from petct_uad.core.errors import CohortError
 from petct_uad.core.files import sha256_file
+from petct_uad.core.patient_split import read_patient_split
 from petct_uad.core.provenance.record import Entity
 from petct_uad.core.sources import read_sources
+from petct_uad.ingest.pseudonyms import PUBLIC
 from petct_uad.ingest.run import derivations, ingest_dataset
 from tests.func.ingest.conftest import Patient, ingest_params
 
@@ -178,8 +180,9 @@ def run(archive: Archive, *words: str) -> Result:
 
 def fetch(archive: Archive, target: Path = RAW) -> Fetched:
     """All of the cohort, without DVC."""
-    studies = select(read_recipe(COHORT), read_series(COHORT))
-    return Cohort(COHORT, "99.0.0", Buckets(archive.endpoint), target).fetch(studies)
+    recipe = read_recipe(COHORT)
+    studies = select(recipe, read_series(COHORT))
+    return Cohort(recipe, "99.0.0", Buckets(archive.endpoint), target).fetch(studies)
 
 
 def keys(archive: Archive) -> set[str]:
@@ -225,6 +228,9 @@ def check_ingest(archive: Archive) -> None:
         files = sorted((out / "volumes").rglob("*.nii.gz"))
         volumes.append([(path.relative_to(out), sha256_file(path)) for path in files])
     assert volumes[0] == volumes[1]
+    given = read_patient_split(Path(f"out-{COHORT}/volumes"))
+    rule = read_recipe(COHORT).split
+    assert given == {PUBLIC.patient(patient): rule.of(patient) for patient in PATIENTS}
     made = derivations(Path(f"out-{COHORT}"), Path("data/interim/tiny/ingest"), RAW)
     assert Entity.of_file(RAW / "sources.csv") in made[0].inputs
 

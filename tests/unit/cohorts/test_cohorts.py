@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from dataclasses import replace
 from functools import cache
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -98,6 +99,26 @@ def test_a_recipes_counts_are_the_indexs(name: str) -> None:
         pytest.skip(f"the recipe is of index {recipe.index}, and {index_version()} is installed")
     assert counted(chosen(name)) == recipe.expected
     assert labelled(recipe, chosen(name)) == (recipe.labels.series_count, recipe.labels.studies)
+
+
+@each_cohort
+@needs_index
+def test_a_recipes_split_gives_every_patient_one_part_and_says_how_many(name: str) -> None:
+    split = read_recipe(name, FOLDER).split
+    patients = {study.patient for study in chosen(name)}
+    parts = [split.of(patient) for patient in patients]
+    assert tuple(parts.count(part) for part in ("train", "val", "test")) == split.patients
+    shares = [count / len(patients) for count in split.patients]
+    assert shares == pytest.approx([split.train, split.val, 0.375], abs=0.12)
+
+
+def test_a_patients_split_depends_on_nobody_else() -> None:
+    """Who wants to check it needs SHA-256 alone."""
+    split = read_recipe(FDG, FOLDER).split
+    digest = sha256(b"fdg_pet_ct_lesions-1\0PETCT_0011f3deaf").digest()
+    share = int.from_bytes(digest[:8], "big") / 2**64
+    expected = "train" if share < 0.5 else "val" if share < 0.625 else "test"
+    assert split.of("PETCT_0011f3deaf") == expected
 
 
 @each_cohort

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from petct_uad.core.errors import RegistrationError, SplitError
+from petct_uad.core.errors import DatasetError, RegistrationError, SplitError
+from petct_uad.core.patient_split import Part, read_patient_split, write_patient_split
 from petct_uad.ingest.tables import DRAWN_ON_CT, DRAWN_ON_PET, NEGATIVE, UNLABELLED, StudyRow
 from petct_uad.slices.tables import SliceRow
-from petct_uad.split.labels import assign_patients, assign_splits, label_slices
+from petct_uad.split.labels import assign_patients, assign_splits, label_slices, split_slices
 from petct_uad.split.params import SplitParams
 from petct_uad.volumes.motion.rigid import RigidTransform
 from petct_uad.volumes.motion.transforms import write_transform
@@ -329,3 +330,31 @@ def test_more_folds_than_patients_are_refused() -> None:
 def test_cohort_that_cannot_be_divided_is_refused() -> None:
     with pytest.raises(SplitError, match="2 patient"):
         assign_patients([study("P1"), study("P2")], split_params())
+
+
+def test_split_that_a_data_set_brings_is_heeded_whole_patient_by_patient(tmp_path: Path) -> None:
+    studies = [study(f"P{i}") for i in range(4)]
+    for row in studies:
+        write_study(tmp_path, row, None)
+    given: dict[str, Part] = {"P0": "test", "P1": "val", "P2": "test", "P3": "train", "P9": "train"}
+    write_patient_split(tmp_path / "ingest", given)
+    rows = split_slices(studies, volumes(tmp_path), split_params())
+    assert {(row.patient, row.split) for row in rows} == {
+        (p, given[p]) for p in ("P0", "P1", "P2", "P3")
+    }
+    folds = split_slices(studies, volumes(tmp_path), split_params(folds=4))
+    assert {(row.patient, row.split) for row in folds} != {(row.patient, row.split) for row in rows}
+
+
+def test_patient_whom_the_brought_split_does_not_name_is_named(tmp_path: Path) -> None:
+    studies = [study(f"P{i}") for i in range(4)]
+    given: dict[str, Part] = {"P0": "test", "P1": "val", "P2": "train"}
+    with pytest.raises(SplitError, match=r"no split of 1 patient\(s\), such as P3"):
+        assign_splits([], studies, split_params(), given)
+
+
+@pytest.mark.parametrize("line", ["P0,training", "P0,test\nP0,train", "P0"])
+def test_brought_split_is_read_strictly(tmp_path: Path, line: str) -> None:
+    (tmp_path / "split.csv").write_text(f"patient,split\n{line}\n")
+    with pytest.raises(DatasetError, match="Expected the columns patient,split"):
+        read_patient_split(tmp_path)

@@ -12,6 +12,7 @@ from petct_uad.core.console import console
 from petct_uad.core.errors import DatasetError, NothingUsableError, PairingError
 from petct_uad.core.files import sha256_file
 from petct_uad.core.livers import LIVERS_CSV
+from petct_uad.core.patient_split import SPLIT_CSV, read_patient_split, write_patient_split
 from petct_uad.core.provenance.record import Derivation, Entity
 from petct_uad.core.sources import SOURCES_CSV
 from petct_uad.core.store import StudyStore, map_stored
@@ -88,12 +89,13 @@ class DicomReader(Reader):
         found = _tables(index.headers, results, refused)
         _check_usable(raw, found, results, params)
         published = publish(found, _identities(raw, index.headers, refused), pseudonyms)
+        _publish_split(raw, out / "volumes", published.studies, pseudonyms)
         _say(found, pseudonyms)
         return Reading(published, found, pseudonyms, _counts(found), _remarks(found))
 
     def listings(self, raw: Path) -> Sequence[Path]:
-        """Where the data set was fetched from, if it was."""
-        return [path for path in [raw / SOURCES_CSV] if path.is_file()]
+        """Where the data set was fetched from, and how its patients are split, where it says so."""
+        return [raw / name for name in (SOURCES_CSV, SPLIT_CSV) if (raw / name).is_file()]
 
     def derivations(self, raw: Path, written: Written) -> Iterator[Derivation]:
         """Each volume from its instances, and a label from ``labels.csv`` too where it is drawn."""
@@ -103,6 +105,9 @@ class DicomReader(Reader):
         for study in written.studies:
             contours = (_labels_csv(raw),) if study.label_kind == "csv" else ()
             yield from _study_derivations(study, by_study[study.study_id], written, contours)
+        if written.has(f"volumes/{SPLIT_CSV}"):
+            table = written.entity(f"volumes/{SPLIT_CSV}")
+            yield Derivation(table, (Entity.of_file(raw / SPLIT_CSV),))
 
     def whose(self, path: Path) -> Whose:
         """By Patient ID (0010,0020) and Study Instance UID (0020,000D)."""
@@ -127,6 +132,21 @@ def _study_derivations(
             sources = (instance_entity(row) for row in mine if row.role in roles)
             inputs = (*sources, *(contours if name == "label" else ()))
             yield Derivation(written.entity(file), inputs)
+
+
+def _publish_split(
+    raw: Path, out: Path, studies: Iterable[StudyRow], pseudonyms: Pseudonyms
+) -> None:
+    """The split that a data set brings, of the patients that can be used, under pseudonyms.
+
+    Raises:
+        DatasetError: its table cannot be read.
+    """
+    given = read_patient_split(raw)
+    used = {study.patient for study in studies}
+    named = {pseudonyms.patient(patient): part for patient, part in given.items()}
+    if given:
+        write_patient_split(out, {name: part for name, part in named.items() if name in used})
 
 
 def _labels_csv(raw: Path) -> Entity:
@@ -180,7 +200,12 @@ def _contours(
 
 def _is_a_table(row: FoundRejection, params: IngestParams) -> bool:
     """One that a data set may bring beside its DICOM, and that somebody reads."""
-    tables = (LIVERS_CSV, SOURCES_CSV, *((LABELS_CSV,) if params.labels == "csv" else ()))
+    tables = (
+        LIVERS_CSV,
+        SOURCES_CSV,
+        SPLIT_CSV,
+        *((LABELS_CSV,) if params.labels == "csv" else ()),
+    )
     return row.subject in tables
 
 
