@@ -46,8 +46,8 @@ the split
 Labels: unknown patient; BOM; CRLF; duplicates; a contour outside the volume; an RTSTRUCT that
 references another series; (3006,0024) of another frame; a SEG of zeros; a SEG without Spacing
 Between Slices; a SEG without Modality; a SEG cut short; a LABELMAP SEG; a surface in a SEG; a SEG
-in a study of its own; a label of no images; two ROIs of one number; organs among lesions; contours
-on every second slice
+in a study of its own; a label of no images; a label whose StudyInstanceUID is no UID; two ROIs of
+one number; organs among lesions; contours on every second slice
 
 Machine: disk full at each write; kill -9 at each write; read-only data folder; two runs at once
 """

@@ -414,6 +414,10 @@ LABELS = {
     "a label of no images": case(
         segmented(SECOND, edit=of_nothing), refused_study("label", "seg.dcm"), nothing
     ),
+    "a label whose StudyInstanceUID is no UID": case(
+        segmented(SECOND, edit=sets(StudyInstanceUID="SEG", PatientID="=1+1")),
+        refused("identity", "(0020,000D)"), refused_study("label", "seg.dcm"), nothing,
+    ),
     "contours on every second slice": case(
         drawn([square(-20, 20, 0.0), square(-20, 20, 8.0)]), drawn_on(0, 2),
         noted("1 CT slices between drawn ones are empty (1)"), clean,
