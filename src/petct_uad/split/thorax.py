@@ -1,13 +1,16 @@
 """Where the thorax is: from the apex of the lungs to their base, by the CT.
 
-Lungs are what is darker than soft tissue inside the body and still no gas: airways, stomach and
-bowel are emptied first, since they are as large as they like and reach anywhere. What then hangs
-together in three dimensions and is large enough is lung, right and left, connected or not.
+Lungs are what is darker than soft tissue inside the body and still no gas: stomach, bowel and
+airways are emptied first, since they are as large as they like and reach anywhere. What is then
+wider than an airway, hangs together in three dimensions and is large enough is lung, right and
+left, connected or not; from there the thin ends are followed, though not far: an airway that is too
+blurred to be seen as gas leads out of the lungs.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +34,9 @@ _AIR_HU = -500.0  # half way between soft tissue and air
 _GAS_HU = -940.0  # the lightest lung is -900 on average; gas is -1000
 _GAS_RIM_MM = 8.0  # partly filled pixels around gas, which look like lung, in-plane
 _PARTLY_HU = -300.0  # beside lung, a pixel of which a third is lung: the recesses are thin
+_VESSEL_MM = 6.0  # radius
+_AIRWAY_MM = 12.0  # radius: no trachea is wider, so that none is a lung or a way to what is gas
+_RECESS_MM = 60.0  # how long a thin end of a lung may be; a trachea reaches 100 mm above its fork
 _LEAST_ML = 100.0  # of a lung that is seen in part; adults have 2 to 3 litres in each
 _LEAST_SHARE = 0.05  # of the largest part: the other lung, however small
 _LEAST_AREA_MM2 = 100.0  # of a slice that counts as one with lung
@@ -131,12 +137,13 @@ def lung_mask(ct: sitk.Image, body: sitk.Image) -> sitk.Image:
     hu = resample_ct(ct, grid)
     inside = sitk.Resample(body, grid, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
     gas = sitk.BinaryMorphologicalOpening(hu < _GAS_HU, [1, 1, 0])
-    rim = [round(_GAS_RIM_MM / _SPACING_MM)] * 2 + [1]
-    no_gas = sitk.Not(sitk.BinaryDilate(sitk.And(gas, inside), rim))
+    rim = _pixels(_GAS_RIM_MM)[:2]
+    no_gas = sitk.Not(sitk.BinaryDilate(sitk.And(gas, inside), [*rim, 1]))
     lung_like = sitk.And(sitk.And(hu < _AIR_HU, inside), no_gas)
-    lungs = _large_parts(sitk.BinaryMorphologicalOpening(lung_like, [1, 1, 0]))
+    without_vessels = sitk.BinaryMorphologicalClosing(lung_like, _pixels(_VESSEL_MM))
+    wide = sitk.BinaryMorphologicalOpening(without_vessels, _pixels(_AIRWAY_MM))
     around = sitk.And(sitk.And(hu < _PARTLY_HU, inside), no_gas)
-    return sitk.BinaryReconstructionByDilation(sitk.And(lungs, around), around)
+    return _grown(_large_parts(wide), around)
 
 
 def measure_lungs(lungs: sitk.Image) -> Lungs:
@@ -181,6 +188,19 @@ def _coarse(body: sitk.Image) -> sitk.Image:
     grid.SetDirection(body.GetDirection())
     grid.SetSpacing((_SPACING_MM, _SPACING_MM, z_mm))
     return grid
+
+
+def _pixels(radius_mm: float) -> list[int]:
+    """A radius in-plane on the coarse grid."""
+    side = round(radius_mm / _SPACING_MM)
+    return [side, side, 0]
+
+
+def _grown(lungs: sitk.Image, around: sitk.Image) -> sitk.Image:
+    """The lungs with what is thin and hangs together with them, so far along the body."""
+    for _ in range(math.ceil(_RECESS_MM / lungs.GetSpacing()[2])):
+        lungs = sitk.And(sitk.BinaryDilate(lungs, [1, 1, 1]), around)
+    return lungs
 
 
 def _large_parts(mask: sitk.Image) -> sitk.Image:
