@@ -131,6 +131,7 @@ ELSEWHERE: Mapping[str, str] = {
     "petct lineage trace my_idea-petct:auroc": "tests/e2e/test_new_model.py",
     "dvc repro": "tests/e2e/test_pipeline.py",
     "dvc status": "tests/e2e/test_pipeline.py",
+    "petct classes": "tests/unit/audit/test_classes.py",
     "petct models": "tests/unit/test_accounting.py",
     "petct models --markdown": "tests/unit/test_accounting.py",
     "petct leak honest leaking": "tests/func/audit/test_protocols.py",
