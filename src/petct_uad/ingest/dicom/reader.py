@@ -258,7 +258,8 @@ def _check_usable(
     if passed_over and all(study.finding == UNLABELLED for study in found.studies):
         raise DatasetError(
             f"ingest.label_roi {params.label_roi!r} matches none of the names in the label "
-            f"objects: {'; '.join(passed_over)}. Every lesion would count as normal."
+            f"objects: {'; '.join(passed_over)}. Every lesion would count as normal. Set it to "
+            "one of these names, or to .* for all of them."
         )
 
 
