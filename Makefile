@@ -83,7 +83,7 @@ docs: $(READY)
 # For every platform at once, with the hashes of PyPI. What is pinned stays; delete the file first to
 # take the newest of everything.
 lock:
-	$(BIN)/uv pip compile pyproject.toml --extra dev --extra export --extra cluster --extra docs --extra cohorts --universal --generate-hashes \
+	$(BIN)/uv pip compile pyproject.toml --extra dev --extra export --extra cluster --extra docs --extra cohorts --extra remotes --universal --generate-hashes \
 	  --no-annotate --no-header --quiet --output-file requirements.lock
 
 # What petct view draws with lies in git; this is for a new version of it.

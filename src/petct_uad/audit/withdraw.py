@@ -10,7 +10,7 @@ from petct_uad.audit.instances import inputs_below, instance_rows
 from petct_uad.audit.store import Store, cache_store, remotes, tracked
 from petct_uad.core.archives import archive_of
 from petct_uad.core.files import sha256_file
-from petct_uad.core.store import STORE
+from petct_uad.core.store import store_folder
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def advice(patient: str, beyond: Beyond) -> list[str]:
         f"  {len(beyond.cached)} objects of theirs in the cache, and {beyond.idle} that this "
         "workspace no longer uses: after dvc repro and git commit, `dvc gc --workspace`"
     )
-    lines.append(f"  what stages keep of studies, in {STORE}: `petct cache trim --gib 0`")
+    lines.append(f"  what stages keep of studies, in {store_folder()}: `petct cache trim --gib 0`")
     for remote in beyond.remotes:
         lines.append(f"  remote {remote}: `dvc gc --workspace --cloud` removes them there too")
     lines.append(

@@ -10,7 +10,16 @@ import typer
 from rich.table import Table
 
 from petct_uad.core.console import console, fail_cleanly
-from petct_uad.core.store import GIB, STORE, SWITCH, Entry, bound_bytes, entries, is_on, trim
+from petct_uad.core.store import (
+    GIB,
+    SWITCH,
+    Entry,
+    bound_bytes,
+    entries,
+    is_on,
+    store_folder,
+    trim,
+)
 
 _DAY_S = 24 * 3600.0
 _LEFT_BEHIND = "(of killed runs)"
@@ -24,14 +33,16 @@ def show(context: typer.Context) -> None:
     if context.invoked_subcommand is not None:
         return
     with fail_cleanly():
-        bound, kept = bound_bytes(), entries()
+        bound, store = bound_bytes(), store_folder()
         state = "" if is_on() else f"; {SWITCH} is off: nothing is taken from it or added"
+    kept = entries(store)
     table = Table("stage", "studies and parts", "GiB", "last used, days ago")
     for stage in dict.fromkeys(entry.stage for entry in kept):
         table.add_row(*_row(stage, [entry for entry in kept if entry.stage == stage]))
     console.print(table)
     total = sum(entry.size_bytes for entry in kept)
-    console.print(f"{STORE}: {total / GIB:.2f} of at most {bound / GIB:g} GiB{state}", markup=False)
+    text = f"{store}: {total / GIB:.2f} of at most {bound / GIB:g} GiB{state}"
+    console.print(text, markup=False, soft_wrap=True)
 
 
 @cache.command(name="trim")
@@ -42,9 +53,12 @@ def trim_to(
 
     No output changes: what is needed again is computed again.
     """
-    before = sum(entry.size_bytes for entry in entries())
-    after = trim(STORE, int(gib * GIB))
-    console.print(f"{STORE}: {before / GIB:.2f} GiB before, {after / GIB:.2f} now", markup=False)
+    with fail_cleanly():
+        store = store_folder()
+    before = sum(entry.size_bytes for entry in entries(store))
+    after = trim(store, int(gib * GIB))
+    text = f"{store}: {before / GIB:.2f} GiB before, {after / GIB:.2f} now"
+    console.print(text, markup=False, soft_wrap=True)
 
 
 def _row(stage: str, kept: Sequence[Entry]) -> tuple[str, ...]:

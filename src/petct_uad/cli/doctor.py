@@ -26,7 +26,7 @@ import petct_uad
 from petct_uad.core.errors import ParamsError, PetctError, PseudonymError
 from petct_uad.core.machine import cores, free_bytes
 from petct_uad.core.params.base import ScanBackend
-from petct_uad.core.store import BOUND, GIB, STORE, SWITCH, bound_bytes, entries, is_on
+from petct_uad.core.store import BOUND, GIB, SWITCH, bound_bytes, entries, is_on, store_folder
 from petct_uad.schema import Params, load_params
 
 State = Literal["ok", "note", "problem"]
@@ -360,7 +360,7 @@ def _key(params: Params | None) -> Iterator[Finding]:
 
 def _store(root: Path) -> Iterator[Finding]:
     bound, on = bound_bytes(), is_on()
-    kept = sum(entry.size_bytes for entry in entries(root / STORE)) / GIB
+    kept = sum(entry.size_bytes for entry in entries(root / store_folder())) / GIB
     found = f"{kept:.2f} of at most {bound / GIB:g} GiB ({BOUND})"
     if on:
         yield Finding("study store", "ok", found)

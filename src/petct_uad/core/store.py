@@ -1,7 +1,8 @@
 """What stages have computed of single studies, kept by the content of all that it was made from.
 
-An entry lies in ``.cache/studies/<stage>/<key>/``: the files that a function wrote for one study,
-what it returned as ``result.json``, and ``manifest.json`` with the SHA-256 of each. The key is a
+An entry lies in ``.cache/studies/<stage>/<key>/``, or below the folder that ``PETCT_STORE`` names,
+which workspaces may share: the files that a function wrote for one study, what it returned as
+``result.json``, and ``manifest.json`` with the SHA-256 of each. The key is a
 SHA-256 over the bytes of the study's inputs, the params, the source files and the packages, so that
 an entry never goes stale: another input has another key. DVC stays the truth of what is current; a
 run without a store, or with an empty one, writes the same bytes.
@@ -43,10 +44,11 @@ from petct_uad.core.machine import cores
 from petct_uad.core.parallel import map_in_processes
 from petct_uad.core.provenance.sources import library_modules, package_versions, source_hash
 
-STORE = Path(".cache/studies")
 SWITCH, BOUND = "PETCT_STORE", "PETCT_STORE_GIB"  # environment variables of a machine
 GIB = 1 << 30
 
+_STORE = Path(".cache/studies")
+_ELSEWHERE = "petct-studies"  # below a folder that is named: what else lies there is never trimmed
 _DEFAULT_GIB = 20.0
 _FORMAT = 1  # of entries; under another number nothing that lies there is found
 _MANIFEST, _RESULT = "manifest.json", "result.json"
@@ -151,7 +153,7 @@ class StudyStore:
         files = [*(path for path in code if path not in modules), *modules]
         packages = json.dumps(package_versions(files), sort_keys=True)
         told = (source_hash(files), packages, platform.python_version())
-        return cls(STORE, stage, sha256_bytes("\0".join(told).encode()), bound_bytes())
+        return cls(store_folder(), stage, sha256_bytes("\0".join(told).encode()), bound_bytes())
 
     def key(self, function: str, task: Storable) -> str:
         """SHA-256 of all that a function's result on a task is made from; "" if it cannot be known.
@@ -267,8 +269,9 @@ def map_stored(
     with ThreadPoolExecutor(min(workers or cores(), _MOST_THREADS)) as pool:  # hashing frees them
         looked = list(pool.map(work.look, tasks))
     missing = [item for item in looked if item.found is None]
-    if taken := len(tasks) - len(missing):
-        console.print(f"{description}: {taken} of {len(tasks)} taken from {STORE}")
+    if store is not None and (taken := len(tasks) - len(missing)):
+        text = f"{description}: {taken} of {len(tasks)} taken from {store.root}"
+        console.print(text, markup=False, soft_wrap=True)
     weigh = None if bytes_of is None else partial(_weigh, bytes_of=bytes_of)
     done = map_in_processes(work, missing, description, workers, weigh) if missing else []
     if missing and store is not None:
@@ -343,7 +346,7 @@ def _weigh(item: _Looked[Any, Any], *, bytes_of: Callable[[Any], int]) -> int:
     return bytes_of(item.task)
 
 
-def entries(root: Path = STORE) -> list[Entry]:
+def entries(root: Path) -> list[Entry]:
     """All that lies in a store, by stage and key; what killed runs left behind comes first."""
     left = [_entry(path, "") for path in sorted(root.glob(f"{_TEMPORARY}*"))]
     kept = [_entry(path, path.parent.name) for path in sorted(root.glob("[!.]*/*"))]
@@ -368,15 +371,28 @@ def trim(root: Path, most_bytes: int) -> int:
 
 
 def is_on() -> bool:
-    """Does this machine keep what it computes? Yes, unless ``PETCT_STORE`` is ``off``.
+    """Does this machine keep what it computes? Yes, unless ``PETCT_STORE`` is ``off``."""
+    return _told() != "off"
+
+
+def store_folder() -> Path:
+    """Where this machine's store lies: in the workspace, or below the folder of ``PETCT_STORE``.
 
     Raises:
-        SettingError: it is neither ``on`` nor ``off``.
+        SettingError: it is none of ``on``, ``off`` and an absolute path.
     """
-    told = os.environ.get(SWITCH, "on") or "on"
-    if told not in {"on", "off"}:
-        raise SettingError(f"{SWITCH}={told!r} in the environment: expected on or off.")
-    return told == "on"
+    told = _told()
+    if told in {"on", "off"}:
+        return _STORE
+    if not Path(told).is_absolute():
+        raise SettingError(
+            f"{SWITCH}={told!r} in the environment: expected on, off or a folder's absolute path."
+        )
+    return Path(told, _ELSEWHERE)
+
+
+def _told() -> str:
+    return os.environ.get(SWITCH, "") or "on"
 
 
 def bound_bytes() -> int:

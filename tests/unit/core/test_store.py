@@ -441,10 +441,41 @@ def test_the_machine_says_whether_and_how_much(monkeypatch: pytest.MonkeyPatch) 
     assert found.bound_bytes == 1.5 * GIB
 
 
+def test_workspaces_share_the_store_of_a_folder_that_the_machine_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As those of ``dvc exp run --queue`` and ``--temp``, each of which is a copy elsewhere."""
+    monkeypatch.setenv("PETCT_STORE", str(tmp_path / "shared"))
+    houses = [House(tmp_path / name) for name in ("one", "other")]
+    for house, computed in zip(houses, (["a", "b"], []), strict=True):
+        house.home.mkdir()
+        house.write(a="ay", b="bee")
+        monkeypatch.chdir(house.home)
+        assert house.run(replace(store_at(house.home), root=module.store_folder()))[2] == computed
+        assert not (house.home / ".cache").exists()
+
+
+def test_nothing_but_the_store_is_trimmed_from_a_folder_that_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    thesis = tmp_path / "thesis/chapter/text"
+    thesis.parent.mkdir(parents=True)
+    thesis.write_text("all of it")
+    monkeypatch.setenv("PETCT_STORE", str(tmp_path))
+    house = House(tmp_path / "house")
+    house.home.mkdir()
+    house.write(a="ay")
+    store = replace(store_at(house.home), root=module.store_folder())
+    house.run(store)
+    assert CliRunner().invoke(app, ["cache", "trim", "--gib", "0"]).exit_code == 0
+    assert entries(store.root) == []
+    assert thesis.read_text() == "all of it"
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("PETCT_STORE", "no"), ("PETCT_STORE_GIB", "much"), ("PETCT_STORE_GIB", "-1"),
-     ("PETCT_STORE_GIB", "nan")],
+    [("PETCT_STORE", "no"), ("PETCT_STORE", "a/folder"), ("PETCT_STORE_GIB", "much"),
+     ("PETCT_STORE_GIB", "-1"), ("PETCT_STORE_GIB", "nan")],
 )  # fmt: skip
 def test_a_setting_that_cannot_be_taken_is_named(
     name: str, value: str, monkeypatch: pytest.MonkeyPatch
@@ -458,12 +489,12 @@ def test_petct_cache_shows_what_is_kept_and_trims_it(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(house.home)
-    store = replace(store_at(house.home), root=module.STORE)
+    store = replace(store_at(house.home), root=module.store_folder())
     house.run(store)
     shown = CliRunner().invoke(app, ["cache"])
     assert shown.exit_code == 0
     assert "shout" in shown.stderr
     assert "of at most 20 GiB" in shown.stderr
     assert CliRunner().invoke(app, ["cache", "trim", "--gib", "0"]).exit_code == 0
-    assert entries() == []
+    assert entries(store.root) == []
     assert house.run(store)[2] == ["a", "b", "c"]
