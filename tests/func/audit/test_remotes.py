@@ -37,8 +37,7 @@ class Remote:
 def s3_server(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Remote]:
     pytest.importorskip("dvc_s3", reason="pip install '.[remotes]'")
     moto = pytest.importorskip("moto.server", reason="pip install '.[dev]'")
-    import boto3
-
+    boto3 = pytest.importorskip("boto3")
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "test")
     server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
@@ -130,6 +129,7 @@ def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(home)
     shutil.copy(ROOT / "pyproject.toml", home)
     Path("stages/ingest.py").write_text("import numpy\n")
+    shutil.copy(ROOT / "params.yaml", home)
     derivations = []
     for i in range(20):
         file, volume = raw / f"{i}.dcm", volumes / f"{i}.nii.gz"

@@ -1,5 +1,8 @@
 """The training loop around a model of two weights."""
 
+import threading
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -92,6 +95,47 @@ def test_above_the_bound_rows_are_computed_for_each_batch_and_are_the_same() -> 
     assert model.prepared == before
     fresh.rows([0])
     assert model.prepared == before + 1
+
+
+def test_batches_that_are_read_ahead_come_in_order_and_are_the_same_bytes(tmp_path: Path) -> None:
+    model, slices = Brightness(), normals(10, 20, 30, 40, 50, abnormal=(90,))
+    order = list(batch_order(len(slices), 4, 9, seed=3))
+    one_by_one = [PreparedNormals(model, slices).rows(indices) for indices in order]
+    for place in (FeatureCache(), FeatureCache(0), FeatureCache(0, tmp_path)):
+        ahead = [rows() for rows in PreparedNormals(model, slices, place).ahead(iter(order))]
+        assert len(ahead) == len(order)
+        for ours, theirs in zip(ahead, one_by_one, strict=True):
+            assert all(map(torch.equal, ours, theirs))
+
+
+def test_reading_ahead_is_bounded_and_ends_with_a_training_that_ends_early() -> None:
+    taken: list[int] = []
+
+    def order() -> Iterator[list[int]]:
+        for i in range(1000):
+            taken.append(i)
+            yield [0]
+
+    before = threading.active_count()
+    batches = PreparedNormals(Brightness(), normals(10, 20), FeatureCache(0)).ahead(order())
+    next(batches)()
+    assert len(taken) < 5
+    assert threading.active_count() > before
+    del batches
+    assert threading.active_count() == before
+
+
+def test_weights_are_the_same_wherever_frozen_outputs_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models = [Brightness(noise=0.1) for _ in range(3)]
+    for model, (gib, folder) in zip(models, (("2", ""), ("0", ""), ("0", tmp_path)), strict=True):
+        monkeypatch.setenv("PETCT_FEATURES_GIB", gib)
+        monkeypatch.setenv("PETCT_FEATURES_FOLDER", str(folder))
+        torch.manual_seed(0)
+        run(model)
+    assert models[0].guess != 0
+    assert all(torch.equal(models[0].guess, model.guess) for model in models)
 
 
 def test_epochs_are_passes_over_the_training_normals_to_the_last_batch_begun() -> None:

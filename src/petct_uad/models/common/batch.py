@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -45,9 +45,16 @@ class Batch:
         )
 
     def to(self, device: torch.device) -> Batch:
-        """The same batch on another device."""
-        pet, ct = (None if x is None else x.to(device) for x in (self.pet_beside, self.ct_beside))
-        return Batch(self.pet.to(device), self.ct.to(device), self.slice_ids, pet, ct)
+        """The same batch on another device; from pinned memory the copy is not waited for."""
+        return self._each(lambda x: x.to(device, non_blocking=x.is_pinned()))
+
+    def pinned(self) -> Batch:
+        """The same batch in memory from which a CUDA device copies by itself."""
+        return self._each(Tensor.pin_memory)
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        pet, ct = (None if x is None else change(x) for x in (self.pet_beside, self.ct_beside))
+        return Batch(change(self.pet), change(self.ct), self.slice_ids, pet, ct)
 
 
 def _taken(beside: ImageStack | None, chosen: list[int]) -> Tensor | None:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import math
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -23,6 +26,8 @@ from petct_uad.slices.store import SliceStore
 FEATURES_GIB = "PETCT_FEATURES_GIB"
 FEATURES_FOLDER = "PETCT_FEATURES_FOLDER"
 _GIB = 2**30
+_AHEAD = 2  # batches that are read before they are needed
+Rows = Callable[[], tuple[Tensor, ...]]  # computes or awaits what a loss takes of one batch
 
 
 @dataclass(frozen=True)
@@ -95,7 +100,12 @@ class Normals:
 
     def batch(self, indices: Sequence[int]) -> Batch:
         """The slices at these positions among the normals, on the device."""
-        return Batch.of(self._store, [self._indices[i] for i in indices]).to(self.device)
+        return self.read(indices).to(self.device)
+
+    def read(self, indices: Sequence[int]) -> Batch:
+        """The same in memory, from where a device takes it without waiting."""
+        batch = Batch.of(self._store, [self._indices[i] for i in indices])
+        return batch.pinned() if self.device.type == "cuda" else batch
 
 
 class PreparedNormals:
@@ -117,18 +127,52 @@ class PreparedNormals:
     ) -> None:
         self._model = model
         self._normals = normals
-        self._cache = self._prepare_all(cache or FeatureCache.of_machine())
+        place = cache or FeatureCache.of_machine()
+        self._cache = kept = self._prepare_all(place)
+        size = sum(x.nbytes for x in kept or ())
+        self._in_memory = kept is not None and size <= place.memory_bytes
 
     def __len__(self) -> int:
         return len(self._normals)
 
-    @torch.no_grad()
     def rows(self, indices: Sequence[int]) -> tuple[Tensor, ...]:
         """What :meth:`GradientModel.loss` takes, one row per index; numbers are float32."""
+        return self._finished(self._read(indices))
+
+    def ahead(self, order: Iterable[Sequence[int]]) -> Iterator[Rows]:
+        """:meth:`rows` of each, of which a thread reads the next while the caller computes.
+
+        Only the disk is read ahead. Frozen networks run when a batch's rows are asked for, in the
+        caller's thread and order, so that the caller gets the same bytes. What is in memory needs
+        no thread.
+        """
+        if self._in_memory:
+            yield from (partial(self.rows, indices) for indices in order)
+            return
+        with ThreadPoolExecutor(1, "reads-ahead") as reader:
+            waiting: deque[Future[Batch | tuple[Tensor, ...]]] = deque()
+            for indices in order:
+                waiting.append(reader.submit(self._read, indices))
+                if len(waiting) > _AHEAD:
+                    yield partial(self._awaited, waiting.popleft())
+            yield from (partial(self._awaited, read) for read in waiting)
+
+    def _awaited(self, read: Future[Batch | tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+        return self._finished(read.result())
+
+    def _read(self, indices: Sequence[int]) -> Batch | tuple[Tensor, ...]:
+        """From the cache, or the slices to prepare."""
         if self._cache is None:
-            prepared = self._prepare(self._normals.batch(indices))
+            return self._normals.read(indices)
+        return tuple(x[list(indices)] for x in self._cache)
+
+    @torch.no_grad()
+    def _finished(self, read: Batch | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        device = self._normals.device
+        if isinstance(read, Batch):
+            prepared = self._prepare(read.to(device))
         else:
-            prepared = tuple(x[list(indices)].to(self._normals.device) for x in self._cache)
+            prepared = tuple(x.to(device) for x in read)
         return tuple(x.float() if x.is_floating_point() else x for x in prepared)
 
     @torch.no_grad()

@@ -16,7 +16,7 @@ from petct_uad.models.common.device import autocast, choose_precision
 from petct_uad.models.common.interface import GradientModel
 from petct_uad.models.common.params import ScheduleParams
 from petct_uad.training.loop.checkpoints import Checkpoint, CheckpointFile, Progress
-from petct_uad.training.loop.data import Normals, PreparedNormals, batch_order
+from petct_uad.training.loop.data import Normals, PreparedNormals, Rows, batch_order
 from petct_uad.training.loop.optimisers import make_optimiser, make_rates
 from petct_uad.training.loop.ranks import ALONE, Ranks
 from petct_uad.training.loop.tables import LoggedRow, TrainingRow
@@ -97,18 +97,19 @@ class GradientTraining:
         self._resume()
         size, total = self.schedule.batch_size, self.schedule.iterations
         order = batch_order(len(self.normals), size, total, self.seed)
+        shares = map(self.ranks.share, islice(order, self.progress.iteration, None))
         with progress_bar() as bar:
             task = bar.add_task("training", total=total, completed=self.progress.iteration)
-            for indices in islice(order, self.progress.iteration, None):
+            for rows in self.normals.ahead(shares):
                 if self._out_of_patience():
                     break
-                loss = self._iterate(indices)
+                loss = self._iterate(rows)
                 bar.update(task, advance=1, description=f"training, loss {loss:.3f}")
                 self.tell(self.progress.iteration, total)
         self.model.load_student_state(self.best_state)
         return self.progress
 
-    def _iterate(self, indices: list[int]) -> float:
+    def _iterate(self, rows: Rows) -> float:
         """One iteration, and what is due after it: a look at the validation normals, a checkpoint.
 
         Returns:
@@ -117,7 +118,7 @@ class GradientTraining:
         progress, total = self.progress, self.schedule.iterations
         progress.iteration += 1
         rate = float(self.optimiser.param_groups[0]["lr"])
-        loss = self._step(indices)
+        loss = self._step(rows)
         progress.losses.append(loss)
         if progress.iteration % self.train.validate_every == 0 or progress.iteration == total:
             self._look(rate)
@@ -125,13 +126,12 @@ class GradientTraining:
             self._save(self.checkpoints)
         return loss
 
-    def _step(self, indices: list[int]) -> float:
+    def _step(self, rows: Rows) -> float:
         """Gradient, clipping, new weights; returns the loss of the whole batch."""
         self.model.train()
         self.optimiser.zero_grad()
-        share = self.ranks.share(indices)
-        weight = len(share) / len(indices)
-        loss = self._loss(self.normals, share)
+        loss, share = self._loss(rows)
+        weight = share / self.schedule.batch_size
         loss.backward()  # type: ignore[no-untyped-call]
         self.ranks.add_gradients(self.parameters, weight)
         largest = self.schedule.gradient_clip or math.inf
@@ -147,9 +147,11 @@ class GradientTraining:
         self.rates.step()
         return value
 
-    def _loss(self, slices: PreparedNormals, indices: list[int]) -> Tensor:
+    def _loss(self, rows: Rows) -> tuple[Tensor, int]:
+        """Of how many slices, too."""
         with autocast(self.precision, self.device):
-            return self.model.loss(*slices.rows(indices)).float()
+            prepared = rows()
+            return self.model.loss(*prepared).float(), len(prepared[0])
 
     def _look(self, rate: float) -> None:
         """Write a row, and keep the state if its validation loss is the best so far."""
@@ -174,7 +176,8 @@ class GradientTraining:
         count, size = len(self.held_out), self.schedule.batch_size
         chunks = [range(i, min(i + size, count)) for i in range(0, count, size)]
         shares = [share for chunk in chunks if (share := self.ranks.share(chunk))]
-        losses = [float(self._loss(self.held_out, share)) * len(share) for share in shares]
+        found = map(self._loss, self.held_out.ahead(shares))
+        losses = [float(loss) * slices for loss, slices in found]
         return self.ranks.total(math.fsum(losses), self.device) / count
 
     def _out_of_patience(self) -> bool:
