@@ -146,6 +146,7 @@ ELSEWHERE: Mapping[str, str] = {
     "python -m petct_uad.cli.presets": "tests/unit/test_presets.py",
     "make coverage": "tests/unit/test_habits.py",
     "make docs": "tests/unit/test_site.py",
+    "dvc push": "tests/func/audit/test_remotes.py",
     "dask scheduler --scheduler-file dask.json &": "tests/func/pipeline/test_cluster.py",
     "dask worker --scheduler-file dask.json --nthreads 1 --nworkers 2 &": (
         "tests/func/pipeline/test_cluster.py"
@@ -166,6 +167,7 @@ PARSED_ONLY: Mapping[str, str] = {
     "dvc exp ": "asks for experiments that the page has just run",
     "dvc metrics diff": "asks for experiments that the page has just run",
     "dvc dag": "shows a pager",
+    "dvc remote ": "of somebody's server; tests/func/audit/test_remotes.py has servers of its own",
     "dvc gc": "removes data of a person's own",
     "dvc repro ": "a part of what tests/e2e/test_pipeline.py rebuilds",
     "petct add ": "of data that are not here; tests/e2e/test_first_run.py adds a folder",

@@ -110,7 +110,7 @@ def test_a_checkpoint_of_other_data_is_never_resumed(
     after = train_one(processed, tmp_path / "out", teacher)
     said = "".join(capsys.readouterr().err.split())  # the terminal breaks lines where it likes
     resumed = changed == "nothing"
-    assert ("goesonafteriteration6" in said) is resumed
+    assert ("resumesafteriteration6" in said) is resumed
     assert ("ofotherparams,dataorcode;trainingstartsanew" in said) is not resumed
     # This stage does not read what lies in the folder, so that the same slices give the same bytes.
     assert (after == before) is (changed != "slices")
