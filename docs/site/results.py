@@ -1,12 +1,14 @@
-"""What README and docs/results.md show of the last run, from metrics/summary.csv.
+"""What README and docs/results.md show: of the last run, and of five folds of real patients.
 
-``python -m docs.site.results`` writes the table, the sentence and the pictures anew.
+From ``metrics/summary.csv``, and from ``docs/real_patients.csv``, which is ``metrics/folds.csv`` as
+``petct folds`` wrote it of them. ``python -m docs.site.results`` writes the tables, the sentence
+and the pictures anew.
 """
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from docs.site.pictures import PALETTES, Bar, flow, result
@@ -36,7 +38,13 @@ TRIVIAL = {
     "position": ("position", 1, " in the stack, no image"),
 }
 BEATS = "beats SUVmax"
-_BEGIN, _END = "<!-- result -->", "<!-- /result -->"
+REAL_HEADER = (
+    "| row | sees | AUROC | minus SUVmax | position-adjusted AUROC | minus SUVmax "
+    "| lesions found at 1 false finding per study | at 2 |"
+)
+REAL = ROOT / "docs/real_patients.csv"
+_SEES = {"pet": "PET", "ct": "CT", "petct": "PET and CT"}
+_SIGNIFICANT = 0.05
 Row = Mapping[str, str]
 
 
@@ -89,8 +97,44 @@ def _line(cells: list[str]) -> str:
     return "|" + "|".join(f" {cell} " if cell else " " for cell in cells) + "|"
 
 
-def sentence(rows: Mapping[str, Row]) -> str:
-    """What README says of the run."""
+def real_table(rows: Mapping[str, Row]) -> str:
+    """Every row of the real patients, by falling AUROC; a significant difference is bold."""
+    ranked = sorted(rows.values(), key=lambda row: numbers(row)[0], reverse=True)
+    return "\n".join([REAL_HEADER, "| --- " * 8 + "|", *map(_real_line, ranked)])
+
+
+def _real_line(row: Row) -> str:
+    run = row["run"]
+    trivial = {one: f"*{name}*" for name, (one, *_) in TRIVIAL.items()}
+    shown = trivial | {f"{x}-{y}": name for name, x in MODELS.items() for y in _SEES}
+    plain, adjusted = (_real_difference(row, kind) for kind in ("", "adjusted_"))
+    found = [in_words(row, key) if row[key] else "" for key in ("adjusted", "froc_1", "froc_2")]
+    sees = _SEES.get(run.partition("-")[2], "")
+    return _line([shown[run], sees, in_words(row), plain, found[0], adjusted, *found[1:]])
+
+
+def _real_difference(row: Row, kind: str) -> str:
+    if not row[key := f"{kind}minus_suvmax"]:
+        return ""
+    words = in_words(row, key, "+")
+    return f"**{words}**" if float(row[f"{key}_p_holm"]) < _SIGNIFICANT else words
+
+
+def real_sentence(rows: Mapping[str, Row]) -> str:
+    """Which of the models on PET and CT beat SUVmax there, as docs/protocol.md counts it."""
+    both = {name: rows[run] for name, x in MODELS.items() if (run := f"{x}-petct") in rows}
+    kinds = ("", "adjusted_")
+    ahead = [name for name, row in both.items() if all(_is_above(row, x) for x in kinds)]
+    return f"{' and '.join(ahead)} of {len(both)} did" if ahead else f"none of {len(both)} did"
+
+
+def _is_above(row: Row, kind: str) -> bool:
+    value, p = (float(row[f"{kind}minus_suvmax{part}"]) for part in ("", "_p_holm"))
+    return value > 0 and p < _SIGNIFICANT
+
+
+def sentence(rows: Mapping[str, Row], real: Mapping[str, Row]) -> str:
+    """What README says of both."""
     name, model = by_auroc(rows)[0]
     best = rows[f"{model}-petct"]
     ahead = [shown for shown, one in by_auroc(rows) if rows[f"{one}-petct"]["verdict"] == BEATS]
@@ -98,8 +142,8 @@ def sentence(rows: Mapping[str, Row]) -> str:
         f"On {best['n_patients']} digital test patients ({best['n_test_abnormal']} abnormal and "
         f"{best['n_test_normal']} normal slices) {len(ahead)} of {len(MODELS)} models on PET and "
         f"CT beat SUVmax, the best of them {name} with an AUROC of {in_words(best)} against "
-        f"{in_words(rows['suvmax'])}; on 25 real patients, of an earlier run, "
-        "[none did](docs/results.md#25-real-patients)."
+        f"{in_words(rows['suvmax'])}; on {real['suvmax']['n_patients']} real patients, in "
+        f"five folds, [{real_sentence(real)}](docs/results.md#25-real-patients)."
     )
 
 
@@ -117,9 +161,10 @@ def bars(rows: Mapping[str, Row]) -> list[Bar]:
 def pages(rows: Mapping[str, Row], root: Path = ROOT) -> dict[Path, str]:
     """Every file that shows the run, by its path in the repository: the text it should have."""
     readme, results = Path("README.md"), Path("docs/results.md")
+    real = read_rows(root / REAL.relative_to(ROOT))
     found = {
-        readme: _between(root / readme, lambda: sentence(rows)),
-        results: _between(root / results, lambda: table(rows)),
+        readme: _between(root / readme, {"result": sentence(rows, real)}),
+        results: _between(root / results, {"result": table(rows), "real": real_table(real)}),
     }
     for palette in PALETTES:
         found[Path(f"docs/flow-{palette}.svg")] = flow(palette)
@@ -128,13 +173,17 @@ def pages(rows: Mapping[str, Row], root: Path = ROOT) -> dict[Path, str]:
     return found
 
 
-def _between(page: Path, make: Callable[[], str]) -> str:
-    """The text of a page with what is between its two marks made anew."""
-    before, found, rest = page.read_text(encoding="utf-8").partition(_BEGIN)
-    _, ended, after = rest.partition(_END)
-    assert found, f"{page}: expected {_BEGIN} before the result"
-    assert ended, f"{page}: expected {_END} behind the result"
-    return f"{before}{_BEGIN}\n\n{make()}\n\n{_END}{after}"
+def _between(page: Path, made: Mapping[str, str]) -> str:
+    """The text of a page with what is between two marks of a name made anew."""
+    text = page.read_text(encoding="utf-8")
+    for name, new in made.items():
+        begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+        before, found, rest = text.partition(begin)
+        _, ended, after = rest.partition(end)
+        assert found, f"{page}: expected {begin} before the result"
+        assert ended, f"{page}: expected {end} behind the result"
+        text = f"{before}{begin}\n\n{new}\n\n{end}{after}"
+    return text
 
 
 if __name__ == "__main__":

@@ -109,6 +109,21 @@ def test_the_sentence_and_the_pictures_are_of_the_last_run(
         assert shown == text, f"{path} is of another run: python -m docs.site.results"
 
 
+@pytest.mark.parametrize(
+    ("adjusted_p", "said"), [("0.01", "Twin of 1 did"), ("0.2", "none of 1 did")]
+)
+def test_a_model_is_said_to_beat_suvmax_on_real_patients_where_both_aurocs_say_so(
+    adjusted_p: str, said: str
+) -> None:
+    row = {
+        "minus_suvmax": "0.1",
+        "minus_suvmax_p_holm": "0.01",
+        "adjusted_minus_suvmax": "0.1",
+        "adjusted_minus_suvmax_p_holm": adjusted_p,
+    }
+    assert results.real_sentence({"twin-petct": row}) == said
+
+
 def test_the_picture_of_the_flow_names_stages_that_there_are() -> None:
     yaml = (ROOT / "dvc.yaml").read_text(encoding="utf-8")
     stages = re.findall(r"^  (\w+):$", yaml, re.MULTILINE)
