@@ -69,6 +69,20 @@ def opened(browser: Any, address: str, **settings: Any) -> Any:
     return page
 
 
+def serious_findings(page: Any) -> list[str]:
+    """What axe-core (WCAG 2 and best practices) calls serious or critical, and where."""
+    axe = pytest.importorskip("axe_playwright_python.base", reason="pip install '.[dev]'")
+    page.locator("details").evaluate_all("all => all.forEach(d => d.open = true)")
+    page.evaluate(axe.AXE_SCRIPT)
+    found = page.evaluate("axe.run({resultTypes: ['violations']})")["violations"]
+    return [
+        f"{finding['id']}: {node['html'][:200]}"
+        for finding in found
+        if finding["impact"] in ("serious", "critical")
+        for node in finding["nodes"]
+    ]
+
+
 def note(page: Any, wanted: str, address: str) -> None:
     if not wanted.startswith(("data:", address)):
         page.complaints.append(wanted)

@@ -15,6 +15,7 @@ from typer.main import get_command
 from docs.site import reference
 from petct_uad.cli.app import app
 from petct_uad.evaluation.figures import FIGURES
+from tests.conftest import serious_findings
 
 ROOT = Path(__file__).resolve().parents[2]
 FETCHED = re.compile(r"<(?:script|img|iframe|source)\b[^>]*\b(?:src|srcset)=\"?https?:|@import")
@@ -61,6 +62,14 @@ def test_a_page_opens_from_the_disk_and_is_silent(
     page.wait_for_load_state("networkidle")
     assert page.locator("nav.md-tabs li").count() >= 5
     assert [said for said in page.complaints if not said.startswith(site.as_uri())] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious(site: Path, visit: Callable[..., Any], scheme: str) -> None:
+    page = visit((site / "index.html").as_uri(), scheme=scheme)
+    page.wait_for_load_state("networkidle")
+    assert serious_findings(page) == []
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ import pytest
 
 from petct_uad.comparison.compare import read_runs, summarise
 from petct_uad.report.page import render_report
+from tests.conftest import serious_findings
 from tests.samples import PETCT_BASELINES
 from tests.unit.report.conftest import Project
 
@@ -152,3 +153,8 @@ def test_print_shows_every_layer_and_unfolds_everything(
     assert ct[1] == pet[1] < fused[1] == anomaly[1]
     assert [viewer.locator(f".{name}").evaluate(OPACITY) for name in names] == [1, 1, 1, 1]
     assert not viewer.get_by_role("slider").is_visible()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious(see: Callable[..., Any], scheme: str) -> None:
+    assert serious_findings(see(PHONE, scheme)) == []

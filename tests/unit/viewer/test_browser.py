@@ -11,7 +11,7 @@ import pytest
 
 from petct_uad.viewer.page import write_page
 from petct_uad.viewer.study import view_study
-from tests.conftest import FLAGS, launched, opened
+from tests.conftest import FLAGS, launched, opened, serious_findings
 from tests.unit.viewer.conftest import HOT, PREPROCESS, STUDY, WARM, build
 
 pytestmark = pytest.mark.slow
@@ -161,6 +161,13 @@ def test_a_slice_that_was_not_scored_says_so(page: Any) -> None:
     while says(page, "slice") != "4 of 8":
         page.keyboard.press("PageUp")
     assert (says(page, "score"), says(page, "map-value")) == ("not scored", "not scored")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious(page: Any, scheme: str) -> None:
+    page.emulate_media(color_scheme=scheme)
+    assert serious_findings(page) == []
+    page.emulate_media(color_scheme="dark")
 
 
 def test_nothing_of_the_file_system_is_in_the_page(address: str) -> None:
