@@ -15,6 +15,8 @@ from petct_uad.core.errors import EvaluationError, LineageError
 from petct_uad.evaluation.results import ResultPaths, RunResults, read_results
 from petct_uad.evaluation.trivial import TRIVIAL
 
+_MADE = ("data/interim/", "data/processed/")  # in front of the data set's name
+
 
 def read_revision(revision: Revision) -> Mapping[str, RunResults]:
     """Results of the models in a revision's params.yaml and of the trivial baselines, by run.
@@ -29,7 +31,7 @@ def read_revision(revision: Revision) -> Mapping[str, RunResults]:
     files = map(Path, revision.files(RUNS.as_posix()))
     runs = [x.parent.name for x in files if x == metrics_file(x.parent.name)]
     found = {run: families[family_of(run)] for run in runs if family_of(run) in families}
-    stale = sorted(stage for stage in {*found.values()} if not revision.is_current(stage))
+    stale = sorted(stage for stage in {*found.values()} if not _is_of(revision, stage))
     if stale:
         console.print(
             f"{revision.name}: left out, since they did not run on its data: {', '.join(stale)}",
@@ -41,6 +43,15 @@ def read_revision(revision: Revision) -> Mapping[str, RunResults]:
             for run, stage in found.items()
             if stage not in stale
         }
+
+
+def _is_of(revision: Revision, stage: str) -> bool:
+    """Did a stage run on the data that the revision has, and on its data set?"""
+    if not revision.is_current(stage):
+        return False
+    dataset = parse_yaml(revision.read("params.yaml"), f"params.yaml at {revision.name}")["dataset"]
+    made = (path.split("/") for path in revision.stages[stage].deps if path.startswith(_MADE))
+    return all(parts[2] == dataset for parts in made)
 
 
 def read_folds(revisions: Sequence[Revision]) -> tuple[Mapping[str, RunResults], ...]:

@@ -30,9 +30,9 @@ def git(*words: str) -> None:
     subprocess.run(["git", *identity, *words], check=True, capture_output=True)
 
 
-def processed(made_of: str) -> dict[str, object]:
+def processed(made_of: str, dataset: str = "phantom") -> dict[str, object]:
     md5 = hashlib.md5(made_of.encode(), usedforsecurity=False).hexdigest()
-    return {"path": "data/processed/phantom", "hash": "md5", "md5": f"{md5}.dir"}
+    return {"path": f"data/processed/{dataset}", "hash": "md5", "md5": f"{md5}.dir"}
 
 
 def commit(tag: str, *stale: str, **split: object) -> None:
@@ -112,6 +112,22 @@ def test_what_an_experiment_did_not_evaluate_is_named_and_left_out() -> None:
     assert "cmad-pet" not in done.stdout
     said = " ".join(done.output.split())
     assert "fold1: left out, since they did not run on its data: evaluate@cmad" in said
+
+
+def test_what_is_still_of_another_data_set_is_named_and_left_out(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # `dvc exp run -S dataset=mine evaluate@patchcore` leaves the other models' rows of the phantom.
+    monkeypatch.chdir(tmp_path)
+    git("init", "-q")
+    for family, run in ((FAMILY, RUN), ("cmad", "cmad-pet")):
+        write_small(METRICS, family, small_results(run, HALF))
+    commit("mixed")
+    lock = YAML().load(Path("dvc.lock").read_text())
+    lock["stages"]["evaluate@cmad"]["deps"] = [processed("mixed", "other")]
+    YAML().dump(lock, Path("dvc.lock"))
+    assert list(read_revision(find_revision("workspace"))) == [RUN]
+    assert "left out, since they did not run on its data: evaluate@cmad" in capsys.readouterr().err
 
 
 def test_the_workspace_is_a_revision_too() -> None:
