@@ -1,6 +1,6 @@
 """Every command that a page names, and the test that runs it, or why none does.
 
-A fenced block without a language, or with ``sh``, holds commands; what stands in backquotes and
+A fenced block without a language, or with ``sh``, holds commands; what is in backquotes and
 begins with a program of ours is one too, in which a word in capitals is the reader's own.
 """
 
@@ -27,7 +27,7 @@ class Command:
     Attributes:
         page: by its path in the repository.
         text: without comment and continuation.
-        inline: does it stand in a sentence, so that a word in capitals is the reader's own?
+        inline: is it in a sentence, so that a word in capitals is the reader's own?
     """
 
     page: str
@@ -37,7 +37,7 @@ class Command:
     @property
     def has_blanks(self) -> bool:
         """Is there anything that the reader fills in?"""
-        return self.inline and bool(_OWN.search(self.text))
+        return bool(_OWN.search(self.text)) if self.inline else "..." in self.text
 
 
 def pages() -> list[str]:

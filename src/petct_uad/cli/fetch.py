@@ -32,7 +32,7 @@ def fetch(
 ) -> None:
     """Fetch a public cohort of PET/CT to data/raw/NAME, verified, an archive per study, under DVC.
 
-    Stopped at any point, the same command goes on. What a cohort holds comes from the index of the
+    Stopped at any point, the same command resumes. What a cohort holds comes from the index of the
     Imaging Data Commons (pip install '.[cohorts]'): --list and --dry-run use no network.
     """
     from petct_uad.cohorts.recipe import read_recipe, recipe_names

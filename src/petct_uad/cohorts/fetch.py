@@ -60,7 +60,7 @@ class Cohort:
     work: Path = WORK
 
     def fetch(self, studies: Sequence[SelectedStudy]) -> Fetched:
-        """Fetch what the data set lacks. Stopped at any point, it goes on from there.
+        """Fetch what the data set lacks. Stopped at any point, it resumes from there.
 
         Raises:
             CohortError: the data set is another's, the disk is too small, or a series is not what

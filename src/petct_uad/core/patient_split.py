@@ -60,5 +60,5 @@ def write_patient_split(folder: Path, parts: Mapping[str, Part]) -> None:
 def _wrong(path: Path, found: str) -> DatasetError:
     return DatasetError(
         f"{path}: {found}. Expected the columns patient,split: a PatientID and train, val or test "
-        "on each line, no patient twice. Mend the table, or remove it: it is optional."
+        "on each line, no patient twice. Fix the table, or remove it: it is optional."
     )

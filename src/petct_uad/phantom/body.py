@@ -1,6 +1,6 @@
 """The rest of the body around the thorax: head, neck, arms, abdomen, pelvis and thighs.
 
-What :mod:`petct_uad.phantom.render` draws is a chest that goes on in both directions; this module
+What :mod:`petct_uad.phantom.render` draws is a chest that continues in both directions; this module
 closes its lungs at the apices and replaces what no chest has. Coordinates are those of
 :mod:`petct_uad.phantom.anatomy`: LPS in mm with the carina at (0, 0, 0).
 """
@@ -187,7 +187,7 @@ def _shave(canvas: Canvas, where: Mask, level: Floats, fat_mm: float) -> None:
 
 
 def _head(canvas: Canvas, body: Body) -> None:
-    """Skull, brain, jaw, and the air of nose and throat, which goes on into the trachea."""
+    """Skull, brain, jaw, and the air of nose and throat, which continues into the trachea."""
     canvas.labels[canvas.grid.z > body.vertex - 110.0] = Tissue.AIR
     middle: Vector = (0.0, 6.0, body.vertex - 100.0)
     _blob(canvas, Tissue.SKIN, middle, (77.0, 97.0, 100.0))

@@ -45,8 +45,8 @@ def split_slices(
     if assigned := volumes.assigned:
         return keep_assigned(read_table(assigned, PictureRow), studies, params)
     rows = label_slices(studies, volumes, params, thoraxes)
-    dealt = [study for study in studies if thoraxes is None or thoraxes[study.study_id].found]
-    return assign_splits(rows, dealt, params, read_patient_split(volumes.native))
+    used = [study for study in studies if thoraxes is None or thoraxes[study.study_id].found]
+    return assign_splits(rows, used, params, read_patient_split(volumes.native))
 
 
 def label_slices(

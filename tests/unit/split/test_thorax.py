@@ -1,4 +1,4 @@
-"""The thorax is where the lungs are, and no slice beyond it is dealt to a split."""
+"""The thorax is where the lungs are, and no slice beyond it is assigned to a split."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ def test_a_study_without_lungs_is_left_out_and_named(
     assert {(row.split, row.reason) for row in lost} == {("excluded", "no lungs found in the CT")}
     assert [region.study_id for region in regions if not region.found] == ["P4_x"]
     assert "P4_x" in "".join(capsys.readouterr())
-    # The others are dealt as if it were not there.
+    # The others are assigned as if it were not there.
     assert {row.split for row in slices if row.study_id != "P4_x"} >= {"train", "val", "test"}
 
 
