@@ -132,6 +132,8 @@ ELSEWHERE: Mapping[str, str] = {
     "dvc repro": "tests/e2e/test_pipeline.py",
     "dvc status": "tests/e2e/test_pipeline.py",
     "petct classes": "tests/unit/audit/test_classes.py",
+    "petct card": "tests/func/audit/test_cards.py",
+    "petct card cmad-petct": "tests/func/audit/test_cards.py",
     "petct models": "tests/unit/test_accounting.py",
     "petct models --markdown": "tests/unit/test_accounting.py",
     "petct leak honest leaking": "tests/func/audit/test_protocols.py",

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from petct_uad.cli.audit_split import audit_split
 from petct_uad.cli.cache import cache
+from petct_uad.cli.card import card
 from petct_uad.cli.classes import classes
 from petct_uad.cli.fetch import fetch
 from petct_uad.cli.lineage import lineage
@@ -32,6 +33,7 @@ new = typer.Typer(no_args_is_help=True, help="Write the files of something of yo
 app.add_typer(new, name="new")
 app.command(name="audit-split")(audit_split)
 app.command()(classes)
+app.command()(card)
 app.command()(fetch)
 
 

@@ -1,0 +1,1 @@
+"""Datasheets and model cards, from tables, metrics and lineage alone."""
