@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ruamel.yaml import YAML
@@ -110,6 +111,19 @@ def test_a_recipes_split_gives_every_patient_one_part_and_says_how_many(name: st
     assert tuple(parts.count(part) for part in ("train", "val", "test")) == split.patients
     shares = [count / len(patients) for count in split.patients]
     assert shares == pytest.approx([split.train, split.val, 0.375], abs=0.12)
+
+
+@needs_index
+def test_the_page_splits_the_public_benchmark_as_the_recipe_does() -> None:
+    page = (ROOT / "docs/public-benchmark.md").read_text(encoding="utf-8")
+    code = page.split("```python\n")[1].split("```")[0]
+    names: dict[str, Any] = {}
+    exec(code, names)
+    patients = sorted({study.patient for study in chosen(FDG)})
+    rule = read_recipe(FDG, FOLDER).split
+    assert [names["split"](x) for x in patients] == [rule.of(x) for x in patients]
+    train, val, test = rule.patients
+    assert f"{train} patients train, {val} validate, {test} test" in page
 
 
 def test_a_patients_split_depends_on_nobody_else() -> None:
