@@ -175,5 +175,6 @@ PARSED_ONLY: Mapping[str, str] = {
     "petct add ": "of data that are not here; tests/e2e/test_first_run.py adds a folder",
     "PETCT_EXECUTOR=dask": "a whole rebuild; tests/func/pipeline/test_cluster.py runs the executor",
     "petct validate data/raw/": "of data that are fetched",
+    "dvc config ": "is a setting of a person's own disk",
     "petct fetch ": "needs a network; tests/func/cohorts/test_fetch.py has a server of its own",
 }
