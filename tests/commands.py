@@ -96,7 +96,6 @@ RUN: Mapping[str, str] = {
         "petct lineage verify --sealed seal.json": "",
         "petct lineage export --format rocrate": "",
         "petct lineage export --format prov": "",
-        "petct power patients": "",
         "petct audit-split splits_final.json": "",
         "petct audit-split train.csv val.csv test.csv": "",
         "petct audit-split path/to/folder --badge split.svg": (
@@ -141,6 +140,7 @@ ELSEWHERE: Mapping[str, str] = {
     "petct folds EXP0 EXP1 EXP2 EXP3 EXP4": "tests/func/audit/test_protocols.py",
     "petct sweep cmad-petct model.cmpt": "tests/func/audit/test_sweep.py",
     "petct data-docs": "tests/unit/validation/test_data_docs.py",
+    "petct power patients": "tests/unit/audit/test_power.py",  # the smoke preset tests two
     "petct power lesions": "tests/unit/audit/test_planted.py",
     "dvc plots show": "tests/func/pipeline/test_plots.py",
     "dvc plots diff": "tests/func/pipeline/test_plots.py",

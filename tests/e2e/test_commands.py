@@ -14,12 +14,11 @@ from typer.testing import CliRunner
 
 from petct_uad.cli.app import app
 from tests.commands import RUN
-from tests.e2e.conftest import Clone, copy_of
+from tests.e2e.conftest import Clone, copy_of, environment
 
 pytestmark = [
     pytest.mark.e2e,
-    # DVC's own.
-    pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore"),  # those of libraries; other tests ask for none
 ]
 
 # What the page says of it: a patient in two sets of a split that was made to leak.
@@ -46,8 +45,9 @@ def typed(built: Clone, tmp_path_factory: pytest.TempPathFactory) -> Iterator[di
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(home)
         patch.setenv("PETCT_KEY_FILE", str(home.parent / "pseudonym.key"))
-        slice_id = next(csv.DictReader((home / "data/processed/phantom/index.csv").open()))
-        names = {"slice": slice_id["slice_id"]}
+        patch.setenv("PATH", environment()["PATH"])
+        with Path("data/processed/phantom/index.csv").open(newline="") as table:
+            names = {"slice": next(csv.DictReader(table))["slice_id"]}
         yield {page: type_in(line.format(**names), Clone(home)) for page, line in RUN.items()}
 
 
