@@ -94,8 +94,6 @@ RUN: Mapping[str, str] = {
         "petct lineage diff HEAD~3": "",
         "petct lineage seal": "",
         "petct lineage verify --sealed seal.json": "",
-        "petct lineage export --format rocrate": "",
-        "petct lineage export --format prov": "",
         "petct audit-split splits_final.json": "",
         "petct audit-split train.csv val.csv test.csv": "",
         "petct audit-split path/to/folder --badge split.svg": (
@@ -140,6 +138,8 @@ ELSEWHERE: Mapping[str, str] = {
     "petct folds EXP0 EXP1 EXP2 EXP3 EXP4": "tests/func/audit/test_protocols.py",
     "petct sweep cmad-petct model.cmpt": "tests/func/audit/test_sweep.py",
     "petct data-docs": "tests/unit/validation/test_data_docs.py",
+    "petct lineage export --format rocrate": "tests/func/audit/test_export.py",
+    "petct lineage export --format prov": "tests/func/audit/test_export.py",
     "petct power patients": "tests/unit/audit/test_power.py",  # the smoke preset tests two
     "petct power lesions": "tests/unit/audit/test_planted.py",
     "dvc plots show": "tests/func/pipeline/test_plots.py",
