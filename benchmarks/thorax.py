@@ -147,7 +147,7 @@ def _measured(
     if job.figures is not None:
         figure = ThoraxFigure(name, resample_ct(ct, mask), mask, ends, MARGIN_MM)
         draw_thorax(job.figures / f"{name}.png", figure)
-    dark = sitk.GetArrayViewFromImage(sitk.And(on_grid < DARK_HU, body)).sum(dtype=np.int64)
+    dark = sitk.GetArrayFromImage(sitk.And(on_grid < DARK_HU, body)).sum(dtype=np.int64)
     low, high = truth_mm or (np.nan, np.nan)
     return Outcome(
         name=name,
@@ -163,13 +163,13 @@ def _measured(
 def _show(outcomes: Sequence[Outcome]) -> None:
     table = Table("CT", "slices", "lungs, ml", "dark, ml", "base, mm off", "apex, mm off", "CPU s")
     for outcome in outcomes:
+        errors_mm = (outcome.base_error_mm, outcome.apex_error_mm)
         table.add_row(
             outcome.name,
             str(outcome.slices),
             f"{outcome.lungs.volume_ml:.0f}" if outcome.lungs.found else "none found",
             f"{outcome.dark_ml:.0f}",
-            f"{outcome.base_error_mm:+.1f}",
-            f"{outcome.apex_error_mm:+.1f}",
+            *("" if np.isnan(x) else f"{x:+.1f}" for x in errors_mm),
             f"{outcome.seconds:.1f}",
         )
     console.print(table)
