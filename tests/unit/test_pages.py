@@ -136,3 +136,18 @@ def test_readme_says_first_what_it_is_and_that_it_is_not_for_patients() -> None:
     assert len(before.splitlines()) < 10
     assert after.index("make repro") < after.index("petct add") < after.index("petct new model")
     assert len(text.splitlines()) < 90
+
+
+def test_code_messages_and_pages_speak_plain_english() -> None:
+    """What a reader from another country would have to decode; docs/results.md shows a run."""
+    idiom = re.compile(r"told.apart|\bmend(s|ed|ing)?\b|\bdealt\b|\bstands? in\b|\bgoes on\b", re.I)
+    kinds = ("*.py", "*.md", "*.j2", "*.yaml")
+    listed = ["git", "ls-files", "--", *kinds, ":!tests", ":!CHANGELOG.md", ":!metrics"]
+    names = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    found = {
+        name: hit[0]
+        for name in names.split()
+        if name != "docs/results.md"
+        if (hit := idiom.search((ROOT / name).read_text(encoding="utf-8")))
+    }
+    assert found == {}

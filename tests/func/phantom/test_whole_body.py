@@ -148,8 +148,8 @@ def test_two_studies_of_a_patient_are_in_one_split(ingested: Path) -> None:
     assert len(studies) == PARAMS.patients + 1
     assert len({row.patient for row in studies}) == PARAMS.patients
     split = load_params(ROOT / "params.yaml").split
-    dealt = assign_patients(studies, split.model_copy(update={"val_fraction": 0.25}))
-    assert set(dealt) == {row.patient for row in studies}
+    assigned = assign_patients(studies, split.model_copy(update={"val_fraction": 0.25}))
+    assert set(assigned) == {row.patient for row in studies}
 
 
 def test_a_thorax_says_nothing_of_a_whole_body(cohort: Path, tmp_path: Path) -> None:
