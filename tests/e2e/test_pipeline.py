@@ -125,7 +125,7 @@ def ancestors(name: str, edges: dict[str, set[str]]) -> set[str]:
 
 def test_metrics_and_experiments_print_what_a_person_wants(smoke: Clone) -> None:
     shown = smoke.dvc("metrics", "show", "--md")
-    assert "auroc.cmad-petct" in shown
+    assert "metrics/auroc/cmad.json" in shown
     smoke.dvc("plots", "show", "--out", "plots_out")
     assert (smoke.root / "plots_out/index.html").is_file()
 
@@ -159,7 +159,7 @@ def test_ablation_retrains_and_reevaluates_cmad_only(smoke: Clone) -> None:
     output = smoke.dvc("exp", "run", "--name", "four", "-S", "model.cmpt=4")
     ran = smoke.stages_run(output)
     assert ran == {"params", "train@cmad", "score@cmad", "evaluate@cmad", "compare"}
-    assert "auroc.cmad-petct" in smoke.dvc("metrics", "diff", "--all")
+    assert "metrics/auroc/cmad.json" in smoke.dvc("metrics", "diff", "--all")
     assert "model.cmpt" in smoke.dvc("exp", "diff", "HEAD", "four", "--md")
 
 
@@ -171,7 +171,7 @@ def test_queue_of_ablations_lists_an_auroc_for_each(smoke: Clone) -> None:
     table = smoke.dvc("exp", "show", "--csv")
     rows = list(csv.DictReader(table.splitlines()))
     done = {
-        row["model.cmpt"]: row["auroc.cmad-petct"]
+        row["model.cmpt"]: row["metrics/auroc/cmad.json:petct"]
         for row in rows
         if row.get("model.cmpt") in ("2", "16") and row["State"] in ("Success", "")
     }

@@ -28,7 +28,6 @@ from petct_uad.evaluation.results import ResultPaths, RunResults, read_results
 from petct_uad.evaluation.trivial import SUVMAX, TRIVIAL
 
 SUMMARY_FILES = (
-    "best.json",
     "summary.json",
     "summary.csv",
     "summary.md",
@@ -111,14 +110,13 @@ def summarise(runs: Sequence[RunResults], params: EvaluateParams) -> Summary:
 
 
 def write_summary(folder: Path, summary: Summary) -> None:
-    """Write ``SUMMARY_FILES``; ``best.json`` is what ``dvc metrics show`` has on a line of 80."""
+    """Write ``SUMMARY_FILES``."""
     columns = [row.columns for row in summary.rows]
     write_columns(folder / "summary.csv", list(columns[0]), [list(x.values()) for x in columns])
     write_table(folder / "pairs.csv", PairRow, summary.pairs)
     write_table(folder / "hypotheses.csv", HypothesisRow, list(_hypothesis_rows(summary)))
     write_text(folder / "summary.md", to_markdown(summary.rows, summary.hypotheses))
     write_json(folder / "summary.json", _narrow(summary))
-    write_json(folder / "best.json", _best(summary))
 
 
 def verdict(difference: Difference, confidence: float) -> str:
@@ -127,19 +125,6 @@ def verdict(difference: Difference, confidence: float) -> str:
     A model at or below SUVmax loses, whatever the interval: the burden of proof is the model's.
     """
     return judged(difference, 1 - confidence, BEATS, LEVEL, LOSES)
-
-
-def _best(summary: Summary) -> Mapping[str, object]:
-    """The model with the highest AUROC, what SUVmax has, and how many rows of models beat it."""
-    models = [row for row in summary.rows if row.verdict != TRIVIAL_VERDICT]
-    suvmax = next(row for row in summary.rows if row.run == SUVMAX.name)
-    return {
-        "run": models[0].run if models else "",
-        "auroc": round(models[0].auroc.value, 4) if models else None,
-        "suvmax": round(suvmax.auroc.value, 4),
-        "beating": sum(row.verdict == BEATS for row in models),
-        "leaking": summary.leaking,
-    }
 
 
 def _narrow(summary: Summary) -> Mapping[str, object]:

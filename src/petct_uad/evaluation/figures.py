@@ -57,7 +57,7 @@ class Figure:
         short: its heading where there is little room; by default the title.
         decimals: of what is shown to people.
         threshold: of a decision, where its threshold comes from, as a sentence ends: "at ...".
-        in_diff: does ``summary.json`` have it, which `dvc metrics diff` and `dvc exp show` read?
+        in_diff: does ``summary.json`` have it, which ``dvc metrics diff --targets`` compares?
     """
 
     name: str

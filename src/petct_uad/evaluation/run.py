@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from petct_uad.core.errors import DatasetError
-from petct_uad.core.files import atomic_folder, read_table
+from petct_uad.core.files import atomic_folder, read_table, write_json
 from petct_uad.core.params.base import Protocol
 from petct_uad.core.provenance.record import Derivation, Entity
 from petct_uad.evaluation.metrics import choose_panels
@@ -17,9 +17,10 @@ from petct_uad.evaluation.panels import panel_of, write_panel
 from petct_uad.evaluation.params import EvaluateParams
 from petct_uad.evaluation.results import ResultPaths, RunResults, measure, write_results
 from petct_uad.evaluation.stacks import Grid, Stack, stacks_of
-from petct_uad.evaluation.tables import RunIdentity
+from petct_uad.evaluation.tables import RunIdentity, RunMetrics
 from petct_uad.evaluation.trivial import (
     INDEX,
+    SUVMAX,
     TRIVIAL,
     Readings,
     baselines_of,
@@ -34,6 +35,9 @@ from petct_uad.scoring.tables import (
 )
 from petct_uad.slices.store import ImageStack, lesions_of, read_shard, shard_path
 from petct_uad.slices.tables import ImageRow
+
+AUROC = "auroc"  # metrics/auroc/<entry>.json: a line of ``dvc metrics show``
+_DIGITS = 4
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,11 @@ class EvaluationPaths:
     def index(self) -> Path:
         """What splits and labels the slices."""
         return self.processed / "index.csv"
+
+    @property
+    def auroc(self) -> Path:
+        """What ``dvc metrics show`` has of the entry."""
+        return self.metrics / AUROC / f"{self.scores.name}.json"
 
     def results(self, run: str) -> ResultPaths:
         """The results of one row."""
@@ -113,13 +122,16 @@ def evaluate_entry(
     """
     rows, slices = scored_rows(paths.scores), _Slices.read(paths.index)
     lesions = _Lesions.read(paths, slices.test)
-    derived = {}
+    derived: dict[str, tuple[Derivation, ...]] = {}
+    measured: dict[str, RunMetrics] = {}
     for row in rows:
         results = _measure(row, slices, lesions, _identity(row.identity, dataset, protocol), params)
         run = row.identity.run
         write_results(paths.results(run), results)
         shown = _write_panels(paths, row, slices.test, results)
         derived[run] = _derivations(paths, row, slices.test, shown)
+        measured[row.identity.modality] = results.metrics
+    _write_auroc(paths.auroc, measured)
     return derived
 
 
@@ -146,6 +158,7 @@ def evaluate_trivial(
     images = (*slices.normals, *slices.test)
     readings = Readings.read(processed, images)
     derived: dict[str, tuple[Derivation, ...]] = {}
+    measured: dict[str, RunMetrics] = {}
     for baseline in baselines_of(readings.kinds(images)):
         paths = ResultPaths.of(metrics, TRIVIAL, baseline.name)
         results = measure(
@@ -158,7 +171,22 @@ def evaluate_trivial(
         source = tuple(Entity.of_file(processed / x) for x in sorted({INDEX, baseline.table}))
         files = map(Entity.of_file, paths.files)
         derived[baseline.name] = tuple(Derivation(file, source) for file in files)
+        measured[baseline.name] = results.metrics
+    _write_auroc(metrics / AUROC / f"{TRIVIAL}.json", measured, shown=(SUVMAX.name,))
     return derived
+
+
+def _write_auroc(
+    path: Path, measured: Mapping[str, RunMetrics], shown: Collection[str] | None = None
+) -> None:
+    """AUROC by modality or name, and whether the protocol leaks: what fits a terminal's line."""
+    aurocs = {
+        name: round(metrics.auroc.value, _DIGITS)
+        for name, metrics in sorted(measured.items())
+        if shown is None or name in shown
+    }
+    leaking = any(metrics.leaking for metrics in measured.values())
+    write_json(path, {**aurocs, "leaking": leaking})
 
 
 def _identity(row: RowIdentity, dataset: str, protocol: Protocol) -> RunIdentity:

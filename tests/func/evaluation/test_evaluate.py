@@ -285,6 +285,15 @@ def test_figures_derive_from_every_score_and_from_the_lesions_of_the_test_studie
     assert sources[f"{folder}/findings.csv"] == scores | lesions
 
 
+def test_a_terminal_shows_the_auroc_of_each_modality(evaluated: Evaluated) -> None:
+    shown = json.loads(evaluated.paths.auroc.read_text())
+    assert shown.pop("leaking") is False
+    assert shown == {
+        modality: round(read_results(evaluated.paths.results(run)).metrics.auroc.value, 4)
+        for modality, run in zip(("ct", "pet", "petct"), sorted(ENTRY.rows), strict=True)
+    }
+
+
 @pytest.mark.parametrize("run", ENTRY.rows)
 def test_every_written_file_has_a_derivation(evaluated: Evaluated, run: Any) -> None:
     figures = evaluated.paths.results(run).files

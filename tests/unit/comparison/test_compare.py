@@ -266,22 +266,6 @@ def test_summary_json_is_narrow(tmp_path: Path) -> None:
     assert content["auroc_minus_suvmax"]["suvmax"] == 0
 
 
-def test_best_json_is_one_line_of_a_terminal(tmp_path: Path) -> None:
-    write_benchmark(tmp_path)
-    summary = summarise(read(tmp_path, "good", "bad"), PARAMS)
-    write_summary(tmp_path, summary)
-    content = json.loads((tmp_path / "best.json").read_text())
-    best = max((row for row in summary.rows if row.run in {"good", "bad"}),
-               key=lambda row: row.auroc.value)  # fmt: skip
-    assert content["run"] == best.run
-    assert content["auroc"] == pytest.approx(best.auroc.value, abs=1e-4)
-    assert content["beating"] == sum(row.verdict == BEATS for row in summary.rows)
-    assert content["leaking"] is False
-    cells = [max(len(key), len(str(value))) for key, value in content.items()]
-    longest = len("nearest_slice-petct") - len(best.run)
-    assert len("metrics/best.json") + sum(cells) + longest + 2 * len(cells) <= 80
-
-
 def test_leaking_protocol_is_marked_in_every_row(tmp_path: Path) -> None:
     write_benchmark(tmp_path, protocol="cmad")
     claiming = results("cmad-petct", noise(), protocol="cmad", claims=CmadParams.claims)

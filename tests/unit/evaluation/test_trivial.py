@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import json
 from pathlib import Path
 
 import pytest
@@ -165,6 +166,8 @@ def test_every_baseline_gets_the_files_of_a_run_and_derives_from_the_tables_that
     processed = written(tmp_path, UPTAKE)
     derived = evaluate_trivial(processed, "tiny", "cmad", PARAMS, Path("metrics"))
     assert set(derived) == PETCT_BASELINES
+    shown = json.loads(Path("metrics/auroc/trivial.json").read_text())
+    assert shown == {"suvmax": 0.75, "leaking": True}
     for baseline, derivations in derived.items():
         paths = ResultPaths.of(Path("metrics"), "trivial", baseline)
         written_files = {*paths.folder.iterdir(), paths.roc}
