@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import os
 import shutil
+import stat
 import struct
 import zipfile
 import zlib
@@ -138,12 +139,15 @@ def find_extent(path: Path) -> Extent:
     """Where the bytes of a file or of a member lie.
 
     Raises:
-        FileNotFoundError: there is none.
+        FileNotFoundError: there is none, or what has the name is no file: a pipe waits for ever.
         ArchiveError: the archive cannot be read.
     """
     archive = None if os.path.lexists(path) else archive_of(path)
     if archive is None:
-        return Extent(path, 0, path.stat().st_size)
+        seen = path.stat()
+        if not stat.S_ISREG(seen.st_mode):
+            raise FileNotFoundError(f"{path}: is no file")
+        return Extent(path, 0, seen.st_size)
     name = path.relative_to(archive.with_name(archive.name + INSIDE)).as_posix()
     extent = read_members(archive).get(name)
     if extent is None:

@@ -141,7 +141,7 @@ def _refused_files(
     read = {header.sop_instance_uid: header.sha256 for header in headers}
     for row in refused:
         path = raw / row.subject
-        if path.is_symlink() or not (path.is_file() or exists(path)):
+        if path.is_symlink() or not exists(path):
             continue
         told = _what_it_says(path)
         kinds = _kinds_of(path, told)
