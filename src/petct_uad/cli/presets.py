@@ -59,13 +59,19 @@ def preset_content(name: str, folder: Path = PRESETS) -> str:
         folder: ``params`` of a repository; its params.yaml lies beside it.
 
     Raises:
-        ParamsError: there is no such preset, or it names a key or row that the base lacks.
+        ParamsError: there is no such preset, or it names a key or row that the base lacks; or no
+            params.yaml.
     """
     changes = preset_values(name, folder)
+    here = folder.parent / PARAMS_FILE
+    if not here.is_file():
+        raise ParamsError(
+            f"{here}: not found; a preset writes into it. Get it back: `git restore {PARAMS_FILE}`"
+        )
     yaml = YAML()
     yaml.indent(mapping=2, sequence=4, offset=2)
     yaml.width = 4096
-    content = yaml.load((folder.parent / PARAMS_FILE).read_text(encoding="utf-8"))
+    content = yaml.load(here.read_text(encoding="utf-8"))
     base = yaml.load((folder / f"{_BASE}.yaml").read_text(encoding="utf-8"))
     _set(content, base)
     content[_ROWS] = base[_ROWS]  # no question is among the rows

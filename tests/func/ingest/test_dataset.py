@@ -140,6 +140,10 @@ def test_preset_replaces_params_only_when_valid(
     monkeypatch.chdir(tmp_path)
     shutil.copytree(ROOT / "params", tmp_path / "params")
     (tmp_path / "params" / "wrong.yaml").write_text("dataset: 3\n")
+    without = CliRunner().invoke(app, ["preset", "smoke"])
+    assert without.exit_code == 1
+    assert "git restore params.yaml" in without.stderr
+    shutil.copy(ROOT / "params.yaml", tmp_path)
     assert CliRunner().invoke(app, ["preset", "smoke"]).exit_code == 0
     smoke = (tmp_path / "params.yaml").read_text()
     assert "patients: 8" in smoke
