@@ -27,13 +27,7 @@ from petct_uad.evaluation.params import EvaluateParams
 from petct_uad.evaluation.results import ResultPaths, RunResults, read_results
 from petct_uad.evaluation.trivial import SUVMAX, TRIVIAL
 
-SUMMARY_FILES = (
-    "summary.json",
-    "summary.csv",
-    "summary.md",
-    "pairs.csv",
-    "hypotheses.csv",
-)
+SUMMARY_FILES = ("summary.json", "summary.csv", "summary.md", "pairs.csv", "hypotheses.csv")
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -267,6 +269,18 @@ def ingest_params(**changes: object) -> IngestParams:
         "max_gap_mm": 0.1,
     }
     return IngestParams.model_validate(values | changes)
+
+
+@pytest.fixture
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty git and DVC repository, which is the working directory."""
+    root = tmp_path / "repository"
+    (root / "data" / "raw").mkdir(parents=True)
+    monkeypatch.chdir(root)
+    subprocess.run(["git", "init", "--quiet"], check=True)
+    subprocess.run([sys.executable, "-m", "dvc", "init", "--quiet"], check=True)
+    (root / ".dvc" / "config").write_text("[core]\n    analytics = false\n")
+    return root
 
 
 @pytest.fixture

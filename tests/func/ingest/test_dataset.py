@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,18 +14,6 @@ from petct_uad.cli.app import app
 from petct_uad.core.errors import DatasetError
 
 ROOT = Path(__file__).parents[3]
-
-
-@pytest.fixture
-def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty git and DVC repository, which is the working directory."""
-    root = tmp_path / "repository"
-    (root / "data" / "raw").mkdir(parents=True)
-    monkeypatch.chdir(root)
-    subprocess.run(["git", "init", "--quiet"], check=True)
-    subprocess.run([sys.executable, "-m", "dvc", "init", "--quiet"], check=True)
-    (root / ".dvc" / "config").write_text("[core]\n    analytics = false\n")
-    return root
 
 
 @pytest.fixture

@@ -5,8 +5,6 @@ from __future__ import annotations
 import io
 import os
 import shutil
-import subprocess
-import sys
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -21,18 +19,6 @@ from petct_uad.core.archives import read_members, write_archive
 from petct_uad.core.errors import ArchiveError, DatasetError, NothingUsableError
 from petct_uad.core.files import sha256_file
 from tests.func.ingest.conftest import Patient, Run
-
-
-@pytest.fixture
-def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty git and DVC repository, which is the working directory."""
-    root = tmp_path / "repository"
-    (root / "data" / "raw").mkdir(parents=True)
-    monkeypatch.chdir(root)
-    subprocess.run(["git", "init", "--quiet"], check=True)
-    subprocess.run([sys.executable, "-m", "dvc", "init", "--quiet"], check=True)
-    (root / ".dvc" / "config").write_text("[core]\n    analytics = false\n")
-    return root
 
 
 def digests(folder: Path) -> dict[str, str]:

@@ -118,12 +118,7 @@ def _read(raw: Path, file: str) -> GreyImage:
             advice="Convert it, or take it out of the set.",
         ) from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise PixelError(
-            file,
-            found=f"pixels that cannot be decoded ({error})",
-            expected="a whole picture",
-            advice="Restore the file from its publisher.",
-        ) from error
+        raise _undecodable(file, error) from error
     return GreyImage(np.asarray(grey, dtype=np.uint8), sha256_bytes(content))
 
 
@@ -141,14 +136,18 @@ def _read_dicom(content: bytes, file: str) -> NDArray[np.uint8]:
             advice="Restore the file from its publisher.",
         ) from error
     except (AttributeError, KeyError, NotImplementedError, RuntimeError, ValueError) as error:
-        raise PixelError(
-            file,
-            found=f"pixels that cannot be decoded ({error})",
-            expected="a whole picture",
-            advice="Restore the file from its publisher.",
-        ) from error
+        raise _undecodable(file, error) from error
     inverted = dataset.PhotometricInterpretation == "MONOCHROME1"
     return _to_bytes(-values if inverted else values)
+
+
+def _undecodable(file: str, error: Exception) -> PixelError:
+    return PixelError(
+        file,
+        found=f"pixels that cannot be decoded ({error})",
+        expected="a whole picture",
+        advice="Restore the file from its publisher.",
+    )
 
 
 def _check_dicom(dataset: pydicom.Dataset, file: str) -> None:
