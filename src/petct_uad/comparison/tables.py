@@ -70,13 +70,8 @@ class SummaryRow:
             found = self.figures.get(figure.name)
             columns |= {figure.key(part): getattr(found, part, None) for part in figure.columns}
             if figure is AUROC:
-                columns |= self._difference("auroc_minus_suvmax")
+                columns |= _columns("auroc_minus_suvmax", self.minus_suvmax, _DIFFERENCE)
         return columns
-
-    def _difference(self, name: str) -> dict[str, object]:
-        parts = ("low", "high", "p", "p_holm")
-        columns: dict[str, object] = {name: self.minus_suvmax.value}
-        return columns | {f"{name}_{part}": getattr(self.minus_suvmax, part) for part in parts}
 
 
 @dataclass(frozen=True)
@@ -167,8 +162,7 @@ class FoldsRow:
         columns: dict[str, object] = {}
         for name, value in vars(self).items():
             if parts := _ESTIMATED.get(name):
-                columns[name] = getattr(value, "value", None)
-                columns |= {f"{name}_{part}": getattr(value, part, None) for part in parts}
+                columns |= _columns(name, value, parts)
             else:
                 columns[name] = value
         return columns
@@ -185,3 +179,9 @@ _ESTIMATED = {
     "froc_2": _INTERVAL,
     "auroc_pooled": _INTERVAL,
 }
+
+
+def _columns(name: str, found: Estimate | None, parts: tuple[str, ...]) -> dict[str, object]:
+    """The value and its parts, each by its column; None where nothing was found."""
+    columns = {f"{name}_{part}": getattr(found, part, None) for part in parts}
+    return {name: getattr(found, "value", None), **columns}

@@ -11,7 +11,8 @@ what the other shows.
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,7 @@ from scipy import ndimage
 from petct_uad.evaluation.findings import labelled_findings
 from petct_uad.evaluation.seeds import SeedDecisions, SeedMaps
 from petct_uad.evaluation.stacks import Stack
-from petct_uad.evaluation.tables import FindingRow
+from petct_uad.evaluation.tables import FindingRow, ScoreRow
 
 Maps = NDArray[np.float32]
 _ALONE = {"pet": 1.0, "ct": 0.0}  # the PET's share where a row sees one modality
@@ -40,35 +41,62 @@ def finding_rows(seed: SeedDecisions, modality: str) -> tuple[FindingRow, ...]:
 
 
 def _of_stack(seed: SeedDecisions, maps: SeedMaps, stack: Stack, modality: str) -> list[FindingRow]:
-    assert maps.threshold is not None, "asked for by its caller"
-    labelled, count = labelled_findings(stack.above(maps.maps, maps.threshold))
-    if not count:
+    found = _StackFindings.of(seed, maps, stack)
+    if found is None:
         return []
-    numbers = np.arange(1, count + 1)
-    planes, peaks = _highest_voxels(stack.volume(maps.maps), labelled)
-    voxels = np.bincount(labelled.ravel(), minlength=count + 1)[1:]
-    lesions = _lesions_touched(stack, labelled, count)
-    shares = _pet_shares(stack, maps, labelled, numbers)
-    spans = ndimage.find_objects(labelled)
-    name = {plane: seed.rows[i] for plane, i in zip(stack.planes, stack.slices, strict=True)}
-    by_height = np.argsort(-peaks, kind="stable")
-    return [
-        FindingRow(
-            seed=name[planes[i]].seed,
-            study_id=name[planes[i]].study_id,
-            patient=name[planes[i]].patient,
+    by_height = np.argsort(-found.peaks, kind="stable").tolist()
+    return [found.row(i, rank, modality) for rank, i in enumerate(by_height, start=1)]
+
+
+@dataclass(frozen=True)
+class _StackFindings:
+    """What is measured of the findings of one study, one element for each."""
+
+    highest: tuple[ScoreRow, ...]  # the slice of the highest voxel
+    spans: tuple[tuple[str, str], ...]  # the first and the last slice
+    peaks: NDArray[np.float32]
+    volumes_ml: NDArray[np.float64]
+    lesions: NDArray[np.intp]  # that share a voxel with it
+    pet_shares: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, seed: SeedDecisions, maps: SeedMaps, stack: Stack) -> Self | None:
+        """None where nothing exceeds the threshold."""
+        assert maps.threshold is not None, "asked for by its caller"
+        labelled, count = labelled_findings(stack.above(maps.maps, maps.threshold))
+        if not count:
+            return None
+        on_plane = {p: seed.rows[i] for p, i in zip(stack.planes, stack.slices, strict=True)}
+        planes, peaks = _highest_voxels(stack.volume(maps.maps), labelled)
+        voxels = np.bincount(labelled.ravel(), minlength=count + 1)[1:]
+        boxes = [box[0] for box in ndimage.find_objects(labelled)]
+        return cls(
+            highest=tuple(on_plane[plane] for plane in planes),
+            spans=tuple((on_plane[x.start].slice_id, on_plane[x.stop - 1].slice_id) for x in boxes),
+            peaks=peaks,
+            volumes_ml=voxels.astype(np.float64) * stack.voxel_ml,
+            lesions=_lesions_touched(stack, labelled, count),
+            pet_shares=_pet_shares(stack, maps, labelled, np.arange(1, count + 1)),
+        )
+
+    def row(self, i: int, rank: int, modality: str) -> FindingRow:
+        """The finding at ``i``, which is the ``rank``-th highest of its study."""
+        at, (first, last) = self.highest[i], self.spans[i]
+        share = _ALONE.get(modality, float(self.pet_shares[i]))
+        return FindingRow(
+            seed=at.seed,
+            study_id=at.study_id,
+            patient=at.patient,
             finding=rank,
-            slice_id=name[planes[i]].slice_id,
-            first_slice_id=name[spans[i][0].start].slice_id,
-            last_slice_id=name[spans[i][0].stop - 1].slice_id,
-            peak=float(peaks[i]),
-            volume_ml=_known(float(voxels[i]) * stack.voxel_ml),
-            lesions=int(lesions[i]),
-            pet_share=_known(share := _ALONE.get(modality, float(shares[i]))),
+            slice_id=at.slice_id,
+            first_slice_id=first,
+            last_slice_id=last,
+            peak=float(self.peaks[i]),
+            volume_ml=_known(float(self.volumes_ml[i])),
+            lesions=int(self.lesions[i]),
+            pet_share=_known(share),
             ct_share=_known(1 - share),
         )
-        for rank, i in enumerate(by_height.tolist(), start=1)
-    ]
 
 
 def _highest_voxels(

@@ -151,34 +151,16 @@ def measure(
             not finite.
     """
     measured: list[_MeasuredSeed] = []
-    n_val_normal, draws = 0, None
+    draws: Draws | None = None
     for seed in seeds:
         _check(identity.run, seed, test_rows)
         decided = SeedDecisions.of(seed, test_rows, params.false_positive_rate, lesions, stacks)
         draws = draws or Draws.of(decided, params)
-        measured.append(_MeasuredSeed.of(decided, draws, identity.modality))
-        n_val_normal = len(seed.val)
+        measured.append(_MeasuredSeed.of(decided, draws, identity.modality, len(seed.val)))
     assert draws, "a run has at least one seed"
     first = measured[0].decisions.scores
     return RunResults(
-        metrics=RunMetrics(
-            identity=identity,
-            leaking=identity.leaking,
-            n_patients=first.n_patients,
-            n_val_normal=n_val_normal,
-            n_test_normal=int((first.labels == 0).sum()),
-            n_test_abnormal=int((first.labels == 1).sum()),
-            n_test_studies=len(stacks),
-            n_test_lesions=sum(stack.count for stack in stacks),
-            seeds=len(measured),
-            thresholds=tuple(x.decisions.threshold for x in measured),
-            oracle_thresholds=tuple(x.decisions.oracle_threshold for x in measured),
-            map_thresholds=tuple(x.map_threshold for x in measured if x.map_threshold is not None),
-            confidence=params.confidence,
-            bootstrap_samples=params.bootstrap_samples,
-            bootstrap_redrawn=draws.slices.redrawn,
-            figures=_over_seeds(measured, params.confidence),
-        ),
+        metrics=_run_metrics(identity, measured, stacks, draws, params),
         scores=tuple(row for x in measured for row in x.decisions.rows),
         roc=tuple(roc_points(first)),
         froc=_froc([x.froc for x in measured if x.froc], params.confidence),
@@ -239,14 +221,18 @@ class _MeasuredSeed:
     froc: _Curve | None
     findings: tuple[FindingRow, ...]
     map_threshold: float | None
+    n_val_normal: int  # that chose the thresholds
 
     @classmethod
-    def of(cls, decisions: SeedDecisions, draws: Draws, modality: str) -> _MeasuredSeed:
+    def of(
+        cls, decisions: SeedDecisions, draws: Draws, modality: str, n_val_normal: int
+    ) -> _MeasuredSeed:
         samples = {x.name: x.sample(decisions, draws) for x in figures.FIGURES}
         threshold = decisions.maps.threshold if decisions.maps else None
         curve = _Curve.of(decisions, draws)
         found = finding_rows(decisions, modality)
-        return cls(replace(decisions, maps=None), samples, curve, found, threshold)
+        kept = replace(decisions, maps=None)
+        return cls(kept, samples, curve, found, threshold, n_val_normal)
 
 
 @dataclass(frozen=True)
@@ -263,6 +249,36 @@ class _Curve:
         weights = seed.scores.each_patient_once, draws.slices.weights
         (value,), drawn = (findings.sensitivity(x, CURVE_RATES) for x in weights)
         return cls(value, drawn)
+
+
+def _run_metrics(
+    identity: RunIdentity,
+    measured: Sequence[_MeasuredSeed],
+    stacks: Sequence[Stack],
+    draws: Draws,
+    params: EvaluateParams,
+) -> RunMetrics:
+    """What ``metrics.json`` says: slices are counted once, thresholds seed by seed."""
+    first = measured[0].decisions.scores
+    n_abnormal = int(first.labels.sum())
+    return RunMetrics(
+        identity=identity,
+        leaking=identity.leaking,
+        n_patients=first.n_patients,
+        n_val_normal=measured[0].n_val_normal,
+        n_test_normal=len(first.labels) - n_abnormal,
+        n_test_abnormal=n_abnormal,
+        n_test_studies=len(stacks),
+        n_test_lesions=sum(stack.count for stack in stacks),
+        seeds=len(measured),
+        thresholds=tuple(x.decisions.threshold for x in measured),
+        oracle_thresholds=tuple(x.decisions.oracle_threshold for x in measured),
+        map_thresholds=tuple(x.map_threshold for x in measured if x.map_threshold is not None),
+        confidence=params.confidence,
+        bootstrap_samples=params.bootstrap_samples,
+        bootstrap_redrawn=draws.slices.redrawn,
+        figures=_over_seeds(measured, params.confidence),
+    )
 
 
 def _froc(curves: Sequence[_Curve], confidence: float) -> tuple[FrocRow, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -238,32 +238,30 @@ def _write_panels(
 def _derivations(
     paths: EvaluationPaths, row: ScoredRow, test: Sequence[ImageRow], shown: dict[str, ImageRow]
 ) -> tuple[Derivation, ...]:
-    """Results from all scores; figures and FROC from the lesions of the test studies too.
-
-    A panel comes from the first seed's map and the shard of its own study.
-    """
-    results, index = paths.results(row.identity.run), Entity.of_file(paths.index)
+    """Results from all scores; figures, FROC and findings from the test studies' lesions too."""
+    results = paths.results(row.identity.run)
     files = [path for seed in row.seeds for path in row.files(seed)]
-    scores = (index, *map(Entity.of_file, (row.folder / ROW_FILE, *files)))
+    scores = tuple(map(Entity.of_file, (paths.index, row.folder / ROW_FILE, *files)))
     studies = sorted({x.study_id for x in test})
     shards = {x: Entity.of_file(shard_path(paths.processed, x)) for x in studies}
-    of_lesions = (*scores, Entity.of_file(paths.slices), *shards.values())
+    with_lesions = (*scores, Entity.of_file(paths.slices), *shards.values())
+    of_lesions = {results.metrics, results.froc, results.findings}
     measured = [
-        Derivation(
-            Entity.of_file(path),
-            of_lesions if path in (results.metrics, results.froc, results.findings) else scores,
-        )
+        Derivation(Entity.of_file(path), with_lesions if path in of_lesions else scores)
         for path in results.files
     ]
-    panels = [
-        Derivation(
-            Entity.of_file(paths.panels / row.identity.run / f"{name}.png"),
-            (
-                index,
-                Entity.of_file(row.file(row.seeds[0], image.study_id)),
-                shards[image.study_id],
-            ),
-        )
-        for name, image in shown.items()
-    ]
-    return (*measured, *panels)
+    return (*measured, *_panel_derivations(paths, row, shown, shards))
+
+
+def _panel_derivations(
+    paths: EvaluationPaths,
+    row: ScoredRow,
+    shown: Mapping[str, ImageRow],
+    shards: Mapping[str, Entity],
+) -> Iterator[Derivation]:
+    """Each panel from the first seed's map and the shard of its own study."""
+    index, folder = Entity.of_file(paths.index), paths.panels / row.identity.run
+    for name, image in shown.items():
+        maps = Entity.of_file(row.file(row.seeds[0], image.study_id))
+        panel = Entity.of_file(folder / f"{name}.png")
+        yield Derivation(panel, (index, maps, shards[image.study_id]))

@@ -79,15 +79,7 @@ class SeedDecisions:
         val, test = np.round(seed.val, DECIMALS), np.round(seed.test, DECIMALS)
         threshold = threshold_from_normals(val, false_positive_rate)
         rows = tuple(
-            ScoreRow(
-                seed=seed.seed,
-                slice_id=row.slice_id,
-                patient=row.patient,
-                study_id=row.study_id,
-                label=row.label,
-                score=score,
-                predicted=int(score > threshold),
-            )
+            _score_row(seed.seed, row, score, threshold)
             for row, score in zip(test_rows, map(float, test), strict=True)
         )
         scores = Scores.of(rows)
@@ -134,6 +126,18 @@ class SeedDecisions:
     def pixels(self) -> PixelFigures:
         """Localisation; nothing without maps."""
         return self.maps.pixels if self.maps else NOT_LOCALISED
+
+
+def _score_row(seed: int, row: ImageRow, score: float, threshold: float) -> ScoreRow:
+    return ScoreRow(
+        seed=seed,
+        slice_id=row.slice_id,
+        patient=row.patient,
+        study_id=row.study_id,
+        label=row.label,
+        score=score,
+        predicted=int(score > threshold),
+    )
 
 
 def _map_threshold(peaks: NDArray[np.float32] | None, rate: float) -> float | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import torch
@@ -24,6 +24,13 @@ def smooth_maps(grids: Tensor, side_px: int, sigma_px: float) -> Tensor:
         radius = min(max(round(4 * sigma), 1), side_px - 1)
         maps = gaussian_blur(maps, kernel_size=[2 * radius + 1] * 2, sigma=[sigma] * 2)
     return maps.reshape(*grids.shape[:-2], side_px, side_px)
+
+
+def join_maps(
+    maps: Iterable[Tensor], size: Sequence[int], mode: Literal["nearest", "bilinear"]
+) -> Tensor:
+    """Maps (B, C_k, h_k, w_k) of several strides on one grid, side by side: (B, sum C_k, h, w)."""
+    return torch.cat([F.interpolate(x, size=tuple(size), mode=mode) for x in maps], 1)
 
 
 def score_maps(

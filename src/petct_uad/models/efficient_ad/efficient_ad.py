@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from petct_uad.core.params.base import Modality
 from petct_uad.models.common.interface import Batch, GradientModel, images_of
+from petct_uad.models.common.maps import join_maps
 from petct_uad.models.efficient_ad.params import EfficientAdParams
 from petct_uad.models.efficient_ad.photographs import photograph_crops
 from petct_uad.models.with_teacher import CnnModel
@@ -123,7 +124,7 @@ class PooledTeacher(nn.Module):
         size = (images.shape[-1] // _STRIDE,) * 2
         features = self.teacher.features(images, deepest=max(self.strides))
         maps = [F.avg_pool2d(features[stride], 3, 1, 1) for stride in self.strides]
-        joined = torch.cat([F.interpolate(x, size=size, mode="bilinear") for x in maps], 1)
+        joined = join_maps(maps, size, "bilinear")
         pooled = F.adaptive_avg_pool1d(joined.flatten(2).mT, self.channels).mT
         return pooled.reshape(*pooled.shape[:2], *size)
 

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from petct_uad.core.errors import TrainingError
 from petct_uad.core.params.base import Modality
 from petct_uad.models.common.interface import Batch, FitPoint, FittedModel
+from petct_uad.models.common.maps import join_maps
 from petct_uad.models.mahalanobis.params import MahalanobisParams
 from petct_uad.models.with_teacher import FeatureModel
 from petct_uad.teachers.cnn import CACHED_IMAGES, CnnTeacher
@@ -82,8 +83,7 @@ class Mahalanobis(FeatureModel[MahalanobisParams], FittedModel):
         """(B, C, h, h): of all strides on the finest grid, PET before CT."""
         images = self._inputs(batch)
         maps = [x for seen in images for x in self._features(seen, CACHED_IMAGES)]
-        size = max(x.shape[-1] for x in maps)
-        return torch.cat([F.interpolate(x, size=(size, size), mode="nearest") for x in maps], 1)
+        return join_maps(maps, maps[0].shape[-2:], "nearest")
 
     def _pooled(self, embedded: Tensor) -> Tensor:
         """(B, C, h, h) to (B, C)."""

@@ -13,11 +13,11 @@ import torch
 from anomalib.models.components import MultiVariateGaussian
 from anomalib.models.image.padim.anomaly_map import AnomalyMapGenerator
 from torch import Tensor
-from torch.nn import functional as F
 
 from petct_uad.core.errors import ParamsError, TrainingError
 from petct_uad.core.params.base import Modality
 from petct_uad.models.common.interface import Batch, FitPoint, FittedModel
+from petct_uad.models.common.maps import join_maps
 from petct_uad.models.padim.params import PadimParams
 from petct_uad.models.with_teacher import FeatureModel
 from petct_uad.teachers.cnn import CnnTeacher
@@ -74,9 +74,7 @@ class Padim(FeatureModel[PadimParams], FittedModel):
     def _embed(self, batch: Batch) -> Tensor:
         """(B, C, h, h): the chosen channels of all strides on the finest grid."""
         maps = self._features(self._images(batch))
-        size = maps[0].shape[-2:]
-        joined = torch.cat([F.interpolate(x, size=size, mode="nearest") for x in maps], 1)
-        return joined[:, self.chosen]
+        return join_maps(maps, maps[0].shape[-2:], "nearest")[:, self.chosen]
 
     def _distances(self, embedded: Tensor) -> Tensor:
         """(B, h, h)."""

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from petct_uad.core.errors import TrainingError
 from petct_uad.core.params.base import Modality
 from petct_uad.models.common.interface import Batch, FitPoint, FittedModel
+from petct_uad.models.common.maps import join_maps
 from petct_uad.models.patchcore.params import PatchcoreParams
 from petct_uad.models.with_teacher import FeatureModel
 from petct_uad.teachers.cnn import CACHED_IMAGES, CnnTeacher
@@ -73,9 +74,7 @@ class Patchcore(FeatureModel[PatchcoreParams], FittedModel):
         """Locally aware patch features (B h w, C) on the finest grid asked for, and its side h."""
         features = self._features(self._images(batch), CACHED_IMAGES)
         pooled = [F.avg_pool2d(x, 3, 1, 1) for x in features]
-        size = pooled[0].shape[-2:]
-        resized = [F.interpolate(x, size=size, mode="bilinear") for x in pooled]
-        grids = torch.cat(resized, 1).permute(0, 2, 3, 1)
+        grids = join_maps(pooled, pooled[0].shape[-2:], "bilinear").permute(0, 2, 3, 1)
         return grids.flatten(0, 2), len(grids[0])
 
     def _sample(self, batches: Iterable[Batch], count: int) -> Tensor:

@@ -21,6 +21,7 @@ from torch.nn import functional as F
 
 from petct_uad.core.params.base import Modality
 from petct_uad.models.common.interface import Batch, GradientModel
+from petct_uad.models.common.maps import join_maps
 from petct_uad.models.super_simple_net.params import SuperSimpleNetParams
 from petct_uad.models.with_teacher import FeatureModel
 from petct_uad.teachers.cnn import CnnTeacher
@@ -79,8 +80,8 @@ class SuperSimpleNet(FeatureModel[SuperSimpleNetParams], GradientModel):
     def _adapt(self, features: tuple[Tensor, ...]) -> Tensor:
         """(B, C, h, w): maps resized alike and joined, neighbourhoods averaged, adapted."""
         side = self.params.enlarge * features[0].shape[-1]
-        resized = [F.interpolate(x.float(), size=(side, side), mode="bilinear") for x in features]
-        joined = F.avg_pool2d(torch.cat(resized, 1), 3, 1, 1)
+        resized = join_maps((x.float() for x in features), (side, side), "bilinear")
+        joined = F.avg_pool2d(resized, 3, 1, 1)
         adapted: Tensor = self.adapter(self.standardise(joined))
         return adapted
 

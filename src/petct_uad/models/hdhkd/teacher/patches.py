@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from petct_uad.core.errors import ParamsError
+from petct_uad.models.common.maps import join_maps
 from petct_uad.models.hdhkd.teacher.params import DistilParams
 from petct_uad.models.hdhkd.teacher.pdn import PDN_STRIDE
 from petct_uad.teachers.cnn import CACHED_IMAGES, CnnTeacher
@@ -43,12 +44,11 @@ class PatchFeatures(nn.Module):
         large = F.interpolate(images, scale_factor=self.enlarge, mode="bilinear")
         at_once = max(CACHED_IMAGES // self.enlarge**2, 1)
         features = self.network.features(large, self.strides[-1], at_once)
-        size = [side // PDN_STRIDE] * 2
         pooled = [
             F.conv2d(features[stride], pool, padding=1)
             for stride, pool in zip(self.strides, self.pools, strict=True)
         ]
-        return torch.cat([F.interpolate(x, size=size, mode="bilinear") for x in pooled], 1)
+        return join_maps(pooled, [side // PDN_STRIDE] * 2, "bilinear")
 
 
 def share_channels(total: int, available: Sequence[int]) -> list[int]:
