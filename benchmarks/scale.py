@@ -1,4 +1,7 @@
-"""What a cohort costs as it grows: ``PYTHONPATH=src python benchmarks/scale.py add --studies 100``.
+"""What a cohort costs as it grows.
+
+    PYTHONPATH=src:. python benchmarks/scale.py add --studies 100
+    PYTHONPATH=src:. python benchmarks/scale.py grow --studies 100 --studies 1000
 
 ``add`` builds a cohort of phantoms through the data stages (ingest, register, split, preprocess,
 validate) with a store of studies, then again with nothing changed, with one study more, one
@@ -7,6 +10,10 @@ everything with the store switched off. It gives the processor time of each, by 
 the full build's, and compares the SHA-256 of every output of the cohort with one more to those of
 the build without a store. Stages run in one process each (``workers: 1``), since the time of a
 pool's workers is not told to who starts them.
+
+``grow`` rebuilds cohorts of several sizes from phantoms to the report, with PatchCore and a few
+iterations of CMAD, stage by stage through DVC, and gives what each took: seconds, processor time
+per study, and the largest memory of any one process. At the end ``dvc repro`` has nothing to do.
 """
 
 from __future__ import annotations
@@ -20,11 +27,14 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic
+from typing import Annotated
 
 import typer
 from rich.table import Table
 from ruamel.yaml import YAML
 
+from benchmarks.untouched import Case, make_clone
 from petct_uad.core.console import console
 from petct_uad.core.files import sha256_file
 from petct_uad.phantom.cohort import make_cohort
@@ -32,6 +42,11 @@ from petct_uad.phantom.params import PhantomParams
 
 ROOT = Path(__file__).resolve().parents[1]
 STAGES = ("ingest", "register", "split", "preprocess", "validate")
+WHOLE = (
+    "params", "data/dvc.yaml:phantom", *STAGES, "distil", "train@patchcore", "train@cmad",
+    "score@patchcore", "score@cmad", "evaluate@patchcore", "evaluate@cmad", "evaluate_trivial",
+    "compare",
+)  # fmt: skip
 OUTPUTS = ("data/interim", "data/processed", "metrics", "reports")
 RAW = Path("data/raw/cohort")
 
@@ -88,6 +103,66 @@ def add(
         differ = sorted(k for k, v in (_hashes(without).items() ^ found.items()))
     console.print(f"outputs that differ between one more and all, store off: {differ or 'none'}")
     console.print(f"{len(found)} outputs compared")
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What one command took, with all that it waited for."""
+
+    wall_s: float
+    cpu_s: float
+    peak_mib: float  # of the largest process
+
+    def line(self, studies: int) -> tuple[str, str, str]:
+        """Seconds, processor seconds per study, MiB."""
+        return f"{self.wall_s:.0f}", f"{self.cpu_s / studies:.2f}", f"{self.peak_mib:.0f}"
+
+
+@app.command()
+def grow(
+    studies: Annotated[list[int], typer.Option(help="sizes of cohort, in their order")],
+    extent_mm: float = 100.0,
+    revision: str = "HEAD",
+    keep: Annotated[Path | None, typer.Option(help="where the repositories stay")] = None,
+) -> None:
+    """Cohorts of several sizes, from phantoms to the report."""
+    commit = subprocess.check_output(["git", "rev-parse", revision], cwd=ROOT, text=True).strip()
+    with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR")) as name:
+        for patients in studies:
+            taken = _grown(patients, extent_mm, commit, keep or Path(name))
+            table = Table(f"{patients} studies", "s", "CPU s per study", "MiB")
+            for what, took in taken:
+                table.add_row(what, *took.line(patients))
+            console.print(table)
+
+
+def _grown(patients: int, extent_mm: float, commit: str, folder: Path) -> list[tuple[str, Taken]]:
+    params = {
+        "phantom.extent_mm": extent_mm, "model.scan": "auto", "split.train_fraction": 0.5,
+        "split.val_fraction": 0.125,
+    }  # fmt: skip
+    rows = {"patchcore": ("pet",), "cmad": ("petct",)}
+    clone = make_clone(Case(f"grow-{patients}", "", patients, params, rows), commit, folder)
+    stages = {stage: ("--single-item", stage) for stage in WHOLE}
+    taken = []
+    for what, words in (stages | {"what is left": (), "nothing to do": ()}).items():
+        taken.append((what, _took(clone.root, "repro", *words)))
+        console.print(f"{patients}: {what} {' '.join(taken[-1][1].line(patients))}")
+    return taken
+
+
+def _took(root: Path, *words: str) -> Taken:
+    """Run DVC there."""
+    began = monotonic()
+    environment = os.environ | {"PYTHONPATH": "src"}
+    with Path(root.parent, "log.txt").open("a", encoding="utf-8") as log:
+        run = subprocess.Popen(
+            [sys.executable, "-m", "dvc", *words], cwd=root, env=environment, stdout=log, stderr=log
+        )
+        _, status, used = os.wait4(run.pid, 0)
+    if status:
+        raise SystemExit(f"dvc {' '.join(words)} failed in {root}: see {root.parent}/log.txt")
+    return Taken(monotonic() - began, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
 
 
 def _lay_out(home: Path, raw: Path) -> None:

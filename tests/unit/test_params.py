@@ -38,7 +38,7 @@ def with_value(tmp_path: Path, key: str, value: object) -> Path:
 def test_every_preset_is_a_whole_valid_file(name: str) -> None:
     content = preset_content(name, ROOT / "params")
     parse_params(content, Path(f"{name}.yaml"))
-    assert "# How many patients? 4 to 500." in content
+    assert "# How many patients? 4 to 2000." in content
 
 
 def test_there_are_presets_for_a_laptop_a_test_the_baselines_pictures_and_each_paper() -> None:

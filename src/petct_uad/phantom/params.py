@@ -12,7 +12,7 @@ THORAX_MM = 300.0  # the longest stack that is a thorax and no whole body
 class PhantomParams(Section):
     """The digital thorax cohort."""
 
-    patients: int = Field(ge=4, le=500, description="number of digital patients")
+    patients: int = Field(ge=4, le=2000, description="number of digital patients")
     seed: Seed
     extent_mm: float = Field(
         ge=80,
