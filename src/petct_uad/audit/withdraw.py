@@ -10,7 +10,7 @@ from petct_uad.audit.instances import inputs_below, instance_rows
 from petct_uad.audit.store import Store, cache_store, remotes, tracked
 from petct_uad.core.archives import archive_of
 from petct_uad.core.files import sha256_file
-from petct_uad.core.store import store_folder
+from petct_uad.core.store.settings import store_folder
 
 
 @dataclass(frozen=True)

@@ -10,16 +10,8 @@ import typer
 from rich.table import Table
 
 from petct_uad.core.console import console, fail_cleanly
-from petct_uad.core.store import (
-    GIB,
-    SWITCH,
-    Entry,
-    bound_bytes,
-    entries,
-    is_on,
-    store_folder,
-    trim,
-)
+from petct_uad.core.store.entries import Entry, entries, trim
+from petct_uad.core.store.settings import GIB, SWITCH, bound_bytes, is_on, store_folder
 
 _DAY_S = 24 * 3600.0
 _LEFT_BEHIND = "(of killed runs)"

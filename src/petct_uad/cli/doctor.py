@@ -26,7 +26,8 @@ import petct_uad
 from petct_uad.core.errors import ParamsError, PetctError, PseudonymError
 from petct_uad.core.machine import cores, free_bytes
 from petct_uad.core.params.base import ScanBackend
-from petct_uad.core.store import BOUND, GIB, SWITCH, bound_bytes, entries, is_on, store_folder
+from petct_uad.core.store.entries import entries
+from petct_uad.core.store.settings import BOUND, GIB, SWITCH, bound_bytes, is_on, store_folder
 from petct_uad.schema import Params, load_params
 
 State = Literal["ok", "note", "problem"]

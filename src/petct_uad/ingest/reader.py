@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from petct_uad.core.files import sha256_once
 from petct_uad.core.provenance.record import Derivation, Entity
-from petct_uad.core.store import StudyStore
+from petct_uad.core.store.study_store import StudyStore
 from petct_uad.ingest.found import FoundTables
 from petct_uad.ingest.params import IngestParams
 from petct_uad.ingest.pseudonyms import Pseudonyms

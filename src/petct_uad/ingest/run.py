@@ -9,7 +9,7 @@ from petct_uad.core.console import console
 from petct_uad.core.errors import DatasetError, NothingUsableError
 from petct_uad.core.files import read_table, write_json
 from petct_uad.core.provenance.record import Derivation, Entity
-from petct_uad.core.store import StudyStore
+from petct_uad.core.store.study_store import StudyStore
 from petct_uad.ingest.dicom.reader import DicomReader
 from petct_uad.ingest.images.reader import ImageReader
 from petct_uad.ingest.params import IngestParams

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from petct_uad.core.files import atomic_folder, read_table, write_table
 from petct_uad.core.provenance.record import Derivation
-from petct_uad.core.store import StudyStore
+from petct_uad.core.store.study_store import StudyStore
 from petct_uad.preprocess.params import PreprocessParams
 from petct_uad.preprocess.shards import shard_derivations, write_shards
 from petct_uad.slices.tables import ImageRow, ReadingRow, SliceRow

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from petct_uad.core.parallel import map_in_processes
 from petct_uad.core.provenance.record import Derivation, Entity
-from petct_uad.core.store import Storable, StudyStore, map_stored
+from petct_uad.core.store.map_stored import map_stored
+from petct_uad.core.store.study_store import Storable, StudyStore
 from petct_uad.core.volumes import AIR_HU
 from petct_uad.preprocess.filters import bilateral
 from petct_uad.preprocess.images import write_image_shard

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from petct_uad.core.errors import RegistrationError
 from petct_uad.core.files import atomic_folder, read_table, write_json, write_table
 from petct_uad.core.provenance.record import Derivation, Entity
-from petct_uad.core.store import Storable, StudyStore, map_stored
+from petct_uad.core.store.map_stored import map_stored
+from petct_uad.core.store.study_store import Storable, StudyStore
 from petct_uad.core.volumes import voxel_count, write_volume
 from petct_uad.ingest.tables import StudyRow
 from petct_uad.registration.acceptance import Decision

@@ -10,7 +10,7 @@ from petct_uad.core.errors import SplitError
 from petct_uad.core.files import atomic_folder, read_table, write_table
 from petct_uad.core.params.base import Region
 from petct_uad.core.provenance.record import Derivation, Entity
-from petct_uad.core.store import StudyStore
+from petct_uad.core.store.study_store import StudyStore
 from petct_uad.ingest.tables import StudyRow
 from petct_uad.slices.tables import RegionRow, SliceRow
 from petct_uad.split.labels import split_slices

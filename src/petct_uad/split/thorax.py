@@ -19,7 +19,8 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from petct_uad.core.store import Storable, StudyStore, map_stored
+from petct_uad.core.store.map_stored import map_stored
+from petct_uad.core.store.study_store import Storable, StudyStore
 from petct_uad.core.volumes import voxel_count
 from petct_uad.split.thorax_figures import ThoraxFigure, draw_thorax
 from petct_uad.volumes.resample import native_slices, resample_ct

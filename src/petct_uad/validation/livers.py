@@ -16,7 +16,8 @@ import numpy as np
 import SimpleITK as sitk
 
 from petct_uad.core.livers import LIVERS_CSV, LiverPlace, read_livers
-from petct_uad.core.store import Storable, StudyStore, map_stored
+from petct_uad.core.store.map_stored import map_stored
+from petct_uad.core.store.study_store import Storable, StudyStore
 from petct_uad.ingest.pseudonyms import PUBLIC
 from petct_uad.ingest.tables import StudyRow
 from petct_uad.validation.tables import Folders, LiverRow

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from petct_uad.core.provenance.record import Derivation, Entity
-from petct_uad.core.store import StudyStore
+from petct_uad.core.store.study_store import StudyStore
 from petct_uad.validation.drift import measure_drift
 from petct_uad.validation.duplicates import find_duplicates
 from petct_uad.validation.livers import liver_files, measure_livers

@@ -9,7 +9,7 @@ from pathlib import Path
 from petct_uad.core.console import console
 from petct_uad.core.files import write_table
 from petct_uad.core.provenance.record import Derivation
-from petct_uad.core.store import StudyStore
+from petct_uad.core.store.study_store import StudyStore
 from petct_uad.validation.checks import Promises, checks
 from petct_uad.validation.frames import frames_of
 from petct_uad.validation.measure import derivations, measure_tables

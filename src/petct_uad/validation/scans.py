@@ -16,7 +16,8 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from petct_uad.core.store import Storable, StudyStore, map_stored
+from petct_uad.core.store.map_stored import map_stored
+from petct_uad.core.store.study_store import Storable, StudyStore
 from petct_uad.core.volumes import AIR_HU
 from petct_uad.registration.masks import ct_body
 from petct_uad.validation.tables import LesionRow, ScanRow

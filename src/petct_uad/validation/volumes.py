@@ -11,7 +11,8 @@ import SimpleITK as sitk
 from imagecodecs import gzip_decode
 from numpy.typing import NDArray
 
-from petct_uad.core.store import Storable, StudyStore, map_stored
+from petct_uad.core.store.map_stored import map_stored
+from petct_uad.core.store.study_store import Storable, StudyStore
 from petct_uad.validation.tables import VolumeRow
 
 _KINDS = ("ct", "label", "pet")

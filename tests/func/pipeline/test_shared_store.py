@@ -12,7 +12,9 @@ STAGE = """
 from dataclasses import dataclass
 from pathlib import Path
 
-from petct_uad.core.store import Storable, StudyStore, bound_bytes, map_stored, store_folder
+from petct_uad.core.store.map_stored import map_stored
+from petct_uad.core.store.settings import bound_bytes, store_folder
+from petct_uad.core.store.study_store import Storable, StudyStore
 
 
 @dataclass(frozen=True)

@@ -18,10 +18,13 @@ import pytest
 from typer.testing import CliRunner
 
 from petct_uad.cli.app import app
-from petct_uad.core import store as module
 from petct_uad.core.errors import SettingError
 from petct_uad.core.provenance import sources
-from petct_uad.core.store import GIB, Storable, StudyStore, entries, map_stored, trim
+from petct_uad.core.store import study_store as module
+from petct_uad.core.store.entries import entries, trim
+from petct_uad.core.store.map_stored import map_stored
+from petct_uad.core.store.settings import GIB, store_folder
+from petct_uad.core.store.study_store import Storable, StudyStore
 
 
 @dataclass(frozen=True)
@@ -430,7 +433,7 @@ def test_the_code_of_a_stage_is_part_of_what_is_kept(
 
 
 def test_the_machine_says_whether_and_how_much(monkeypatch: pytest.MonkeyPatch) -> None:
-    stage = Path(module.__file__).parents[3] / "stages"
+    stage = Path(module.__file__).parents[4] / "stages"
     assert stage.is_dir()
     monkeypatch.setenv("PETCT_STORE", "off")
     assert StudyStore.of_stage("ingest") is None
@@ -451,7 +454,7 @@ def test_workspaces_share_the_store_of_a_folder_that_the_machine_names(
         house.home.mkdir()
         house.write(a="ay", b="bee")
         monkeypatch.chdir(house.home)
-        assert house.run(replace(store_at(house.home), root=module.store_folder()))[2] == computed
+        assert house.run(replace(store_at(house.home), root=store_folder()))[2] == computed
         assert not (house.home / ".cache").exists()
 
 
@@ -465,7 +468,7 @@ def test_nothing_but_the_store_is_trimmed_from_a_folder_that_is_named(
     house = House(tmp_path / "house")
     house.home.mkdir()
     house.write(a="ay")
-    store = replace(store_at(house.home), root=module.store_folder())
+    store = replace(store_at(house.home), root=store_folder())
     house.run(store)
     assert CliRunner().invoke(app, ["cache", "trim", "--gib", "0"]).exit_code == 0
     assert entries(store.root) == []
@@ -489,7 +492,7 @@ def test_petct_cache_shows_what_is_kept_and_trims_it(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(house.home)
-    store = replace(store_at(house.home), root=module.store_folder())
+    store = replace(store_at(house.home), root=store_folder())
     house.run(store)
     shown = CliRunner().invoke(app, ["cache"])
     assert shown.exit_code == 0

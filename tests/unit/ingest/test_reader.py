@@ -14,7 +14,7 @@ from petct_uad.core.errors import NothingUsableError
 from petct_uad.core.files import read_table, sha256_file, write_text
 from petct_uad.core.params.reading import ParamsFile
 from petct_uad.core.provenance.record import Derivation
-from petct_uad.core.store import StudyStore
+from petct_uad.core.store.study_store import StudyStore
 from petct_uad.ingest import run
 from petct_uad.ingest.params import IngestParams
 from petct_uad.ingest.pseudonyms import PUBLIC

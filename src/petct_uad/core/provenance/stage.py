@@ -11,7 +11,7 @@ from petct_uad.core.console import fail_cleanly, stage
 from petct_uad.core.machine import share_cores
 from petct_uad.core.params.reading import ParamsFile
 from petct_uad.core.provenance.record import Activity, Derivation, write_lineage
-from petct_uad.core.store import StudyStore
+from petct_uad.core.store.study_store import StudyStore
 from petct_uad.core.survival import end_with_the_caller
 
 # A stage file imports this module before any that loads torch.

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from petct_uad.core.errors import FramesError, LabelError, PairingError, RejectedInputError
-from petct_uad.core.store import Storable
+from petct_uad.core.store.study_store import Storable
 from petct_uad.ingest.dicom.contours import Contour
 from petct_uad.ingest.dicom.dynamic import pet_scans, read_images, take_images
 from petct_uad.ingest.dicom.geometry import Stack, overlap_mm, stack_slices

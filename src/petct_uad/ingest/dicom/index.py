@@ -25,7 +25,8 @@ from petct_uad.core.errors import (
     UnsupportedObjectError,
 )
 from petct_uad.core.files import sha256_bytes
-from petct_uad.core.store import Storable, StudyStore, map_stored
+from petct_uad.core.store.map_stored import map_stored
+from petct_uad.core.store.study_store import Storable, StudyStore
 from petct_uad.ingest.dicom.identity import (
     IDENTITY_TAGS,
     NOBODY,

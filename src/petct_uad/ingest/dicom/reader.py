@@ -15,7 +15,8 @@ from petct_uad.core.livers import LIVERS_CSV
 from petct_uad.core.patient_split import SPLIT_CSV, read_patient_split, write_patient_split
 from petct_uad.core.provenance.record import Derivation, Entity
 from petct_uad.core.sources import SOURCES_CSV
-from petct_uad.core.store import StudyStore, map_stored
+from petct_uad.core.store.map_stored import map_stored
+from petct_uad.core.store.study_store import StudyStore
 from petct_uad.ingest.dicom.choice import StudyTask
 from petct_uad.ingest.dicom.contours import LABELS_CSV, Contour, read_contours
 from petct_uad.ingest.dicom.identity import Identity, refused_identity

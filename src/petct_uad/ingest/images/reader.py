@@ -22,7 +22,7 @@ from petct_uad.core.errors import (
 from petct_uad.core.files import write_table
 from petct_uad.core.parallel import map_in_processes
 from petct_uad.core.provenance.record import Derivation
-from petct_uad.core.store import StudyStore
+from petct_uad.core.store.study_store import StudyStore
 from petct_uad.ingest.found import FoundRejection
 from petct_uad.ingest.images.decoding import GreyImage, read_image, read_mask
 from petct_uad.ingest.images.layout import Layout, ListedImage, find_layout, recognises
