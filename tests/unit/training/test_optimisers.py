@@ -1,8 +1,12 @@
 """Learning rates over time, and what the two optimisers do with weight decay."""
 
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from petct_uad.training.loop.optimisers import make_optimiser, make_rates
 from tests.samples import schedule
@@ -82,3 +86,56 @@ def test_weight_decay_is_l2_in_adam_and_decoupled_in_stable_adamw() -> None:
     # Adam takes decay for a gradient, and its first step is as long as the rate.
     assert moved["adam"] == pytest.approx(1e-3, rel=1e-3)
     assert moved["stable_adamw"] == pytest.approx(2.0 * 1e-3 * 0.1, rel=1e-3)
+
+
+SHAPES = [(), (7,), (33, 5), (16, 3, 3, 3), (2, 4, 16, 48)]
+
+
+def test_stable_adamw_is_anomalibs_to_the_bit() -> None:
+    from anomalib.models.image.dinomaly.components import StableAdamW
+
+    torch.manual_seed(0)
+    ours = [nn.Parameter(torch.randn(shape)) for shape in SHAPES]
+    theirs = [nn.Parameter(weight.detach().clone()) for weight in ours]
+    plan = SCHEDULE.model_copy(update={"optimiser": "stable_adamw", "adam_eps": 1e-10})
+    optimiser = make_optimiser(ours, plan)
+    asked = {"betas": (plan.beta1, plan.beta2), "eps": plan.adam_eps, "amsgrad": True}
+    oracle = StableAdamW(theirs, lr=plan.learning_rate, weight_decay=plan.weight_decay, **asked)
+    for step in range(12):
+        for one in (optimiser, oracle):
+            one.param_groups[0]["lr"] = 1e-3 * (1 + step % 3)
+        for place, (mine, other) in enumerate(zip(ours, theirs, strict=True)):
+            # Some weights have no gradient at times, some gradients exceed what is expected.
+            absent, size = place == 2 and step % 4 == 1, 10 ** float(torch.randn(()))
+            mine.grad = other.grad = None if absent else size * torch.randn_like(mine)
+        optimiser.step()
+        oracle.step()
+        assert all(map(torch.equal, ours, theirs))
+
+
+def test_a_step_of_stable_adamw_takes_as_many_operations_for_any_number_of_tensors() -> None:
+    class Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
+        names: ClassVar[list[str]] = []
+
+        def __torch_dispatch__(
+            self, function: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
+        ) -> Any:
+            self.names.append(str(function))
+            return function(*args, **(kwargs or {}))
+
+    def operations(count: int) -> list[str]:
+        weights = [nn.Parameter(torch.ones(3)) for _ in range(count)]
+        optimiser = make_optimiser(
+            weights, SCHEDULE.model_copy(update={"optimiser": "stable_adamw"})
+        )
+        for weight in weights:
+            weight.grad = torch.ones(3)
+        optimiser.step()
+        Operations.names.clear()
+        with Operations():  # type: ignore[no-untyped-call]
+            optimiser.step()
+        return list(Operations.names)
+
+    assert operations(2) == operations(50)
+    assert len(operations(2)) < 20
+    assert not any("_local_scalar_dense" in name for name in operations(2))

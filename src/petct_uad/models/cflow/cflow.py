@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from petct_uad.core.params.base import Modality
 from petct_uad.models.cflow.params import CflowParams
+from petct_uad.models.common.device import sent
 from petct_uad.models.common.interface import Batch, GradientModel
 from petct_uad.models.with_teacher import FeatureModel
 from petct_uad.teachers.cnn import CnnTeacher
@@ -50,7 +51,8 @@ class Cflow(FeatureModel[CflowParams], GradientModel):
         for flow, features in zip(self.flows, prepared, strict=True):
             vectors, codes = self._fibres(features)
             if self.training:
-                chosen = torch.randperm(len(vectors))[: self.params.fibres]
+                drawn = torch.randperm(len(vectors))[: self.params.fibres]
+                chosen = sent(drawn, vectors.device)
                 vectors, codes = vectors[chosen], codes[chosen]
             losses.append(-F.logsigmoid(_log_likelihood(flow, vectors, codes)).mean())
         return torch.stack(losses).mean()
@@ -84,7 +86,8 @@ class Cflow(FeatureModel[CflowParams], GradientModel):
     def _fibres(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Vectors (B h w, C), and the code of each one's place (B h w, condition)."""
         count, _, height, width = features.shape
-        codes = positional_encoding_2d(self.params.condition, height, width).to(features)
+        codes = positional_encoding_2d(self.params.condition, height, width)
+        codes = sent(codes.to(features.dtype), features.device)
         vectors = features.permute(0, 2, 3, 1).flatten(0, 2)
         return vectors, codes.permute(1, 2, 0).flatten(0, 1).repeat(count, 1)
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from torch import Tensor
 
 from petct_uad.core.errors import ParamsError
 
@@ -80,6 +81,18 @@ def deterministic(seed: int, *, algorithms: bool = True, tf32: bool = False) -> 
         finally:
             torch.use_deterministic_algorithms(before, warn_only=warned)
             matmul.allow_tf32, cudnn.allow_tf32 = allowed
+
+
+def pinned(tensor: Tensor, device: torch.device) -> Tensor:
+    """``tensor`` in memory from which ``device`` copies by itself, where it is a GPU."""
+    return tensor.pin_memory() if device.type == "cuda" else tensor
+
+
+def sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """``tensor`` on ``device``; nobody waits for the copy."""
+    if tensor.device == device:
+        return tensor
+    return pinned(tensor, device).to(device, non_blocking=True)
 
 
 def peak_memory_mib(device: torch.device) -> float:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from petct_uad.core.params.base import Modality
+from petct_uad.models.common.device import sent
 from petct_uad.models.common.interface import Batch, GradientModel, images_of
 from petct_uad.models.common.maps import join_maps
 from petct_uad.models.efficient_ad.params import EfficientAdParams
@@ -81,7 +82,8 @@ class EfficientAd(CnnModel[EfficientAdParams], GradientModel):
 
     def _losses(self, images: Tensor) -> Tensor:
         images = images.expand(-1, 3, -1, -1)
-        photographs = photograph_crops(len(images), self.image_size_px).to(images)
+        crops = photograph_crops(len(images), self.image_size_px)
+        photographs = sent(crops.to(images.dtype), images.device)
         _, distance = self.model.compute_student_teacher_distance(images)
         losses: tuple[Tensor, ...] = self.model.compute_losses(images, photographs, distance)
         return torch.stack(losses).sum()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, lru_cache
 
 import torch
 from torch import Tensor
@@ -22,7 +22,7 @@ def resize(images: Tensor, side_px: int) -> Tensor:
     """
     if images.shape[-1] == side_px:
         return images
-    weights = _weights(images.shape[-1], side_px).to(images)
+    weights = _weights(images.shape[-1], side_px, images.device, images.dtype)
     return weights @ images @ weights.T
 
 
@@ -35,11 +35,14 @@ def augment(images: Tensor) -> Tensor:
     return torch.stack([transform(image) for image in images])
 
 
-def _weights(source_px: int, side_px: int) -> Tensor:
+@lru_cache(maxsize=16)  # kept on the device, which would else wait for them in every step
+def _weights(source_px: int, side_px: int, device: torch.device, dtype: torch.dtype) -> Tensor:
     """(side, S): row i holds what each source pixel contributes to pixel i."""
-    columns = torch.eye(source_px, device="cpu")[None, None]  # the images e_1 .. e_S, side by side
     size = (side_px, source_px)
-    return F.interpolate(columns, size=size, mode="bilinear", antialias=True)[0, 0]
+    with torch.inference_mode(False), torch.no_grad():  # a training may follow an evaluation
+        columns = torch.eye(source_px, device="cpu")[None, None]  # images e_1 .. e_S, side by side
+        weights = F.interpolate(columns, size=size, mode="bilinear", antialias=True)[0, 0]
+        return weights.to(device, dtype)
 
 
 @cache

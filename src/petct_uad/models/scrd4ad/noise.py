@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from petct_uad.models.common.device import sent
+
 NoiseKind = Literal["simplex", "gaussian"]
 
 _OCTAVES = 6
@@ -43,11 +45,11 @@ def add_noise(
         for side, lengths in zip(size, sides, strict=True)
     ]
     patches = _PATCHES[kind](count, (largest[0], largest[1]), generator)
-    noise = images.new_zeros(count, 1, *size)
+    noise = torch.zeros(count, 1, *size, dtype=images.dtype)
     boxes = torch.stack([*corners, *sides], 1).tolist()
     for own, patch, (y, x, h, w) in zip(noise, patches, boxes, strict=True):
         own[0, y : y + h, x : x + w] = patch[:h, :w]
-    return images + intensity * noise
+    return images + intensity * sent(noise, images.device)
 
 
 @cache

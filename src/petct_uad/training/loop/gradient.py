@@ -22,6 +22,8 @@ from petct_uad.training.loop.ranks import ALONE, Ranks
 from petct_uad.training.loop.tables import LoggedRow, TrainingRow
 from petct_uad.training.params import TrainParams
 
+_READ_EVERY = 20  # iterations, where a reading waits for a device
+
 
 @dataclass(frozen=True)
 class TrainingSetup:
@@ -33,6 +35,9 @@ class TrainingSetup:
         checkpoints: where to; None keeps none.
         ranks: the processes that train together.
         tell: called after every iteration with how many are done, and of how many.
+        read_every: iterations between two readings of loss and norm, each of which waits for the
+            device; by default 1 on a CPU, which has nobody to wait for, and 20 elsewhere. Before a
+            look at the validation normals and before a checkpoint all is read.
     """
 
     train: TrainParams
@@ -40,6 +45,16 @@ class TrainingSetup:
     checkpoints: CheckpointFile | None = None
     ranks: Ranks = ALONE
     tell: Callable[[int, int], None] = lambda _done, _total: None
+    read_every: int | None = None
+
+
+@dataclass(frozen=True)
+class _Step:
+    """What one step found, still on the device: a loss, a norm of the gradient, both scalar."""
+
+    loss: Tensor
+    norm: Tensor
+    weight: float  # of the loss in that of the whole batch
 
 
 class GradientTraining:
@@ -74,6 +89,9 @@ class GradientTraining:
         self.train, self.checkpoints, self.ranks = setup.train, setup.checkpoints, setup.ranks
         self.tell = setup.tell
         self.device = normals.device
+        self.read_every = setup.read_every or (1 if self.device.type == "cpu" else _READ_EVERY)
+        self.unread: list[_Step] = []
+        self.last_loss = math.nan
         self.precision = choose_precision(
             self.train.precision, self.device, model.bfloat16_pays_on_cpu
         )
@@ -103,31 +121,29 @@ class GradientTraining:
             for rows in self.normals.ahead(shares):
                 if self._out_of_patience():
                     break
-                loss = self._iterate(rows)
-                bar.update(task, advance=1, description=f"training, loss {loss:.3f}")
+                self._iterate(rows)
+                bar.update(task, advance=1, description=f"training, loss {self.last_loss:.3f}")
                 self.tell(self.progress.iteration, total)
         self.model.load_student_state(self.best_state)
         return self.progress
 
-    def _iterate(self, rows: Rows) -> float:
-        """One iteration, and what is due after it: a look at the validation normals, a checkpoint.
-
-        Returns:
-            The batch's loss.
-        """
+    def _iterate(self, rows: Rows) -> None:
+        """One iteration, and what is due after it: a validation, a checkpoint."""
         progress, total = self.progress, self.schedule.iterations
         progress.iteration += 1
         rate = float(self.optimiser.param_groups[0]["lr"])
-        loss = self._step(rows)
-        progress.losses.append(loss)
+        self.unread.append(self._step(rows))
+        if len(self.unread) >= self.read_every:
+            self._read()
         if progress.iteration % self.train.validate_every == 0 or progress.iteration == total:
+            self._read()
             self._look(rate)
         if self.checkpoints and self._checkpoint_due(self.checkpoints.every):
+            self._read()
             self._save(self.checkpoints)
-        return loss
 
-    def _step(self, rows: Rows) -> float:
-        """Gradient, clipping, new weights; returns the loss of the whole batch."""
+    def _step(self, rows: Rows) -> _Step:
+        """Gradient, clipping, new weights; nothing here waits for the device."""
         self.model.train()
         self.optimiser.zero_grad()
         loss, share = self._loss(rows)
@@ -135,17 +151,31 @@ class GradientTraining:
         loss.backward()  # type: ignore[no-untyped-call]
         self.ranks.add_gradients(self.parameters, weight)
         largest = self.schedule.gradient_clip or math.inf
-        norm = float(torch.nn.utils.clip_grad_norm_(self.parameters, largest))
-        value = self.ranks.total(weight * float(loss.detach()), self.device)
-        if not (math.isfinite(value) and math.isfinite(norm)):
-            raise TrainingError(
-                f"iteration {self.progress.iteration}: found loss {value} with gradient norm "
-                f"{norm}, expected finite numbers. Lower schedule.learning_rate or raise "
-                "schedule.adam_eps (CMAD's 1e-10 lets near-zero gradients take steps of full size)."
-            )
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, largest)
         self.optimiser.step()
         self.rates.step()
-        return value
+        return _Step(loss.detach(), norm, weight)
+
+    def _read(self) -> None:
+        """Take the losses of the steps since the last reading, of which none may be infinite."""
+        steps, self.unread = self.unread, []
+        if not steps:
+            return
+        losses = torch.stack([step.loss for step in steps]).tolist()
+        norms = torch.stack([step.norm for step in steps]).tolist()
+        parts = [step.weight * loss for step, loss in zip(steps, losses, strict=True)]
+        values = self.ranks.totals(parts, self.device)
+        first = self.progress.iteration - len(steps) + 1
+        for iteration, (value, norm) in enumerate(zip(values, norms, strict=True), first):
+            if not (math.isfinite(value) and math.isfinite(norm)):
+                raise TrainingError(
+                    f"iteration {iteration}: found loss {value} with gradient norm {norm}, "
+                    "expected finite numbers. Lower schedule.learning_rate or raise "
+                    "schedule.adam_eps (CMAD's 1e-10 lets near-zero gradients take steps of full "
+                    "size)."
+                )
+        self.progress.losses += values
+        self.last_loss = values[-1]
 
     def _loss(self, rows: Rows) -> tuple[Tensor, int]:
         """Of how many slices, too."""
@@ -176,9 +206,11 @@ class GradientTraining:
         count, size = len(self.held_out), self.schedule.batch_size
         chunks = [range(i, min(i + size, count)) for i in range(0, count, size)]
         shares = [share for chunk in chunks if (share := self.ranks.share(chunk))]
-        found = map(self._loss, self.held_out.ahead(shares))
-        losses = [float(loss) * slices for loss, slices in found]
-        return self.ranks.total(math.fsum(losses), self.device) / count
+        found = [self._loss(rows) for rows in self.held_out.ahead(shares)]
+        # Read at once: a number of each batch would be a wait for the device at each.
+        losses = torch.stack([loss for loss, _ in found]).tolist() if found else []
+        mine = math.fsum(loss * size for loss, (_, size) in zip(losses, found, strict=True))
+        return self.ranks.totals([mine], self.device)[0] / count
 
     def _out_of_patience(self) -> bool:
         return 0 < self.train.patience <= self.progress.looks_without_gain

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 
 from torch import Tensor
@@ -11,6 +10,7 @@ from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 
 from petct_uad.models.common.params import ScheduleParams
+from petct_uad.training.loop.stable_adamw import StableAdamW
 
 _LAST_STEP = 0.95  # HDHKD, section IV-B: a tenth of the rate for the last 5 % of the iterations
 
@@ -30,7 +30,13 @@ def make_optimiser(parameters: Sequence[Tensor], schedule: ScheduleParams) -> Op
             weight_decay=schedule.weight_decay,
             fused=True,  # one kernel for all tensors: half of a small model's step otherwise
         )
-    return _stable_adamw(parameters, schedule)
+    return StableAdamW(
+        parameters,
+        lr=schedule.learning_rate,
+        betas=(schedule.beta1, schedule.beta2),
+        eps=schedule.adam_eps,
+        weight_decay=schedule.weight_decay,
+    )
 
 
 def make_rates(optimiser: Optimizer, schedule: ScheduleParams) -> LRScheduler:
@@ -65,20 +71,3 @@ def _factor(schedule: ScheduleParams, done: int) -> float:
     if schedule.decay == "step" and done >= _LAST_STEP * schedule.iterations:
         return final
     return 1.0
-
-
-def _stable_adamw(parameters: Sequence[Tensor], schedule: ScheduleParams) -> Optimizer:
-    with warnings.catch_warnings():
-        # anomalib's Dinomaly imports deprecated names of timm, which is no concern of the user.
-        warnings.simplefilter("ignore", FutureWarning)
-        # Here, since it takes two seconds that no other optimiser needs.
-        from anomalib.models.image.dinomaly.components import StableAdamW
-    optimiser: Optimizer = StableAdamW(
-        parameters,
-        lr=schedule.learning_rate,
-        betas=(schedule.beta1, schedule.beta2),
-        eps=schedule.adam_eps,
-        weight_decay=schedule.weight_decay,
-        amsgrad=True,
-    )
-    return optimiser

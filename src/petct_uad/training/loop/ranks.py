@@ -42,13 +42,14 @@ class Ranks:
         if not self.first:
             torch.manual_seed(seed + self.rank)
 
-    def total(self, value: float, device: torch.device) -> float:
-        """The sum over ranks."""
+    def totals(self, values: Sequence[float], device: torch.device) -> list[float]:
+        """The sum over ranks of each."""
         if self.count == 1:
-            return value
-        tensor = torch.tensor(value, dtype=torch.float64, device=device)
+            return list(values)
+        tensor = torch.tensor(values, dtype=torch.float64, device=device)
         dist.all_reduce(tensor)
-        return float(tensor)
+        found: list[float] = tensor.tolist()
+        return found
 
     def add_gradients(self, parameters: Sequence[nn.Parameter], weight: float) -> None:
         """Replace each gradient by the sum over ranks of ``weight`` times it."""
