@@ -18,7 +18,7 @@ from petct_uad.core.console import track
 from petct_uad.core.errors import ArchiveError, CohortError
 from petct_uad.core.patient_split import write_patient_split
 from petct_uad.core.sources import SOURCES_CSV, SourceRow, read_sources, write_sources
-from petct_uad.ingest.dicom.index import is_uid
+from petct_uad.ingest.reader import is_uid
 
 RAW = Path("data/raw")
 WORK = Path(".cache/fetch")  # objects of studies that are not whole yet

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,8 +23,8 @@ from typing import Any
 from petct_uad.cohorts.index import IndexedSeries
 from petct_uad.core.errors import CohortError
 from petct_uad.core.files import atomic_path, sha256_bytes, sha256_file
-from petct_uad.ingest.dicom.index import is_uid
-from petct_uad.ingest.dicom.parsing import opened, read_meta, read_tags, tag_of
+from petct_uad.ingest.reader import Whose
+from petct_uad.ingest.run import whose_file
 
 ENDPOINT = "PETCT_S3_ENDPOINT"
 
@@ -38,7 +37,6 @@ _TRIES = 3
 _MB = 1e6
 _PIECE = 1 << 20
 _SHOWN_CHARACTERS = 300
-_WHOSE = ("PatientID", "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
 
 
 @dataclass(frozen=True)
@@ -202,18 +200,15 @@ def _whose(path: Path, series: IndexedSeries, item: _Object) -> str:
     Raises:
         CohortError: it is no DICOM, or another's.
     """
-    try:
-        with opened(path) as stream, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            told = read_tags(stream, read_meta(stream), [tag_of(x) for x in _WHOSE])
-            *whose, uid = (str(told.get(x, "")).strip() for x in _WHOSE)
-    except Exception as error:  # pydicom has a dozen kinds for a damaged file
-        found = f"{item.key}, which cannot be read ({type(error).__name__})"
-        raise _disagree(series, found, "a DICOM file") from error
+    whose = whose_file(path)
+    if whose == Whose():
+        raise _disagree(series, f"{item.key}, which cannot be read", "a DICOM file")
+    found = [whose.patient, whose.study, whose.series]
     expected = [series.patient, series.study, series.series]
-    if whose != expected or not is_uid(uid):
-        raise _disagree(series, f"{item.key} of {whose} with SOPInstanceUID {uid!r}", f"{expected}")
-    return uid
+    if found != expected or whose.instance is None:
+        what = f"{item.key} of {found} with SOPInstanceUID {whose.instance!r}"
+        raise _disagree(series, what, f"{expected}")
+    return whose.instance
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -43,10 +44,19 @@ class Whose:
     Attributes:
         patient: as it stands there.
         study: a UID.
+        series: likewise.
+        instance: likewise.
     """
 
     patient: str | None = None
     study: str | None = None
+    series: str | None = None
+    instance: str | None = None
+
+
+def is_uid(text: str) -> bool:
+    """Could a text be a UID (PS3.5, 9)? Leading zeros, which some vendors write, are let pass."""
+    return re.fullmatch(r"[0-9.]{1,64}", text) is not None
 
 
 class Reader(ABC):

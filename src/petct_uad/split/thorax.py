@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from petct_uad.core.store.map_stored import map_stored
 from petct_uad.core.store.study_store import Storable, StudyStore
@@ -199,9 +200,16 @@ def _pixels(radius_mm: float) -> list[int]:
 
 def _grown(lungs: sitk.Image, around: sitk.Image) -> sitk.Image:
     """The lungs with what is thin and hangs together with them, so far along the body."""
-    for _ in range(math.ceil(_RECESS_MM / lungs.GetSpacing()[2])):
-        lungs = sitk.And(sitk.BinaryDilate(lungs, [1, 1, 1]), around)
-    return lungs
+    free = sitk.GetArrayViewFromImage(around).astype(bool)
+    grown = ndimage.binary_dilation(
+        sitk.GetArrayViewFromImage(lungs),
+        ndimage.generate_binary_structure(3, 2),
+        iterations=math.ceil(_RECESS_MM / lungs.GetSpacing()[2]),
+        mask=free,
+    )
+    image = sitk.GetImageFromArray((grown & free).astype(np.uint8))
+    image.CopyInformation(lungs)
+    return image
 
 
 def _large_parts(mask: sitk.Image) -> sitk.Image:

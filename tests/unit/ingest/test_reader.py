@@ -108,7 +108,6 @@ def test_a_missing_or_empty_data_set_is_refused_before_any_reader_is_asked(tmp_p
 
 
 def test_nothing_outside_its_folder_knows_a_kind_of_input_but_the_door() -> None:
-    """And the fetch of cohorts, whose archives hold DICOM and nothing else."""
     knows = {
         path.relative_to(SOURCE).as_posix()
         for path in SOURCE.rglob("*.py")
@@ -118,4 +117,4 @@ def test_nothing_outside_its_folder_knows_a_kind_of_input_but_the_door() -> None
         and node.module.startswith(KINDS)
         and not path.is_relative_to(SOURCE / "ingest" / node.module.split(".")[2])
     }
-    assert knows == {"ingest/run.py", "cohorts/fetch.py", "cohorts/transfer.py"}
+    assert knows == {"ingest/run.py"}

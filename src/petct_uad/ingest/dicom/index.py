@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import re
 import warnings
 import zlib
 from collections.abc import Collection, Iterator, Sequence
@@ -54,6 +53,7 @@ from petct_uad.ingest.dicom.timing import NO_TIMING, TIMING_KEYWORDS, Timing, re
 from petct_uad.ingest.files import find_inputs
 from petct_uad.ingest.found import FoundRejection
 from petct_uad.ingest.pseudonyms import Pseudonyms
+from petct_uad.ingest.reader import is_uid
 from petct_uad.ingest.rejections import NOTHING_LOST, printable, rejected_row
 
 LABEL_MAP_STORAGE = uid.UID("1.2.840.10008.5.1.4.1.1.66.7")  # Supplement 243; not in pydicom 3.0
@@ -262,11 +262,6 @@ def _read_batch(batch: _Batch) -> _Headers:
         tuple(item for item in found if isinstance(item, Header)),
         tuple(item for item in found if isinstance(item, FoundRejection)),
     )
-
-
-def is_uid(text: str) -> bool:
-    """Could a text be a UID (PS3.5, 9)? Leading zeros, which some vendors write, are let pass."""
-    return re.fullmatch(r"[0-9.]{1,64}", text) is not None
 
 
 def _header_or_row(raw: Path, file: str) -> Header | FoundRejection:

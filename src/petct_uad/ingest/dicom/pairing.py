@@ -18,13 +18,14 @@ from pydicom.dataset import Dataset
 from petct_uad.core.archives import exists, find_extent
 from petct_uad.core.errors import LabelError
 from petct_uad.core.files import sha256_file
-from petct_uad.ingest.dicom.index import LABEL_MAP_STORAGE, Header, is_uid
+from petct_uad.ingest.dicom.index import LABEL_MAP_STORAGE, Header
 from petct_uad.ingest.dicom.label_names import ANY_NAME, read_names
 from petct_uad.ingest.dicom.label_objects import KINDS
 from petct_uad.ingest.dicom.parsing import opened, read_dataset, read_meta, tag_of, values
 from petct_uad.ingest.dicom.series import DicomStudy
 from petct_uad.ingest.found import FoundRejection
 from petct_uad.ingest.params import IngestParams
+from petct_uad.ingest.reader import is_uid
 from petct_uad.ingest.rejections import printable, rejected_row
 
 # What may hold lesions, and which kind of ingest.labels it is.

@@ -20,7 +20,7 @@ from petct_uad.core.store.study_store import StudyStore
 from petct_uad.ingest.dicom.choice import StudyTask
 from petct_uad.ingest.dicom.contours import LABELS_CSV, Contour, read_contours
 from petct_uad.ingest.dicom.identity import Identity, refused_identity
-from petct_uad.ingest.dicom.index import Header, Index, index_files, is_uid, leave_out
+from petct_uad.ingest.dicom.index import Header, Index, index_files, leave_out
 from petct_uad.ingest.dicom.label_names import ANY_NAME
 from petct_uad.ingest.dicom.pairing import refuse_doubtful, with_references
 from petct_uad.ingest.dicom.parsing import BoundedReader, read_meta, read_tags, tag_of
@@ -32,13 +32,13 @@ from petct_uad.ingest.dicom.study import StudyResult, ingest_study
 from petct_uad.ingest.found import FoundRejection, FoundTables
 from petct_uad.ingest.params import IngestParams
 from petct_uad.ingest.pseudonyms import Pseudonyms, check_key, choose_pseudonyms
-from petct_uad.ingest.reader import Reader, Reading, Whose, Written, instance_entity
+from petct_uad.ingest.reader import Reader, Reading, Whose, Written, instance_entity, is_uid
 from petct_uad.ingest.rejections import gathered, maybe_stop, names, rejected_row, shown
 from petct_uad.ingest.tables import FINDINGS, UNLABELLED, InstanceRow, StudyRow
 from petct_uad.ingest.withdrawn import withdrawn_patients
 
 _NAMED = 5  # studies of one note, on the owner's screen
-_WHOSE = ("PatientID", "StudyInstanceUID")
+_WHOSE = ("PatientID", "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
 # Which instances each volume is made of, by their role; a label is drawn on the CT, from the PET's
 # references too.
 _SOURCES = {"ct": ("ct",), "pet": ("pet",), "label": ("label", "ct", "pet")}
@@ -111,14 +111,14 @@ class DicomReader(Reader):
             yield Derivation(table, (Entity.of_file(raw / SPLIT_CSV),))
 
     def whose(self, path: Path) -> Whose:
-        """By Patient ID (0010,0020) and Study Instance UID (0020,000D)."""
+        """By Patient ID (0010,0020), and the UIDs of study, series and instance."""
         try:
             with BoundedReader(path) as stream:
                 found = read_tags(stream, read_meta(stream), [tag_of(x) for x in _WHOSE])
-                patient, study = (str(found.get(x, "")).strip() for x in _WHOSE)
+                patient, *uids = (str(found.get(x, "")).strip() for x in _WHOSE)
         except Exception:  # pydicom has a dozen kinds for a damaged file
             return Whose()
-        return Whose(patient or None, study if is_uid(study) else None)
+        return Whose(patient or None, *(uid if is_uid(uid) else None for uid in uids))
 
 
 def _study_derivations(
