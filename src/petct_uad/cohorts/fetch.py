@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,12 +78,16 @@ class Cohort:
             rows = {uid: row for uid, row in rows.items() if uid not in gone}
             rows |= {x.series: self._row(x, instances) for x, instances in fetched}
             write_sources(self.target, rows.values())
-            patients = {row.patient for row in rows.values()}
-            split = {patient: self.recipe.split.of(patient) for patient in patients}
-            write_patient_split(self.target, split)
+            self._write_split({row.patient for row in rows.values()})
             shutil.rmtree(self.work / study.study)
             by_size += sum(not x.has_md5 for _, instances in fetched for x in instances)
         return Fetched(len(missing), len(studies) - len(missing), by_size)
+
+    def _write_split(self, patients: Collection[str]) -> None:
+        """Only where each part has somebody: a few patients may have none for validation."""
+        if all(self.recipe.split.count(patients).values()):
+            split = {patient: self.recipe.split.of(patient) for patient in patients}
+            write_patient_split(self.target, split)
 
     def _check_target(self) -> None:
         target = self.target

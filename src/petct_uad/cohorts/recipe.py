@@ -7,8 +7,10 @@ mean. It is data: what it states is checked against the archive's index by a tes
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
@@ -98,6 +100,11 @@ class PatientSplit(Section):
         digest = sha256_bytes(f"{self.name}\0{patient}".encode())
         share = int(digest[:16], 16) / 2**64
         return "train" if share < self.train else "val" if share < self.train + self.val else "test"
+
+    def count(self, patients: Iterable[str]) -> Mapping[Part, int]:
+        """How many of these, each named once, are in train, val and test."""
+        found = Counter(map(self.of, patients))
+        return {part: found[part] for part in get_args(Part)}
 
 
 class Expected(Section):

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import get_args
 
 from petct_uad.cohorts.fetch import Fetched
 from petct_uad.cohorts.recipe import UNVERIFIED, Recipe
 from petct_uad.cohorts.selection import SelectedStudy, counted, labelled
-from petct_uad.core.patient_split import Part
+from petct_uad.core.patient_split import SPLIT_CSV
 
 _SHOWN = 20  # studies
 _LINE_MBIT_PER_S = 100
@@ -70,15 +68,24 @@ def _lines(
     yield from (f"Note: {note}" for note in recipe.notes)
     for source in recipe.sources:
         yield f"{source.licence}, cite: {source.citation}"
-    parts = Counter(recipe.split.of(x) for x in {study.patient for study in chosen})
-    told = ", ".join(f"{parts[part]:,} {part}" for part in get_args(Part))
-    yield f"Patients are split by the recipe ({recipe.split.name}): {told}."
+    yield _split_line(recipe, chosen)
     yield from _effort_lines(chosen)
     yield from _index_lines(recipe, studies, index)
 
 
 def _study_line(x: SelectedStudy) -> str:
     return f"  {x.patient}  {x.study}  {x.kinds}  {x.size_mb:,.0f} MB"
+
+
+def _split_line(recipe: Recipe, chosen: Sequence[SelectedStudy]) -> str:
+    parts = recipe.split.count({study.patient for study in chosen})
+    told = ", ".join(f"{count:,} {part}" for part, count in parts.items())
+    if all(parts.values()):
+        return f"Patients are split by the recipe ({recipe.split.name}): {told}."
+    return (
+        f"The recipe's split ({recipe.split.name}) would be {told}. Each needs somebody, so that "
+        f"no {SPLIT_CSV} is written of these alone: `split` of params.yaml splits them."
+    )
 
 
 def _label_lines(recipe: Recipe, chosen: Sequence[SelectedStudy]) -> Iterator[str]:

@@ -45,7 +45,7 @@ ROOT = Path(__file__).resolve().parents[3]
 RECIPE = ROOT / "data/cohorts/fdg_pet_ct_lesions.yaml"
 BUCKET, COHORT = "idc-open-data", "tiny"
 OPEN = "public-read"  # no key is needed, as in the buckets of the Imaging Data Commons
-PATIENTS = ("A", "B", "C")
+PATIENTS = ("A", "B", "E")  # train, val and test, by the recipe
 SLICES = 6
 RAW = Path("data/raw") / COHORT
 COLUMNS = (
@@ -206,6 +206,9 @@ def test_cohort_is_fetched_verified_packed_and_tracked_with_its_sources(archive:
     assert "2 studies fetched, 0 were there" in done.output
     assert done.output.count("lesions: unverified") == 2  # before, and after
     assert Path(f"{RAW}.dvc").is_file()
+    # One trains and one validates: nobody would be left to test.
+    assert "1 train, 1 val, 0 test" in done.output
+    assert not (RAW / "split.csv").exists()
     rows = read_sources(RAW)
     assert [(row.patient, row.modality) for row in rows] == [
         (patient, modality) for patient in "AB" for modality in ("CT", "PT")
@@ -305,7 +308,7 @@ def test_object_damaged_once_is_asked_for_again(archive: Archive) -> None:
 
 
 def another_patients(body: bytes) -> bytes:
-    return body.replace(b"LO\x02\x00C ", b"LO\x02\x00D ")
+    return body.replace(b"LO\x02\x00E ", b"LO\x02\x00D ")
 
 
 @pytest.mark.parametrize(
@@ -321,7 +324,7 @@ def test_object_that_is_not_what_the_index_says_is_found(
     archive: Archive, change: Callable[[bytes], bytes] | None, found: str
 ) -> None:
     """Replaced on the server, so that its MD5 is that of the wrong bytes; or removed."""
-    (series,) = (x for x in read_series(COHORT) if (x.patient, x.modality) == ("C", "CT"))
+    (series,) = (x for x in read_series(COHORT) if (x.patient, x.modality) == ("E", "CT"))
     client, key = archive.client, min(x for x in keys(archive) if x.startswith(series.version))
     body = client.get_object(Bucket=BUCKET, Key=key)["Body"].read()
     client.delete_object(Bucket=BUCKET, Key=key)
