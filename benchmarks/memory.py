@@ -30,6 +30,13 @@ from petct_uad.core.files import write_table
 from petct_uad.core.params.reading import ParamsFile
 from petct_uad.evaluation.params import EvaluateParams
 from petct_uad.evaluation.run import EvaluationPaths, evaluate_entry
+from petct_uad.ingest.tables import (
+    PatientPseudonym,
+    PublicText,
+    StudyId,
+    StudyRow,
+    UidPseudonym,
+)
 from petct_uad.models.benchmark import BenchmarkEntry
 from petct_uad.models.common.batch import Batch
 from petct_uad.models.common.device import peak_memory_mib
@@ -122,7 +129,12 @@ def evaluate(cohort: Cohort) -> None:
     """Every figure of those."""
     folder, scoring = cohort.folder, cohort.scoring
     paths = EvaluationPaths(
-        cohort.processed, scoring.slices, scoring.scores, folder / "metrics", folder / "panels"
+        cohort.processed,
+        scoring.slices,
+        folder / "studies.csv",
+        scoring.scores,
+        folder / "metrics",
+        folder / "panels",
     )
     params = EvaluateParams(false_positive_rate=0.1, bootstrap_samples=50, confidence=0.95, seed=0)
     evaluate_entry(paths, params, dataset="noise", protocol="patient")
@@ -139,6 +151,8 @@ def _make(cohort: Cohort) -> None:
         rows += [_image_row(study, split, i, shard) for i in range(cohort.slices)]
     write_table(cohort.processed / "index.csv", ImageRow, rows)
     write_table(cohort.scoring.slices, SliceRow, list(map(_slice_row, rows)))
+    names = sorted({row.study_id for row in rows})
+    write_table(cohort.folder / "studies.csv", StudyRow, list(map(_study_row, names)))
     train_entry(
         entry=_ENTRY,
         params=cohort.patchcore.model_copy(update={"max_patches": 300, "coreset_fraction": 0.1}),
@@ -200,6 +214,23 @@ def _slice_row(image: ImageRow) -> SliceRow:
         label=image.label,
         split=image.split,
         reason="made",
+    )
+
+
+def _study_row(study: str) -> StudyRow:
+    return StudyRow(
+        study_id=StudyId(study),
+        patient=PatientPseudonym(study),
+        scanner="noise",
+        ct_series_instance_uid=UidPseudonym("1"),
+        pet_series_instance_uid=UidPseudonym("2"),
+        label_series_instance_uid=UidPseudonym("3"),
+        label_kind="seg",
+        lesion_kind=PublicText("square"),
+        ct_slices=0,
+        pet_slices=0,
+        same_frame_of_reference=True,
+        notes=PublicText(""),
     )
 
 

@@ -19,6 +19,7 @@ def main() -> None:
     with run_stage("evaluate_trivial", __file__) as run:
         evaluated = evaluate_trivial(
             processed=Path("data/processed") / run.params.dataset,
+            studies=Path("data/interim") / run.params.dataset / "ingest/studies.csv",
             dataset=run.params.dataset,
             protocol=run.params.section(ProtocolPart, "split").protocol,
             params=run.params.section(EvaluateParams, "evaluate"),

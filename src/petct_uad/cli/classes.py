@@ -9,7 +9,6 @@ import typer
 from rich.table import Table
 
 from petct_uad.core.console import console, fail_cleanly
-from petct_uad.core.params.reading import ParamsFile
 
 _RUNS = Path("metrics/runs")
 
@@ -19,18 +18,22 @@ def classes(
 ) -> None:
     """AUROC of each row by class: the disease of a picture, the lesion's name of a study.
 
-    The abnormal test slices of one class against all normal ones, mean over seeds. With few
-    patients of a class it says little; there is no interval.
+    The abnormal test slices of one class against all normal ones, mean over seeds, with an interval
+    from a bootstrap over patients. With few patients of a class it says little.
     """
-    from petct_uad.audit.classes import ClassRow, measure_classes
-    from petct_uad.core.files import write_table
+    from petct_uad.core.errors import EvaluationError
+    from petct_uad.core.files import read_table, write_table
+    from petct_uad.evaluation.tables import ClassRow
 
     with fail_cleanly():
-        dataset = ParamsFile.read().dataset
-        rows = measure_classes(Path("data/interim") / dataset / "ingest/studies.csv", _RUNS)
+        files = sorted(_RUNS.glob("*/*/classes.csv"))
+        if not files:
+            raise EvaluationError(f"{_RUNS}: no */*/classes.csv. Run `dvc repro` first.")
+        rows = sorted(row for file in files for row in read_table(file, ClassRow))
         if csv is not None:
             write_table(csv, ClassRow, rows)
     table = Table("row", "class", "slices", "patients", "AUROC")
     for row in rows:
-        table.add_row(row.run, row.kind, str(row.slices), str(row.patients), f"{row.auroc:.3f}")
+        auroc = f"{row.auroc:.3f} ({row.low:.3f} to {row.high:.3f})"
+        table.add_row(row.run, row.lesion_kind, str(row.slices), str(row.patients), auroc)
     console.print(table)

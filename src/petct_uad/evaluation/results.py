@@ -16,6 +16,7 @@ from petct_uad.core.errors import EvaluationError
 from petct_uad.core.files import read_table, rounded, write_json, write_table
 from petct_uad.evaluation import figures
 from petct_uad.evaluation.bootstrap import estimate_mean
+from petct_uad.evaluation.classes import classes_of
 from petct_uad.evaluation.contributions import finding_rows
 from petct_uad.evaluation.figures import Sample, figures_of, flat_figures
 from petct_uad.evaluation.findings import CURVE_RATES
@@ -24,6 +25,7 @@ from petct_uad.evaluation.params import EvaluateParams
 from petct_uad.evaluation.seeds import Draws, SeedDecisions
 from petct_uad.evaluation.stacks import Stack
 from petct_uad.evaluation.tables import (
+    ClassRow,
     FindingRow,
     FrocRow,
     HistogramRow,
@@ -72,6 +74,11 @@ class ResultPaths:
         return self.folder / "findings.csv"
 
     @property
+    def classes(self) -> Path:
+        """AUROC by class of lesion."""
+        return self.folder / "classes.csv"
+
+    @property
     def pr(self) -> Path:
         """The precision-recall curve."""
         return self.folder / "pr.csv"
@@ -89,7 +96,7 @@ class ResultPaths:
     @property
     def possible(self) -> tuple[Path, ...]:
         """Those that a run may have."""
-        tables = (self.findings, self.pr, self.histogram)
+        tables = (self.classes, self.findings, self.pr, self.histogram)
         return (self.metrics, self.scores, self.roc, self.froc, *tables)
 
 
@@ -102,6 +109,7 @@ class RunResults:
 
     metrics: RunMetrics
     scores: tuple[ScoreRow, ...]  # seed by seed, each with every test slice
+    classes: tuple[ClassRow, ...]  # sorted
     roc: tuple[RocRow, ...]
     froc: tuple[FrocRow, ...]
     findings: tuple[FindingRow, ...]  # seed by seed
@@ -137,6 +145,7 @@ def measure(
     params: EvaluateParams,
     lesions: ImageStack | None = None,
     stacks: tuple[Stack, ...] = (),
+    kinds: Mapping[str, str] | None = None,
 ) -> RunResults:
     """Every figure of one run, as the mean over its seeds.
 
@@ -145,6 +154,7 @@ def measure(
         test_rows: the n test slices, in the order of their ids.
         lesions: (n, S, S) their masks, for the figures of maps.
         stacks: the same as volumes, for the figures of lesions.
+        kinds: what labels call the lesions of each study, by study_id.
 
     Raises:
         EvaluationError: no validation normals, test slices of one class only, or scores that are
@@ -154,14 +164,17 @@ def measure(
     draws: Draws | None = None
     for seed in seeds:
         _check(identity.run, seed, test_rows)
-        decided = SeedDecisions.of(seed, test_rows, params.false_positive_rate, lesions, stacks)
+        rate = params.false_positive_rate
+        decided = SeedDecisions.of(seed, test_rows, rate, lesions, stacks, kinds=kinds)
         draws = draws or Draws.of(decided, params)
         measured.append(_MeasuredSeed.of(decided, draws, identity.modality, len(seed.val)))
     assert draws, "a run has at least one seed"
-    first = measured[0].decisions.scores
+    decisions = [x.decisions for x in measured]
+    first = decisions[0].scores
     return RunResults(
         metrics=_run_metrics(identity, measured, stacks, draws, params),
-        scores=tuple(row for x in measured for row in x.decisions.rows),
+        scores=tuple(row for x in decisions for row in x.rows),
+        classes=classes_of(identity.run, decisions, draws.slices.weights, params.confidence),
         roc=tuple(roc_points(first)),
         froc=_froc([x.froc for x in measured if x.froc], params.confidence),
         findings=tuple(row for x in measured for row in x.findings),
@@ -176,6 +189,7 @@ def write_results(paths: ResultPaths, results: RunResults) -> None:
     Findings may be none where there is a FROC: the table then has no rows.
     """
     write_table(paths.scores, ScoreRow, results.scores)
+    write_table(paths.classes, ClassRow, results.classes)
     write_table(paths.roc, RocRow, results.roc)
     paths.froc.parent.mkdir(parents=True, exist_ok=True)
     for path in (paths.froc, paths.findings):
@@ -200,6 +214,7 @@ def read_results(paths: ResultPaths) -> RunResults:
         return RunResults(
             _unflat(content),
             tuple(read_table(paths.scores, ScoreRow)),
+            tuple(read_table(paths.classes, ClassRow)),
             tuple(read_table(paths.roc, RocRow)),
             tuple(read_table(paths.froc, FrocRow)) if has_lesions else (),
             tuple(read_table(paths.findings, FindingRow)) if has_lesions else (),

@@ -12,6 +12,7 @@ from petct_uad.core.errors import DatasetError
 from petct_uad.core.files import atomic_folder, read_table, write_json
 from petct_uad.core.params.base import Protocol
 from petct_uad.core.provenance.record import Derivation, Entity
+from petct_uad.evaluation.classes import read_kinds
 from petct_uad.evaluation.metrics import choose_panels
 from petct_uad.evaluation.panels import panel_of, write_panel
 from petct_uad.evaluation.params import EvaluateParams
@@ -46,6 +47,7 @@ class EvaluationPaths:
 
     processed: Path  # data/processed/<dataset>
     slices: Path  # data/interim/<dataset>/split/slices.csv
+    studies: Path  # data/interim/<dataset>/ingest/studies.csv
     scores: Path  # data/scores/<entry>
     metrics: Path  # metrics
     panels: Path  # reports/panels/<entry>
@@ -56,6 +58,7 @@ class EvaluationPaths:
         return cls(
             processed=Path("data/processed") / dataset,
             slices=Path("data/interim") / dataset / "split/slices.csv",
+            studies=Path("data/interim") / dataset / "ingest/studies.csv",
             scores=Path("data/scores") / entry,
             metrics=Path("metrics"),
             panels=Path("reports/panels") / entry,
@@ -82,14 +85,16 @@ class _Slices:
 
     normals: tuple[ImageRow, ...]  # of validation
     test: tuple[ImageRow, ...]
+    kinds: Mapping[str, str]  # what labels call the lesions of each study
 
     @classmethod
-    def read(cls, index: Path) -> _Slices:
+    def read(cls, index: Path, studies: Path) -> _Slices:
         rows = read_table(index, ImageRow)
         test = tuple(row for row in rows if row.split == "test")
         if not test:
             raise DatasetError(f"{index}: no slice in split 'test'")
-        return cls(tuple(x for x in rows if x.split == "val" and x.label == 0), test)
+        normals = tuple(x for x in rows if x.split == "val" and x.label == 0)
+        return cls(normals, test, read_kinds(studies, test))
 
 
 @dataclass(frozen=True)
@@ -120,7 +125,7 @@ def evaluate_entry(
         EvaluationError: scores are missing, not finite or of other slices; no validation normals,
             or test slices of one class.
     """
-    rows, slices = scored_rows(paths.scores), _Slices.read(paths.index)
+    rows, slices = scored_rows(paths.scores), _Slices.read(paths.index, paths.studies)
     lesions = _Lesions.read(paths, slices.test)
     derived: dict[str, tuple[Derivation, ...]] = {}
     measured: dict[str, RunMetrics] = {}
@@ -136,12 +141,19 @@ def evaluate_entry(
 
 
 def evaluate_trivial(
-    processed: Path, dataset: str, protocol: Protocol, params: EvaluateParams, metrics: Path
+    processed: Path,
+    studies: Path,
+    *,
+    dataset: str,
+    protocol: Protocol,
+    params: EvaluateParams,
+    metrics: Path,
 ) -> dict[str, tuple[Derivation, ...]]:
     """Write the results of each trivial baseline that these slices have below ``metrics``.
 
     Args:
         processed: ``data/processed/<dataset>``, of which the two tables are read.
+        studies: ``studies.csv`` of ingest.
         dataset: its name.
         protocol: of the split.
         params: of the stage.
@@ -154,7 +166,7 @@ def evaluate_trivial(
         DatasetError: there is no test slice, or a table lacks one.
         EvaluationError: validation has no normals, or the test split is of one class.
     """
-    slices = _Slices.read(processed / INDEX)
+    slices = _Slices.read(processed / INDEX, studies)
     images = (*slices.normals, *slices.test)
     readings = Readings.read(processed, images)
     derived: dict[str, tuple[Derivation, ...]] = {}
@@ -166,9 +178,11 @@ def evaluate_trivial(
             seeds=[score_trivial(baseline, readings, slices.normals, slices.test)],
             test_rows=slices.test,
             params=params,
+            kinds=slices.kinds,
         )
         write_results(paths, results)
-        source = tuple(Entity.of_file(processed / x) for x in sorted({INDEX, baseline.table}))
+        tables = [processed / x for x in sorted({INDEX, baseline.table})]
+        source = tuple(map(Entity.of_file, (*tables, studies)))
         files = map(Entity.of_file, paths.files)
         derived[baseline.name] = tuple(Derivation(file, source) for file in files)
         measured[baseline.name] = results.metrics
@@ -218,6 +232,7 @@ def _measure(
         params=params,
         lesions=lesions.masks,
         stacks=lesions.stacks,
+        kinds=slices.kinds,
     )
 
 
@@ -241,7 +256,8 @@ def _derivations(
     """Results from all scores; figures, FROC and findings from the test studies' lesions too."""
     results = paths.results(row.identity.run)
     files = [path for seed in row.seeds for path in row.files(seed)]
-    scores = tuple(map(Entity.of_file, (paths.index, row.folder / ROW_FILE, *files)))
+    tables = (paths.index, paths.studies, row.folder / ROW_FILE)
+    scores = tuple(map(Entity.of_file, (*tables, *files)))
     studies = sorted({x.study_id for x in test})
     shards = {x: Entity.of_file(shard_path(paths.processed, x)) for x in studies}
     with_lesions = (*scores, Entity.of_file(paths.slices), *shards.values())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -25,7 +25,7 @@ from petct_uad.evaluation.metrics import (
 from petct_uad.evaluation.params import EvaluateParams
 from petct_uad.evaluation.position import LikePlaced
 from petct_uad.evaluation.stacks import Stack
-from petct_uad.evaluation.tables import ScoreRow
+from petct_uad.evaluation.tables import NO_KIND, ScoreRow
 from petct_uad.scoring.tables import SeedScores
 from petct_uad.slices.store import ImageStack
 from petct_uad.slices.tables import ImageRow
@@ -74,12 +74,24 @@ class SeedDecisions:
         false_positive_rate: float,
         lesions: ImageStack | None = None,
         stacks: tuple[Stack, ...] = (),
+        *,
+        kinds: Mapping[str, str] | None = None,
     ) -> SeedDecisions:
-        """Decide at six decimals, as the scores are written."""
+        """Decide at six decimals, as the scores are written.
+
+        Args:
+            seed: its scores and maps.
+            test_rows: the n test slices.
+            false_positive_rate: of the thresholds.
+            lesions: (n, S, S) their masks.
+            stacks: the same as volumes.
+            kinds: what labels call the lesions of each study, by study_id.
+        """
+        kinds = kinds or {}
         val, test = np.round(seed.val, DECIMALS), np.round(seed.test, DECIMALS)
         threshold = threshold_from_normals(val, false_positive_rate)
         rows = tuple(
-            _score_row(seed.seed, row, score, threshold)
+            _score_row(seed.seed, row, score, threshold, kinds.get(row.study_id, NO_KIND))
             for row, score in zip(test_rows, map(float, test), strict=True)
         )
         scores = Scores.of(rows)
@@ -128,13 +140,14 @@ class SeedDecisions:
         return self.maps.pixels if self.maps else NOT_LOCALISED
 
 
-def _score_row(seed: int, row: ImageRow, score: float, threshold: float) -> ScoreRow:
+def _score_row(seed: int, row: ImageRow, score: float, threshold: float, kind: str) -> ScoreRow:
     return ScoreRow(
         seed=seed,
         slice_id=row.slice_id,
         patient=row.patient,
         study_id=row.study_id,
         label=row.label,
+        lesion_kind=kind if row.label else NO_KIND,
         score=score,
         predicted=int(score > threshold),
     )

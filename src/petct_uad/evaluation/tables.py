@@ -9,6 +9,7 @@ from petct_uad.core.params.base import Protocol
 from petct_uad.scoring.tables import RowIdentity
 
 PANELS = ("best", "median", "worst")  # pictures of a run, by score among abnormal test slices
+NO_KIND = "none"  # of lesions, where there are none or nobody says
 PANEL_LAYERS = ("ct", "pet", "fused", "jet", "viridis", "lesion")  # of a picture, left to right
 
 
@@ -21,8 +22,22 @@ class ScoreRow:
     patient: str
     study_id: str
     label: int  # 0 normal, 1 abnormal
+    lesion_kind: str  # of its study, what labels or publisher call it; "none" of a normal slice
     score: float  # higher is more abnormal
     predicted: int  # 1 where the score exceeds this seed's threshold from validation normals
+
+
+@dataclass(frozen=True, order=True)
+class ClassRow:
+    """One class of abnormal test slices against all normal ones: ``classes.csv``."""
+
+    run: str
+    lesion_kind: str
+    slices: int
+    patients: int  # whose they are
+    auroc: float  # mean over seeds
+    low: float  # of the interval from a bootstrap over patients
+    high: float
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from petct_uad.report.figures import Stroke, strokes
 from petct_uad.report.flow import FlowTables, table_files
 from petct_uad.report.pictures import panel_files
 from petct_uad.report.quality import Registration, pictures_flagged_first, read_registration
+from petct_uad.report.regions import region_files
 from petct_uad.report.validation import DataChecks, measured_files, read_checks
 
 MOST_PICTURES = 12
@@ -95,6 +96,7 @@ class ReportPaths:
             self.registered,
             *self.outcomes,
             *measured_files(self.interim),
+            *region_files(self.interim),
             *pictures_flagged_first(self.pictures, flagged, MOST_PICTURES),
             *(
                 file

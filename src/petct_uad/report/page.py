@@ -15,6 +15,7 @@ from petct_uad.core.provenance.record import Derivation, Entity
 from petct_uad.evaluation.results import RunResults
 from petct_uad.report import sections
 from petct_uad.report.benchmark import Benchmark, ReportPaths
+from petct_uad.report.regions import Regions
 
 _TEMPLATES = Path(__file__).parent
 _TEMPLATE = "index.html.j2"
@@ -59,14 +60,16 @@ def render_report(summary: Summary, runs: Sequence[RunResults], paths: ReportPat
 
 def _sections(benchmark: Benchmark) -> tuple[Section, ...]:
     """The page from top to bottom. A new section is a line here, a function and a template."""
-    return (
+    every = (
         Section("table", "Results", sections.headline_table(benchmark)),
         Section("comparisons", "Comparisons", sections.comparisons(benchmark)),
         Section("curves", "Curves", sections.curves(benchmark)),
+        Section("classes", "By class of lesion", sections.classes(benchmark)),
         Section("histograms", "Scores", sections.histograms(benchmark)),
         Section("panels", "Pictures", sections.panels(benchmark)),
         Section("findings", "Findings", sections.findings(benchmark)),
         Section("registration", "Registration", sections.registration(benchmark)),
+        Section("region", "Region", Regions.read(benchmark.paths.interim)),
         Section("flow", "Data flow", sections.data_flow(benchmark)),
         Section("validation", "Data checks", benchmark.validation),
         Section("models", "Models", sections.cards(benchmark)),
@@ -74,6 +77,7 @@ def _sections(benchmark: Benchmark) -> tuple[Section, ...]:
         Section("cost", "Cost", sections.cost(benchmark)),
         Section("environment", "Params and code", sections.environment(benchmark)),
     )
+    return tuple(section for section in every if section.id != "region" or section.content)
 
 
 def _asset(name: str) -> Markup:

@@ -123,7 +123,7 @@ def _points(line: NDArray[np.float64]) -> str:
     return "L".join(f"{x:g} {y:g}" for x, y in line)
 
 
-def registration_pictures(files: Iterable[Path], flags: Mapping[str, str]) -> tuple[Picture, ...]:
+def qc_pictures(files: Iterable[Path], flags: Mapping[str, str]) -> tuple[Picture, ...]:
     """Quality-control pictures at report size, a fraction of the PNGs' bytes."""
     return tuple(Picture(file.stem, _small_uri(file), flags.get(file.stem, "")) for file in files)
 

@@ -19,7 +19,7 @@ from petct_uad.comparison.tables import BEATS, LOSES, PairRow, SummaryRow
 from petct_uad.core.provenance.record import ACTIVITY
 from petct_uad.evaluation.figures import Figure
 from petct_uad.evaluation.results import RunResults
-from petct_uad.evaluation.tables import FindingRow, RunIdentity, RunMetrics
+from petct_uad.evaluation.tables import ClassRow, FindingRow, RunIdentity, RunMetrics
 from petct_uad.evaluation.trivial import SUVMAX, TRIVIAL_BASELINES, TrivialBaseline
 from petct_uad.ingest.tables import RejectedRow
 from petct_uad.report.bands import curve_bands
@@ -39,7 +39,7 @@ from petct_uad.report.figures import (
     overlap_figure,
 )
 from petct_uad.report.flow import FlowStep, SplitCount, flow_steps, split_counts
-from petct_uad.report.pictures import Layers, Picture, read_layers, registration_pictures
+from petct_uad.report.pictures import Layers, Picture, qc_pictures, read_layers
 from petct_uad.report.quality import (
     Registration,
     StageRun,
@@ -51,6 +51,7 @@ from petct_uad.slices.tables import ImageRow
 _MOST_DRAWN = 12
 _MOST_REFUSED = 100
 _MOST_HISTOGRAMS = 8
+_MOST_CLASSES = 12
 _MOST_FINDINGS = 60
 _HALF = 0.5
 
@@ -139,6 +140,33 @@ class Chart:
 
     caption: str
     figure: Markup
+
+
+@dataclass(frozen=True)
+class LesionClass:
+    """One class of lesion, or one disease of pictures, in the test split."""
+
+    name: str
+    slices: int
+    patients: int
+
+
+@dataclass(frozen=True)
+class RunClasses:
+    """One run's AUROC of each class that is shown, in their order."""
+
+    row: SummaryRow
+    aurocs: tuple[ClassRow, ...]
+
+
+@dataclass(frozen=True)
+class Classes:
+    """Each class of abnormal slices against all normal ones."""
+
+    shown: tuple[LesionClass, ...]  # those of most slices first
+    further: int  # how many there are besides
+    runs: tuple[RunClasses, ...]
+    confidence: float
 
 
 @dataclass(frozen=True)
@@ -330,6 +358,17 @@ def _drawn_lines(benchmark: Benchmark) -> tuple[Stroke, ...]:
     return tuple(line for model, line in benchmark.lines.items() if model in drawn)
 
 
+def classes(benchmark: Benchmark) -> Classes:
+    """Which disease each run finds; of many classes the most frequent."""
+    first = sorted(benchmark.ranked[0].classes, key=lambda x: (-x.slices, x.lesion_kind))
+    shown = [LesionClass(x.lesion_kind, x.slices, x.patients) for x in first[:_MOST_CLASSES]]
+    runs = []
+    for row, run in _ranked(benchmark):
+        of_class = {x.lesion_kind: x for x in run.classes}
+        runs.append(RunClasses(row, tuple(of_class[x.name] for x in shown)))
+    return Classes(tuple(shown), len(first) - len(shown), tuple(runs), _level(benchmark))
+
+
 def histograms(benchmark: Benchmark) -> Histograms:
     """Scores of normal and abnormal slices."""
     drawn = [Chart(run.metrics.identity.run, histogram_figure(run)) for run in benchmark.ranked]
@@ -377,7 +416,7 @@ def registration(benchmark: Benchmark) -> RegistrationQuality:
     summary = benchmark.registration
     flags = {flag.study_id: flag.reason for flag in summary.flagged}
     files = pictures_flagged_first(benchmark.paths.pictures, summary.flagged, MOST_PICTURES)
-    return RegistrationQuality(summary, _charts(benchmark), registration_pictures(files, flags))
+    return RegistrationQuality(summary, _charts(benchmark), qc_pictures(files, flags))
 
 
 def data_flow(benchmark: Benchmark) -> DataFlow:

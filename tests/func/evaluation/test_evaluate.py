@@ -28,6 +28,7 @@ from petct_uad.evaluation.metrics import PixelFigures
 from petct_uad.evaluation.params import EvaluateParams
 from petct_uad.evaluation.results import RunResults, read_results
 from petct_uad.evaluation.run import EvaluationPaths, evaluate_entry
+from petct_uad.ingest.tables import StudyRow
 from petct_uad.models.benchmark import BenchmarkEntry
 from petct_uad.models.build import load_model
 from petct_uad.models.common.batch import Batch, at_side
@@ -51,7 +52,7 @@ from petct_uad.slices.store import (
 from petct_uad.slices.tables import ImageRow, SliceRow
 from petct_uad.teachers.params import TeacherParams
 from petct_uad.training.run import TrainingPaths, train_entry
-from tests.samples import slice_row, train_section
+from tests.samples import slice_row, study_row, train_section
 from tests.small_results import known
 
 PARAMS = EvaluateParams(false_positive_rate=0.1, bootstrap_samples=50, confidence=0.9, seed=0)
@@ -124,7 +125,12 @@ def evaluate(processed: Path, out: Path, models: Path = MODELS) -> Evaluated:
     scoring, scored = score(processed, out, models)
     panels = out / "reports/panels/patchcore"
     paths = EvaluationPaths(
-        processed, processed / "slices.csv", scoring.scores, out / "metrics", panels
+        processed,
+        processed / "slices.csv",
+        processed / "studies.csv",
+        scoring.scores,
+        out / "metrics",
+        panels,
     )
     derived = evaluate_entry(paths, PARAMS, dataset="tiny", protocol="patient")
     return Evaluated(scoring, paths, scored, derived)
@@ -143,6 +149,12 @@ def train(processed: Path, models: Path, entry: BenchmarkEntry = ENTRY) -> None:
     )  # fmt: skip
 
 
+def write_studies(processed: Path, rows: list[ImageRow]) -> None:
+    names = sorted({row.study_id for row in rows})
+    studies = [study_row(study_id=x, lesion_kind="square") for x in names]
+    write_table(processed / "studies.csv", StudyRow, studies)
+
+
 def write_slices(processed: Path) -> None:
     generator = np.random.default_rng(0)
     rows = []
@@ -152,6 +164,7 @@ def write_slices(processed: Path) -> None:
         rows += [image_row(study, split, index, shard) for index in range(SLICES)]
     write_table(processed / "index.csv", ImageRow, rows)
     write_table(processed / "slices.csv", SliceRow, [slice_row(row) for row in rows])
+    write_studies(processed, rows)
 
 
 def make_shard(generator: np.random.Generator, *, abnormal: bool) -> Shard:
@@ -211,8 +224,8 @@ def test_lesions_are_counted_in_three_dimensions(evaluated: Evaluated) -> None:
 def test_scores_hold_every_test_slice_and_no_other(evaluated: Evaluated) -> None:
     with evaluated.paths.results("patchcore-pet").scores.open(newline="") as stream:
         rows = list(csv.DictReader(stream))
-    columns = ["seed", "slice_id", "patient", "study_id", "label", "score", "predicted"]
-    assert list(rows[0]) == columns
+    assert " ".join(rows[0]) == ("seed slice_id patient study_id label lesion_kind score predicted")
+    assert {(row["label"], row["lesion_kind"]) for row in rows} == {("0", "none"), ("1", "square")}
     assert [(row["seed"], row["slice_id"]) for row in rows] == [
         (str(seed), f"{study}_{index:04d}")
         for seed in SEEDS
@@ -274,6 +287,7 @@ def test_figures_derive_from_every_score_and_from_the_lesions_of_the_test_studie
     sources = evaluated.sources("patchcore-pet")
     scores = {
         file_of(f"{PROCESSED}/index.csv"),
+        file_of(f"{PROCESSED}/studies.csv"),
         file_of("data/scores/patchcore/patchcore-pet/row.json"),
         *scores_of("patchcore-pet", *SEEDS),
     }
@@ -514,6 +528,7 @@ def test_test_split_without_abnormal_slices_is_refused(evaluated: Evaluated) -> 
         rows += [image_row(study, split, index, shard) for index in range(SLICES)]
     write_table(folder / "index.csv", ImageRow, rows)
     write_table(folder / "slices.csv", SliceRow, [slice_row(row) for row in rows])
+    write_studies(folder, rows)
     with pytest.raises(EvaluationError, match="0 abnormal of 6 slices"):
         evaluate(folder, folder)
     assert not (folder / "metrics/runs").exists()

@@ -16,9 +16,10 @@ import yaml
 
 from petct_uad.core.files import read_table, write_table
 from petct_uad.core.provenance.sources import library_modules
+from petct_uad.ingest.tables import StudyRow
 from petct_uad.slices.tables import ImageRow, SliceRow
 from tests.func.training import tiny
-from tests.samples import slice_row
+from tests.samples import slice_row, study_row
 
 ROOT = Path(__file__).resolve().parents[3]
 NO_TORCH = """
@@ -64,6 +65,8 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tiny.label_slices(processed, "test", [0, 1])
     rows = [slice_row(row) for row in read_table(processed / "index.csv", ImageRow)]
     write_table(folder / "data/interim/tiny/split/slices.csv", SliceRow, rows)
+    studies = [study_row(study_id=x) for x in sorted({row.study_id for row in rows})]
+    write_table(folder / "data/interim/tiny/ingest/studies.csv", StudyRow, studies)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         tiny.train(Path("data/processed/tiny"), Path("trained"), "patchcore")

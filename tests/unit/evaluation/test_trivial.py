@@ -9,6 +9,8 @@ import pytest
 
 from petct_uad.core.errors import DatasetError
 from petct_uad.core.files import write_table
+from petct_uad.core.params.base import Protocol
+from petct_uad.core.provenance.record import Derivation
 from petct_uad.evaluation.params import EvaluateParams
 from petct_uad.evaluation.results import ResultPaths, RunResults, read_results
 from petct_uad.evaluation.run import evaluate_trivial
@@ -20,9 +22,11 @@ from petct_uad.evaluation.trivial import (
     baselines_of,
     closeness_to_middle,
 )
+from petct_uad.ingest.tables import StudyRow
 from petct_uad.slices.tables import PETCT, PICTURE, ImageRow, ReadingRow
-from tests.samples import PETCT_BASELINES, image_row, picture_reading, reading_row
+from tests.samples import PETCT_BASELINES, image_row, picture_reading, reading_row, study_row
 
+STUDIES = Path("ingest/studies.csv")
 PARAMS = EvaluateParams(false_positive_rate=0.25, bootstrap_samples=20, confidence=0.95, seed=0)
 
 
@@ -73,7 +77,20 @@ def written(folder: Path, readings: list[ReadingRow]) -> Path:
     """A folder of processed data with both tables."""
     write_table(folder / "processed/index.csv", ImageRow, ROWS)
     write_table(folder / "processed/readings.csv", ReadingRow, readings)
+    studies = sorted({row.study_id for row in ROWS})
+    write_table(folder / STUDIES, StudyRow, [study_row(study_id=x) for x in studies])
     return Path("processed")
+
+
+def evaluate(processed: Path, protocol: Protocol) -> dict[str, tuple[Derivation, ...]]:
+    return evaluate_trivial(
+        processed,
+        STUDIES,
+        dataset="tiny",
+        protocol=protocol,
+        params=PARAMS,
+        metrics=Path("metrics"),
+    )
 
 
 def measured(folder: Path, readings: list[ReadingRow] = UPTAKE) -> dict[str, RunResults]:
@@ -81,7 +98,7 @@ def measured(folder: Path, readings: list[ReadingRow] = UPTAKE) -> dict[str, Run
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         processed = written(folder, readings)
-        names = evaluate_trivial(processed, "tiny", "patient", PARAMS, Path("metrics"))
+        names = evaluate(processed, "patient")
         return {x: read_results(ResultPaths.of(Path("metrics"), "trivial", x)) for x in names}
 
 
@@ -164,7 +181,7 @@ def test_every_baseline_gets_the_files_of_a_run_and_derives_from_the_tables_that
 ) -> None:
     monkeypatch.chdir(tmp_path)
     processed = written(tmp_path, UPTAKE)
-    derived = evaluate_trivial(processed, "tiny", "cmad", PARAMS, Path("metrics"))
+    derived = evaluate(processed, "cmad")
     assert set(derived) == PETCT_BASELINES
     shown = json.loads(Path("metrics/auroc/trivial.json").read_text())
     assert shown == {"suvmax": 0.75, "leaking": True}
@@ -174,7 +191,7 @@ def test_every_baseline_gets_the_files_of_a_run_and_derives_from_the_tables_that
         assert written_files == set(paths.files)
         tables = {source.id for item in derivations for source in item.inputs}
         further = {"file:processed/readings.csv"} if "above" in baseline else set()
-        assert tables == {"file:processed/index.csv", *further}
+        assert tables == {"file:processed/index.csv", f"file:{STUDIES}", *further}
         with paths.scores.open(newline="") as stream:
             assert len(list(csv.DictReader(stream))) == 4
 

@@ -35,6 +35,8 @@ from tests.samples import instance_row, reading_row, rejected_row, series_row, s
 PARAMS = EvaluateParams(false_positive_rate=0.05, bootstrap_samples=200, confidence=0.95, seed=0)
 STRENGTHS = {"cmad-petct": 2.0, "cmad-pet": 1.4, "cmad-ct": 0.4, "patchcore-petct": 1.2}
 SEEDS = (7, 42)
+# By turns, of sixteen patients.
+KINDS = {f"P{x:02d}_aa": ("granuloma", "carcinoma")[x % 4 == 1] for x in range(16)}
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,14 @@ def build_project(protocol: Protocol) -> Project:
     write_table(processed / "readings.csv", ReadingRow, reading_rows(images))
     write_ingest_tables(interim, images)
     metrics = Path("metrics")
-    evaluate_trivial(processed, "tiny", protocol, PARAMS, metrics)
+    evaluate_trivial(
+        processed,
+        interim / "ingest/studies.csv",
+        dataset="tiny",
+        protocol=protocol,
+        params=PARAMS,
+        metrics=metrics,
+    )
     for run in STRENGTHS:
         write_run(ResultPaths.of(metrics, run.split("-")[0], run), run, images, protocol)
     results = result_paths(metrics, dict.fromkeys(run.split("-")[0] for run in STRENGTHS))
@@ -182,6 +191,7 @@ def write_run(paths: ResultPaths, run: str, images: list[ImageRow], protocol: Pr
         params=PARAMS,
         lesions=lesions,
         stacks=stacks_of(test, owners, lesions, grid),
+        kinds=KINDS,
     )
     write_results(paths, measured)
 
@@ -224,7 +234,7 @@ def write_ingest_tables(interim: Path, images: list[ImageRow]) -> None:
         ingest / "studies.csv",
         StudyRow,
         [study_row(study_id=s, patient=s[:3], scanner="GE Discovery STE", label_kind="seg",
-                   label_series_instance_uid="3", lesion_kind="granuloma")
+                   label_series_instance_uid="3", lesion_kind=KINDS[s])
          for s in studies],
     )  # fmt: skip
     refused = rejected_row(

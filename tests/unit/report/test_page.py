@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import re
+import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -12,8 +14,9 @@ from petct_uad.core.errors import EvaluationError
 from petct_uad.core.files import write_table, write_text
 from petct_uad.registration.tables import RegistrationRow
 from petct_uad.report.page import render_report, report_derivations
+from petct_uad.slices.tables import RegionRow
 from tests.samples import PETCT_BASELINES
-from tests.unit.report.conftest import Project
+from tests.unit.report.conftest import Project, write_picture
 
 pytestmark = pytest.mark.slow
 
@@ -307,6 +310,40 @@ def test_pictures_of_a_joined_map_say_what_each_modality_gave_to_what_is_found(h
 
 def test_lineage_of_the_report_names_findings(project: Project) -> None:
     assert any(path.name == "findings.csv" for run in project.report.results for path in run.files)
+
+
+def test_each_run_has_an_auroc_for_each_class_of_lesion_beside_its_size(html: str) -> None:
+    section = html.split('<section id="classes">')[1].split("</section>", maxsplit=1)[0]
+    heads = re.findall(r"<button[^>]*>(\w+)</button><br><small>([^<]+)</small>", section)
+    # Two of three test patients have a lesion, and of those P05 and P13 a carcinoma.
+    assert heads == [
+        ("granuloma", "36 slices of 6 patients"),
+        ("carcinoma", "12 slices of 2 patients"),
+    ]
+    rows = section.split("<tbody>")[1].split("</tr>")[:-1]
+    assert all(row.count(" to ") == len(heads) for row in rows)
+    assert re.findall(r'data-v="([a-z-]+)"', rows[0]) == ["cmad-petct"]
+
+
+def test_kept_range_of_each_study_is_shown_where_only_the_thorax_counts(
+    html: str, project: Project, tmp_path: Path
+) -> None:
+    assert '<section id="region">' not in html
+    interim = Path(shutil.copytree(project.report.interim, tmp_path / "interim"))
+    sound = RegionRow("P00_aa", True, 4321.0, -300.0, -60.0, -310.0, -50.0, False, False, 48, 52, 0)
+    cut = replace(sound, study_id="P13_aa", at_low_end=True, lesion_slices_outside=3)
+    write_table(interim / "split/regions.csv", RegionRow, [sound, cut])
+    for row in (sound, cut):
+        write_picture(interim / f"split/regions/{row.study_id}.png")
+    report = replace(project.report, interim=interim)
+    section = render(replace(project, report=report)).split('<section id="region">')[1]
+    section = section.split("</section>", maxsplit=1)[0]
+    assert "96 of 200 slices of 2 studies" in section
+    assert re.findall(r'<th scope="row" data-v="(\w+)">', section) == ["P13_aa", "P00_aa"]
+    assert ">-310.0</td>" in section
+    assert section.count("the stack ends before the base; 3 slices with lesion lie outside") == 2
+    assert section.count('src="data:image/webp') == 2
+    assert interim / "split/regions/P00_aa.png" in report.shown_files()
 
 
 def test_boxes_show_every_model_of_a_modality_beside_suvmax(html: str) -> None:

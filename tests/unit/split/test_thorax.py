@@ -24,6 +24,7 @@ SPACING_MM = (4.0, 4.0, 5.0)
 SIZE = (80, 60, 120)
 BASE_MM, APEX_MM = 200.0, 440.0
 MARGIN_MM, TOLERANCE_MM = 10.0, 10.0
+RECESS_HU = (-840.0 + 2 * 50.0) / 3  # lung beside liver
 PATIENTS = ("P1", "P2", "P3")
 PARAMS = split_params(train_fraction=0.34, val_fraction=0.33)
 
@@ -36,6 +37,7 @@ class Trunk:
     airway: bool = True  # from the middle of the lungs to the top of the stack, open to both
     bowel_ml: float = 500.0  # of gas, below the lungs
     feet_first: bool = True
+    recess_mm: float = 0.0  # how far a rim of lung, a third of each pixel, reaches below the rest
 
 
 @pytest.fixture
@@ -61,6 +63,9 @@ def _ct(trunk: Trunk) -> np.ndarray:
         hu[((y - 5) ** 2 + (z - 330) ** 2 < 7**2) & (np.abs(x) < 60)] = -1000.0
     radius = (trunk.bowel_ml * 1000 * 3 / 4 / np.pi) ** (1 / 3)
     hu[x**2 + y**2 + (z - 80) ** 2 < radius**2] = -1000.0
+    if trunk.recess_mm:
+        rim = (np.abs(np.abs(x) - 75) < 30) & (np.abs(y - 40) < 5) & (z < BASE_MM + 30)
+        hu[rim & (z >= BASE_MM - trunk.recess_mm)] = RECESS_HU
     noise = np.random.default_rng(0).normal(0, 12, hu.shape)
     return np.asarray(hu + noise)
 
@@ -132,6 +137,13 @@ def test_range_is_the_lungs_whatever_else_holds_gas(home: Path, trunk: Trunk) ->
         beyond = not BASE_MM - 20 < row.z_mm < APEX_MM + 20
         assert not (inside and "thorax" in row.reason)
         assert not (beyond and row.split != "excluded")
+
+
+def test_thin_rim_of_lung_beside_the_liver_is_followed_to_its_end(home: Path) -> None:
+    rows = [_write(home, patient, Trunk(recess_mm=30.0)) for patient in PATIENTS]
+    _, regions = _split(home, rows)
+    for region in regions:
+        assert region.base_mm == pytest.approx(BASE_MM - 30.0, abs=TOLERANCE_MM)
 
 
 def test_no_slice_is_lost_without_its_reason(home: Path) -> None:

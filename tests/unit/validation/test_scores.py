@@ -15,8 +15,8 @@ from petct_uad.slices.tables import ImageRow
 from tests.unit.validation.sound import ABNORMAL, sound_tables
 
 SCORES = [
-    ScoreRow(7, "P3_0000", "P3", "P3", 0, 0.5, 0),
-    ScoreRow(7, ABNORMAL, "P3", "P3", 1, 1.5, 1),
+    ScoreRow(7, "P3_0000", "P3", "P3", 0, "none", 0.5, 0),
+    ScoreRow(7, ABNORMAL, "P3", "P3", 1, "granuloma", 1.5, 1),
 ]
 RESULT = Path("metrics/validation_scores.json")
 INDEX = Path("data/index.csv")
@@ -47,7 +47,9 @@ def test_missing_slice_stops_the_comparison_and_leaves_the_outcome(files: dict[s
 
 
 def test_scores_without_a_single_number_are_no_crash(files: dict[str, Path]) -> None:
-    empty = [ScoreRow(7, row.slice_id, "P3", "P3", row.label, float("nan"), 0) for row in SCORES]
+    empty = [
+        ScoreRow(7, row.slice_id, "P3", "P3", row.label, "none", float("nan"), 0) for row in SCORES
+    ]
     write_table(files["b"], ScoreRow, empty)
     with pytest.raises(ValidationFailedError, match=r"scores\.finite.*P3_0000 by b seed 7"):
         judge_scores(list(files.values()), INDEX, RESULT)
