@@ -19,6 +19,7 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import Any, Generic, TypeVar
 
+import dask
 from dask.distributed import Client, KilledWorker, as_completed, get_worker
 
 import petct_uad
@@ -33,6 +34,7 @@ SLURM_JOBS = "PETCT_SLURM_JOBS"
 _START = "dask worker {scheduler} --nthreads 1 --nworkers N"
 _PATIENCE_S = 30  # to meet a scheduler and its first worker; a queue of jobs may take its time
 _LOOK_EVERY_S = 0.5  # whether anybody waits for the item still
+_SLURM_LOGS = ".cache/slurm"  # what jobs print, where ~/.config/dask names no other folder
 _SCHEDULER_LOG = "all"  # Dask's topic of what befalls workers
 
 
@@ -70,6 +72,7 @@ def map_on_cluster(
             raise ExecutorError(_lost_several(error, description, items, places)) from None
         finally:
             client.cancel(futures)
+            client.unsubscribe_topic(_SCHEDULER_LOG)  # else it is told of its own end, too late
     return [results[place] for place in range(len(items))]
 
 
@@ -202,7 +205,8 @@ def _slurm_cluster() -> Any:
         raise ExecutorError(
             f"{error.name} is not installed. Run pip install '.[cluster]'."
         ) from None
-    return SLURMCluster(cores=1, processes=1)
+    log = dask.config.get("jobqueue.slurm.log-directory", None) or _SLURM_LOGS
+    return SLURMCluster(cores=1, processes=1, log_directory=log)
 
 
 def _name_the_lost(event: tuple[float, Any]) -> None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from getpass import getuser
 from pathlib import Path
+from socket import socket
 from threading import Thread
 from typing import Any
 
@@ -56,6 +59,17 @@ def s3_server(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Remote]
         server.stop()
 
 
+def ssh_remote(user: str, port: int, folder: Path) -> Remote:
+    place = folder / KEY
+
+    def overwrite(name: str, content: bytes) -> None:
+        (place / name).chmod(0o644)
+        (place / name).write_bytes(content)
+
+    options = {"keyfile": str(folder / "key"), "allow_agent": "false"}
+    return Remote(f"ssh://{user}@127.0.0.1:{port}{place}", options, overwrite)
+
+
 @contextmanager
 def ssh_server(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Remote]:
     pytest.importorskip("dvc_ssh", reason="pip install '.[remotes]'")
@@ -78,15 +92,8 @@ def ssh_server(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Remote
     server = loop.run_until_complete(listen())
     thread = Thread(target=loop.run_forever)
     thread.start()
-    place = folder / KEY
-
-    def overwrite(name: str, content: bytes) -> None:
-        (place / name).chmod(0o644)
-        (place / name).write_bytes(content)
-
     try:
-        url = f"ssh://test@127.0.0.1:{server.get_port()}{place}"
-        yield Remote(url, {"keyfile": str(folder / "key"), "allow_agent": "false"}, overwrite)
+        yield ssh_remote("test", server.get_port(), folder)
     finally:
         asyncio.run_coroutine_threadsafe(close(), loop).result()
         loop.call_soon_threadsafe(loop.stop)
@@ -94,7 +101,42 @@ def ssh_server(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Remote
         loop.close()
 
 
-@pytest.fixture(params=[s3_server, ssh_server], ids=["s3", "ssh"])
+@contextmanager
+def openssh_server(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Remote]:
+    pytest.importorskip("dvc_ssh", reason="pip install '.[remotes]'")
+    asyncssh = pytest.importorskip("asyncssh")
+    sshd = shutil.which("sshd", path=os.pathsep.join([os.environ["PATH"], "/usr/sbin"]))
+    if sshd is None:
+        pytest.skip("no sshd: apt-get install openssh-server")
+    key = asyncssh.generate_private_key("ssh-ed25519")
+    key.write_private_key(folder / "key")
+    key.write_public_key(folder / "authorized")
+    (folder / "key").chmod(0o600)
+    with suppress(PermissionError):  # only root's server asks for it
+        Path("/run/sshd").mkdir(exist_ok=True)
+    with socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    settings = {
+        "ListenAddress": f"127.0.0.1:{port}", "HostKey": folder / "key", "PidFile": "none",
+        "AuthorizedKeysFile": folder / "authorized", "StrictModes": "no", "UsePAM": "no",
+        "Subsystem": "sftp internal-sftp",
+    }  # fmt: skip
+    (folder / "sshd").write_text("".join(f"{name} {to}\n" for name, to in settings.items()))
+    server = subprocess.Popen(
+        [sshd, "-D", "-e", "-f", str(folder / "sshd")], stderr=subprocess.PIPE, text=True
+    )
+    assert server.stderr is not None
+    said = server.stderr.readline()
+    try:
+        assert "listening" in said, said + server.stderr.read()
+        yield ssh_remote(getuser(), port, folder)
+    finally:
+        server.terminate()
+        server.communicate()
+
+
+@pytest.fixture(params=[s3_server, ssh_server, openssh_server], ids=["s3", "ssh", "openssh"])
 def remote(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Remote]:

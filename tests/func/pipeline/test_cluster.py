@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -217,3 +218,37 @@ def test_a_setting_that_leads_nowhere_says_what_is_expected(
     monkeypatch.setenv(name, value)
     with pytest.raises(ExecutorError, match=f"{name}.*{message}"):
         map_in_processes(process_of, [1], "items", workers=1)
+
+
+BY_SLURM = """
+import dask
+from tests.func.pipeline.test_cluster import process_of
+from petct_uad.core.parallel import map_in_processes
+dask.config.set({"jobqueue.slurm.memory": "1GiB", "jobqueue.slurm.walltime": "00:05:00"})
+found = map_in_processes(process_of, list(range(8)), "items", workers=1)
+print([item for item, _ in found], len({process for _, process in found}))
+"""
+
+
+def slurm_answers() -> bool:
+    sinfo = shutil.which("sinfo")
+    return sinfo is not None and not subprocess.call(
+        [sinfo], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+
+
+@pytest.mark.skipif(
+    not slurm_answers(), reason="no SLURM answers: apt-get install slurm-wlm munge, and start it"
+)
+def test_jobs_of_slurm_do_the_work_and_say_what_they_did_in_the_cache_folder(
+    tmp_path: Path,
+) -> None:
+    environment = ENVIRONMENT | {EXECUTOR: "slurm", SLURM_JOBS: "2"}
+    done = subprocess.run(
+        [sys.executable, "-c", BY_SLURM],
+        cwd=tmp_path, env=environment, text=True, capture_output=True, check=False,
+    )  # fmt: skip
+    assert done.stdout.splitlines()[-1] == f"{list(range(8))} 2", done.stderr
+    assert "Traceback" not in done.stderr
+    written = {path.parent for path in tmp_path.rglob("*") if path.is_file()}
+    assert written == {tmp_path / ".cache/slurm"}
