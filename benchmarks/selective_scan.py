@@ -38,7 +38,8 @@ from torch import Tensor
 
 from petct_uad.core.console import console
 from petct_uad.ops.selective_scan.cuda import selective_scan_cuda
-from petct_uad.ops.selective_scan.scan import selective_scan
+from petct_uad.ops.selective_scan.reference import cross_scan_order
+from petct_uad.ops.selective_scan.scan import implementation
 from petct_uad.ops.selective_scan.simd import COMPILE, LANES, add, constant, fma, load, store
 
 # (branches, directions, batch, tokens, channels, states)
@@ -129,11 +130,12 @@ def _cuda_layout_error(size: tuple[int, ...], sdist: Path) -> float:
     interface = ModuleType(name)
     interface.__dict__["selective_scan_fn"] = _mamba_ssm_reference(sdist)
     modules = {parent: ModuleType(parent) for parent in ("mamba_ssm", "mamba_ssm.ops")}
-    inputs, order, upstream = _inputs(size)
+    inputs, _, upstream = _inputs(size)
+    order = cross_scan_order(size[3], 1, torch.device("cpu"))
     leaves = [tensor.requires_grad_() for tensor in inputs]
     u, delta, bias, a, b, c, d = leaves
     with patch.dict(sys.modules, modules | {name: interface}):
-        output = selective_scan_cuda(u, delta, bias, a, b, c, d, order)
+        output = selective_scan_cuda(u, delta, bias, a, b, c, d, (size[3], 1))
     found = [output.detach(), *torch.autograd.grad(output, leaves, upstream)]
     exact = _gradients(inputs, order, upstream, "reference", torch.float64)
     return max(float((f - e).norm() / e.norm()) for f, e in zip(found, exact, strict=True))
@@ -168,7 +170,7 @@ def _gradients(
     inputs: list[Tensor], order: Tensor, upstream: Tensor, backend: str, dtype: torch.dtype
 ) -> list[Tensor]:
     leaves = [tensor.to(dtype).requires_grad_() for tensor in inputs]
-    output = selective_scan(*leaves, order, backend=backend)  # type: ignore[misc, arg-type]
+    output = implementation(backend)(*leaves, order)  # type: ignore[arg-type]
     return [output.detach(), *torch.autograd.grad(output, leaves, upstream.to(dtype))]
 
 

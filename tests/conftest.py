@@ -1,13 +1,18 @@
-"""A real browser, for the pages that a person opens."""
+"""A real browser, for the pages that a person opens; and Triton without a GPU."""
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
+
+# Triton settles when it is imported, by whomever, whether kernels are compiled or interpreted.
+if not shutil.which("nvidia-smi"):
+    os.environ["TRITON_INTERPRET"] = "1"
 
 # No sandbox, as root in a container; nothing that Chromium would fetch or report by itself.
 FLAGS = [

@@ -25,7 +25,6 @@ from packaging.specifiers import SpecifierSet
 import petct_uad
 from petct_uad.core.errors import ParamsError, PetctError, PseudonymError
 from petct_uad.core.machine import cores, free_bytes
-from petct_uad.core.params.base import ScanBackend
 from petct_uad.core.store.entries import entries
 from petct_uad.core.store.settings import BOUND, GIB, SWITCH, bound_bytes, is_on, store_folder
 from petct_uad.schema import Params, load_params
@@ -230,13 +229,12 @@ def _gpu(params: Params | None) -> Iterator[Finding]:
 def _scan(params: Params | None) -> Iterator[Finding]:
     import torch
 
-    from petct_uad.ops.selective_scan.scan import resolve_backend
+    from petct_uad.ops.selective_scan.scan import fastest_backend, resolve_backend
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     asked = params.model.scan if params else "auto"
-    by_name: ScanBackend = "cuda" if device.type == "cuda" else "numba"
     try:
-        backend = resolve_backend(by_name if asked == "auto" else asked, device)
+        backend = fastest_backend(device) if asked == "auto" else resolve_backend(asked, device)
     except ParamsError as error:
         state: State = "note" if asked == "auto" else "problem"
         advice = "The PyTorch reference computes the same, slower." if asked == "auto" else ""

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from petct_uad.cli.app import app
 from petct_uad.cli.doctor import Finding, examine, exit_code
+from petct_uad.ops.selective_scan import scan
 
 # DVC's own.
 pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning")
@@ -94,6 +95,23 @@ def test_params_that_are_wrong_are_a_problem_and_the_rest_is_looked_at(project: 
     assert params.state == "problem"
     assert "split.gard_mm" in params.found
     assert of("study store", project)[0].state == "ok"
+
+
+def test_it_names_the_scan_that_a_gpu_would_run(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Triton's where mamba-ssm is not installed, though nvcc is not either."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    scan._missing.cache_clear()
+    (found,) = of("selective scan", project)
+    assert (found.state, found.found) == ("ok", "triton on cuda; model.scan: auto")
+    monkeypatch.setitem(sys.modules, "triton", None)
+    scan._missing.cache_clear()
+    (found,) = of("selective scan", project)
+    assert found.state == "note"
+    assert "mamba-ssm is not installed" in found.found
+    assert "triton is not installed" in found.found
+    scan._missing.cache_clear()
 
 
 def test_a_gpu_that_is_asked_for_and_not_there_is_a_problem(

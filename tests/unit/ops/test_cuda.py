@@ -9,14 +9,17 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any, ClassVar
 
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from petct_uad.core.errors import ParamsError
 from petct_uad.ops.selective_scan.cuda import selective_scan_cuda
+from petct_uad.ops.selective_scan.reference import cross_scan_order
 from petct_uad.ops.selective_scan.scan import _missing, resolve_backend
 from tests.unit.ops.test_selective_scan import _errors, _inputs, _reference, _with_gradients
 
@@ -84,12 +87,16 @@ def broken_mamba_ssm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
 
 @pytest.mark.usefixtures("broken_mamba_ssm")
 def test_a_kernel_that_does_not_import_is_as_good_as_none(
-    capsys: pytest.CaptureFixture[str],
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gpu = torch.device("cuda")
+    assert resolve_backend("auto", gpu) == "triton"
+    monkeypatch.setitem(sys.modules, "triton", None)
+    _missing.cache_clear()
     assert resolve_backend("auto", gpu) == "reference"
     said = " ".join(capsys.readouterr().err.split())
     assert "using the slow PyTorch reference: mamba-ssm is installed but does not import" in said
+    assert "triton is not installed (pip install triton)" in said
     assert "undefined symbol: _ZN3c10" in said
     with pytest.raises(ParamsError, match="'cuda' cannot run here: mamba-ssm is installed but"):
         resolve_backend("cuda", gpu)
@@ -97,11 +104,40 @@ def test_a_kernel_that_does_not_import_is_as_good_as_none(
 
 @pytest.mark.usefixtures("mamba_ssm")
 @pytest.mark.parametrize(
-    "shape", [(2, 4, 2, 12, 48, 16), (1, 2, 1, 29, 20, 5), (1, 1, 3, 2, 16, 4)], ids=str
+    ("shape", "grid"),
+    [
+        ((2, 4, 2, 12, 48, 16), (3, 4)),
+        ((1, 4, 1, 29, 20, 5), (29, 1)),
+        ((1, 4, 3, 2, 16, 4), (1, 2)),
+    ],
+    ids=str,
 )
-def test_branches_and_directions_become_the_kernels_groups(shape: tuple[int, ...]) -> None:
-    inputs, order = _inputs(shape)
+def test_branches_and_directions_become_the_kernels_groups(
+    shape: tuple[int, ...], grid: tuple[int, int]
+) -> None:
+    inputs, _ = _inputs(shape)
+    order = cross_scan_order(*grid, torch.device("cpu"))
     kernel: Callable[..., Tensor] = selective_scan_cuda
-    found = _with_gradients(lambda *x: kernel(*x, order), inputs)
+    found = _with_gradients(lambda *x: kernel(*x, grid), inputs)
     oracle = _with_gradients(lambda *x: _reference(*x, order), inputs, torch.float64)
     assert max(_errors(found, oracle)) <= 1e-6
+
+
+@pytest.mark.usefixtures("mamba_ssm")
+def test_directions_are_flips_and_transposes_whose_gradients_gather_and_sort_nothing() -> None:
+    class Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
+        names: ClassVar[set[str]] = set()
+
+        def __torch_dispatch__(
+            self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            self.names.add(function.overloadpacket.__name__)
+            return function(*args, **(kwargs or {}))
+
+    inputs, _ = _inputs((2, 4, 1, 6, 8, 3))
+    kernel: Callable[..., Tensor] = selective_scan_cuda
+    with Operations():  # type: ignore[no-untyped-call]
+        _with_gradients(lambda *x: kernel(*x, (2, 3)), inputs)
+    assert {"flip", "transpose"} <= Operations.names
+    slow = ("gather", "scatter", "index", "sort", "take", "put")
+    assert not [name for name in Operations.names if any(word in name for word in slow)]

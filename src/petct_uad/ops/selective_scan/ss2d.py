@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from petct_uad.core.params.base import ScanBackend
 from petct_uad.ops.selective_scan.reference import (
     DIRECTIONS,
-    cross_scan_order,
     depthwise_conv_silu_reference,
     gated_norm_reference,
 )
@@ -76,10 +75,9 @@ class SS2D(nn.Module):
         low_rank = low_rank.permute(0, 3, 1, 2, 4).reshape(branches * DIRECTIONS, -1, self.rank)
         delta = torch.bmm(low_rank, self.dt_proj.flatten(0, 1))
         delta = delta.view(branches, DIRECTIONS, batch, length, inner)
-        order = cross_scan_order(height, width, x.device)
-        rates = -self.a_log.exp()
+        rates, grid = -self.a_log.exp(), (height, width)
         return selective_scan(
-            x, delta, self.dt_bias, rates, b, c, self.d, order, backend=self.backend
+            x, delta, self.dt_bias, rates, b, c, self.d, grid, backend=self.backend
         )
 
     def _blocks(self, tokens: Tensor) -> tuple[Callable[..., Tensor], Callable[..., Tensor]]:
