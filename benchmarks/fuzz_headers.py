@@ -35,7 +35,7 @@ import typer
 
 from petct_uad.core.console import console, progress_bar
 from petct_uad.core.errors import RejectedInputError
-from petct_uad.ingest.dicom.index import read_header
+from petct_uad.ingest.dicom.header import read_header
 from petct_uad.phantom.cohort import make_cohort
 from petct_uad.schema import load_params
 

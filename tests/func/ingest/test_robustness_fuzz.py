@@ -16,7 +16,7 @@ import pytest
 from benchmarks.fuzz_headers import fuzz, pydicom_seeds
 from benchmarks.fuzz_labels import fuzz_labels, make_study
 from petct_uad.core.errors import RejectedInputError
-from petct_uad.ingest.dicom.index import read_header
+from petct_uad.ingest.dicom.header import read_header
 from tests.func.ingest.conftest import Patient, Run
 from tests.func.ingest.hostile import write_good
 

@@ -10,7 +10,7 @@ import pytest
 
 from petct_uad.core.errors import GeometryError
 from petct_uad.ingest.dicom.geometry import Grid, overlap_mm, stack_slices
-from petct_uad.ingest.dicom.index import Header
+from petct_uad.ingest.dicom.header import Header
 
 AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 

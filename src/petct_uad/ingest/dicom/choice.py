@@ -14,7 +14,7 @@ from petct_uad.core.store.study_store import Storable
 from petct_uad.ingest.dicom.contours import Contour
 from petct_uad.ingest.dicom.dynamic import pet_scans, read_images, take_images
 from petct_uad.ingest.dicom.geometry import Stack, overlap_mm, stack_slices
-from petct_uad.ingest.dicom.index import Header
+from petct_uad.ingest.dicom.header import Header
 from petct_uad.ingest.dicom.label_objects import referenced_by_lesions
 from petct_uad.ingest.dicom.labels import Label, Looked, draw_labels, label_from_contours
 from petct_uad.ingest.dicom.merits import (

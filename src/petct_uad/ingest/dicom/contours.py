@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from petct_uad.core.errors import LabelError
 from petct_uad.ingest.dicom.geometry import Stack
-from petct_uad.ingest.dicom.index import UID_EXPECTED, Header
+from petct_uad.ingest.dicom.header import UID_EXPECTED, Header
 from petct_uad.ingest.found import FoundRejection
 from petct_uad.ingest.reader import is_uid
 from petct_uad.ingest.rejections import printable, rejected_row

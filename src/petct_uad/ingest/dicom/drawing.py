@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from petct_uad.core.errors import LabelError
 from petct_uad.ingest.dicom.contours import LABEL_ADVICE
 from petct_uad.ingest.dicom.geometry import Grid, Stack
-from petct_uad.ingest.dicom.index import Header
+from petct_uad.ingest.dicom.header import Header
 
 Mask = NDArray[np.uint8]
 

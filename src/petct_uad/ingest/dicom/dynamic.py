@@ -21,7 +21,7 @@ from pydicom.valuerep import DT
 from petct_uad.core.errors import FramesError, GeometryError, UnitsError
 from petct_uad.ingest.dicom.frames import moment
 from petct_uad.ingest.dicom.geometry import SAME_PLACE_MM, Grid, Stack, stack_slices
-from petct_uad.ingest.dicom.index import Header
+from petct_uad.ingest.dicom.header import Header
 from petct_uad.ingest.dicom.pet_header import PetHeader, number_or_none
 from petct_uad.ingest.dicom.series import Series, StackKey, stack_key
 from petct_uad.ingest.dicom.timing import PetKind

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from petct_uad.ingest.dicom.geometry import SAME_PLACE_MM
-from petct_uad.ingest.dicom.index import Header
+from petct_uad.ingest.dicom.header import Header
 from petct_uad.ingest.dicom.pet_header import number_or_none
 from petct_uad.ingest.dicom.timing import PetKind
 

@@ -10,7 +10,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from petct_uad.core.errors import GeometryError
-from petct_uad.ingest.dicom.index import Header
+from petct_uad.ingest.dicom.header import Header
 
 Vector = NDArray[np.float64]
 

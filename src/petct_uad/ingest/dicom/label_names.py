@@ -15,7 +15,7 @@ from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
 from petct_uad.ingest.dicom.drawing import wrong_label
-from petct_uad.ingest.dicom.index import Header
+from petct_uad.ingest.dicom.header import Header
 from petct_uad.ingest.dicom.parsing import opened, read_meta, read_tags, tag_of
 from petct_uad.ingest.rejections import printable
 

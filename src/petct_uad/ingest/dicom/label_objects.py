@@ -9,7 +9,7 @@ from pathlib import Path
 from petct_uad.core.errors import PatternNeededError
 from petct_uad.ingest.dicom.contours import Contour
 from petct_uad.ingest.dicom.geometry import Stack
-from petct_uad.ingest.dicom.index import Header
+from petct_uad.ingest.dicom.header import Header
 from petct_uad.ingest.dicom.label_names import ANY_NAME, NamedObject, read_names
 from petct_uad.ingest.dicom.series import DicomStudy
 from petct_uad.ingest.params import IngestParams

@@ -23,7 +23,7 @@ from petct_uad.ingest.dicom.drawing import (
     wrong_label,
 )
 from petct_uad.ingest.dicom.geometry import Stack
-from petct_uad.ingest.dicom.index import Header
+from petct_uad.ingest.dicom.header import Header
 from petct_uad.ingest.dicom.label_names import NamedObject, split_names
 from petct_uad.ingest.dicom.label_objects import (
     KINDS,

@@ -12,7 +12,7 @@ from pydicom.dataset import Dataset
 
 from petct_uad.core.errors import RejectedInputError
 from petct_uad.ingest.dicom.body_size import SuvKind, keywords_of
-from petct_uad.ingest.dicom.index import Header
+from petct_uad.ingest.dicom.header import Header
 from petct_uad.ingest.dicom.multiframe import frame_attributes
 from petct_uad.ingest.dicom.parsing import read_dataset, tag_of, values
 from petct_uad.ingest.dicom.suv import DECAYS

@@ -18,7 +18,7 @@ from pydicom.dataset import Dataset
 from petct_uad.core.archives import exists, find_extent
 from petct_uad.core.errors import LabelError
 from petct_uad.core.files import sha256_file
-from petct_uad.ingest.dicom.index import LABEL_MAP_STORAGE, Header
+from petct_uad.ingest.dicom.header import LABEL_MAP_STORAGE, Header
 from petct_uad.ingest.dicom.label_names import ANY_NAME, read_names
 from petct_uad.ingest.dicom.label_objects import KINDS
 from petct_uad.ingest.dicom.parsing import opened, read_dataset, read_meta, tag_of, values

@@ -19,8 +19,9 @@ from petct_uad.core.store.map_stored import map_stored
 from petct_uad.core.store.study_store import StudyStore
 from petct_uad.ingest.dicom.choice import StudyTask
 from petct_uad.ingest.dicom.contours import LABELS_CSV, Contour, read_contours
+from petct_uad.ingest.dicom.header import Header
 from petct_uad.ingest.dicom.identity import Identity, refused_identity
-from petct_uad.ingest.dicom.index import Header, Index, index_files, leave_out
+from petct_uad.ingest.dicom.index import Index, index_files, leave_out
 from petct_uad.ingest.dicom.label_names import ANY_NAME
 from petct_uad.ingest.dicom.pairing import refuse_doubtful, with_references
 from petct_uad.ingest.dicom.parsing import BoundedReader, read_meta, read_tags, tag_of

@@ -8,7 +8,7 @@ import numpy as np
 
 from petct_uad.ingest.dicom.choice import StudyImages, StudyLog, StudyTask, Use
 from petct_uad.ingest.dicom.geometry import Stack
-from petct_uad.ingest.dicom.index import Header
+from petct_uad.ingest.dicom.header import Header
 from petct_uad.ingest.dicom.labels import Label
 from petct_uad.ingest.dicom.merits import same_frame
 from petct_uad.ingest.dicom.series import DicomStudy, Series, stack_key

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from petct_uad.core.errors import IdentityError
 from petct_uad.ingest.dicom.frames import TimeFrame, in_time, split_frames
 from petct_uad.ingest.dicom.geometry import COSINE_TOLERANCE, SAME_PLACE_MM, SPACING_TOLERANCE_MM
-from petct_uad.ingest.dicom.index import Header
+from petct_uad.ingest.dicom.header import Header
 from petct_uad.ingest.found import FoundRejection
 from petct_uad.ingest.rejections import rejected_row
 

@@ -21,7 +21,7 @@ from petct_uad.ingest.dicom.drawing import (
     wrong_label,
 )
 from petct_uad.ingest.dicom.geometry import Stack
-from petct_uad.ingest.dicom.index import Header
+from petct_uad.ingest.dicom.header import Header
 from petct_uad.ingest.dicom.label_names import NamedObject
 from petct_uad.ingest.dicom.parsing import read_dataset, values
 

@@ -22,7 +22,7 @@ from pydicom.pixels import pixel_array
 from petct_uad.core.errors import PixelError, RejectedInputError, UnitsError
 from petct_uad.core.volumes import AIR_HU
 from petct_uad.ingest.dicom.geometry import Stack
-from petct_uad.ingest.dicom.index import Header
+from petct_uad.ingest.dicom.header import Header
 from petct_uad.ingest.dicom.multiframe import frame_attributes, read_as_single_frame_pet
 from petct_uad.ingest.dicom.native import NativePixels, padding_ends, read_native
 from petct_uad.ingest.dicom.parsing import read_dataset
