@@ -1,21 +1,24 @@
 """Every command that a page names, and the test that runs it, or why none does.
 
 A fenced block without a language, or with ``sh``, holds commands; what is in backquotes and
-begins with a program of ours is one too, in which a word in capitals is the reader's own.
+begins with a program of ours is one too, in which a word in capitals is the reader's own. A block
+with ``text`` shows what the last command of the fence before it prints.
 """
 
 from __future__ import annotations
 
 import re
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from doctest import ELLIPSIS, OutputChecker
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 # History and what a program writes are no pages to follow.
 _NO_PAGES = ("CHANGELOG.md", "metrics/")
 _FENCE = re.compile(r"^ *```(\w*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
+_TYPED = ("", "sh", "bash")
 _INLINE = re.compile(r"`((?:petct|dvc|make|pip|python) [^`\n]+)`")
 _OWN = re.compile(r"(?<![\w./-])[A-Z][A-Z_]*(?![\w./-])|\.\.\.|[\[|]")  # NAME, SLICE_ID..., A|B
 
@@ -40,6 +43,31 @@ class Command:
         return bool(_OWN.search(self.text)) if self.inline else "..." in self.text
 
 
+@dataclass(frozen=True)
+class Shown:
+    """What a page says that a command prints.
+
+    Attributes:
+        page: by its path in the repository.
+        command: as :class:`Command` has it.
+        lines: whole, in the order of the output, others left out; ``...`` is what differs by run.
+    """
+
+    page: str
+    command: str
+    lines: tuple[str, ...]
+
+    def is_in(self, printed: str) -> bool:
+        """Does the command print these lines, in this order?"""
+        wanted = "...".join(("", *_apart(self.lines), ""))
+        return OutputChecker().check_output(wanted, "".join(_apart(printed.splitlines())), ELLIPSIS)
+
+
+def _apart(lines: Iterable[str]) -> Iterator[str]:
+    """Each between line ends of its own, since ``...`` between two lines may stand for none."""
+    return (f"\n{line.rstrip()}\n" for line in lines)
+
+
 def pages() -> list[str]:
     """Every page of the repository that a person follows."""
     listed = subprocess.run(
@@ -60,10 +88,28 @@ def commands() -> list[Command]:
 def commands_of(page: str, text: str) -> Iterator[Command]:
     """The commands of one page."""
     for language, block in _FENCE.findall(text):
-        if language in {"", "sh", "bash"}:
+        if language in _TYPED:
             yield from (Command(page, line, False) for line in _lines(block))
     for found in dict.fromkeys(_INLINE.findall(_FENCE.sub("", text))):
         yield from (Command(page, part.strip(), True) for part in found.split(" && "))
+
+
+def shown() -> list[Shown]:
+    """Every output that a page shows."""
+    return [
+        found
+        for page in pages()
+        for found in shown_of(page, (ROOT / page).read_text(encoding="utf-8"))
+    ]
+
+
+def shown_of(page: str, text: str) -> Iterator[Shown]:
+    """The outputs that one page shows."""
+    typed: list[str] = []
+    for language, block in _FENCE.findall(text):
+        if language == "text" and typed:
+            yield Shown(page, typed[-1], tuple(block.splitlines()))
+        typed = list(_lines(block)) if language in _TYPED else []
 
 
 def _lines(block: str) -> Iterator[str]:

@@ -74,12 +74,14 @@ def opened(browser: Any, address: str, **settings: Any) -> Any:
     return page
 
 
-def serious_findings(page: Any) -> list[str]:
-    """What axe-core (WCAG 2 and best practices) calls serious or critical, and where."""
+def serious_findings(page: Any, *rules: str, within: str = "html") -> list[str]:
+    """What axe-core (WCAG 2 and best practices, or these rules) calls serious or critical."""
     axe = pytest.importorskip("axe_playwright_python.base", reason="pip install '.[dev]'")
     page.locator("details").evaluate_all("all => all.forEach(d => d.open = true)")
-    page.evaluate(axe.AXE_SCRIPT)
-    found = page.evaluate("axe.run({resultTypes: ['violations']})")["violations"]
+    if not page.evaluate("'axe' in window"):
+        page.evaluate(axe.AXE_SCRIPT)
+    asked = {"resultTypes": ["violations"]} | ({"runOnly": list(rules)} if rules else {})
+    found = page.evaluate("asked => axe.run(...asked)", [within, asked])["violations"]
     return [
         f"{finding['id']}: {node['html'][:200]}"
         for finding in found

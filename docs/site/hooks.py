@@ -61,11 +61,11 @@ def _named(nav: Any) -> Iterator[str]:
 
 
 def on_files(files: Files, config: MkDocsConfig) -> None:
-    """Add the pages that lie outside docs/, those generated from the code, a script and styles."""
+    """Add the pages that lie outside docs/, those generated from the code, scripts and styles."""
     for path, page in OUTSIDE.items():
         text = (ROOT / path).read_text(encoding="utf-8")
         files.append(File.generated(config, page, content=text))
-    for name in ("iframe-worker.js", "site.css"):
+    for name in ("iframe-worker.js", "site.css", "tables.js"):
         text = (ROOT / "docs/site" / name).read_text(encoding="utf-8")
         files.append(File.generated(config, f"assets/{name}", content=text))
     for name, make in reference.PAGES.items():

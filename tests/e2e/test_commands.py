@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from petct_uad.cli.app import app
-from tests.commands import RUN
+from tests.commands import FOLLOWED, RUN, Shown, shown
 from tests.e2e.conftest import Clone, copy_of, environment
 
 pytestmark = [
@@ -73,6 +73,14 @@ def write_splits(home: Path) -> None:
 def test_command_ends_as_its_page_says(typed: dict[str, Typed], command: str) -> None:
     done = typed[command]
     assert done.exit_code == EXPECTED.get(command, 0), done.output
+
+
+@pytest.mark.parametrize(
+    "item", [x for x in shown() if x.page not in FOLLOWED], ids=lambda x: f"{x.page}: {x.command}"
+)
+def test_what_a_page_shows_is_what_is_printed(typed: dict[str, Typed], item: Shown) -> None:
+    done = typed[item.command]
+    assert item.is_in(done.output), done.output
 
 
 def test_metrics_fit_a_terminal_of_80_columns(typed: dict[str, Typed]) -> None:

@@ -7,14 +7,14 @@ import subprocess
 
 import pytest
 
+from tests.commands import commands_of, shown_of
 from tests.e2e.conftest import ROOT, Clone, copy_of
 
 pytestmark = pytest.mark.e2e
 
-PAGE = (ROOT / "docs/first_run.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```(sh|text)\n(.*?)^```$", PAGE, flags=re.DOTALL | re.MULTILINE)
-COMMANDS = [line for kind, block in BLOCKS if kind == "sh" for line in block.splitlines()]
-SHOWN = [block.splitlines() for kind, block in BLOCKS if kind == "text"]
+NAME = "docs/first_run.md"
+PAGE = (ROOT / NAME).read_text(encoding="utf-8")
+COMMANDS = [command.text for command in commands_of(NAME, PAGE) if not command.inline]
 
 
 @pytest.fixture(scope="module")
@@ -53,8 +53,6 @@ def test_an_ablation_reruns_what_the_page_says(
 def test_what_is_shown_is_what_is_printed(
     typed: dict[str, subprocess.CompletedProcess[str]],
 ) -> None:
-    validated, refused = SHOWN
-    printed = typed["petct validate ../export"].stdout
-    assert [line for line in validated if line not in printed] == []
-    table = typed["cut -d, -f2 data/interim/mine/ingest/rejected.csv"].stdout.splitlines()
-    assert table[:-1] == refused
+    found = list(shown_of(NAME, PAGE))
+    assert len(found) >= 2
+    assert [item for item in found if not item.is_in(typed[item.command].stdout)] == []

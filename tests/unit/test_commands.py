@@ -27,8 +27,11 @@ from tests.commands import (
     ROOT,
     RUN,
     Command,
+    Shown,
     commands,
     commands_of,
+    shown,
+    shown_of,
 )
 
 ALL = commands()
@@ -129,6 +132,11 @@ def test_a_test_runs_it_or_a_reason_is_given(command: Command) -> None:
     )
 
 
+@pytest.mark.parametrize("item", shown(), ids=lambda x: f"{x.page}: {x.command}")
+def test_what_a_page_shows_is_compared_by_a_test(item: Shown) -> None:
+    assert item.page in FOLLOWED or item.command in RUN
+
+
 def test_no_account_is_kept_of_what_no_page_says() -> None:
     said = {command.text for command in ALL}
     assert sorted({*RUN, *ELSEWHERE} - said) == []
@@ -154,3 +162,14 @@ def test_commands_of_a_page_are_found_in_fences_and_sentences() -> None:
         "petct preset NAME",
     ]
     assert [command.has_blanks for command in found] == [False, False, False, True]
+
+
+def test_shown_lines_are_whole_and_in_their_order() -> None:
+    page = "```\npetct cache\npetct doctor\n```\n\n```text\nfirst ... of\nlast\n```\n"
+    (found,) = shown_of("x.md", page)
+    assert found == Shown("x.md", "petct doctor", ("first ... of", "last"))
+    assert found.is_in("first 7 of\nlast\n")
+    assert found.is_in("before\nfirst 7 of\nbetween\nlast\nafter\n")
+    assert not found.is_in("last\nfirst 7 of\n")
+    assert not found.is_in("first 7 of\nthe last\n")
+    assert list(shown_of("x.md", "```yaml\na: 1\n```\n\n```text\na formula\n```\n")) == []

@@ -21,7 +21,7 @@ from petct_uad.core.files import write_text
 from petct_uad.core.params.reading import PARAMS_FILE, ParamsFile
 from petct_uad.schema import load_params, parse_params
 
-METRICS = Path("metrics")
+METRICS, REPORT = Path("metrics"), Path("reports/index.html")
 
 app = typer.Typer(no_args_is_help=True, help="A data-versioned benchmark on paired PET/CT.")
 key = typer.Typer(no_args_is_help=True, help="The secret key of the patients' pseudonyms.")
@@ -72,6 +72,7 @@ def add(
 @app.command()
 def validate(
     path: Annotated[Path, typer.Argument(help="DICOM files, or pictures; only read")],
+    as_json: Annotated[bool, typer.Option("--json", help="for programs; nothing cut off")] = False,
 ) -> None:
     """Say whether a folder of DICOM or of pictures can be added, and what to fix before.
 
@@ -86,7 +87,7 @@ def validate(
         params = load_params()
         promises = Promises.read(ParamsFile.read())
         verdict = validate_folder(path, params.ingest, promises, params.workers)
-    typer.echo("\n".join(verdict.lines))
+    typer.echo(verdict.as_json() if as_json else "\n".join(verdict.lines))
     raise typer.Exit(verdict.exit_code)
 
 
@@ -262,11 +263,12 @@ def view(
     """Make a page of each study to scroll through: CT, PET, every anomaly map and the label.
 
     One HTML per study that opens without a network: three planes and MIP, windows, HU, SUV and
-    score at the crosshair. A side output of the last `dvc repro`: nothing reads it, git and DVC
-    leave it out. Research software, not for clinical use.
+    score at the crosshair. Then reports/studies.html is the report with links to these pages. Side
+    outputs of the last `dvc repro`: nothing reads them, git and DVC leave them out. Research
+    software, not for clinical use.
     """
     from petct_uad.preprocess.params import PreprocessParams
-    from petct_uad.viewer.page import write_page
+    from petct_uad.viewer.page import link_studies, write_page
     from petct_uad.viewer.study import ViewPaths, view_study
 
     with fail_cleanly():
@@ -276,6 +278,8 @@ def view(
             page = out / f"{study}.html"
             write_page(page, view_study(study, paths, params, row or ()), params.suv_high)
             console.print(f"{page}: open it in a browser.", markup=False, soft_wrap=True)
+        if linked := link_studies(REPORT, out):
+            console.print(f"{linked} is the report with links to these pages.", markup=False)
 
 
 @app.command()

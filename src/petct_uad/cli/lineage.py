@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
@@ -101,6 +102,7 @@ def verify(
     sealed: Annotated[
         Path | None, typer.Option(help="compare with the manifest of a release instead")
     ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="for programs")] = False,
 ) -> None:
     """Re-hash everything; exit with 1 and name each file that is not as recorded."""
     from petct_uad.audit.seal import compare_with_seal, read_seal
@@ -109,16 +111,18 @@ def verify(
 
     with fail_cleanly():
         if sealed is not None:
-            _say_findings(compare_with_seal(read_seal(sealed)))
+            _say_findings(compare_with_seal(read_seal(sealed)), as_json=as_json)
         found = run([Store(folder / "files/md5") for folder in remote], with_cache=cache)
     for note in found.notes:
         console.print(f"note: {note}", markup=False, soft_wrap=True)
     console.print(f"{found.files} files and {found.objects} stored objects checked", markup=False)
-    _say_findings(found.findings)
+    _say_findings(found.findings, as_json=as_json)
 
 
-def _say_findings(findings: Sequence[Finding]) -> NoReturn:
-    for finding in findings:
+def _say_findings(findings: Sequence[Finding], *, as_json: bool) -> NoReturn:
+    if as_json:
+        typer.echo(json.dumps([asdict(finding) for finding in findings], indent=2))
+    for finding in () if as_json else findings:
         _out.print(str(finding), markup=False, soft_wrap=True)
     console.print(f"{len(findings)} findings", markup=False)
     raise typer.Exit(1 if findings else 0)

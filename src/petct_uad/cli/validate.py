@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from multiprocessing import active_children
 from pathlib import Path
 from shutil import rmtree
@@ -48,6 +49,21 @@ class Verdict:
     def lines(self) -> tuple[str, ...]:
         """The verdict in words: what was read, then the gravest first, and what to do."""
         return tuple(_lines(self))
+
+    def as_json(self) -> str:
+        """The same for programs: all of each kind, a rejection by its columns in rejected.csv."""
+        kinds = {kind: of_severity(self.outcomes, kind) for kind in ("critical", "warning")}
+        return json.dumps(
+            {
+                "folder": str(self.folder),
+                "exit_code": self.exit_code,
+                "counts": self.reading.counts,
+                **{kind: [asdict(one) for one in found] for kind, found in kinds.items()},
+                "refused": [asdict(row) for row in self.reading.shown.rejected],
+                "remarks": dict(self.reading.remarks),
+            },
+            indent=2,
+        )
 
 
 def validate_folder(

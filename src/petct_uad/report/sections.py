@@ -238,6 +238,15 @@ class DataFlow:
 
 
 @dataclass(frozen=True)
+class Number:
+    """A figure of a row, as the table shows it."""
+
+    name: str  # by which `petct lineage trace ROW:NAME` knows it
+    title: str
+    value: str
+
+
+@dataclass(frozen=True)
 class Card:
     """What a row is: what it sees, learns and is said to do, and what stands behind its numbers."""
 
@@ -245,6 +254,8 @@ class Card:
     identity: RunIdentity
     model: str | None  # its folder in src/petct_uad/models
     how: str  # of a trivial baseline; empty for a model
+    metrics: str  # where its numbers are written, from the repository's root
+    numbers: tuple[Number, ...]
 
 
 @dataclass(frozen=True)
@@ -446,8 +457,19 @@ def cards(benchmark: Benchmark) -> tuple[Card, ...]:
             run.metrics.identity,
             benchmark.paths.model_of(row.run),
             baselines.get(row.run, ""),
+            benchmark.paths.of_run(row.run).metrics.as_posix(),
+            _numbers(row),
         )
         for row, run in _ranked(benchmark)
+    )
+
+
+def _numbers(row: SummaryRow) -> tuple[Number, ...]:
+    """AUROC, and what stands beside it in the table."""
+    shown = [(x, row.figures[x.name].value) for x in shown_figures() if x.name in row.figures]
+    return (
+        Number("auroc", "AUROC", f"{row.auroc.value:.3f}"),
+        *(Number(x.name, x.title, x.number(value)) for x, value in shown),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -17,6 +18,8 @@ _FOLDER = Path(__file__).parent
 _NIIVUE = _FOLDER / "vendor" / "niivue.umd.js.gz"
 _LICENCES = _FOLDER / "vendor" / "LICENCES.txt"
 _TEMPLATE = "page.html.j2"
+# As parts/macros.html.j2 of the report writes a study that it shows.
+_OF_STUDY = re.compile(r'<code data-study="([^"]+)" data-slice="([^"]*)">([^<]*)</code>')
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,36 @@ def write_page(path: Path, view: StudyView, suv_high: float) -> None:
         suv_high: end of the SUV range at first, as models see it.
     """
     write_text(path, render_page(view, suv_high))
+
+
+def link_studies(report: Path, pages: Path) -> Path | None:
+    """Write ``studies.html`` beside the report: the report, with a link to each page that is there.
+
+    The report itself stays as compare made it: which pages somebody asked for is no input of it.
+
+    Args:
+        report: ``reports/index.html``.
+        pages: the folder of the pages, below the report's.
+
+    Returns:
+        What was written; None where there is no report, or the pages lie elsewhere.
+    """
+    if not report.is_file() or not pages.is_relative_to(report.parent):
+        return None
+    below = pages.relative_to(report.parent)
+
+    def link(found: re.Match[str]) -> str:
+        study, slice_id, words = found.groups()
+        if not (pages / f"{study}.html").is_file():
+            return found[0]
+        address = f"{(below / study).as_posix()}.html{slice_id and '#'}{slice_id}"
+        return (
+            f'<a href="{address}"><code>{words.replace("petct view", "scroll through")}</code></a>'
+        )
+
+    linked = report.with_name("studies.html")
+    write_text(linked, _OF_STUDY.sub(link, report.read_text(encoding="utf-8")))
+    return linked
 
 
 def render_page(view: StudyView, suv_high: float) -> str:

@@ -108,7 +108,7 @@ function jump(kind, places) {
   const place = places[visited[kind]];
   go(place.mm);
   $("says").textContent = kind === "finding"
-    ? `Finding ${visited.finding + 1} of ${places.length} of ${row().run}: peak ${short(place.value)}, threshold ${short(row().map_threshold)}.`
+    ? `Finding ${visited.finding + 1} of ${places.length} of ${row().run}: peak ${short(place.value)}, threshold ${short(row().map_threshold)}.${chosen().startsWith("map") ? "" : " Key 4 shows the map."}`
     : `Lesion ${visited.lesion + 1} of ${places.length}: SUVmax ${place.value.toFixed(1)}.`;
   return true;
 }

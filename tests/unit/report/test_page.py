@@ -15,11 +15,13 @@ from petct_uad.core.files import write_table, write_text
 from petct_uad.registration.tables import RegistrationRow
 from petct_uad.report.page import render_report, report_derivations
 from petct_uad.slices.tables import RegionRow
+from petct_uad.viewer.page import link_studies
 from tests.samples import PETCT_BASELINES
 from tests.unit.report.conftest import Project, write_picture
 
 pytestmark = pytest.mark.slow
 
+ROOT = Path(__file__).resolve().parents[3]
 VOID = {"meta", "link", "img", "br", "line", "path", "use", "rect", "input"}
 
 
@@ -64,7 +66,7 @@ def test_page_loads_nothing_from_elsewhere(html: str) -> None:
     assert not re.search(r"url\(\s*['\"]?(?!#)|@import", html)
 
 
-def test_links_stay_in_the_page_or_lead_to_model_cards_and_study_pages(html: str) -> None:
+def test_links_stay_in_the_page_or_lead_to_files_that_are_there(html: str) -> None:
     page = Balance()
     page.feed(html)
     inside = {address for address in page.links if address and address.startswith("#")}
@@ -73,7 +75,38 @@ def test_links_stay_in_the_page_or_lead_to_model_cards_and_study_pages(html: str
     others = {address for address in page.links if address} - inside
     cards = {f"../src/petct_uad/models/{model}/README.md" for model in ("cmad", "patchcore")}
     assert cards < others
-    assert all(re.fullmatch(r"viewer/P\d\d_aa\.html#P\d\d_aa_\d{4}", x) for x in others - cards)
+    assert all((ROOT / address[3:]).is_file() for address in cards)
+    rows = {"cmad-petct", "cmad-pet", "cmad-ct", "patchcore-petct"}
+    written = {f"../metrics/runs/{row.split('-')[0]}/{row}/metrics.json" for row in rows}
+    assert written < others - cards
+    assert all(Path(address[3:]).is_file() for address in others - cards)
+
+
+def test_a_study_without_a_page_is_shown_with_the_command_that_makes_it(html: str) -> None:
+    shown = re.findall(r'<code data-study="(\w+)" data-slice="(\w+)">petct view (\w+)</code>', html)
+    assert shown
+    assert all(study == typed and place.startswith(study) for study, place, typed in shown)
+    assert "viewer/" not in html
+
+
+def test_studies_html_links_the_pages_that_are_there_and_no_other(
+    html: str, tmp_path: Path
+) -> None:
+    shown = re.findall(r'<code data-study="(\w+)"', html)
+    there, missing = shown[0], next(study for study in shown if study != shown[0])
+    report, pages = tmp_path / "index.html", tmp_path / "viewer"
+    report.write_text(html)
+    pages.mkdir()
+    (pages / f"{there}.html").touch()
+    linked = link_studies(report, pages)
+    assert linked == tmp_path / "studies.html"
+    page = Balance()
+    page.feed(linked.read_text())
+    addresses = {address for address in page.links if address and address.startswith("viewer/")}
+    assert addresses
+    assert {address.partition("#")[0] for address in addresses} == {f"viewer/{there}.html"}
+    assert f'data-study="{missing}"' in linked.read_text()
+    assert report.read_text() == html
 
 
 def test_first_screen_says_whose_data_who_is_normal_and_what_the_best_is_set_against(
@@ -110,6 +143,9 @@ def test_a_rows_name_leads_to_what_it_is_and_where_its_numbers_come_from(html: s
     assert '<a href="#row-cmad-petct">cmad-petct</a>' in html
     card = html.split('id="row-cmad-petct"')[1].split("</details>", maxsplit=1)[0]
     assert "petct lineage trace cmad-petct:auroc" in card
+    assert "petct lineage trace cmad-petct:aupro" in card
+    assert "../metrics/runs/cmad/cmad-petct/metrics.json" in card
+    assert re.search(r'<a href="#row-cmad-petct" aria-label="[^"]+">0\.\d{3}</a>', html)
     assert "efficientnet_lite0" in card
     assert "both modalities are better than one" in card
     assert html.split('id="row-suvmax"')[1].split("</details>", maxsplit=1)[0].count("README") == 0

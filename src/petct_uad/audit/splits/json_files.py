@@ -55,7 +55,7 @@ def read_json(path: Path, value: Any, asked: Columns, depth: int = 0) -> Listing
     if isinstance(value, list) and value and all(isinstance(x, dict) for x in value):
         if all(_holds_splits(x) for x in value):
             folds = {str(i): fold for i, fold in enumerate(value)}
-            return _read_folds(path, f"{len(folds)} folds, as nnU-Net's splits_final.json", folds)
+            return _read_folds(path, f"{_counted(folds)}, as nnU-Net's splits_final.json", folds)
         return read_records(path, "JSON of a row per name", *_rows(value), asked)
     if isinstance(value, dict) and value and depth < _DEEPEST:
         return _read_object(path, value, asked, depth)
@@ -88,7 +88,7 @@ def _read_object(path: Path, value: Mapping[str, Any], asked: Columns, depth: in
     if len(holders) == 1:
         return read_json(path, next(iter(holders.values())), asked, depth + 1)
     if folds := {key: x for key, x in holders.items() if _holds_splits(x)}:
-        return _read_folds(path, f"JSON of {len(folds)} folds", folds)
+        return _read_folds(path, f"JSON of {_counted(folds)}", folds)
     lists = {key: x for key, x in holders.items() if isinstance(x, list)}
     return _read_splits(path, lists, sorted(value.keys() - lists.keys()), asked)
 
@@ -105,6 +105,10 @@ def _read_splits(
     unread = [f"not read: {terminal_text(', '.join(ignored))}"] if ignored else []
     layout = "JSON of a list of names per split"
     return listing_of(path, layout, entries, [f"splits: {', '.join(said)}", *unread])
+
+
+def _counted(folds: Mapping[str, Any]) -> str:
+    return "1 fold" if len(folds) == 1 else f"{len(folds)} folds"
 
 
 def _read_folds(path: Path, layout: str, folds: Mapping[str, Any]) -> Listing:
