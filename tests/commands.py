@@ -145,6 +145,7 @@ RUN: Mapping[str, str] = {
         "petct audit-split path/to/folder --badge split.svg": (
             "petct audit-split data/raw/phantom --badge split.svg"
         ),
+        "petct view STUDY_ID": "petct view {study}",
         "petct cache trim --gib 5": "",
         "petct cache trim --gib 0": "",
         "dvc stage list": "",

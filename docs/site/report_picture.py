@@ -19,12 +19,12 @@ def take(page: Path) -> bytes:
 
     Needs playwright, which the extra ``dev`` brings, and a Chromium or Chrome on this machine.
     """
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import ViewportSize, sync_playwright
 
     program = next(filter(None, map(shutil.which, _PROGRAMS)), None)
     with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        size = {"width": _WIDTH_PX, "height": _HEIGHT_PX}
+        size = ViewportSize(width=_WIDTH_PX, height=_HEIGHT_PX)
         shown = browser.new_page(viewport=size, color_scheme="light")
         shown.goto(page.resolve().as_uri())
         picture = shown.screenshot()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -48,6 +49,9 @@ def typed(built: Clone, tmp_path_factory: pytest.TempPathFactory) -> Iterator[di
         patch.setenv("PATH", environment()["PATH"])
         with Path("data/processed/phantom/index.csv").open(newline="") as table:
             names = {"slice": next(csv.DictReader(table))["slice_id"]}
+        shown_study = re.search(r'data-study="([^"]+)"', Path("reports/index.html").read_text())
+        assert shown_study
+        names["study"] = shown_study[1]
         yield {page: type_in(line.format(**names), Clone(home)) for page, line in RUN.items()}
 
 

@@ -1,7 +1,7 @@
 """Is every byte what lineage and DVC recorded? Names each file that is not, and what to do.
 
-``dvc.lock`` vouches for the lineage tables, the tables for each file, and every object of the cache
-for itself: DVC names it by its MD5 but trusts the file's time and size ever after.
+``dvc.lock`` has the hashes of the lineage tables, the tables those of each file, and each object of
+the cache its own: DVC names it by its MD5 but trusts the file's time and size ever after.
 """
 
 from __future__ import annotations

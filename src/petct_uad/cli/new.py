@@ -1,4 +1,4 @@
-"""A first working model in the house, from the templates beside this file."""
+"""A first working model, from the templates beside this file."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def _check_imports(name: str, files: dict[Path, str]) -> None:
     for path, text in files.items():
         if path.suffix == ".py" and (twice := set(_classes(text)) & set(_imports(text))):
             raise NewModelError(
-                f"{name!r}: its class would be called {twice.pop()}, as one of the house. "
+                f"{name!r}: its class would be called {twice.pop()}, as one that is there. "
                 "Choose another name."
             )
 

@@ -7,7 +7,7 @@ import os
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from multiprocessing import active_children
 from pathlib import Path
 from shutil import rmtree
@@ -19,6 +19,7 @@ from petct_uad.ingest.params import IngestParams
 from petct_uad.ingest.reader import Reading
 from petct_uad.ingest.rejections import told
 from petct_uad.ingest.run import ACCEPTED, ingest_dataset
+from petct_uad.ingest.tables import RejectedRow
 from petct_uad.validation.checks import OF_INGEST, Promises, checks
 from petct_uad.validation.frames import frames_of_ingest
 from petct_uad.validation.scans import measure_scans
@@ -52,14 +53,18 @@ class Verdict:
 
     def as_json(self) -> str:
         """The same for programs: all of each kind, a rejection by its columns in rejected.csv."""
-        kinds = {kind: of_severity(self.outcomes, kind) for kind in ("critical", "warning")}
+        columns = [field.name for field in fields(RejectedRow)]
         return json.dumps(
             {
                 "folder": str(self.folder),
                 "exit_code": self.exit_code,
                 "counts": self.reading.counts,
-                **{kind: [asdict(one) for one in found] for kind, found in kinds.items()},
-                "refused": [asdict(row) for row in self.reading.shown.rejected],
+                "critical": [asdict(one) for one in of_severity(self.outcomes, "critical")],
+                "warning": [asdict(one) for one in of_severity(self.outcomes, "warning")],
+                "refused": [
+                    {column: getattr(row, column) for column in columns}
+                    for row in self.reading.shown.rejected
+                ],
                 "remarks": dict(self.reading.remarks),
             },
             indent=2,

@@ -1,4 +1,4 @@
-"""What went in, what came out of each step, and why the rest fell out."""
+"""What went in, what came out of each step, and why the rest was left out."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class FlowTables:
 
 @dataclass(frozen=True)
 class Loss:
-    """Items that fell out for one reason."""
+    """Items that were left out for one reason."""
 
     reason: str
     count: int

@@ -21,7 +21,7 @@ class Fact:
 
 @dataclass(frozen=True)
 class Flag:
-    """A study that stands out, and why."""
+    """A study that is flagged, and why."""
 
     study_id: str
     reason: str

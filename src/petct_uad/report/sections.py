@@ -431,7 +431,7 @@ def registration(benchmark: Benchmark) -> RegistrationQuality:
 
 
 def data_flow(benchmark: Benchmark) -> DataFlow:
-    """What went in, what came out, and why the rest fell out."""
+    """What went in, what came out, and why the rest was left out."""
     tables = benchmark.tables
     return DataFlow(
         flow_steps(tables),

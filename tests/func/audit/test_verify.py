@@ -187,6 +187,13 @@ def test_remote_in_a_folder_is_checked_on_request(at_tracked: Path, tmp_path: Pa
     done = CliRunner().invoke(app, ["lineage", "verify", "--no-cache", "--remote", str(tmp_path)])
     assert done.exit_code == 1
     assert stored.as_posix() in done.stdout
+    (as_json,) = json.loads(
+        CliRunner()
+        .invoke(app, ["lineage", "verify", "--no-cache", "--remote", str(tmp_path), "--json"])
+        .stdout
+    )
+    assert stored.as_posix() in as_json["path"]
+    assert {"problem", "advice"} < set(as_json)
 
 
 def test_file_that_nobody_made_is_named(at_tracked: Path) -> None:
