@@ -73,7 +73,8 @@ def sha256_bytes(content: bytes) -> str:
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path`` that replaces it on success and vanishes on failure.
 
-    The temporary name keeps ``path``'s suffixes, because SimpleITK chooses the format by them.
+    The temporary name keeps ``path``'s suffixes, because SimpleITK chooses the format by them. A
+    disk that is full does not say which; the error that leaves here names ``path``.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     suffixes = "".join(path.suffixes)
@@ -84,6 +85,9 @@ def atomic_path(path: Path) -> Iterator[Path]:
         yield temporary
         temporary.chmod(0o644)
         temporary.replace(path)
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

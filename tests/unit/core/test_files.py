@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import stat
 from dataclasses import dataclass
@@ -34,6 +35,12 @@ def test_table_with_other_columns_is_refused(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("name,count\nx,1\n")
     with pytest.raises(ValueError, match="columns"):
         read_table(tmp_path / "t.csv", Row)
+
+
+def test_full_disk_is_named_by_the_file_that_was_to_be_written(tmp_path: Path) -> None:
+    target = tmp_path / "t.json"
+    with pytest.raises(OSError, match=f"No space left on device: '{target}'"), atomic_path(target):
+        raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def test_failed_write_leaves_the_old_file_and_no_rubbish(tmp_path: Path) -> None:
