@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from time import process_time
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import typer
@@ -134,15 +134,8 @@ def measure_ours(task: Task) -> Measured:
 
 def measure_anomalib(task: Task) -> Measured:
     """anomalib's torch model with the same teacher passed in; nothing reaches for a hub."""
-    from anomalib.models.image.patchcore.torch_model import PatchcoreModel
-
     torch.set_num_threads(task.threads)
-    neighbours = task.params.neighbours
-    model = PatchcoreModel(["layer1"], "resnet18", pre_trained=False, num_neighbors=neighbours)
-    # Its extractor traces a module that is passed in, which TensorFlow's padding in EfficientNet
-    # does not allow; so the teacher takes the extractor's place.
-    model.feature_extractor = _Features(task.params.strides)
-    model.layers = sorted(task.params.strides)
+    model = anomalib_patchcore(task.params)
 
     def fit(normals: Iterable[Batch]) -> int:
         model.train()
@@ -154,6 +147,19 @@ def measure_anomalib(task: Task) -> Measured:
         return len(model.memory_bank)
 
     return _measure(task, fit, lambda batch: model(batch.pet.expand(-1, 3, -1, -1)).pred_score)
+
+
+def anomalib_patchcore(params: PatchcoreParams) -> Any:
+    """anomalib's model around the teacher of params.yaml, with an empty memory bank."""
+    from anomalib.models.image.patchcore.torch_model import PatchcoreModel
+
+    neighbours = params.neighbours
+    model = PatchcoreModel(["layer1"], "resnet18", pre_trained=False, num_neighbors=neighbours)
+    # Its extractor traces a module that is passed in, which TensorFlow's padding in EfficientNet
+    # does not allow; so the teacher takes the extractor's place.
+    model.feature_extractor = _Features(params.strides)
+    model.layers = sorted(params.strides)
+    return model
 
 
 class _Features(nn.Module):

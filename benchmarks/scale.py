@@ -81,24 +81,24 @@ def add(
         limits = {"max_shift_mm": 8.0, "max_rotation_deg": 2.0}
         params = PhantomParams.model_validate(asked | limits)
         make_cohort(params, made / "raw", made / "truth", workers=workers)
-        _lay_out(kept, made / "raw")
+        lay_out(kept, made / "raw")
         last = max(path for path in (kept / RAW).iterdir() if path.is_dir())
         last.rename(Path(name, "last"))
-        costs = {"all, empty store": _build(kept, store=True)}
+        costs = {"all, empty store": build(kept, store=True)}
         _show(studies, costs)
-        costs["nothing changed"] = _build(kept, store=True)
+        costs["nothing changed"] = build(kept, store=True)
         Path(name, "last").rename(last)
-        costs["one more"] = _build(kept, store=True)
+        costs["one more"] = build(kept, store=True)
         _show(studies, costs)
         found = _hashes(kept)
         for what, change in (
             ("one changed", _change), ("one renamed", _rename), ("one less", shutil.rmtree)
         ):  # fmt: skip
             last = change(last) or last
-            costs[what] = _build(kept, store=True)
+            costs[what] = build(kept, store=True)
         _show(studies, costs)
-        _lay_out(without, made / "raw")
-        costs["all, store off"] = _build(without, store=False)
+        lay_out(without, made / "raw")
+        costs["all, store off"] = build(without, store=False)
         _show(studies, costs)
         differ = sorted(k for k, v in (_hashes(without).items() ^ found.items()))
     console.print(f"outputs that differ between one more and all, store off: {differ or 'none'}")
@@ -165,7 +165,7 @@ def _took(root: Path, *words: str) -> Taken:
     return Taken(monotonic() - began, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
 
 
-def _lay_out(home: Path, raw: Path) -> None:
+def lay_out(home: Path, raw: Path) -> None:
     """A repository whose data set is the cohort, under the default params."""
     home.mkdir()
     for name in ("src", "stages", "pyproject.toml"):
@@ -177,7 +177,8 @@ def _lay_out(home: Path, raw: Path) -> None:
     (home / "data/withdrawn.csv").write_text("patient,date\n", encoding="utf-8")
 
 
-def _build(home: Path, *, store: bool) -> Cost:
+def build(home: Path, *, store: bool) -> Cost:
+    """Run the data stages, with the store of studies or without."""
     switch = {"PYTHONPATH": str(ROOT / "src"), "PETCT_STORE": "on" if store else "off"}
     seconds = {}
     for stage in STAGES:
