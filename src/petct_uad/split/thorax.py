@@ -35,6 +35,8 @@ _SPACING_MM = 3.0  # in-plane, of the grid on which lungs are sought
 _AIR_HU = -500.0  # half way between soft tissue and air
 _GAS_HU = -940.0  # the lightest lung is -900 on average; gas is -1000
 _GAS_RIM_MM = 8.0  # partly filled pixels around gas, which look like lung, in-plane
+_TISSUE_HU = -300.0
+_WALL_MM = 15.0  # half of a gap in the body of register, whose opening takes thin chest walls
 _PARTLY_HU = -200.0  # beside lung, a pixel of which a third is lung: the recesses are thin
 _VESSEL_MM = 6.0  # radius
 _AIRWAY_MM = 12.0  # radius: no trachea is wider, so that none is a lung or a way to what is gas
@@ -137,7 +139,7 @@ def lung_mask(ct: sitk.Image, body: sitk.Image) -> sitk.Image:
     """
     grid = _coarse(body)
     hu = resample_ct(ct, grid)
-    inside = sitk.Resample(body, grid, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
+    inside = _closed(sitk.Resample(body, grid, sitk.Transform(), sitk.sitkNearestNeighbor, 0), hu)
     gas = sitk.BinaryMorphologicalOpening(hu < _GAS_HU, [1, 1, 0])
     rim = _pixels(_GAS_RIM_MM)[:2]
     no_gas = sitk.Not(sitk.BinaryDilate(sitk.And(gas, inside), [*rim, 1]))
@@ -190,6 +192,16 @@ def _coarse(body: sitk.Image) -> sitk.Image:
     grid.SetDirection(body.GetDirection())
     grid.SetSpacing((_SPACING_MM, _SPACING_MM, z_mm))
     return grid
+
+
+def _closed(body: sitk.Image, hu: sitk.Image) -> sitk.Image:
+    """The body with what tissue beside it encloses: lung behind a wall that register left out."""
+    beside = sitk.And(hu > _TISSUE_HU, sitk.BinaryDilate(body, _pixels(_WALL_MM)))
+    wall = sitk.GetArrayViewFromImage(sitk.Or(body, beside))
+    in_plane = ndimage.generate_binary_structure(2, 1)[np.newaxis]
+    closed = sitk.GetImageFromArray(ndimage.binary_fill_holes(wall, in_plane).astype(np.uint8))
+    closed.CopyInformation(body)
+    return closed
 
 
 def _pixels(radius_mm: float) -> list[int]:

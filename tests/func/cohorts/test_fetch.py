@@ -5,19 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import threading
 import time
-import uuid
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
-from wsgiref.types import StartResponse, WSGIEnvironment
 
-import pydicom
 import pytest
-from ruamel.yaml import YAML
 from typer.testing import CliRunner, Result
 
 from petct_uad.cli.app import app
@@ -33,92 +26,25 @@ from petct_uad.core.provenance.record import Entity
 from petct_uad.core.sources import read_sources
 from petct_uad.ingest.pseudonyms import PUBLIC
 from petct_uad.ingest.run import derivations, ingest_dataset
+from tests.archive import BUCKET, OPEN, Archive, served, unspoilt, write_recipe
 from tests.func.ingest.conftest import Patient, ingest_params
-
-pytest.importorskip("obstore", reason="the extra `cohorts` is not installed")
-duckdb = pytest.importorskip("duckdb", reason="the extra `cohorts` is not installed")
-boto3 = pytest.importorskip("boto3", reason="pip install 'moto[s3]' flask flask-cors")
-moto_server = pytest.importorskip("moto.server", reason="pip install 'moto[s3]' flask flask-cors")
-serving = pytest.importorskip("werkzeug.serving", reason="pip install 'moto[s3]'")
 
 ROOT = Path(__file__).resolve().parents[3]
 RECIPE = ROOT / "data/cohorts/fdg_pet_ct_lesions.yaml"
-BUCKET, COHORT = "idc-open-data", "tiny"
-OPEN = "public-read"  # no key is needed, as in the buckets of the Imaging Data Commons
+COHORT = "tiny"
 PATIENTS = ("A", "B", "E")  # train, val and test, by the recipe
 SLICES = 6
 RAW = Path("data/raw") / COHORT
-COLUMNS = (
-    "collection_id VARCHAR, analysis_result_id VARCHAR, PatientID VARCHAR, SeriesInstanceUID "
-    "VARCHAR, StudyInstanceUID VARCHAR, source_DOI VARCHAR, Modality VARCHAR, SeriesDescription "
-    "VARCHAR, instanceCount BIGINT, license_short_name VARCHAR, crdc_series_uuid VARCHAR, "
-    "series_aws_url VARCHAR, series_size_MB DOUBLE"
-)
-
-
-def unspoilt(_key: str, body: bytes) -> bytes:
-    return body
-
-
-@dataclass
-class Wire:
-    """What lies between the server and whoever asks it."""
-
-    serve: Any
-    asked: Counter[str] = field(default_factory=Counter)  # objects, by key
-    hold_after: int | None = None  # objects; further ones are never answered
-    release: threading.Event = field(default_factory=threading.Event)
-    spoil: Callable[[str, bytes], bytes] = unspoilt
-
-    def reset(self) -> None:
-        """As it was."""
-        self.asked, self.hold_after, self.spoil = Counter(), None, unspoilt
-        self.release.clear()
-
-    def __call__(self, environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
-        key = environ["PATH_INFO"].removeprefix(f"/{BUCKET}/")
-        is_object = environ["REQUEST_METHOD"] == "GET" and key.endswith(".dcm")
-        if not is_object:
-            return self.serve(environ, start)  # type: ignore[no-any-return]
-        self.asked[key] += 1
-        if self.hold_after is not None and self.asked.total() > self.hold_after:
-            self.release.wait(60)
-        return [self.spoil(key, b"".join(self.serve(environ, start)))]
-
-
-@dataclass(frozen=True)
-class Archive:
-    """A bucket with a cohort, and the index of it."""
-
-    wire: Wire
-    endpoint: str
-    client: Any
-    index: Path  # of a package that carries it
-    loose: Path  # the same files as a folder
 
 
 @pytest.fixture(scope="module")
 def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Archive]:
     """Three studies under the layout of the Imaging Data Commons, open to all, and their index."""
     folder = tmp_path_factory.mktemp("archive")
-    wire = Wire(moto_server.DomainDispatcherApplication(moto_server.create_backend_app))
-    server = serving.make_server("127.0.0.1", 0, wire, threaded=True)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    endpoint = f"http://127.0.0.1:{server.port}"
-    client = boto3.client(
-        "s3", endpoint_url=endpoint, region_name="us-east-1",
-        aws_access_key_id="none", aws_secret_access_key="none",
-    )  # fmt: skip
-    client.create_bucket(Bucket=BUCKET)
     for name in PATIENTS:
         Patient(folder / "loose", name, slices=SLICES).both()
-    index = write_index(folder / "site", list(upload(client, folder / "loose")))
-    yield Archive(wire, endpoint, client, index, folder / "loose")
-    wire.release.set()
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with served(folder / "loose", folder / "site", COHORT) as archive:
+        yield archive
 
 
 @pytest.fixture
@@ -126,52 +52,9 @@ def archive(bucket: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     """Nobody has asked for anything yet; the working directory holds a recipe alone."""
     bucket.wire.reset()
     monkeypatch.syspath_prepend(str(bucket.index))
-    write_recipe(tmp_path)
+    write_recipe(tmp_path / f"data/cohorts/{COHORT}.yaml", RECIPE)
     monkeypatch.chdir(tmp_path)
     return bucket
-
-
-def upload(client: Any, loose: Path) -> Iterator[tuple[object, ...]]:
-    """A folder per series and version, objects by names of their own; a row of the index each."""
-    for folder in sorted(path for path in loose.glob("*/*") if path.is_dir()):
-        version = str(uuid.uuid5(uuid.NAMESPACE_OID, str(folder.relative_to(loose))))
-        files = sorted(folder.iterdir())
-        for file in files:
-            name = uuid.uuid5(uuid.NAMESPACE_OID, f"{version}/{file.name}")
-            client.put_object(
-                Bucket=BUCKET, Key=f"{version}/{name}.dcm", Body=file.read_bytes(), ACL=OPEN
-            )
-        told = pydicom.dcmread(files[0], stop_before_pixels=True)
-        size_mb = sum(file.stat().st_size for file in files) / 1e6
-        yield (
-            COHORT, None, told.PatientID, told.SeriesInstanceUID, told.StudyInstanceUID, "10.1/x",
-            told.Modality, folder.name, len(files), "CC BY 4.0", version,
-            f"s3://{BUCKET}/{version}/*", size_mb,
-        )  # fmt: skip
-
-
-def write_index(site: Path, rows: list[tuple[object, ...]]) -> Path:
-    """A package of the name of idc-index-data."""
-    package = site / "idc_index_data"
-    package.mkdir(parents=True)
-    (package / "__init__.py").touch()
-    told = site / "idc_index_data-99.0.0.dist-info"
-    told.mkdir()
-    (told / "METADATA").write_text("Metadata-Version: 2.1\nName: idc-index-data\nVersion: 99.0.0\n")
-    marks = ", ".join("?" * len(rows[0]))
-    with duckdb.connect(":memory:") as database:
-        database.execute(f"CREATE TABLE series ({COLUMNS})")
-        database.executemany(f"INSERT INTO series VALUES ({marks})", rows)
-        database.execute(f"COPY series TO '{package / 'idc_index.parquet'}' (FORMAT parquet)")
-    return site
-
-
-def write_recipe(home: Path) -> None:
-    content = YAML(typ="safe").load(RECIPE.read_text(encoding="utf-8"))
-    folder = home / "data/cohorts"
-    folder.mkdir(parents=True)
-    with (folder / f"{COHORT}.yaml").open("w", encoding="utf-8") as file:
-        YAML().dump({**content, "collection": COHORT}, file)
 
 
 def run(archive: Archive, *words: str) -> Result:

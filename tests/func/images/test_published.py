@@ -17,6 +17,7 @@ from pydicom.uid import DigitalXRayImageStorageForPresentation, ExplicitVRLittle
 
 from petct_uad.core.errors import DatasetError
 from petct_uad.core.files import read_table
+from petct_uad.ingest.images.layout import find_layout
 from petct_uad.ingest.images.reader import ImageReader
 from petct_uad.ingest.params import IngestParams
 from petct_uad.ingest.run import ingest_dataset
@@ -274,3 +275,34 @@ def test_a_listing_stays_what_it_was(tmp_path: Path) -> None:
 
     _, found = ingest(listed, tmp_path)
     assert found["images/3.png"] == ("test", "abnormal")
+
+
+# BMAD's six sets: the folders that hold masks, and the suffix of the pictures.
+BMAD: dict[str, tuple[tuple[str, ...], str]] = {
+    "Brain MRI": (("label",), "png"),
+    "LiverCT": (("label", "anomaly_mask"), "png"),  # the first is of the organ
+    "RESC": (("label",), "png"),
+    "OCT 2017": ((), "jpeg"),
+    "Chest X-ray": ((), "png"),
+    "Camelyon16": ((), "png"),
+}
+
+
+@pytest.mark.parametrize("name", BMAD)
+def test_each_set_of_bmad_is_read_as_it_is_laid_out(tmp_path: Path, name: str) -> None:
+    masks, suffix = BMAD[name]
+    folders = ["train/good", *(f"{x}/{y}" for x in ("valid", "test") for y in ("good", "Ungood"))]
+    for folder in folders:
+        inner = "img" if masks and folder != "train/good" else "."
+        for kind in (inner, *(masks if inner == "img" else ())):
+            path = tmp_path / folder / kind / f"001.{suffix if kind == inner else 'png'}"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+    layout = find_layout(tmp_path)
+    assert layout.others == tuple(f"{x}/label/001.png" for x in sorted(folders[1:]) if masks[1:])
+    assert layout.masks == bool(masks)
+    assert sorted((x.split, x.label) for x in layout.images) == [
+        ("test", 0), ("test", 1), ("train", 0), ("val", 0), ("val", 1),
+    ]  # fmt: skip
+    (shown,) = (x for x in layout.images if (x.split, x.label) == ("test", 1))
+    assert shown.mask == (f"test/Ungood/{masks[-1]}/001.png" if masks else "")

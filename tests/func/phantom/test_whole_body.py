@@ -10,25 +10,17 @@ import pytest
 from petct_uad.core.files import read_table
 from petct_uad.ingest.run import ingest_dataset
 from petct_uad.ingest.tables import SeriesRow, StudyRow
-from petct_uad.phantom.cohort import make_cohort
-from petct_uad.phantom.params import PhantomParams
 from petct_uad.phantom.truth import PhantomTruth, read_truth, write_truth
 from petct_uad.schema import load_params
 from petct_uad.split.labels import assign_patients
+from tests.whole_bodies import PARAMS, made_once
 
 ROOT = Path(__file__).resolve().parents[3]
-
-# The shortest stack that holds both ends of all lungs.
-PARAMS = PhantomParams(
-    patients=4, seed=3, extent_mm=420.0, ct_matrix=64, max_shift_mm=5.0, max_rotation_deg=1.0
-)
 
 
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("whole_bodies")
-    make_cohort(PARAMS, folder / "raw", folder / "truth", workers=0)
-    return folder
+    return made_once(tmp_path_factory)
 
 
 def _truths(cohort: Path) -> dict[str, PhantomTruth]:
@@ -120,9 +112,8 @@ def test_a_second_study_is_of_the_same_patient_months_later(cohort: Path) -> Non
 
 
 @pytest.fixture(scope="module")
-def ingested(cohort: Path) -> Path:
-    folder = cohort / "ingest"
-    folder.mkdir()
+def ingested(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("ingest")
     ingest_dataset(cohort / "raw", folder, load_params(ROOT / "params.yaml").ingest, workers=0)
     return folder
 

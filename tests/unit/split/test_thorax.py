@@ -37,6 +37,7 @@ class Trunk:
     airway: bool = True  # from the middle of the lungs to the top of the stack, open to both
     bowel_ml: float = 500.0  # of gas, below the lungs
     feet_first: bool = True
+    open_mm: float = 0.0  # how far up from the base the body of register lacks a piece of wall
     recess_mm: float = 0.0  # how far a rim of lung, a third of each pixel, reaches below the rest
 
 
@@ -64,7 +65,7 @@ def _ct(trunk: Trunk) -> np.ndarray:
     radius = (trunk.bowel_ml * 1000 * 3 / 4 / np.pi) ** (1 / 3)
     hu[x**2 + y**2 + (z - 80) ** 2 < radius**2] = -1000.0
     if trunk.recess_mm:
-        rim = (np.abs(np.abs(x) - 75) < 30) & (np.abs(y - 40) < 5) & (z < BASE_MM + 30)
+        rim = (np.abs(np.abs(x) - 75) < 12) & (np.abs(y - 40) < 5) & (z < BASE_MM + 30)
         hu[rim & (z >= BASE_MM - trunk.recess_mm)] = RECESS_HU
     noise = np.random.default_rng(0).normal(0, 12, hu.shape)
     return np.asarray(hu + noise)
@@ -79,7 +80,11 @@ def _write(folder: Path, patient: str, trunk: Trunk, lesion_at: int | None = Non
         ct_slices=SIZE[2],
     )
     hu = _ct(trunk)
-    body = np.asarray(sitk.GetArrayFromImage(_filled(hu > -300)))
+    tissue = hu > -300
+    wall = slice(round(BASE_MM / SPACING_MM[2]), round((BASE_MM + trunk.open_mm) / SPACING_MM[2]))
+    for side in (18, 58):  # columns in front of either lung
+        tissue[wall, 30:, side : side + 5] = False
+    body = np.asarray(sitk.GetArrayFromImage(_filled(tissue)))
     lesion = np.zeros(hu.shape, np.uint8)
     if lesion_at is not None:
         lesion[lesion_at, 30:34, 40:44] = 1
@@ -144,6 +149,13 @@ def test_thin_rim_of_lung_beside_the_liver_is_followed_to_its_end(home: Path) ->
     _, regions = _split(home, rows)
     for region in regions:
         assert region.base_mm == pytest.approx(BASE_MM - 30.0, abs=TOLERANCE_MM)
+
+
+def test_lung_behind_a_chest_wall_that_the_body_lacks_is_lung(home: Path) -> None:
+    rows = [_write(home, patient, Trunk(open_mm=60.0)) for patient in PATIENTS]
+    _, regions = _split(home, rows)
+    for region in regions:
+        assert region.base_mm == pytest.approx(BASE_MM, abs=TOLERANCE_MM)
 
 
 def test_no_slice_is_lost_without_its_reason(home: Path) -> None:
