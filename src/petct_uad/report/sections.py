@@ -377,7 +377,8 @@ def classes(benchmark: Benchmark) -> Classes:
     for row, run in _ranked(benchmark):
         of_class = {x.lesion_kind: x for x in run.classes}
         runs.append(RunClasses(row, tuple(of_class[x.name] for x in shown)))
-    return Classes(tuple(shown), len(first) - len(shown), tuple(runs), _level(benchmark))
+    confidence = benchmark.ranked[0].metrics.confidence
+    return Classes(tuple(shown), len(first) - len(shown), tuple(runs), confidence)
 
 
 def histograms(benchmark: Benchmark) -> Histograms:

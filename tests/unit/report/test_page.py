@@ -351,6 +351,7 @@ def test_lineage_of_the_report_names_findings(project: Project) -> None:
 def test_each_run_has_an_auroc_for_each_class_of_lesion_beside_its_size(html: str) -> None:
     section = html.split('<section id="classes">')[1].split("</section>", maxsplit=1)[0]
     heads = re.findall(r"<button[^>]*>(\w+)</button><br><small>([^<]+)</small>", section)
+    assert "with its 95 % interval" in section
     # Two of three test patients have a lesion, and of those P05 and P13 a carcinoma.
     assert heads == [
         ("granuloma", "36 slices of 6 patients"),
