@@ -48,12 +48,15 @@ app = typer.Typer(no_args_is_help=True, help=__doc__)
 
 @app.command()
 def floor(
-    studies: Annotated[int, typer.Option(help="Of the smaller cohort.")] = 4,
+    studies: Annotated[
+        int, typer.Option(help="Of the smaller cohort; at least 6, so that it can be split.")
+    ] = 6,
     ct_matrix: Annotated[int, typer.Option(help="Pixels along a side of the CT.")] = 256,
     extent_mm: Annotated[float, typer.Option(help="Along the body.")] = 140.0,
 ) -> None:
     """Data stages per study, beside their floor."""
     asked = {"patients": 2 * studies, "extent_mm": extent_mm, "ct_matrix": ct_matrix, "seed": 7}
+    asked |= {"max_shift_mm": 8.0, "max_rotation_deg": 2.0}
     with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR")) as name:
         raw, small, large = (Path(name, part) for part in ("raw", "small", "large"))
         make_cohort(PhantomParams.model_validate(asked), raw, Path(name, "truth"), workers=2)

@@ -1,3 +1,4 @@
+import copy
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -32,6 +33,17 @@ def test_bundled_weights_recognise_an_egyptian_cat(number: int) -> None:
     photo = F.interpolate(photo, size=(224, 336), mode="bilinear", antialias=True)[..., 56:280]
     bundled = TeacherParams.model_validate({"name": name, "weights": "bundled"})
     assert load_network(bundled)((photo - 0.5) / 0.5).argmax() == EGYPTIAN_CAT
+
+
+def test_a_gpu_sees_more_images_at_once_than_fit_a_cpus_cache(teacher: CnnTeacher) -> None:
+    seen: list[int] = []
+    own = copy.deepcopy(teacher)
+    own.stem.register_forward_pre_hook(lambda _, images: seen.append(len(images[0])))
+    own.features(torch.zeros(3, 1, 32, 32), 4, at_once=1)
+    assert seen == [1, 1, 1]
+    seen.clear()
+    own.to("meta").features(torch.zeros(70, 1, 32, 32, device="meta"), 4, at_once=1)
+    assert seen == [64, 6]
 
 
 def test_features_lie_on_the_grids_of_their_strides(teacher: CnnTeacher) -> None:

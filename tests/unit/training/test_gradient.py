@@ -59,12 +59,12 @@ class Brightness(GradientModel):
         return maps.mean((1, 2))
 
 
-def normals(*hundredths: int, abnormal: tuple[int, ...] = ()) -> Normals:
+def normals(*hundredths: int, abnormal: tuple[int, ...] = (), batch_size: int = 4) -> Normals:
     """Flat slices of these brightnesses, in hundredths; their ids say the same."""
     numbers = [*hundredths, *abnormal]
     pixels = np.repeat(np.array(numbers, np.float16) / 100, 16).reshape(-1, 4, 4).astype(np.float16)
     rows = tuple(image_row(slice_id=str(n), label=int(n in abnormal)) for n in numbers)
-    return Normals(SliceStore(rows, pixels, pixels), 4, CPU)
+    return Normals(SliceStore(rows, pixels, pixels), batch_size, CPU)
 
 
 def run(

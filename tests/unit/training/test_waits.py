@@ -23,9 +23,11 @@ from petct_uad.models.common.batch import Batch
 from petct_uad.models.common.interface import GradientModel
 from petct_uad.models.common.params import GradientParams
 from petct_uad.schema import load_params
+from petct_uad.teachers.cnn import DEVICE_IMAGES
+from petct_uad.training.loop.data import PreparedNormals
 from petct_uad.training.loop.gradient import GradientTraining, TrainingSetup
 from tests.samples import schedule, train_section
-from tests.unit.training.test_gradient import Brightness, normals
+from tests.unit.training.test_gradient import CPU, Brightness, normals
 
 META = torch.device("meta")
 
@@ -119,6 +121,25 @@ def test_weights_and_rows_do_not_depend_on_how_often_losses_are_read() -> None:
         )  # fmt: skip
         found.append((training.run(), model.guess.detach()))
     assert all(rows == found[0][0] and torch.equal(x, found[0][1]) for rows, x in found)
+
+
+@pytest.mark.usefixtures("no_autocast")
+@pytest.mark.parametrize(("device", "largest"), [(META, DEVICE_IMAGES), (CPU, 1)], ids=str)
+def test_a_frozen_network_sees_batches_that_fill_a_device_though_a_step_takes_one_slice(
+    device: torch.device, largest: int
+) -> None:
+    seen = []
+
+    class Counted(Shade):
+        def prepare(self, batch: Batch) -> tuple[Tensor, ...]:
+            seen.append(len(batch.slice_ids))
+            return super().prepare(batch)
+
+    slices = normals(*range(70), batch_size=1)
+    slices.device = device
+    PreparedNormals(Counted(), slices)
+    assert sum(seen) == 1 + 70  # one to measure what they take
+    assert max(seen) == largest
 
 
 def test_a_loss_that_is_not_finite_is_named_by_its_iteration_and_ends_the_training() -> None:
