@@ -158,7 +158,7 @@ class PictureRow:
 
 @dataclass(frozen=True)
 class PublishedTables:
-    """The four tables as they may leave the house."""
+    """The four tables as they may be shared."""
 
     instances: tuple[InstanceRow, ...]
     series: tuple[SeriesRow, ...]

@@ -27,7 +27,7 @@ SHARED_TEACHER = "teacher"  # the section that rows without a teacher of their o
 
 @cache
 def model_names() -> tuple[str, ...]:
-    """Every model of the house, by its folder."""
+    """Every model there is, by its folder."""
     folders = (path for path in sorted(MODELS.iterdir()) if path.is_dir())
     return tuple(x.name for x in folders if (x / f"{x.name}.py").is_file())
 
@@ -38,7 +38,7 @@ def class_name(model: str) -> str:
 
 
 def params_class(model: str) -> type[AnyModelParams]:
-    """The class of a model's section, which also says what the house must know of the model."""
+    """The class of a model's section, with what other rooms must know of the model."""
     module = import_module(f"petct_uad.models.{model}.params")
     found: type[AnyModelParams] = getattr(module, f"{class_name(model)}Params")
     return found

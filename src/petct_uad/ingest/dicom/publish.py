@@ -1,4 +1,4 @@
-"""The tables as they may leave the house: every person, visit, place and UID under a pseudonym."""
+"""The tables as they may be shared: every person, visit, place and UID under a pseudonym."""
 
 from __future__ import annotations
 

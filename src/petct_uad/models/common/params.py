@@ -80,7 +80,7 @@ class PublishedSize:
 
 
 class ModelSection(Section):
-    """What the sections of all models share, and what the house must know of a model.
+    """What the sections of all models share, and what other rooms must know of one.
 
     Attributes:
         sections: the dotted keys of params.yaml that are of this class; by default
