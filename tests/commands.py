@@ -175,7 +175,7 @@ ELSEWHERE: Mapping[str, str] = {
     "petct lineage trace my_idea-petct:auroc": "tests/e2e/test_new_model.py",
     "dvc repro": "tests/e2e/test_pipeline.py",
     "dvc status": "tests/e2e/test_pipeline.py",
-    "petct classes": "tests/unit/audit/test_classes.py",
+    "petct classes": "tests/unit/evaluation/test_classes.py",
     "petct card": "tests/func/audit/test_cards.py",
     "petct card cmad-petct": "tests/func/audit/test_cards.py",
     "petct models": "tests/unit/test_accounting.py",
