@@ -1,4 +1,4 @@
-"""What a larger split costs in memory: ``PYTHONPATH=src python benchmarks/memory.py``.
+"""What a larger split costs in memory: ``PYTHONPATH=src:. python benchmarks/memory.py``.
 
 Shards of noise with a lesion in every fourth slice, half of the studies for training and half for
 the test, at a quarter of the size and at the whole. On each, every step runs in a process of its
@@ -30,13 +30,7 @@ from petct_uad.core.files import write_table
 from petct_uad.core.params.reading import ParamsFile
 from petct_uad.evaluation.params import EvaluateParams
 from petct_uad.evaluation.run import EvaluationPaths, evaluate_entry
-from petct_uad.ingest.tables import (
-    PatientPseudonym,
-    PublicText,
-    StudyId,
-    StudyRow,
-    UidPseudonym,
-)
+from petct_uad.ingest.tables import StudyRow
 from petct_uad.models.benchmark import BenchmarkEntry
 from petct_uad.models.common.batch import Batch
 from petct_uad.models.common.device import peak_memory_mib
@@ -48,6 +42,7 @@ from petct_uad.slices.tables import ImageRow, SliceRow
 from petct_uad.teachers.params import TeacherParams
 from petct_uad.training.params import TrainParams
 from petct_uad.training.run import TrainingPaths, train_entry
+from tests.samples import study_row
 
 BAR_MIB = 100.0
 _BATCH = 16
@@ -151,8 +146,8 @@ def _make(cohort: Cohort) -> None:
         rows += [_image_row(study, split, i, shard) for i in range(cohort.slices)]
     write_table(cohort.processed / "index.csv", ImageRow, rows)
     write_table(cohort.scoring.slices, SliceRow, list(map(_slice_row, rows)))
-    names = sorted({row.study_id for row in rows})
-    write_table(cohort.folder / "studies.csv", StudyRow, list(map(_study_row, names)))
+    studies = [study_row(study_id=x) for x in sorted({row.study_id for row in rows})]
+    write_table(cohort.folder / "studies.csv", StudyRow, studies)
     train_entry(
         entry=_ENTRY,
         params=cohort.patchcore.model_copy(update={"max_patches": 300, "coreset_fraction": 0.1}),
@@ -214,23 +209,6 @@ def _slice_row(image: ImageRow) -> SliceRow:
         label=image.label,
         split=image.split,
         reason="made",
-    )
-
-
-def _study_row(study: str) -> StudyRow:
-    return StudyRow(
-        study_id=StudyId(study),
-        patient=PatientPseudonym(study),
-        scanner="noise",
-        ct_series_instance_uid=UidPseudonym("1"),
-        pet_series_instance_uid=UidPseudonym("2"),
-        label_series_instance_uid=UidPseudonym("3"),
-        label_kind="seg",
-        lesion_kind=PublicText("square"),
-        ct_slices=0,
-        pet_slices=0,
-        same_frame_of_reference=True,
-        notes=PublicText(""),
     )
 
 

@@ -13,7 +13,6 @@ stand-ins of a few bytes, as many as the stages write, since DVC looks at their 
 from __future__ import annotations
 
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -28,7 +27,7 @@ import typer
 from rich.table import Table
 from ruamel.yaml import YAML
 
-from benchmarks.scale import RAW, ROOT, STAGES, build, lay_out
+from benchmarks.scale import RAW, ROOT, STAGES, build, children_s, lay_out
 from petct_uad.core.console import console
 from petct_uad.phantom.cohort import make_cohort
 from petct_uad.phantom.params import PhantomParams
@@ -175,13 +174,12 @@ def _fill(folder: Path, studies: int, files: int) -> None:
 
 def _dvc(folder: Path, *arguments: str) -> float:
     """Processor seconds of a command and its children."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    before = children_s()
     command = [sys.executable, "-m", "dvc", *arguments]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(done.stdout + done.stderr)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return children_s() - before
 
 
 if __name__ == "__main__":

@@ -182,18 +182,19 @@ def build(home: Path, *, store: bool) -> Cost:
     switch = {"PYTHONPATH": str(ROOT / "src"), "PETCT_STORE": "on" if store else "off"}
     seconds = {}
     for stage in STAGES:
-        before = _children_s()
+        before = children_s()
         command = [sys.executable, f"stages/{stage}.py"]
         done = subprocess.run(
             command, cwd=home, env=os.environ | switch, capture_output=True, text=True, check=False
         )
         if done.returncode and stage != "validate":  # which may find a small cohort wanting
             raise SystemExit(done.stderr)
-        seconds[stage] = _children_s() - before
+        seconds[stage] = children_s() - before
     return Cost(seconds)
 
 
-def _children_s() -> float:
+def children_s() -> float:
+    """Processor time of all processes that were waited for, in seconds."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 

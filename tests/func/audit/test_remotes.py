@@ -70,18 +70,23 @@ def ssh_remote(user: str, port: int, folder: Path) -> Remote:
     return Remote(f"ssh://{user}@127.0.0.1:{port}{place}", options, overwrite)
 
 
-@contextmanager
-def ssh_server(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Remote]:
+def ssh_key(folder: Path) -> Path:
+    """Of the server and of its only user, who is named in ``authorized``."""
     pytest.importorskip("dvc_ssh", reason="pip install '.[remotes]'")
-    asyncssh = pytest.importorskip("asyncssh")
-    key = asyncssh.generate_private_key("ssh-ed25519")
+    key = pytest.importorskip("asyncssh").generate_private_key("ssh-ed25519")
     key.write_private_key(folder / "key")
     key.write_public_key(folder / "authorized")
+    return folder / "key"
+
+
+@contextmanager
+def ssh_server(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Remote]:
+    asyncssh, key = pytest.importorskip("asyncssh"), ssh_key(folder)
     loop = asyncio.new_event_loop()
 
     async def listen() -> Any:
         return await asyncssh.listen(
-            "127.0.0.1", 0, server_host_keys=[key], sftp_factory=True,
+            "127.0.0.1", 0, server_host_keys=[str(key)], sftp_factory=True,
             authorized_client_keys=str(folder / "authorized"),
         )  # fmt: skip
 
@@ -103,15 +108,10 @@ def ssh_server(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Remote
 
 @contextmanager
 def openssh_server(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Remote]:
-    pytest.importorskip("dvc_ssh", reason="pip install '.[remotes]'")
-    asyncssh = pytest.importorskip("asyncssh")
     sshd = shutil.which("sshd", path=os.pathsep.join([os.environ["PATH"], "/usr/sbin"]))
     if sshd is None:
         pytest.skip("no sshd: apt-get install openssh-server")
-    key = asyncssh.generate_private_key("ssh-ed25519")
-    key.write_private_key(folder / "key")
-    key.write_public_key(folder / "authorized")
-    (folder / "key").chmod(0o600)
+    ssh_key(folder).chmod(0o600)
     with suppress(PermissionError):  # only root's server asks for it
         Path("/run/sshd").mkdir(exist_ok=True)
     with socket() as free:
