@@ -21,6 +21,7 @@ pytest.importorskip("obstore", reason="the extra `cohorts` is not installed")
 duckdb = pytest.importorskip("duckdb", reason="the extra `cohorts` is not installed")
 boto3 = pytest.importorskip("boto3", reason="pip install 'moto[s3]' flask flask-cors")
 moto_server = pytest.importorskip("moto.server", reason="pip install 'moto[s3]' flask flask-cors")
+moto_s3 = pytest.importorskip("moto.s3.models", reason="pip install 'moto[s3]' flask flask-cors")
 serving = pytest.importorskip("werkzeug.serving", reason="pip install 'moto[s3]'")
 
 BUCKET = "idc-open-data"
@@ -79,6 +80,7 @@ class Archive:
 def served(loose: Path, site: Path, cohort: str) -> Iterator[Archive]:
     """A server of loose files, open to all, and a package below ``site`` with the index of them."""
     logging.getLogger("werkzeug").setLevel(logging.ERROR)  # not a line for each object
+    moto_s3.s3_backends.reset()  # buckets belong to the process: another test file may have filled them
     wire = Wire(moto_server.DomainDispatcherApplication(moto_server.create_backend_app))
     server = serving.make_server("127.0.0.1", 0, wire, threaded=True)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
