@@ -80,7 +80,7 @@ class Archive:
 def served(loose: Path, site: Path, cohort: str) -> Iterator[Archive]:
     """A server of loose files, open to all, and a package below ``site`` with the index of them."""
     logging.getLogger("werkzeug").setLevel(logging.ERROR)  # not a line for each object
-    moto_s3.s3_backends.reset()  # buckets belong to the process: another test file may have filled them
+    moto_s3.s3_backends.reset()  # they belong to the process, not to a server
     wire = Wire(moto_server.DomainDispatcherApplication(moto_server.create_backend_app))
     server = serving.make_server("127.0.0.1", 0, wire, threaded=True)
     thread = threading.Thread(target=server.serve_forever, daemon=True)

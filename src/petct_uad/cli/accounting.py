@@ -170,23 +170,62 @@ def _storage(tensor: Tensor) -> int:
     return cast("int", tensor.untyped_storage()._cdata)
 
 
-_Column = Callable[[Entry, Size], str]
-_COLUMNS: tuple[tuple[str, _Column], ...] = (
-    ("model", lambda entry, size: entry.printed.title),
-    ("learnt (M)", lambda entry, size: f"{size.trainable / 1e6:.1f}"),
-    ("all (M)", lambda entry, size: f"{size.parameters / 1e6:.1f}"),
-    ("paper (M)", lambda entry, size: _or_nothing(entry.printed.parameters_m)),
-    ("GMACs", lambda entry, size: f"{size.macs / 1e9:.1f}"),
-    ("GFLOPs", lambda entry, size: f"{size.flops / 1e9:.1f}"),
-    ("paper (G)", lambda entry, size: _or_nothing(entry.printed.operations_g)),
-    ("its table", lambda entry, size: entry.printed.where),
+@dataclass(frozen=True)
+class SizeRow:
+    """One line of the table: what was counted, beside what the paper prints.
+
+    Attributes:
+        title: the model, as the table calls it.
+        where: the paper's table.
+        paper_parameters_m: its parameters, in millions; None where it prints none.
+        paper_operations_g: its column called FLOPs, in 10^9; None likewise.
+    """
+
+    title: str
+    where: str
+    trainable: int
+    parameters: int
+    macs: int
+    flops: int
+    paper_parameters_m: float | None
+    paper_operations_g: float | None
+
+
+def size_row(entry: Entry) -> SizeRow:
+    """Count one model.
+
+    Raises:
+        ParamsError: its preset does not fit params.yaml's keys.
+    """
+    size, printed = measure(entry), entry.printed
+    return SizeRow(
+        printed.title,
+        printed.where,
+        size.trainable,
+        size.parameters,
+        size.macs,
+        size.flops,
+        printed.parameters_m,
+        printed.operations_g,
+    )
+
+
+_COLUMNS: tuple[tuple[str, Callable[[SizeRow], str]], ...] = (
+    ("model", lambda row: row.title),
+    ("learnt (M)", lambda row: f"{row.trainable / 1e6:.1f}"),
+    ("all (M)", lambda row: f"{row.parameters / 1e6:.1f}"),
+    ("paper (M)", lambda row: _or_nothing(row.paper_parameters_m)),
+    ("GMACs", lambda row: f"{row.macs / 1e9:.1f}"),
+    ("GFLOPs", lambda row: f"{row.flops / 1e9:.1f}"),
+    ("paper (G)", lambda row: _or_nothing(row.paper_operations_g)),
+    ("its table", lambda row: row.where),
 )
 HEADER = tuple(name for name, _ in _COLUMNS)
 
 
-def row(entry: Entry, size: Size) -> tuple[str, ...]:
+def cells(row: SizeRow) -> tuple[str, ...]:
     """One line of the table, under :data:`HEADER`."""
-    return tuple(show(entry, size) for _, show in _COLUMNS)
+    return tuple(show(row) for _, show in _COLUMNS)
 
 
 def _or_nothing(value: float | None) -> str:

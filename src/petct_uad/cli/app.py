@@ -13,6 +13,7 @@ from petct_uad.cli.cache import cache
 from petct_uad.cli.card import card
 from petct_uad.cli.classes import classes
 from petct_uad.cli.fetch import fetch
+from petct_uad.cli.for_programs import AsJson, rows_json
 from petct_uad.cli.lineage import lineage
 from petct_uad.cli.power import power
 from petct_uad.cli.presets import preset_content, preset_names
@@ -72,7 +73,7 @@ def add(
 @app.command()
 def validate(
     path: Annotated[Path, typer.Argument(help="DICOM files, or pictures; only read")],
-    as_json: Annotated[bool, typer.Option("--json", help="for programs; nothing cut off")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Say whether a folder of DICOM or of pictures can be added, and what to fix before.
 
@@ -113,7 +114,7 @@ def data_docs(
 
 @app.command()
 def doctor(
-    as_json: Annotated[bool, typer.Option("--json", help="a list, for programs")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Say what this machine and folder lack for `dvc repro`, and what to do about each.
 
@@ -124,7 +125,7 @@ def doctor(
     from petct_uad.cli.doctor import as_text, examine, exit_code
 
     findings = examine()
-    typer.echo(as_text(findings, as_json=as_json))
+    typer.echo(rows_json(findings) if as_json else as_text(findings))
     raise typer.Exit(exit_code(findings))
 
 
@@ -187,7 +188,7 @@ def params_of(
     key: Annotated[
         str, typer.Argument(help="such as split.guard_mm, or a section; without it all are listed")
     ] = "",
-    as_json: Annotated[bool, typer.Option("--json", help="for programs")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Say what a key of params.yaml means, takes, is by default and reruns; or list the keys.
 
@@ -209,21 +210,25 @@ def params_of(
 @app.command()
 def models(
     markdown: Annotated[bool, typer.Option(help="as the table of docs/models.md")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Parameters, multiply-accumulates and FLOPs of every model at its paper's size."""
     # torch and timm take seconds that `petct --help` need not wait for.
-    from petct_uad.cli.accounting import ENTRIES, HEADER, measure, row
+    from petct_uad.cli.accounting import ENTRIES, HEADER, cells, size_row
     from petct_uad.comparison.markdown import markdown_table
 
     with fail_cleanly():
-        rows = [row(entry, measure(entry)) for entry in ENTRIES]
-    if markdown:
-        typer.echo(markdown_table(HEADER, rows))
-        return
-    table = Table(*HEADER)
-    for line in rows:
-        table.add_row(*line)
-    console.print(table)
+        rows = [size_row(entry) for entry in ENTRIES]
+    lines = [cells(row) for row in rows]
+    if as_json:
+        typer.echo(rows_json(rows))
+    elif markdown:
+        typer.echo(markdown_table(HEADER, lines))
+    else:
+        table = Table(*HEADER)
+        for line in lines:
+            table.add_row(*line)
+        console.print(table)
 
 
 @app.command()

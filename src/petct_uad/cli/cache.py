@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from time import time
 from typing import Annotated
 
 import typer
 from rich.table import Table
 
+from petct_uad.cli.for_programs import AsJson, rows_json
 from petct_uad.core.console import console, fail_cleanly
 from petct_uad.core.store.entries import Entry, entries, trim
 from petct_uad.core.store.settings import GIB, SWITCH, bound_bytes, is_on, store_folder
@@ -19,20 +21,38 @@ _LEFT_BEHIND = "(of killed runs)"
 cache = typer.Typer(help="What stages keep of single studies, so that one more costs one.")
 
 
+@dataclass(frozen=True)
+class StageShare:
+    """What is kept of one stage.
+
+    Attributes:
+        stage: its name; "" for what killed runs left behind.
+        entries: studies, and parts of one.
+        newest_days: since the entry that was used last.
+        oldest_days: since the one that was longest of no use.
+    """
+
+    stage: str
+    entries: int
+    size_bytes: int
+    newest_days: float
+    oldest_days: float
+
+
 @cache.callback(invoke_without_command=True)
-def show(context: typer.Context) -> None:
+def show(context: typer.Context, as_json: AsJson = False) -> None:
     """Size, number and age of what is kept, by stage; age since an entry was last of use."""
     if context.invoked_subcommand is not None:
         return
     with fail_cleanly():
         bound, store = bound_bytes(), store_folder()
         state = "" if is_on() else f"; {SWITCH} is off: nothing is taken from it or added"
-    kept = entries(store)
-    table = Table("stage", "studies and parts", "GiB", "last used, days ago")
-    for stage in dict.fromkeys(entry.stage for entry in kept):
-        table.add_row(*_row(stage, [entry for entry in kept if entry.stage == stage]))
-    console.print(table)
-    total = sum(entry.size_bytes for entry in kept)
+    rows = _by_stage(entries(store))
+    if as_json:
+        typer.echo(rows_json(rows))
+    else:
+        console.print(_table(rows))
+    total = sum(row.size_bytes for row in rows)
     text = f"{store}: {total / GIB:.2f} of at most {bound / GIB:g} GiB{state}"
     console.print(text, markup=False, soft_wrap=True)
 
@@ -53,8 +73,21 @@ def trim_to(
     console.print(text, markup=False, soft_wrap=True)
 
 
-def _row(stage: str, kept: Sequence[Entry]) -> tuple[str, ...]:
-    size_gib = sum(entry.size_bytes for entry in kept) / GIB
-    ages = sorted((time() - entry.used_s) / _DAY_S for entry in kept)
-    age = f"{ages[0]:.1f} to {ages[-1]:.1f}"
-    return stage or _LEFT_BEHIND, str(len(kept)), f"{size_gib:.2f}", age
+def _by_stage(kept: Sequence[Entry]) -> list[StageShare]:
+    now = time()
+    shares = []
+    for stage in dict.fromkeys(entry.stage for entry in kept):
+        ours = [entry for entry in kept if entry.stage == stage]
+        ages_days = [(now - entry.used_s) / _DAY_S for entry in ours]
+        size_bytes = sum(entry.size_bytes for entry in ours)
+        shares.append(StageShare(stage, len(ours), size_bytes, min(ages_days), max(ages_days)))
+    return shares
+
+
+def _table(rows: Sequence[StageShare]) -> Table:
+    table = Table("stage", "studies and parts", "GiB", "last used, days ago")
+    for row in rows:
+        age = f"{row.newest_days:.1f} to {row.oldest_days:.1f}"
+        size_gib = f"{row.size_bytes / GIB:.2f}"
+        table.add_row(row.stage or _LEFT_BEHIND, str(row.entries), size_gib, age)
+    return table

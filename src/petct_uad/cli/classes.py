@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from petct_uad.cli.for_programs import AsJson, rows_json
 from petct_uad.core.console import console, fail_cleanly
 
 _RUNS = Path("metrics/runs")
@@ -15,6 +16,7 @@ _RUNS = Path("metrics/runs")
 
 def classes(
     csv: Annotated[Path | None, typer.Option(help="receives the table; is replaced")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """AUROC of each row by class: the disease of a picture, the lesion's name of a study.
 
@@ -32,6 +34,9 @@ def classes(
         rows = sorted(row for file in files for row in read_table(file, ClassRow))
         if csv is not None:
             write_table(csv, ClassRow, rows)
+    if as_json:
+        typer.echo(rows_json(rows))
+        return
     table = Table("row", "class", "slices", "patients", "AUROC")
     for row in rows:
         auroc = f"{row.auroc:.3f} ({row.low:.3f} to {row.high:.3f})"

@@ -13,7 +13,7 @@ import shutil
 import sys
 import tomllib
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
@@ -90,10 +90,8 @@ def examine(root: Path = Path()) -> tuple[Finding, ...]:
     return tuple(finding for subject, look in looked for finding in _careful(subject, look))
 
 
-def as_text(findings: tuple[Finding, ...], *, as_json: bool) -> str:
-    """For a program, a list of objects; for a person, lines and how many problems there are."""
-    if as_json:
-        return json.dumps([asdict(finding) for finding in findings], indent=2)
+def as_text(findings: tuple[Finding, ...]) -> str:
+    """A line per finding, and how many problems there are."""
     problems = sum(finding.state == "problem" for finding in findings)
     notes = sum(finding.state == "note" for finding in findings)
     last = f"{problems} problems, {notes} notes. " + (

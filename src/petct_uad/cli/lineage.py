@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 from rich.console import Console
 
+from petct_uad.cli.for_programs import AsJson, rows_json
 from petct_uad.core.console import console, fail_cleanly
 from petct_uad.core.errors import LineageError
 
@@ -102,7 +102,7 @@ def verify(
     sealed: Annotated[
         Path | None, typer.Option(help="compare with the manifest of a release instead")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="for programs")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Re-hash everything; exit with 1 and name each file that is not as recorded."""
     from petct_uad.audit.seal import compare_with_seal, read_seal
@@ -121,7 +121,7 @@ def verify(
 
 def _say_findings(findings: Sequence[Finding], *, as_json: bool) -> NoReturn:
     if as_json:
-        typer.echo(json.dumps([asdict(finding) for finding in findings], indent=2))
+        typer.echo(rows_json(findings))
     for finding in () if as_json else findings:
         _out.print(str(finding), markup=False, soft_wrap=True)
     console.print(f"{len(findings)} findings", markup=False)

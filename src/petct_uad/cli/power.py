@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from petct_uad.cli.for_programs import AsJson, rows_json
 from petct_uad.core.console import console, fail_cleanly
 from petct_uad.core.params.reading import ParamsFile
 from petct_uad.schema import load_params
@@ -30,6 +31,7 @@ def patients(
     revision: Annotated[
         str, typer.Option(help="commit, branch, tag or DVC experiment")
     ] = "workspace",
+    as_json: AsJson = False,
 ) -> None:
     """How many patients it would take to tell each two rows apart, SUVmax among them.
 
@@ -43,7 +45,10 @@ def patients(
         runs = read_revision(find_revision(revision))
         params = load_params().evaluate
         rows = power_of_runs(runs, row or (), params, chance)
-    typer.echo(power_markdown(rows, chance, 1 - params.confidence), nl=False)
+    if as_json:
+        typer.echo(rows_json(rows))
+    else:
+        typer.echo(power_markdown(rows, chance, 1 - params.confidence), nl=False)
 
 
 @power.command()
