@@ -54,12 +54,14 @@ class CnnTokens(TokenTeacher):
 
     Each is resampled, layer-normalised over its channels and projected to ``width`` by a fixed,
     seeded matrix with orthonormal rows (or columns), which keeps angles where width allows.
+    S is ``image_size_px``, to which images of another side are resized.
     """
 
     def __init__(self, teacher: CnnTeacher, width: int, image_size_px: int) -> None:
         super().__init__()
         self.teacher = teacher
         self.width = width
+        self.side_px = image_size_px
         self.grid = image_size_px // 16
         self.end = teacher.strides.index(8) + LEVELS
         below, *channels = teacher.channels[self.end - LEVELS - 1 : self.end]
@@ -73,6 +75,9 @@ class CnnTokens(TokenTeacher):
 
     @torch.no_grad()
     def tokens(self, images: Tensor, count: int = LEVELS) -> Tensor:  # noqa: D102
+        size = (self.side_px,) * 2
+        if images.shape[-2:] != size:
+            images = F.interpolate(images, size=size, mode="bilinear", antialias=True)
         outputs = self.teacher.block_outputs(images, self.end)[-count:]
         projections = [self.below, *self.projections][-count:]
         return torch.stack(

@@ -25,6 +25,7 @@ from tests.unit.models.batches import (
     only,
 )
 
+BUNDLED = TeacherParams(name="efficientnet_lite0", weights="bundled")
 SIDE = 64
 
 
@@ -128,6 +129,19 @@ def test_maps_are_finite_and_as_large_as_the_slice(
     assert scores.shape == (1,)
     assert maps.isfinite().all()
     assert scores.isfinite().all()
+
+
+def test_a_teacher_that_sees_slices_twice_as_large_gives_four_times_the_tokens(
+    cmad_params: CmadParams,
+) -> None:
+    params = cmad_params.model_copy(update={"enlarge": 2})
+    model = Cmad.build(params, BUNDLED, "petct", SIDE).eval()
+    batch = noise(1, SIDE)
+    (prepared,) = model.prepare(batch)
+    assert prepared.shape[3] == 4 * (SIDE // 16) ** 2
+    large = F.interpolate(batch.pet, scale_factor=2, mode="bilinear")
+    torch.testing.assert_close(prepared[:, 0], model.teacher.tokens(large, prepared.shape[2]))
+    assert model.detect(batch)[0].shape == (1, SIDE, SIDE)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,8 @@ Deviations from the paper are listed in this folder's README.
 
 from __future__ import annotations
 
+from typing import Self
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -23,7 +25,8 @@ from petct_uad.models.common.interface import Batch, GradientModel
 from petct_uad.models.common.maps import score_maps
 from petct_uad.models.with_teacher import TokenModel
 from petct_uad.ops.selective_scan.ss2d import SS2D
-from petct_uad.teachers.tokens import TokenTeacher
+from petct_uad.teachers.params import TeacherParams
+from petct_uad.teachers.tokens import TokenTeacher, load_tokens
 
 _MLP_RATIO = 4
 
@@ -45,6 +48,14 @@ class Cmad(FusedMaps, TokenModel[CmadParams], GradientModel):
         self.fusion = MapFusion(params.fusion, self.decoder.branches)
         # The decoder's input is the deepest level; as Eq. 10 has it, no target equals it.
         self.first_target = 1 if params.targets == "below_input" else 0
+
+    @classmethod
+    def build(
+        cls, params: CmadParams, teacher: TeacherParams, modality: Modality, image_size_px: int
+    ) -> Self:
+        """With the token teacher that ``teacher`` names, which sees slices ``enlarge`` times."""
+        tokens = load_tokens(teacher, params.width, params.enlarge * image_size_px)
+        return cls(params, tokens, modality, image_size_px)
 
     def prepare(self, batch: Batch) -> tuple[Tensor, ...]:
         """Teacher tokens (B, K, T, N, d) of the T levels that are read, shallow to deep."""

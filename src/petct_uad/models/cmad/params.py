@@ -45,6 +45,7 @@ class CmadParams(TokenParams):
     cmh: bool = Field(description="cross-modality hybrid module (Eq. 3)")
     gfr: bool = Field(description="global fusion refinement (Eqs. 5-9)")
     levels: int = Field(ge=1, le=9, description="number of reconstructed levels")
+    enlarge: int = Field(ge=1, le=4, description="of the slices that the teacher sees")
     ssm_state: int = Field(ge=1, le=64)
     ssm_expand: int = Field(ge=1, le=4)
     targets: Literal["below_input", "with_input"] = Field(
