@@ -37,4 +37,7 @@ class IngestParams(Section):
     dynamic_window_s: tuple[Second, Second] = Field(
         default=(0.0, 86400.0), description="of sum: from and to, after the first frame's start"
     )
+    colour: bool = Field(
+        default=False, description="keep the colours of pictures, not their luma alone"
+    )
     max_gap_mm: float = Field(ge=0, le=5, description="tolerance on even slice spacing")

@@ -153,7 +153,7 @@ class PictureRow:
     split: str  # train, val or test, as its publisher has it
     label: int  # 0 normal, 1 abnormal, as its publisher has it
     lesion_area_px: int  # of the mask, on the picture's own grid; 0 without a mask
-    pixels_sha256: str  # of size and grey levels: the same for the same picture in two files
+    pixels_sha256: str  # of size and levels: the same for the same picture in two files
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from petct_uad.core.params.base import Modality
-from petct_uad.models.common.interface import Batch, TrainableModel, images_in_context, images_of
+from petct_uad.models.common.interface import Batch, TrainableModel, images_in_channels, images_of
 from petct_uad.models.common.maps import score_maps, smooth_maps
 from petct_uad.models.common.params import FeatureParams, ModelSection, TokenParams
 from petct_uad.teachers.cnn import CACHED_IMAGES, CnnTeacher
@@ -26,11 +26,12 @@ class ModelWithTeacher(TrainableModel, Generic[P, T]):
     """A model beside a frozen network; most see one modality, and score by a map's maximum.
 
     Attributes:
-        sees_neighbours: does it take a slice between those below and above it, where
-            ``preprocess.neighbours_mm`` keeps them, as three channels? Else it takes one of grey.
+        sees_channels: does it take three, where there are as many: a slice between those below and
+            above it (``preprocess.neighbours_mm``), or a picture in colour (``ingest.colour``)?
+            Else it takes one of grey.
     """
 
-    sees_neighbours: ClassVar[bool] = False
+    sees_channels: ClassVar[bool] = False
 
     def __init__(self, params: P, teacher: T, modality: Modality, image_size_px: int) -> None:
         super().__init__()
@@ -45,7 +46,7 @@ class ModelWithTeacher(TrainableModel, Generic[P, T]):
 
     def _inputs(self, batch: Batch) -> tuple[Tensor, ...]:
         """(B, 1 or 3, S, S) of each modality that it sees, PET before CT."""
-        see = images_in_context if self.sees_neighbours else images_of
+        see = images_in_channels if self.sees_channels else images_of
         return see(batch, self.modality)
 
     def _images(self, batch: Batch) -> Tensor:
@@ -77,7 +78,7 @@ class CnnModel(ModelWithTeacher[P, CnnTeacher]):
 class FeatureModel(CnnModel[S]):
     """One that reads the CNN's deepest map of each of some strides."""
 
-    sees_neighbours = True
+    sees_channels = True
 
     @property
     def channels(self) -> dict[int, int]:
@@ -99,7 +100,7 @@ class FeatureModel(CnnModel[S]):
 class TokenModel(ModelWithTeacher[W, TokenTeacher]):
     """One that reads tokens of ``width``."""
 
-    sees_neighbours = True
+    sees_channels = True
 
     @classmethod
     def build(

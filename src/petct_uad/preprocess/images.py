@@ -18,6 +18,8 @@ from petct_uad.preprocess.readings import read_picture
 from petct_uad.slices.store import Shard, shard_path, write_shard
 from petct_uad.slices.tables import ImageRow, ReadingRow, SliceRow
 
+_Place = Callable[[Image.Image, int], NDArray[np.float32]]  # an image into a square of so many px
+
 
 def write_image_shard(
     rows: Sequence[SliceRow],
@@ -32,6 +34,9 @@ def write_image_shard(
     is what is not black. In the index, columns of SUV and HU hold grey levels in [0, 1], areas
     pixels of the square (the body's) or of the file (the lesion's).
 
+    Of an image in colour the grey level is the luma, and the shard holds its red, green and blue
+    too, for models on a network of colour images.
+
     Under ``pictures: canvas`` the square is made as QFAE does for LiverCT (supplement, section
     2.1): what is not black, cut to its bounding box, in the middle of a black square, shrunk only
     where it is larger than that; then filtered, where ``bilateral_ct`` says so.
@@ -39,17 +44,16 @@ def write_image_shard(
     Raises:
         DatasetError: a PNG cannot be read.
     """
-    grey = _opened(image)
+    opened = _opened(image)
+    grey = opened.convert("L")
     place = _on_canvas(grey) if params.pictures == "canvas" else _stretched
-    side_px = params.image_size_px
-    square = place(grey, side_px) / np.float32(255)
-    if params.pictures == "canvas" and params.bilateral_ct:
-        square = _filtered(square, params)
-    plane = square.astype(np.float16)[None]
+    colours = opened.split() if opened.mode == "RGB" else ()
+    plane, *bands = (x[None] for x in _squares((grey, *colours), place, params))
     lesion = np.zeros(plane.shape, np.uint8)
     if mask is not None:
-        lesion[0] = place(_opened(mask), side_px) > 127.5
-    shard = Shard(plane, plane, lesion, (plane > 0).astype(np.uint8))
+        lesion[0] = place(_opened(mask), params.image_size_px) > 127.5
+    body = (plane > 0).astype(np.uint8)
+    shard = Shard(plane, plane, lesion, body, colour=np.stack(bands, 1) if bands else None)
     (row,) = rows
     write_shard(shard_path(processed, row.study_id), shard)
     (measured,) = slice_measures(_measure(row, shard), 1.0, shard)
@@ -64,6 +68,17 @@ def _opened(path: Path) -> Image.Image:
         raise DatasetError(f"{path} cannot be read ({error}); run `dvc repro ingest`") from error
 
 
+def _squares(
+    levels: Sequence[Image.Image], place: _Place, params: PreprocessParams
+) -> list[NDArray[np.float16]]:
+    """Each (S, S) in [0, 1], of images of grey levels, the first of which says what is black."""
+    squares = [place(image, params.image_size_px) / np.float32(255) for image in levels]
+    if params.pictures == "canvas" and params.bilateral_ct:
+        inside = squares[0] > 0
+        squares = [_filtered(square, inside, params) for square in squares]
+    return [square.astype(np.float16) for square in squares]
+
+
 def _stretched(image: Image.Image, side_px: int) -> NDArray[np.float32]:
     """The whole image, as a square."""
     # Pillow's bilinear filter widens with the reduction: it antialiases.
@@ -71,7 +86,7 @@ def _stretched(image: Image.Image, side_px: int) -> NDArray[np.float32]:
     return np.asarray(resized, dtype=np.float32)
 
 
-def _on_canvas(image: Image.Image) -> Callable[[Image.Image, int], NDArray[np.float32]]:
+def _on_canvas(image: Image.Image) -> _Place:
     """Where the bounding box of what is not black goes, of the image and of its mask alike."""
     box = image.getbbox() or (0, 0, *image.size)
 
@@ -89,10 +104,12 @@ def _on_canvas(image: Image.Image) -> Callable[[Image.Image, int], NDArray[np.fl
     return placed
 
 
-def _filtered(square: NDArray[np.float32], params: PreprocessParams) -> NDArray[np.float32]:
-    """Sigma in mm counts pixels; black stays black."""
+def _filtered(
+    square: NDArray[np.float32], inside: NDArray[np.bool_], params: PreprocessParams
+) -> NDArray[np.float32]:
+    """Sigma in mm counts pixels; what lies outside is black."""
     filtered = bilateral(sitk.GetImageFromArray(square[None]), params)
-    return np.where(square > 0, sitk.GetArrayFromImage(filtered)[0], np.float32(0))
+    return np.where(inside, sitk.GetArrayFromImage(filtered)[0], np.float32(0))
 
 
 def _measure(row: SliceRow, shard: Shard) -> Measures:

@@ -19,7 +19,7 @@ from petct_uad.core.files import atomic_path, read_table, sha256_bytes
 from petct_uad.slices.tables import ImageRow
 
 Split = Literal["train", "val", "test"]
-_BESIDE = ("ct_beside", "pet_beside")
+_OPTIONAL = ("ct_beside", "pet_beside", "colour")
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,8 @@ class Shard:
         body: (n, S, S) uint8, 1 inside the body.
         ct_beside, pet_beside: (n, 2, S, S) float16, the same below and above each slice; None
             where slices are seen alone.
+        colour: (n, 3, S, S) float16, red, green and blue in [0, 1] of pictures, of which ct and pet
+            are the luma; None of anything grey.
     """
 
     ct: NDArray[np.float16]
@@ -41,6 +43,7 @@ class Shard:
     body: NDArray[np.uint8]
     ct_beside: NDArray[np.float16] | None = None
     pet_beside: NDArray[np.float16] | None = None
+    colour: NDArray[np.float16] | None = None
 
     def __len__(self) -> int:
         return len(self.ct)
@@ -52,7 +55,7 @@ class Shard:
         return {name: array for name, array in named if array is not None}
 
     def sha256_of(self, row: int) -> str:
-        """SHA-256 of one slice's bytes: ct, pet, lesion, body, and those beside it."""
+        """SHA-256 of one slice's bytes: ct, pet, lesion, body, those beside it, its colour."""
         return sha256_bytes(b"".join(x[row].tobytes() for x in self.planes.values()))
 
 
@@ -73,7 +76,7 @@ def read_shard(path: Path) -> Shard:
     Raises:
         DatasetError: the file is absent or lacks one of the four arrays.
     """
-    names = ("ct", "pet", "lesion", "body", *_beside(path))
+    names = ("ct", "pet", "lesion", "body", *_optional(path))
     with _opened(path, *names) as file:
         return Shard(**{name: file.get_tensor(name) for name in names})
 
@@ -110,7 +113,7 @@ class ShardPlanes:
 
     @cached_property
     def shape(self) -> tuple[int, ...]:
-        """(n, S, S); (n, 2, S, S) of what lies beside the slices."""
+        """(n, S, S); (n, 2, S, S) of what lies beside the slices, (n, 3, S, S) of colour."""
         with _opened(shard_path(self.processed, self.rows[0].study_id), self.name) as file:
             return (len(self.rows), *file.get_slice(self.name).get_shape()[1:])
 
@@ -156,6 +159,7 @@ class SliceStore:
         ct, pet: (n, S, S) float16 in [0, 1].
         ct_beside, pet_beside: (n, 2, S, S) the slices below and above; None where slices are seen
             alone.
+        colour: (n, 3, S, S) of pictures; None of anything grey.
     """
 
     rows: tuple[ImageRow, ...]
@@ -163,6 +167,7 @@ class SliceStore:
     pet: ImageStack
     ct_beside: ImageStack | None = None
     pet_beside: ImageStack | None = None
+    colour: ImageStack | None = None
 
     @classmethod
     def open(cls, processed: Path, split: Split) -> Self:
@@ -175,11 +180,11 @@ class SliceStore:
         rows = tuple(row for row in index if row.split == split)
         if not rows:
             raise DatasetError(f"{processed}/index.csv: no slice in split {split!r}")
-        names = ("ct", "pet", *_beside(shard_path(processed, rows[0].study_id)))
+        names = ("ct", "pet", *_optional(shard_path(processed, rows[0].study_id)))
         for study_id in sorted({row.study_id for row in rows}):
             with _opened(shard_path(processed, study_id), *names):
                 pass
-        return cls(rows, *(ShardPlanes(processed, rows, name) for name in names))
+        return cls(rows, **{name: ShardPlanes(processed, rows, name) for name in names})
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -196,13 +201,13 @@ def files_of(processed: Path, stores: Sequence[SliceStore]) -> tuple[Path, ...]:
     return (processed / "index.csv", *(shard_path(processed, study) for study in studies))
 
 
-def _beside(path: Path) -> tuple[str, ...]:
-    """Names of what lies beside the slices, where the shard holds it."""
+def _optional(path: Path) -> tuple[str, ...]:
+    """Names of what lies beside the slices, and of their colour, where the shard holds it."""
     if not path.is_file():
         return ()
     with safe_open(path, framework="numpy") as file:
         found = set(file.keys())
-    return tuple(name for name in _BESIDE if name in found)
+    return tuple(name for name in _OPTIONAL if name in found)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from safetensors.numpy import load_file
 from petct_uad.core.errors import ParamsError
 from petct_uad.core.files import sha256_file, write_table
 from petct_uad.models.common.batch import Batch, at_side
-from petct_uad.models.common.interface import images_in_context, images_of
+from petct_uad.models.common.interface import images_in_channels, images_of
 from petct_uad.models.mkd.mkd import Mkd
 from petct_uad.models.patchcore.patchcore import Patchcore
 from petct_uad.models.twin.twin import Twin
@@ -83,7 +83,7 @@ def store(tmp_path: Path) -> SliceStore:
 
 def test_a_batch_has_three_channels_each_slice_in_the_middle(store: SliceStore) -> None:
     batch = Batch.of(store, [0, 2])
-    pet, ct = images_in_context(batch, "petct")
+    pet, ct = images_in_channels(batch, "petct")
     alone = images_of(batch, "petct")
     for images, own, planes in ((pet, alone[0], store.pet), (ct, alone[1], store.ct)):
         assert images.shape == (2, 3, 64, 64)
@@ -91,19 +91,19 @@ def test_a_batch_has_three_channels_each_slice_in_the_middle(store: SliceStore) 
         assert np.array_equal(images[1, 0].numpy(), planes[[1]][0].astype(np.float32))
         assert np.array_equal(images[1, 2].numpy(), planes[[3]][0].astype(np.float32))
     smaller = Batch.of(at_side(store, 32), [2])
-    assert images_in_context(smaller, "pet")[0].shape == (1, 3, 32, 32)
+    assert images_in_channels(smaller, "pet")[0].shape == (1, 3, 32, 32)
 
 
 def test_without_neighbours_a_slice_stays_grey(store: SliceStore) -> None:
     plain = replace(store, ct_beside=None, pet_beside=None)
-    (images,) = images_in_context(Batch.of(plain, [0]), "ct")
+    (images,) = images_in_channels(Batch.of(plain, [0]), "ct")
     assert images.shape == (1, 1, 64, 64)
 
 
 def test_models_on_a_frozen_network_see_neighbours_and_those_with_one_channel_do_not() -> None:
-    assert Patchcore.sees_neighbours
-    assert not Mkd.sees_neighbours
-    assert not Twin.sees_neighbours
+    assert Patchcore.sees_channels
+    assert not Mkd.sees_channels
+    assert not Twin.sees_channels
 
 
 def test_a_reach_that_passes_the_guard_zone_is_refused() -> None:

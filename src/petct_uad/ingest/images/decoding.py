@@ -1,4 +1,4 @@
-"""One image as grey levels, and its mask, from files that may be anything."""
+"""One image as grey levels or colours, and its mask, from files that may be anything."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import io
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pydicom
@@ -26,42 +26,49 @@ _MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr")
 
 
 @dataclass(frozen=True)
-class GreyImage:
+class DecodedImage:
     """What one file holds.
 
     Attributes:
-        grey: (h, w) uint8 grey levels, upright.
+        levels: (h, w) uint8 grey levels, or (h, w, 3) of red, green and blue; upright.
         sha256: of the file's bytes.
     """
 
-    grey: NDArray[np.uint8]
+    levels: NDArray[np.uint8]
     sha256: str
 
     @property
+    def size_px(self) -> tuple[int, int]:
+        """Height and width."""
+        height, width, *_ = self.levels.shape
+        return height, width
+
+    @property
     def pixels_sha256(self) -> str:
-        """Of size and grey levels."""
-        return sha256_bytes(f"{self.grey.shape}".encode() + self.grey.tobytes())
+        """Of size and levels."""
+        return sha256_bytes(f"{self.levels.shape}".encode() + self.levels.tobytes())
 
 
-def read_image(raw: Path, file: str) -> GreyImage:
-    """Read an image as luma (ITU-R 601-2).
+def read_image(raw: Path, file: str, colour: bool = False) -> DecodedImage:
+    """Read an image as luma (ITU-R 601-2), or in colour: a grey one has three equal planes then.
 
     Raises:
         UnreadableFileError: missing, or no format that Pillow knows.
         PixelError: cannot be decoded, is deeper than 8 bits, too large, several frames, or blank.
     """
-    image = _read(raw, file)
-    if image.grey.min() == image.grey.max():
+    image = _read(raw, file, "RGB" if colour else "L")
+    if not np.ptp(image.levels, axis=(0, 1)).any():
+        level = ", ".join(map(str, np.unique(image.levels[0, 0])))
         raise PixelError(
             file,
-            found=f"the grey level {image.grey.min()} everywhere",
+            found=f"the {'colour' if colour else 'grey'} level {level} everywhere",
             expected="a picture of something",
             advice="Restore the file from its publisher, or take it out of the set.",
         )
     return image
 
 
-def read_mask(raw: Path, file: str, image: GreyImage, label: int) -> GreyImage:
+def read_mask(raw: Path, file: str, image: DecodedImage, label: int) -> DecodedImage:
     """Read the mask of an image: 255 where there is a lesion, else 0.
 
     A mask of few grey levels has one per class, and all but 0 are lesions, whose classes are joined
@@ -73,16 +80,16 @@ def read_mask(raw: Path, file: str, image: GreyImage, label: int) -> GreyImage:
         PixelError: as of an image.
         LabelError: not of the image's size, empty for an abnormal one, or not for a normal one.
     """
-    mask = _read(raw, file)
-    if mask.grey.shape != image.grey.shape:
+    mask = _read(raw, file, "L")
+    if mask.size_px != image.size_px:
         raise LabelError(
             file,
-            found=f"a mask of {mask.grey.shape[1]} x {mask.grey.shape[0]} pixels",
-            expected=f"the picture's {image.grey.shape[1]} x {image.grey.shape[0]}",
+            found=f"a mask of {mask.size_px[1]} x {mask.size_px[0]} pixels",
+            expected=f"the picture's {image.size_px[1]} x {image.size_px[0]}",
             advice="Restore both files from their publisher.",
         )
-    many = np.unique(mask.grey).size > _MOST_CLASSES
-    lesion = mask.grey > (int(mask.grey.max()) // 2 if many else 0)
+    many = np.unique(mask.levels).size > _MOST_CLASSES
+    lesion = mask.levels > (int(mask.levels.max()) // 2 if many else 0)
     if bool(lesion.any()) != bool(label):
         raise LabelError(
             file,
@@ -90,10 +97,10 @@ def read_mask(raw: Path, file: str, image: GreyImage, label: int) -> GreyImage:
             expected="at least one in an abnormal picture and none in a normal one",
             advice="Move the picture where it belongs, or restore the mask from its publisher.",
         )
-    return GreyImage(lesion.astype(np.uint8) * 255, mask.sha256)
+    return DecodedImage(lesion.astype(np.uint8) * 255, mask.sha256)
 
 
-def _read(raw: Path, file: str) -> GreyImage:
+def _read(raw: Path, file: str, mode: Literal["L", "RGB"]) -> DecodedImage:
     try:
         content = (raw / file).read_bytes()
     except OSError as error:
@@ -104,12 +111,13 @@ def _read(raw: Path, file: str) -> GreyImage:
             advice="Restore the file from its publisher, or take it out of the list.",
         ) from error
     if file.lower().endswith(_DICOM):
-        return GreyImage(_read_dicom(content, file), sha256_bytes(content))
+        grey = Image.fromarray(_read_dicom(content, file))
+        return DecodedImage(np.asarray(grey.convert(mode)), sha256_bytes(content))
     try:
         with warnings.catch_warnings(), Image.open(io.BytesIO(content)) as opened:
             warnings.simplefilter("ignore")
             _check(opened, file)
-            grey = ImageOps.exif_transpose(opened).convert("L")
+            upright = ImageOps.exif_transpose(opened).convert(mode)
     except UnidentifiedImageError as error:
         raise UnreadableFileError(
             file,
@@ -119,7 +127,7 @@ def _read(raw: Path, file: str) -> GreyImage:
         ) from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise _undecodable(file, error) from error
-    return GreyImage(np.asarray(grey, dtype=np.uint8), sha256_bytes(content))
+    return DecodedImage(np.asarray(upright, dtype=np.uint8), sha256_bytes(content))
 
 
 def _read_dicom(content: bytes, file: str) -> NDArray[np.uint8]:

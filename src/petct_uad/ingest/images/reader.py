@@ -24,7 +24,7 @@ from petct_uad.core.parallel import map_in_processes
 from petct_uad.core.provenance.record import Derivation
 from petct_uad.core.store.study_store import StudyStore
 from petct_uad.ingest.found import FoundRejection
-from petct_uad.ingest.images.decoding import GreyImage, read_image, read_mask
+from petct_uad.ingest.images.decoding import DecodedImage, read_image, read_mask
 from petct_uad.ingest.images.layout import Layout, ListedImage, find_layout, recognises
 from petct_uad.ingest.params import IngestParams
 from petct_uad.ingest.pseudonyms import Pseudonyms, check_distinct, check_key, choose_pseudonyms
@@ -90,7 +90,7 @@ class ImageReader(Reader):
         layout = find_layout(raw)
         pseudonyms = choose_pseudonyms(params.pseudonyms, (True,))
         check_key(pseudonyms, params.key)
-        work = partial(_ingest_image, raw=raw, volumes=out / "volumes")
+        work = partial(_ingest_image, raw=raw, volumes=out / "volumes", colour=params.colour)
         read = map_in_processes(work, _tasks(layout, pseudonyms), "reading pictures", workers)
         found = [item.rejected for item in read if item.rejected]
         found += map(_unlabelled, layout.unlabelled)
@@ -162,30 +162,29 @@ def _tasks(layout: Layout, pseudonyms: Pseudonyms) -> list[_Task]:
     return sorted(tasks, key=lambda task: task.study_id)
 
 
-def _ingest_image(task: _Task, *, raw: Path, volumes: Path) -> _Read:
+def _ingest_image(task: _Task, *, raw: Path, volumes: Path, colour: bool) -> _Read:
     try:
-        image, mask = _read(task, raw)
+        image, mask = _read(task, raw, colour)
     except RejectedInputError as error:
         return _Read(task, rejected=rejected_row(error))
     home = volumes / task.study_id
     home.mkdir(parents=True)
-    _save(home / "image.png", image.grey)
+    _save(home / "image.png", image.levels)
     if mask is not None:
-        _save(home / "mask.png", mask.grey)
+        _save(home / "mask.png", mask.levels)
     row = PictureRow(
         study_id=task.study_id,
         split=task.listed.split,
         label=task.listed.label,
-        lesion_area_px=int((mask.grey > 0).sum()) if mask else 0,
+        lesion_area_px=int((mask.levels > 0).sum()) if mask else 0,
         pixels_sha256=image.pixels_sha256,
     )
-    height, width = image.grey.shape
-    return _Read(task, row, (height, width), image.sha256, mask.sha256 if mask else "")
+    return _Read(task, row, image.size_px, image.sha256, mask.sha256 if mask else "")
 
 
-def _read(task: _Task, raw: Path) -> tuple[GreyImage, GreyImage | None]:
+def _read(task: _Task, raw: Path, colour: bool) -> tuple[DecodedImage, DecodedImage | None]:
     listed = task.listed
-    image = read_image(raw, listed.file)
+    image = read_image(raw, listed.file, colour)
     if listed.mask:
         return image, read_mask(raw, listed.mask, image, listed.label)
     if task.needs_mask:
@@ -198,8 +197,8 @@ def _read(task: _Task, raw: Path) -> tuple[GreyImage, GreyImage | None]:
     return image, None
 
 
-def _save(path: Path, grey: NDArray[np.uint8]) -> None:
-    Image.fromarray(grey).save(path)
+def _save(path: Path, levels: NDArray[np.uint8]) -> None:
+    Image.fromarray(levels).save(path)
 
 
 def _unlabelled(file: str) -> FoundRejection:

@@ -24,6 +24,8 @@ class Batch:
         slice_ids: B identifiers.
         pet_beside, ct_beside: (B, 2, S, S) the slices below and above; None where slices are seen
             alone.
+        colour: (B, 3, S, S) red, green and blue of pictures, whose luma pet and ct are; None of
+            anything grey.
     """
 
     pet: Tensor
@@ -31,6 +33,7 @@ class Batch:
     slice_ids: tuple[str, ...]
     pet_beside: Tensor | None = None
     ct_beside: Tensor | None = None
+    colour: Tensor | None = None
 
     @classmethod
     def of(cls, store: SliceStore, indices: Sequence[int]) -> Batch:
@@ -42,6 +45,7 @@ class Batch:
             slice_ids=tuple(store.rows[i].slice_id for i in chosen),
             pet_beside=_taken(store.pet_beside, chosen),
             ct_beside=_taken(store.ct_beside, chosen),
+            colour=_taken(store.colour, chosen),
         )
 
     def to(self, device: torch.device) -> Batch:
@@ -53,12 +57,13 @@ class Batch:
         return self._each(Tensor.pin_memory)
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> Batch:
-        pet, ct = (None if x is None else change(x) for x in (self.pet_beside, self.ct_beside))
-        return Batch(change(self.pet), change(self.ct), self.slice_ids, pet, ct)
+        optional = (self.pet_beside, self.ct_beside, self.colour)
+        changed = (None if x is None else change(x) for x in optional)
+        return Batch(change(self.pet), change(self.ct), self.slice_ids, *changed)
 
 
-def _taken(beside: ImageStack | None, chosen: list[int]) -> Tensor | None:
-    return None if beside is None else torch.from_numpy(beside[chosen].astype(np.float32))
+def _taken(images: ImageStack | None, chosen: list[int]) -> Tensor | None:
+    return None if images is None else torch.from_numpy(images[chosen].astype(np.float32))
 
 
 def at_side(store: SliceStore, side_px: int | None) -> SliceStore:
@@ -68,8 +73,9 @@ def at_side(store: SliceStore, side_px: int | None) -> SliceStore:
     """
     if side_px is None or side_px == store.image_size_px:
         return store
-    ct_beside, pet_beside = (
-        None if x is None else _Resized(x, side_px) for x in (store.ct_beside, store.pet_beside)
+    ct_beside, pet_beside, colour = (
+        None if x is None else _Resized(x, side_px)
+        for x in (store.ct_beside, store.pet_beside, store.colour)
     )
     return replace(
         store,
@@ -77,6 +83,7 @@ def at_side(store: SliceStore, side_px: int | None) -> SliceStore:
         pet=_Resized(store.pet, side_px),
         ct_beside=ct_beside,
         pet_beside=pet_beside,
+        colour=colour,
     )
 
 

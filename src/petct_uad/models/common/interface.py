@@ -22,7 +22,7 @@ __all__ = [
     "FittedModel",
     "GradientModel",
     "TrainableModel",
-    "images_in_context",
+    "images_in_channels",
     "images_of",
 ]
 
@@ -32,11 +32,13 @@ def images_of(batch: Batch, modality: Modality) -> tuple[Tensor, ...]:
     return {"pet": (batch.pet,), "ct": (batch.ct,), "petct": (batch.pet, batch.ct)}[modality]
 
 
-def images_in_context(batch: Batch, modality: Modality) -> tuple[Tensor, ...]:
-    """The same as (B, 3, S, S), each between the slices below and above it, where those are known.
+def images_in_channels(batch: Batch, modality: Modality) -> tuple[Tensor, ...]:
+    """The same as (B, 3, S, S): a picture's colours, or a slice between those below and above it.
 
-    Networks of colour images have three channels; a grey slice alone fills them thrice.
+    Networks of colour images have three channels; what is grey and alone fills them thrice.
     """
+    if batch.colour is not None:
+        return tuple(batch.colour for _ in images_of(batch, modality))
     beside = {"pet": (batch.pet_beside,), "ct": (batch.ct_beside,),
               "petct": (batch.pet_beside, batch.ct_beside)}[modality]  # fmt: skip
     return tuple(

@@ -21,7 +21,7 @@ from petct_uad.teachers.cnn import CnnTeacher
 class Mkd(FeatureModel[MkdParams], GradientModel):
     """Teacher and cloner of one modality's slices."""
 
-    sees_neighbours = False  # its cloner has one channel, of grey
+    sees_channels = False  # its cloner has one channel, of grey
 
     def __init__(
         self, params: MkdParams, teacher: CnnTeacher, modality: Modality, image_size_px: int
