@@ -202,7 +202,8 @@ def gflops_of_one_pair(model: AnomalyModel, store: SliceStore, device: torch.dev
 
     Custom kernels and element-wise steps are not counted, so a selective scan is not either.
     """
-    with _frozen(model), FlopCounterMode(display=False) as counter, torch.inference_mode():
+    # Not inference mode, in which branches are multiplied in a way that torch does not count.
+    with _frozen(model), FlopCounterMode(display=False) as counter, torch.no_grad():
         model.anomaly_map(Batch.of(store, [0]).to(device))
     return float(counter.get_total_flops()) / 1e9
 

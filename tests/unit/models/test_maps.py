@@ -1,4 +1,7 @@
+import pytest
 import torch
+from torch.nn.functional import interpolate
+from torchvision.transforms.v2.functional import gaussian_blur
 
 from petct_uad.models.common.maps import mean_and_spread, score_maps, smooth_maps
 
@@ -10,6 +13,16 @@ def test_smoothing_keeps_the_mean_and_lowers_the_peak() -> None:
     assert sharp.shape == smooth.shape == (2, 64, 64)
     torch.testing.assert_close(sharp.mean(), smooth.mean(), atol=1e-4, rtol=0)
     assert smooth.max() < sharp.max()
+
+
+@pytest.mark.parametrize("cells", [(8, 8), (5, 7), (64, 64), (100, 1)])
+def test_maps_are_a_bilinear_enlargement_under_a_two_dimensional_gaussian(
+    cells: tuple[int, int],
+) -> None:
+    grids = torch.rand(2, 3, *cells)
+    large = interpolate(grids, size=(64, 64), mode="bilinear")
+    expected = gaussian_blur(large, kernel_size=[33, 33], sigma=[4.0, 4.0])
+    torch.testing.assert_close(smooth_maps(grids, 64, 16.0), expected, atol=2e-6, rtol=0)
 
 
 def test_smoothing_width_follows_the_image_size() -> None:

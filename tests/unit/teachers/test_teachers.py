@@ -105,6 +105,12 @@ def test_tokens_are_the_same_for_every_process() -> None:
     assert torch.equal(first, second)
 
 
+def test_tokens_of_many_images_are_those_of_sixteen_at_a_time(teacher: CnnTeacher) -> None:
+    tokens, images = CnnTokens(teacher, 16, 64), torch.rand(33, 1, 64, 64)
+    parts = [tokens.tokens(few) for few in torch.split(images, 16)]
+    assert torch.equal(tokens.tokens(images), torch.cat(parts))
+
+
 def test_weights_from_a_file_equal_the_bundled_ones(tmp_path: Path, teacher: CnnTeacher) -> None:
     file = tmp_path / "lite0.safetensors"
     save_file(load_network(BUNDLED).state_dict(), file)

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from petct_uad.ops.products import branch_products
+
 
 class StackedLinear(nn.Module):
     """``nn.Linear`` per branch: (K, ..., in) to (K, ..., out)."""
@@ -21,7 +23,7 @@ class StackedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:  # noqa: D102
         rows = x.reshape(x.shape[0], -1, x.shape[-1])
-        return torch.baddbmm(self.bias, rows, self.weight).view(*x.shape[:-1], -1)
+        return branch_products(rows, self.weight, self.bias).view(*x.shape[:-1], -1)
 
 
 class StackedLayerNorm(nn.Module):

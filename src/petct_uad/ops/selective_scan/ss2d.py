@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from petct_uad.core.params.base import ScanBackend
+from petct_uad.ops.products import branch_products
 from petct_uad.ops.selective_scan.reference import (
     DIRECTIONS,
     depthwise_conv_silu_reference,
@@ -58,17 +59,18 @@ class SS2D(nn.Module):
         inner_shape = (branches, batch, height, width, self.inner)
         convolve, gated_norm = self._blocks(tokens)
         # Under autocast the projections alone run in half precision.
-        mixed = widened(torch.bmm(tokens.reshape(branches, -1, dim), self.in_proj))
+        mixed = widened(branch_products(tokens.reshape(branches, -1, dim), self.in_proj))
         x, z = torch.split(mixed, self.inner, dim=-1)  # (P, B L, E) each
         x = convolve(x.view(inner_shape), self.conv_weight, self.conv_bias)
         y = self._scan(x.view(branches, batch, -1, self.inner), height, width)
         y = gated_norm(y.view(inner_shape), z.view(inner_shape), self.norm_weight, self.norm_bias)
-        return torch.bmm(y.view(branches, -1, self.inner), self.out_proj).view(tokens.shape)
+        y = y.view(branches, -1, self.inner)
+        return branch_products(y, self.out_proj).view(tokens.shape)
 
     def _scan(self, x: Tensor, height: int, width: int) -> Tensor:
         """Scan with weights that depend on the input: (P, B, L, E) to the same."""
         branches, batch, length, inner = x.shape
-        mixed = torch.bmm(x.view(branches, -1, inner), self.x_proj)
+        mixed = branch_products(x.view(branches, -1, inner), self.x_proj)
         mixed = mixed.view(branches, batch, length, DIRECTIONS, -1)
         low_rank, b, c = torch.split(mixed, [self.rank, self.state, self.state], dim=-1)
         # (P K, B L, R) times (P K, R, E), so that delta comes out as the scan reads it.
