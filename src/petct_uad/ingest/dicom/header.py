@@ -14,6 +14,7 @@ from typing import BinaryIO
 from pydicom import uid
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
+from pydicom.tag import BaseTag
 
 from petct_uad.core.errors import (
     IdentityError,
@@ -32,7 +33,15 @@ from petct_uad.ingest.dicom.multiframe import (
     read_as_single_frame_pet,
 )
 from petct_uad.ingest.dicom.native import IMAGE_KEYWORDS, NativePixels, find_native
-from petct_uad.ingest.dicom.parsing import opened, read_meta, read_tags, tag_of, values
+from petct_uad.ingest.dicom.parsing import (
+    element_values,
+    of_element,
+    opened,
+    read_meta,
+    read_tags,
+    tag_of,
+    values,
+)
 from petct_uad.ingest.dicom.pet_header import (
     PET_KEYWORDS,
     PET_PRIVATE_TAGS,
@@ -71,7 +80,7 @@ _MOST_INFLATED = 1 << 28
 _PIECE = 1 << 16
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True, order=True, slots=True)
 class Header:
     """What one CT, PET, SEG or RTSTRUCT file says about itself; "" or None where it is silent."""
 
@@ -176,8 +185,8 @@ def _header(dataset: Dataset, file: str, sha256: str) -> Header:
         manufacturer=_text(dataset, "Manufacturer"),
         model_name=_text(dataset, "ManufacturerModelName"),
         description=_text(dataset, "SeriesDescription"),
-        image_type=tuple(str(item).upper() for item in values(dataset, "ImageType")),
-        corrected_image=tuple(str(item).upper() for item in values(dataset, "CorrectedImage")),
+        image_type=of_element(dataset, "ImageType", _capitals) or (),
+        corrected_image=of_element(dataset, "CorrectedImage", _capitals) or (),
         number_of_slices=_whole(dataset, "NumberOfSlices"),
         rows=rows,
         columns=columns,
@@ -289,7 +298,15 @@ def _patient(dataset: Dataset, file: str) -> str:
 
 
 def _text(dataset: Dataset, keyword: str) -> str:
-    return printable("\\".join(str(item) for item in values(dataset, keyword)))
+    return of_element(dataset, keyword, _printable) or ""
+
+
+def _printable(dataset: Dataset, tag: BaseTag) -> str:
+    return printable("\\".join(str(item) for item in element_values(dataset, tag)))
+
+
+def _capitals(dataset: Dataset, tag: BaseTag) -> tuple[str, ...]:
+    return tuple(str(item).upper() for item in element_values(dataset, tag))
 
 
 def _whole(dataset: Dataset, keyword: str) -> int | None:
@@ -299,11 +316,15 @@ def _whole(dataset: Dataset, keyword: str) -> int | None:
 
 def _numbers(dataset: Dataset, keyword: str, count: int) -> tuple[float, ...] | None:
     """``count`` finite numbers, or None where missing or malformed; geometry.py names the tag."""
-    try:
-        found = tuple(float(item) for item in values(dataset, keyword))
-    except (TypeError, ValueError):
-        return None
+    found = of_element(dataset, keyword, _floats) or ()
     return found if len(found) == count and all(map(math.isfinite, found)) else None
+
+
+def _floats(dataset: Dataset, tag: BaseTag) -> tuple[float, ...]:
+    try:
+        return tuple(float(item) for item in element_values(dataset, tag))
+    except (TypeError, ValueError):
+        return ()
 
 
 def _referenced_series(dataset: Dataset) -> Iterator[str]:

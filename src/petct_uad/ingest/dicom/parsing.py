@@ -102,7 +102,28 @@ def tag_of(keyword: str) -> BaseTag:
     return Tag(keyword)
 
 
-def remembered(
+def of_element(
+    dataset: Dataset, keyword: str, convert: Callable[[Dataset, BaseTag], Known]
+) -> Known | None:
+    """What ``convert`` makes of an element, one object for all files that say the same; or None."""
+    tag = tag_of(keyword)
+    return _remembered(dataset, tag, convert) if tag in dataset else None
+
+
+def values(dataset: Dataset, keyword: str) -> tuple[Any, ...]:
+    """The values of an element as a tuple, empty where it is absent or empty."""
+    return of_element(dataset, keyword, element_values) or ()
+
+
+def element_values(dataset: Dataset, tag: BaseTag) -> tuple[Any, ...]:
+    """The values of an element that is there, as a tuple, empty where it is empty."""
+    value = dataset[tag].value
+    if value is None or value == "":
+        return ()
+    return tuple(value) if isinstance(value, (list, MultiValue)) else (value,)
+
+
+def _remembered(
     dataset: Dataset, tag: BaseTag, convert: Callable[[Dataset, BaseTag], Known]
 ) -> Known:
     """What ``convert`` makes of an element that is there: once for all that hold the same bytes."""
@@ -117,19 +138,6 @@ def remembered(
             _KNOWN.clear()
         _KNOWN[key] = convert(dataset, tag)
     return cast(Known, _KNOWN[key])
-
-
-def values(dataset: Dataset, keyword: str) -> tuple[Any, ...]:
-    """The values of an element as a tuple, empty where it is absent or empty."""
-    tag = tag_of(keyword)
-    return remembered(dataset, tag, _values) if tag in dataset else ()
-
-
-def _values(dataset: Dataset, tag: BaseTag) -> tuple[Any, ...]:
-    value = dataset[tag].value
-    if value is None or value == "":
-        return ()
-    return tuple(value) if isinstance(value, (list, MultiValue)) else (value,)
 
 
 def _at_pixels(tag: BaseTag, _vr: str | None, _length: int) -> bool:

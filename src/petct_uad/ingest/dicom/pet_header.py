@@ -16,7 +16,7 @@ from pydicom.tag import BaseTag
 
 from petct_uad.core.errors import UnitsError
 from petct_uad.ingest.dicom.nuclides import nuclide_of_code
-from petct_uad.ingest.dicom.parsing import remembered, tag_of
+from petct_uad.ingest.dicom.parsing import of_element
 
 _FIRST_BLOCK = 0x10
 
@@ -129,7 +129,7 @@ def read_pet_header(dataset: Dataset, subject: str) -> PetHeader:
         units=text_of(dataset, "Units"),
         suv_type=text_of(dataset, "SUVType"),
         decay_correction=text_of(dataset, "DecayCorrection"),
-        corrected_image=tuple(filter(None, text_of(dataset, "CorrectedImage").upper().split("\\"))),
+        corrected_image=of_element(dataset, "CorrectedImage", _corrections) or (),
         manufacturer=maker,
         weight_kg=text_of(dataset, "PatientWeight"),
         height_m=text_of(dataset, "PatientSize"),
@@ -233,8 +233,7 @@ def _nuclide(drug: Dataset) -> tuple[str, str]:
 
 def text_of(dataset: Dataset, keyword: str) -> str:
     """An element's text as it is in the file, even where it is no valid value."""
-    tag = tag_of(keyword)
-    return remembered(dataset, tag, _element_text) if tag in dataset else ""
+    return of_element(dataset, keyword, _element_text) or ""
 
 
 def _element_text(dataset: Dataset, tag: BaseTag) -> str:
@@ -244,6 +243,10 @@ def _element_text(dataset: Dataset, tag: BaseTag) -> str:
     except (ValueError, TypeError, OverflowError):
         value = element.value if element is not None else ""
     return _plain(value)
+
+
+def _corrections(dataset: Dataset, tag: BaseTag) -> tuple[str, ...]:
+    return tuple(filter(None, _element_text(dataset, tag).upper().split("\\")))
 
 
 def _private(
