@@ -2,9 +2,9 @@
 
     PYTHONPATH=src:. python benchmarks/chaos.py [--kills 100] [--seed 0] [--executor dask]
 
-clones this repository's HEAD with a small pipeline and rebuilds it undisturbed. Then, again and
-again: ``dvc repro`` rebuilds all of it, a process drawn at random among DVC, the stage and its
-workers is killed (SIGKILL) at a random moment, and a second ``dvc repro`` finishes the work. Every
+clones this repository's HEAD with a small pipeline and builds it undisturbed. Then, again and
+again: DVC is to make a stage drawn at random anew, a process drawn at random among DVC, the stage
+and its workers is killed (SIGKILL) at a random moment, and ``dvc repro`` finishes the work. Every
 output must have the bytes of the undisturbed run, and ten seconds after the first DVC has ended
 nothing that it had started may be alive. Every other time the store of studies is emptied first, so
 that all is computed.
@@ -38,6 +38,7 @@ from petct_uad.core.files import sha256_file
 CASE = Case("chaos", "", 6, {"workers": 2, "train.checkpoint_every": 2}, {"cmad": ("petct", "pet")})
 LONGEST_S = 10.0
 REPRO = (sys.executable, "-m", "dvc", "repro", "--no-run-cache")
+LOCKS = {"": "dvc.lock", "data/dvc.yaml:": "data/dvc.lock"}  # by what a stage's name begins with
 EXECUTOR, SCHEDULER = "PETCT_EXECUTOR", "PETCT_DASK_SCHEDULER"
 Outputs = Mapping[str, str]
 
@@ -63,6 +64,7 @@ class Place:
 class Kill:
     """What happened to one run."""
 
+    stage: str
     after_s: float
     killed: str  # its command line, or "" where all was done before that
     left: tuple[str, ...]  # what was alive afterwards
@@ -70,7 +72,7 @@ class Kill:
 
     def __str__(self) -> str:
         wrong = [*(f"alive: {x}" for x in self.left), *(f"differs: {x}" for x in self.differing)]
-        done = f"after {self.after_s:5.1f} s killed {self.killed}"
+        done = f"{self.stage} after {self.after_s:.1f} s: killed {self.killed}"
         return "\n  ".join([done, *wrong])
 
 
@@ -86,27 +88,52 @@ def main(
         commit = Clone(Path(__file__).parents[1]).git("rev-parse", revision).strip()
         clone = make_clone(CASE, commit, Path(name))
         place = stack.enter_context(_place(clone, executor))
-        began = monotonic()
         subprocess.run(REPRO, check=True, **place.quietly)
-        takes_s, expected = monotonic() - began, _outputs(clone)
+        expected = _outputs(clone)
+        takes_s = {stage: _takes_s(place, stage) for stage in _stages(clone)}
         wrong = done = 0
         while done < kills:
             if done % 2:
                 shutil.rmtree(clone.root / ".cache/studies", ignore_errors=True)
-            said = _disturbed(place, draw.uniform(0, takes_s), draw, expected)
+            stage = draw.choice(sorted(takes_s))
+            said = _disturbed(place, stage, draw.uniform(0, takes_s[stage]), draw, expected)
             wrong += bool(said.left or said.differing)
             if said.killed:
                 done += 1
                 print(f"{done}/{kills} {said}", flush=True)
-            else:  # it was faster than the first
-                takes_s = said.after_s
+            else:  # it was faster than the first time
+                takes_s[stage] = said.after_s
     print(f"{kills} kills under {executor}, {wrong} with something wrong; seed {seed}")
     raise typer.Exit(int(wrong > 0))
 
 
-def _disturbed(place: Place, after_s: float, draw: random.Random, expected: Outputs) -> Kill:
+def _stages(clone: Clone) -> list[str]:
+    """As DVC names them."""
+    return [begin + name for begin, lock in LOCKS.items() for name in _locked(clone.root / lock)]
+
+
+def _locked(lock: Path) -> dict[str, Any]:
+    stages: dict[str, Any] = YAML(typ="safe").load(lock)["stages"]
+    return stages
+
+
+def _anew(stage: str) -> tuple[str, ...]:
+    return (*REPRO, "--force", "--single-item", stage)
+
+
+def _takes_s(place: Place, stage: str) -> float:
+    """Undisturbed, with nothing to be found in the store."""
+    shutil.rmtree(place.clone.root / ".cache/studies", ignore_errors=True)
+    began = monotonic()
+    subprocess.run(_anew(stage), check=True, **place.quietly)
+    return monotonic() - began
+
+
+def _disturbed(
+    place: Place, stage: str, after_s: float, draw: random.Random, expected: Outputs
+) -> Kill:
     """One run that is cut short, and one that finishes."""
-    run = psutil.Popen([*REPRO, "--force"], **place.quietly)
+    run = psutil.Popen(_anew(stage), **place.quietly)
     with suppress(psutil.TimeoutExpired):
         run.wait(after_s)
     killed, family = "", [run, *run.children(recursive=True)] if run.is_running() else []
@@ -120,13 +147,17 @@ def _disturbed(place: Place, after_s: float, draw: random.Random, expected: Outp
     subprocess.run(REPRO, check=True, **place.quietly)
     found = _outputs(place.clone)
     differing = {x for x in {*found, *expected} if found.get(x) != expected.get(x)}
-    return Kill(after_s, killed, left, tuple(sorted(differing)))
+    return Kill(stage, after_s, killed, left, tuple(sorted(differing)))
 
 
 def _outputs(clone: Clone) -> Outputs:
     """The hash of every file that DVC tracks as an output, by its path."""
-    lock = YAML(typ="safe").load(clone.root / "dvc.lock")
-    outs = [clone.root / out["path"] for x in lock["stages"].values() for out in x.get("outs", ())]
+    outs = [
+        clone.root / out["path"]
+        for name in LOCKS.values()
+        for stage in _locked(clone.root / name).values()
+        for out in stage.get("outs", ())
+    ]
     files = [x for out in outs for x in (out.rglob("*") if out.is_dir() else [out]) if x.is_file()]
     return {path.relative_to(clone.root).as_posix(): sha256_file(path) for path in files}
 

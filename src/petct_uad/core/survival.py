@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import PurePath
 from threading import Thread
 from time import sleep
@@ -20,7 +21,8 @@ _STARTED_BY = ("DVC_STAGE", "TORCHELASTIC_RUN_ID")
 def end_with_the_caller(environment: Mapping[str, str] = os.environ) -> None:
     """End this process, with no chance to write, within a second of DVC's or torchrun's end.
 
-    A killed DVC leaves its stage running, and a killed torchrun its processes.
+    A killed DVC leaves its stage running, and a killed torchrun its processes. Where that happened
+    while this process was still importing, it ends here.
     """
     if not any(environment.get(name) for name in _STARTED_BY):
         return
@@ -30,11 +32,25 @@ def end_with_the_caller(environment: Mapping[str, str] = os.environ) -> None:
 def _callers() -> list[psutil.Process]:
     """This process's parent and, where that is a shell or torchrun on behalf of it, its parent."""
     callers: list[psutil.Process] = []
-    for process in psutil.Process().parents():
+    this = psutil.Process()
+    for child, process in pairwise([this, *this.parents()]):
+        if _adopted(child, process):
+            break
         callers.append(process)
         if not _passes_on(process):
-            break
-    return callers
+            return callers
+    os._exit(1)
+
+
+def _adopted(child: psutil.Process, parent: psutil.Process) -> bool:
+    """Whether it took the child over from one that ended, as the first process of a machine and a
+    person's systemd do. A container's first process may be DVC, which shares its session."""
+    try:
+        if parent.name() == "systemd":
+            return True
+        return parent.pid == 1 and os.getsid(child.pid) != os.getsid(parent.pid)
+    except (psutil.Error, ProcessLookupError):
+        return True
 
 
 def _passes_on(process: psutil.Process) -> bool:

@@ -1,4 +1,7 @@
-"""A stage from its first line on the terminal to its lineage."""
+"""A stage from its first line on the terminal to its lineage.
+
+Once this is imported, the process ends with the DVC that runs it, however that ends.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +17,9 @@ from petct_uad.core.provenance.record import Activity, Derivation, write_lineage
 from petct_uad.core.store.study_store import StudyStore
 from petct_uad.core.survival import end_with_the_caller
 
-# A stage file imports this module before any that loads torch.
+# A stage file imports this module before any that loads torch, which may take long.
 share_cores()
+end_with_the_caller()
 
 
 @dataclass(frozen=True)
@@ -67,13 +71,10 @@ class StageRun:
 def run_stage(name: str, entry: str) -> Iterator[StageRun]:
     """Read params.yaml, say what starts and what it took; fail with a message, not a traceback.
 
-    The stage ends with the DVC that runs it, however that ends.
-
     Args:
         name: of the stage.
         entry: ``__file__`` of the stage file.
     """
-    end_with_the_caller()
     with fail_cleanly(), stage(name):
         file = Path(entry).relative_to(Path.cwd())
         yield StageRun(name, file, ParamsFile.read())
