@@ -38,7 +38,7 @@ from petct_uad.core.files import sha256_file
 CASE = Case("chaos", "", 6, {"workers": 2, "train.checkpoint_every": 2}, {"cmad": ("petct", "pet")})
 LONGEST_S = 10.0
 REPRO = (sys.executable, "-m", "dvc", "repro", "--no-run-cache")
-LOCKS = {"": "dvc.lock", "data/dvc.yaml:": "data/dvc.lock"}  # by what a stage's name begins with
+LOCKS = ("dvc.lock", "data/dvc.lock")
 EXECUTOR, SCHEDULER = "PETCT_EXECUTOR", "PETCT_DASK_SCHEDULER"
 Outputs = Mapping[str, str]
 
@@ -109,12 +109,8 @@ def main(
 
 def _stages(clone: Clone) -> list[str]:
     """As DVC names them."""
-    return [begin + name for begin, lock in LOCKS.items() for name in _locked(clone.root / lock)]
-
-
-def _locked(lock: Path) -> dict[str, Any]:
-    stages: dict[str, Any] = YAML(typ="safe").load(lock)["stages"]
-    return stages
+    said = clone.run(sys.executable, "-m", "dvc", "stage", "list", "--all", "--name-only")
+    return said.split()
 
 
 def _anew(stage: str) -> tuple[str, ...]:
@@ -154,8 +150,8 @@ def _outputs(clone: Clone) -> Outputs:
     """The hash of every file that DVC tracks as an output, by its path."""
     outs = [
         clone.root / out["path"]
-        for name in LOCKS.values()
-        for stage in _locked(clone.root / name).values()
+        for name in LOCKS
+        for stage in YAML(typ="safe").load(clone.root / name)["stages"].values()
         for out in stage.get("outs", ())
     ]
     files = [x for out in outs for x in (out.rglob("*") if out.is_dir() else [out]) if x.is_file()]
