@@ -12,7 +12,7 @@ interpreter, on a CPU too, which is how they are tested.
 
 # Triton infers the types of compiled functions, and its decorators have none.
 # mypy: disable-error-code="no-untyped-def, untyped-decorator, no-untyped-call"
-# ruff: noqa: PLR0915, PLR0917
+# ruff: noqa: PLR0917
 
 from __future__ import annotations
 
@@ -124,16 +124,17 @@ def _sigmoid(z):
 
 
 @triton.jit
-def _forward(
-    u, delta, delta_bias, a, b, c, d, order, y, kept,
+def _program(
+    delta_bias, a, d,
     batch, directions, length, channels, states,
-    chunk_t: tl.constexpr, block_n: tl.constexpr, block_e: tl.constexpr,
+    block_n: tl.constexpr, block_e: tl.constexpr,
 ):  # fmt: skip
+    """Which tokens, states and channels this program has, and what does not depend on tokens."""
     sequence = tl.program_id(0).to(tl.int64)  # of branch, direction and sample
     group = sequence // batch  # branch and direction
     tokens = (group // directions * batch + sequence % batch) * length
     k = group % directions
-    e = tl.program_id(1) * block_e + tl.arange(0, block_e)
+    e = tl.program_id(1).to(tl.int64) * block_e + tl.arange(0, block_e)
     n = tl.arange(0, block_n)
     is_e, is_n = e < channels, n < states
     is_state = is_n[:, None] & is_e[None, :]
@@ -141,6 +142,18 @@ def _forward(
     rates = tl.load(a + group * states * channels + at, mask=is_state, other=0.0)
     bias = tl.load(delta_bias + group * channels + e, mask=is_e, other=0.0)
     skip = tl.load(d + group * channels + e, mask=is_e, other=0.0)
+    return sequence, tokens, k, e, n, is_e, is_n, is_state, at, rates, bias, skip
+
+
+@triton.jit
+def _forward(
+    u, delta, delta_bias, a, b, c, d, order, y, kept,
+    batch, directions, length, channels, states,
+    chunk_t: tl.constexpr, block_n: tl.constexpr, block_e: tl.constexpr,
+):  # fmt: skip
+    sequence, tokens, k, e, n, is_e, is_n, is_state, at, rates, bias, skip = _program(
+        delta_bias, a, d, batch, directions, length, channels, states, block_n, block_e
+    )
     state = tl.zeros((block_n, block_e), dtype=u.dtype.element_ty)
     chunks = (length + chunk_t - 1) // chunk_t
     for t in range(0, length):
@@ -165,24 +178,14 @@ def _backward(
     batch, directions, length, channels, states,
     chunk_t: tl.constexpr, block_n: tl.constexpr, block_e: tl.constexpr,
 ):  # fmt: skip
-    sequence = tl.program_id(0).to(tl.int64)
-    block = tl.program_id(1).to(tl.int64)
-    group = sequence // batch
-    tokens = (group // directions * batch + sequence % batch) * length
-    k = group % directions
-    e = block * block_e + tl.arange(0, block_e)
-    n = tl.arange(0, block_n)
-    is_e, is_n = e < channels, n < states
-    is_state = is_n[:, None] & is_e[None, :]
-    at = n[:, None] * channels + e[None, :]
-    rates = tl.load(a + group * states * channels + at, mask=is_state, other=0.0)
-    bias = tl.load(delta_bias + group * channels + e, mask=is_e, other=0.0)
-    skip = tl.load(d + group * channels + e, mask=is_e, other=0.0)
+    sequence, tokens, k, e, n, is_e, is_n, is_state, at, rates, bias, skip = _program(
+        delta_bias, a, d, batch, directions, length, channels, states, block_n, block_e
+    )
     carry = tl.zeros((block_n, block_e), dtype=u.dtype.element_ty)  # what later tokens send back
     to_rates = tl.zeros((block_n, block_e), dtype=u.dtype.element_ty)
     to_skip = tl.zeros((block_e,), dtype=u.dtype.element_ty)
     # Sums over the channels of a block, of every token of every sequence.
-    partial = block * (tl.num_programs(0) * length * states)
+    partial = tl.program_id(1).to(tl.int64) * (tl.num_programs(0) * length * states)
     chunks = (length + chunk_t - 1) // chunk_t
     for done in range(0, chunks):
         chunk = chunks - 1 - done
