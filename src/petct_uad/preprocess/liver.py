@@ -49,7 +49,7 @@ def find_liver(ct: sitk.Image, body: sitk.Image) -> Point | None:
         body: uint8, 1 inside the body.
     """
     grid = _upright_grid(body)
-    hu = _array(interpolate(antialias(ct, grid.GetSpacing()), grid, outside=AIR_HU))
+    hu = _array(interpolate(antialias(ct, grid.GetSpacing(), grid), grid, outside=AIR_HU))
     inside = _array(sitk.Resample(body, grid, sitk.Transform(), sitk.sitkNearestNeighbor)) > 0
     depth_mm = _depth_mm(_below_right_lung(hu, inside))
     if depth_mm.max(initial=0.0) < SPHERE_RADIUS_MM:

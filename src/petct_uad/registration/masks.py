@@ -5,7 +5,12 @@ from __future__ import annotations
 import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
+from scipy import ndimage
 
+from petct_uad.volumes.boxes import Box
+
+# Pixels are joined by their edges, and slices not at all.
+_IN_SLICE = np.pad(ndimage.generate_binary_structure(2, 1)[None], ((1, 1), (0, 0), (0, 0)))
 _OPENING_MM = 6.0  # wider than a couch's shell, narrower than an arm
 _SMALLEST_PART = 0.1  # of the largest part: keeps a second leg, drops a headrest
 # Air is -1000 HU and the lightest lung -900; skin and fat start near -150.
@@ -23,9 +28,12 @@ def body_mask(ct_hu: sitk.Image, threshold_hu: float) -> sitk.Image:
     """
     tissue = ct_hu > threshold_hu
     radius = [max(1, round(_OPENING_MM / spacing)) for spacing in ct_hu.GetSpacing()[:2]] + [0]
-    opened = sitk.BinaryMorphologicalOpening(tissue, radius)
+    box = Box.occupied(tissue, [r + 1 for r in radius])
+    if not box:
+        return tissue
+    opened = sitk.BinaryMorphologicalOpening(box.of(tissue), radius)
     parts = _large_parts(sitk.ConnectedComponent(opened))
-    return _fill_slices(parts)
+    return box.put(_fill_slices(parts), tissue)
 
 
 def ct_body(ct: sitk.Image) -> sitk.Image:
@@ -79,7 +87,11 @@ def _large_parts(components: sitk.Image) -> sitk.Image:
 
 def _fill_slices(mask: sitk.Image) -> sitk.Image:
     """Fill holes in each axial slice: lungs open to the volume's ends, never to its sides."""
-    slices = [sitk.BinaryFillhole(mask[:, :, z]) for z in range(mask.GetSize()[2])]
-    filled = sitk.Cast(sitk.JoinSeries(slices), sitk.sitkUInt8)
+    parts, count = ndimage.label(sitk.GetArrayViewFromImage(mask) == 0, _IN_SLICE)
+    outside = np.zeros(count + 1, dtype=np.bool_)
+    for side in (parts[:, 0], parts[:, -1], parts[:, :, 0], parts[:, :, -1]):
+        outside[side] = True
+    outside[0] = False  # the mask itself
+    filled = sitk.GetImageFromArray((~outside)[parts].astype(np.uint8))
     filled.CopyInformation(mask)
     return filled

@@ -12,6 +12,7 @@ import SimpleITK as sitk
 
 from petct_uad.core.errors import RegistrationError
 from petct_uad.core.volumes import AIR_HU
+from petct_uad.volumes.boxes import Box
 from petct_uad.volumes.motion.rigid import RigidTransform
 from petct_uad.volumes.motion.transforms import Transform
 
@@ -23,9 +24,17 @@ _OFF_PX = 0.01
 _IDENTITY = RigidTransform()
 
 
-def resample_ct(ct: sitk.Image, grid: sitk.Image) -> sitk.Image:
-    """CT in HU onto a grid: float32, -1024 outside."""
-    return interpolate(antialias(ct, grid.GetSpacing()), grid, outside=AIR_HU)
+def resample_ct(ct: sitk.Image, grid: sitk.Image, within: sitk.Image | None = None) -> sitk.Image:
+    """CT in HU onto a grid: float32, -1024 outside.
+
+    Args:
+        ct: HU.
+        grid: of the same frame.
+        within: an image of the same frame; around it nothing is looked at and values are not
+            antialiased. By default the whole grid counts.
+    """
+    smooth = antialias(ct, grid.GetSpacing(), within=within or grid)
+    return interpolate(smooth, grid, outside=AIR_HU)
 
 
 def resample_pet(pet: sitk.Image, grid: sitk.Image, transform: Transform) -> sitk.Image:
@@ -44,7 +53,8 @@ def resample_mask(mask: sitk.Image, grid: sitk.Image) -> sitk.Image:
     the 0.5 level of the antialiased mask. Areas are kept on average, where plain nearest neighbour
     would keep or lose whole rows by chance; what is thinner than half a pixel is lost.
     """
-    soft = interpolate(antialias(mask > 0, grid.GetSpacing()), grid)
+    inside = mask > 0
+    soft = interpolate(_antialiased_mask(inside, grid.GetSpacing()), grid)
     return sitk.Cast(soft >= 0.5, sitk.sitkUInt8)
 
 
@@ -67,21 +77,60 @@ def interpolate(
     return sitk.Resample(smooth, grid, transform.to_sitk(), sitk.sitkLinear, outside)
 
 
-def antialias(image: sitk.Image, spacing_mm: Sequence[float]) -> sitk.Image:
+def antialias(
+    image: sitk.Image, spacing_mm: Sequence[float], within: sitk.Image | None = None
+) -> sitk.Image:
     """Blur along each axis so that nothing finer than its ``spacing_mm`` is left: float32.
 
     The Gaussian turns a point spread as wide as a native voxel into one as wide as a target voxel
     (Cardoso et al., "Scale factor point spread function matching", MICCAI 2015). Along an axis
     whose native voxels are as wide as the target's, or wider, nothing is done.
+
+    Args:
+        image: of any values.
+        spacing_mm: of the target, along the axes of ``image``.
+        within: an image of the same frame; only what lies under it is blurred. By default all.
     """
     smooth = sitk.Cast(image, sitk.sitkFloat32)
-    variance = [
+    variance_mm2 = _variance_mm2(image, spacing_mm)
+    if not any(variance_mm2):
+        return smooth
+    if within is None:
+        return _blurred(smooth, variance_mm2)
+    return _blurred_in(
+        Box.under(within, image, _reach_px(image, variance_mm2)), smooth, variance_mm2
+    )
+
+
+def _antialiased_mask(mask: sitk.Image, spacing_mm: Sequence[float]) -> sitk.Image:
+    """As :func:`antialias`; far from the mask there is nothing to blur."""
+    smooth = sitk.Cast(mask, sitk.sitkFloat32)
+    variance_mm2 = _variance_mm2(mask, spacing_mm)
+    box = Box.occupied(mask, _reach_px(mask, variance_mm2))
+    return _blurred_in(box, smooth, variance_mm2) if box and any(variance_mm2) else smooth
+
+
+def _variance_mm2(image: sitk.Image, spacing_mm: Sequence[float]) -> list[float]:
+    return [
         (target**2 - native**2) / FWHM_PER_SIGMA**2 if native < (1 - _ALIKE) * target else 0.0
         for native, target in zip(image.GetSpacing(), spacing_mm, strict=True)
     ]
-    if not any(variance):
-        return smooth
-    return sitk.DiscreteGaussian(smooth, variance, maximumKernelWidth=64, maximumError=1e-3)
+
+
+def _reach_px(image: sitk.Image, variance_mm2: Sequence[float]) -> list[int]:
+    """More voxels than a blur and an interpolation read on either side."""
+    spacing_mm = image.GetSpacing()
+    sigma_px = [math.sqrt(v) / mm for v, mm in zip(variance_mm2, spacing_mm, strict=True)]
+    return [math.ceil(5 * sigma) + 4 for sigma in sigma_px]
+
+
+def _blurred(image: sitk.Image, variance_mm2: Sequence[float]) -> sitk.Image:
+    return sitk.DiscreteGaussian(image, variance_mm2, maximumKernelWidth=64, maximumError=1e-3)
+
+
+def _blurred_in(box: Box, image: sitk.Image, variance_mm2: Sequence[float]) -> sitk.Image:
+    """Elsewhere the image is as it was; whoever reads the box's middle reads the same values."""
+    return box.put(_blurred(box.of(image), variance_mm2), image) if box else image
 
 
 def native_slices(native: sitk.Image, grid: sitk.Image) -> sitk.Image:

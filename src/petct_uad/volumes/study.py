@@ -11,6 +11,7 @@ import SimpleITK as sitk
 from petct_uad.core.errors import DatasetError
 from petct_uad.core.patient_split import SPLIT_CSV
 from petct_uad.ingest.tables import DRAWN_ON_CT, DRAWN_ON_PET
+from petct_uad.volumes.boxes import Box
 from petct_uad.volumes.motion.transforms import Transform, read_transform
 from petct_uad.volumes.resample import move_mask, native_slices
 
@@ -224,12 +225,11 @@ def _read(path: Path, pixel_type: int) -> sitk.Image:
 
 def _bounded(body: sitk.Image, study_id: str) -> sitk.Image:
     """The body's bounding box over all slices."""
-    statistics = sitk.LabelShapeStatisticsImageFilter()
-    statistics.Execute(body)
-    if not statistics.HasLabel(1):
+    box = Box.occupied(body, (0, 0, 0))
+    if not box:
         raise DatasetError(
             f"{study_id}: the registered CT holds no body; lower register.body_threshold_hu, or "
             "look at reports/registration for the study"
         )
-    x, y, _, width, height, _ = statistics.GetBoundingBox(1)
+    (x, y, _), (width, height, _) = box.first, box.size
     return body[x : x + width, y : y + height, :]

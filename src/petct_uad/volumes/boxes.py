@@ -1,0 +1,60 @@
+"""The part of a volume that matters: filters that would see a whole matrix see that part only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Box:
+    """Voxels of an image: the first, and how many, along x, y and z."""
+
+    first: tuple[int, ...]
+    size: tuple[int, ...]
+
+    @classmethod
+    def _between(
+        cls, image: sitk.Image, lowest: NDArray[np.generic], highest: NDArray[np.generic],
+        margin_px: Sequence[int],
+    ) -> Self:  # fmt: skip
+        """From one voxel to another, with a margin on all sides as far as the image goes."""
+        first = np.maximum(np.floor(lowest).astype(int) - margin_px, 0)
+        last = np.minimum(np.ceil(highest).astype(int) + margin_px, np.array(image.GetSize()) - 1)
+        return cls(tuple(first.tolist()), tuple(np.maximum(last - first + 1, 0).tolist()))
+
+    @classmethod
+    def occupied(cls, mask: sitk.Image, margin_px: Sequence[int]) -> Self:
+        """What is not 0, with a margin; no voxels where all is 0."""
+        voxels = sitk.GetArrayViewFromImage(mask)
+        slices = voxels.any((1, 2))
+        plane = voxels.any(0)
+        found = [np.flatnonzero(x) for x in (plane.any(0), plane.any(1), slices)]
+        if not len(found[0]):
+            return cls((0, 0, 0), (0, 0, 0))
+        lowest, highest = (np.array([x[end] for x in found]) for end in (0, -1))
+        return cls._between(mask, lowest, highest, margin_px)
+
+    @classmethod
+    def under(cls, other: sitk.Image, image: sitk.Image, margin_px: Sequence[int]) -> Self:
+        """Where another image of the same frame lies on ``image``, with a margin."""
+        ends = np.array(list(np.ndindex(2, 2, 2))) * (np.array(other.GetSize()) - 1)
+        corners = [other.TransformIndexToPhysicalPoint(end.tolist()) for end in ends]
+        at = np.array([image.TransformPhysicalPointToContinuousIndex(mm) for mm in corners])
+        return cls._between(image, at.min(0), at.max(0), margin_px)
+
+    def __bool__(self) -> bool:
+        return all(self.size)
+
+    def of(self, image: sitk.Image) -> sitk.Image:
+        """These voxels of an image."""
+        return sitk.RegionOfInterest(image, self.size, self.first)
+
+    def put(self, part: sitk.Image, image: sitk.Image) -> sitk.Image:
+        """An image with these voxels replaced."""
+        return sitk.Paste(image, part, self.size, [0] * len(self.size), self.first)
