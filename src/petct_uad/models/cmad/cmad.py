@@ -53,7 +53,7 @@ class Cmad(FusedMaps, TokenModel[CmadParams], GradientModel):
     def build(
         cls, params: CmadParams, teacher: TeacherParams, modality: Modality, image_size_px: int
     ) -> Self:
-        """With the token teacher that ``teacher`` names, which sees slices ``enlarge`` times."""
+        """With the teacher that is named, which sees slices ``enlarge`` times as large."""
         tokens = load_tokens(teacher, params.width, params.enlarge * image_size_px)
         return cls(params, tokens, modality, image_size_px)
 
