@@ -144,6 +144,26 @@ def test_a_teacher_that_sees_slices_twice_as_large_gives_four_times_the_tokens(
     assert model.detect(batch)[0].shape == (1, SIDE, SIDE)
 
 
+def test_a_picture_that_stands_in_both_planes_is_seen_by_the_teacher_once(
+    cmad_params: CmadParams, teacher: CnnTeacher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = build(cmad_params, teacher).eval()
+    batch, shown = noise(2, SIDE), []
+    tokens = model.teacher.tokens
+
+    def counting(images: torch.Tensor, count: int) -> torch.Tensor:
+        shown.append(len(images))
+        return tokens(images, count)
+
+    monkeypatch.setattr(model.teacher, "tokens", counting)
+    picture = Batch(batch.pet, batch.pet.clone(), batch.slice_ids)
+    (prepared,) = model.prepare(picture)
+    model.prepare(batch)
+    assert shown == [2, 4]
+    assert torch.equal(prepared[:, 0], prepared[:, 1])
+    torch.testing.assert_close(prepared[:, 0], tokens(batch.pet, prepared.shape[2]))
+
+
 @pytest.mark.parametrize(
     ("keys", "gone", "kept"),
     [

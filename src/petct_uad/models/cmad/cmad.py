@@ -60,9 +60,11 @@ class Cmad(FusedMaps, TokenModel[CmadParams], GradientModel):
     def prepare(self, batch: Batch) -> tuple[Tensor, ...]:
         """Teacher tokens (B, K, T, N, d) of the T levels that are read, shallow to deep."""
         images = self._inputs(batch)
+        seen = images[:1] if _is_one_picture(images) else images
         read = self.first_target + self.params.levels
-        tokens = self.teacher.tokens(torch.cat(images), read)  # (K B, T, N, d)
-        return (tokens.view(len(images), -1, *tokens.shape[1:]).transpose(0, 1),)
+        tokens = self.teacher.tokens(torch.cat(seen), read)  # (K B, T, N, d), or of one plane
+        tokens = tokens.view(len(seen), -1, *tokens.shape[1:]).transpose(0, 1)
+        return (tokens.expand(-1, len(images), -1, -1, -1),)
 
     def loss(self, *prepared: Tensor) -> Tensor:
         """Eq. 10: 1 - cos, mean over slices and tokens, summed over levels and modalities."""
@@ -213,6 +215,12 @@ class ReluAttention(nn.Module):
         weights = F.relu(q @ k.transpose(-2, -1) * self.scale)  # (K, B, h, N, N)
         read: Tensor = self.out(merge_heads(weights @ split_heads(v, self.heads)))
         return read
+
+
+def _is_one_picture(images: tuple[Tensor, ...]) -> bool:
+    """Does one stand in both planes (section 5.1), so that the teacher need not see it twice?"""
+    values = not images[0].is_meta  # which the counting of operations has not
+    return values and torch.equal(images[0], images[-1])
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
