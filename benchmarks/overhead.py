@@ -6,8 +6,9 @@ floor: every pixel decoded once, CT and PET resampled once to the model's grid, 
 filtered once, all by SimpleITK on one thread, as the stages.
 
 ``noop`` gives the seconds of a ``dvc repro`` that has nothing to do, beside one of two empty
-stages, in turns. The pipeline is this repository's, its raw data one archive per study; outputs are
-stand-ins of a few bytes, as many as the stages write, since DVC looks at their names and times.
+stages, and one of as many empty stages as the pipeline has, in turns. The pipeline is this
+repository's, its raw data one archive per study; outputs are stand-ins of a few bytes, in files and
+folders as the stages lay them out, since DVC looks at names and times.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from time import process_time
@@ -36,11 +38,16 @@ from petct_uad.preprocess.params import PreprocessParams
 from petct_uad.schema import load_params
 
 FLOOR_BAR, NOOP_BAR = 1.3, 2.0
-_TWO_STAGES = """stages:
-  first: {cmd: echo 1 > first, outs: [first]}
-  second: {cmd: cat first > second, deps: [first], outs: [second]}
-"""
-_PER_STUDY = 3  # files of a study in each folder that a data stage writes
+# What stages write, by the folder's name or its parent's: per study, or for a row of the benchmark.
+_LAYOUT = {
+    "ingest": ("volumes/{study}/ct", "volumes/{study}/pet", "volumes/{study}/label"),
+    "register": ("volumes/{study}/body", "volumes/{study}/transform"),
+    "processed": ("shards/{study}", "lineage/table"),
+    "registration": ("{study}",),
+    "scores": ("pet/seed/{study}", "ct/seed/{study}", "petct/seed/{study}"),
+    "": tuple(f"{row}/{place}" for row in ("pet", "ct", "petct")
+              for place in ("a", "b", "c", "d", "lineage/activity", "lineage/table")),
+}  # fmt: skip
 
 app = typer.Typer(no_args_is_help=True, help=__doc__)
 
@@ -107,38 +114,50 @@ def _show_floor(each: Mapping[str, float], least: float) -> None:
 def noop(
     studies: Annotated[list[int], typer.Option(help="In the cohort; one table row each.")],
     rounds: Annotated[int, typer.Option(help="Of which the best counts.")] = 3,
+    instances: Annotated[int, typer.Option(help="DICOM instances of a study's archive.")] = 500,
 ) -> None:
-    """``dvc repro`` with nothing to do, beside two empty stages."""
-    table = Table("studies", "files", "no-op, CPU s", "two empty stages, CPU s", "times")
+    """``dvc repro`` with nothing to do, beside empty stages."""
+    table = Table("studies", "files", "no-op, CPU s", "two empty stages", "as many", "times two")
     missed = False
     with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR")) as name:
-        empty = Path(name, "empty")
-        empty.mkdir()
-        _dvc(empty, "init", "--no-scm", "--quiet")
-        (empty / "dvc.yaml").write_text(_TWO_STAGES, encoding="utf-8")
-        _dvc(empty, "repro", "--quiet")
+        two = _empty_stages(Path(name, "two"), 2)
         for count in studies:
             home = Path(name, str(count))
-            files = _stand_in(home, count)
-            taken = [(_dvc(home, "repro"), _dvc(empty, "repro")) for _ in range(rounds)]
-            ours, theirs = map(min, zip(*taken, strict=True))
-            table.add_row(
-                str(count), str(files), f"{ours:.2f}", f"{theirs:.2f}", f"{ours / theirs:.2f}"
-            )
-            missed |= count <= 100 and ours > NOOP_BAR * theirs
+            files, stages = _stand_in(home, count, instances)
+            places = (home, two, _empty_stages(Path(name, f"{count}-empty"), stages))
+            taken = [[_dvc(place, "repro") for place in places] for _ in range(rounds)]
+            ours, least, as_many = map(min, zip(*taken, strict=True))
+            figures = (f"{x:.2f}" for x in (ours, least, as_many, ours / least))
+            table.add_row(str(count), str(files), *figures)
+            missed |= count <= 100 and ours > NOOP_BAR * least
     console.print(table)
     raise typer.Exit(missed)
 
 
-def _stand_in(home: Path, studies: int) -> int:
-    """A repository whose outputs are recorded as they lie; how many files DVC tracks."""
+def _empty_stages(home: Path, count: int) -> Path:
+    """A repository of stages in a row, each with one file in and one out; run once."""
+    home.mkdir()
+    (home / "0").touch()
+    stages = {
+        f"stage-{i}": {"cmd": f"cp {i} {i + 1}", "deps": [str(i)], "outs": [str(i + 1)]}
+        for i in range(count)
+    }
+    YAML().dump({"stages": stages}, home / "dvc.yaml")
+    _dvc(home, "init", "--no-scm", "--quiet")
+    _dvc(home, "repro", "--quiet")
+    return home
+
+
+def _stand_in(home: Path, studies: int, instances: int) -> tuple[int, int]:
+    """A repository whose outputs are recorded as they lie; how many files, and how many stages."""
     home.mkdir()
     for name in ("src", "stages"):
         shutil.copytree(ROOT / name, home / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "dvc.yaml", home)
     params = YAML().load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     YAML().dump(params | {"dataset": RAW.name}, home / "params.yaml")
-    _fill(home / RAW, studies, 1)
+    for study in range(studies):
+        _pack(home / RAW / f"{study}.zip", study, instances)
     (home / "data/withdrawn.csv").write_text("patient,date\n", encoding="utf-8")
     _dvc(home, "init", "--no-scm", "--quiet")
     for path in _outputs_and_inputs(home):
@@ -146,15 +165,12 @@ def _stand_in(home: Path, studies: int) -> int:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(path.name, encoding="utf-8")
         elif not path.exists():
-            _fill(path, studies if "data" in path.parts else 1, _PER_STUDY)
+            _fill(path, studies)
     _dvc(home, "commit", "--force")
-    said = subprocess.run(
-        ["dvc", "status"], cwd=home, capture_output=True, text=True, check=True
-    ).stdout
-    if "up to date" not in said:
+    if "up to date" not in (said := "\n".join(_lines(home, "status"))):
         raise SystemExit(said)
     tracked = [path for path in home.rglob("*") if path.is_file() and ".dvc" not in path.parts]
-    return len(tracked)
+    return len(tracked), len(_lines(home, "stage", "list"))
 
 
 def _outputs_and_inputs(home: Path) -> list[Path]:
@@ -165,11 +181,28 @@ def _outputs_and_inputs(home: Path) -> list[Path]:
         return [Path(x.fs_path) for x in (*repo.index.outs, *repo.index.deps)]
 
 
-def _fill(folder: Path, studies: int, files: int) -> None:
-    for study in range(studies):
-        (folder / str(study)).mkdir(parents=True)
-        for file in range(files):
-            (folder / str(study) / str(file)).write_text(f"{folder} {study} {file}")
+def _fill(folder: Path, studies: int) -> None:
+    named = (x for x in (folder.name, folder.parent.name) if x in _LAYOUT)
+    for pattern in _LAYOUT[next(named, "")]:
+        for study in range(studies if "{study}" in pattern else 1):
+            path = folder / pattern.format(study=study)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(path.as_posix(), encoding="utf-8")
+
+
+def _pack(path: Path, study: int, instances: int) -> None:
+    """As ``petct add --pack``, with a few bytes for each instance."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(path, "w") as archive:
+        for instance in range(instances):
+            archive.writestr(f"{study}/{instance}.dcm", f"{study} {instance}")
+
+
+def _lines(home: Path, *arguments: str) -> list[str]:
+    command = [sys.executable, "-m", "dvc", *arguments]
+    return subprocess.run(
+        command, cwd=home, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
 
 
 def _dvc(folder: Path, *arguments: str) -> float:
