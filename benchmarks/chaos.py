@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -167,7 +168,8 @@ def _repaired(place: Place) -> bool:
         REPRO, cwd=place.clone.root, env=place.environment, capture_output=True, text=True,
         check=False,
     )  # fmt: skip
-    if done.returncode and "dvc.lock' validation failed" not in done.stderr:
+    unreadable = re.search(r"dvc\.lock' (is invalid|validation failed)", done.stderr)
+    if done.returncode and not unreadable:
         raise RuntimeError(done.stdout + done.stderr)
     return not done.returncode
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import psutil
 from packaging.requirements import InvalidRequirement, Requirement
@@ -28,6 +28,9 @@ from petct_uad.core.machine import cores, free_bytes
 from petct_uad.core.store.entries import entries
 from petct_uad.core.store.settings import BOUND, GIB, SWITCH, bound_bytes, is_on, store_folder
 from petct_uad.schema import Params, load_params
+
+if TYPE_CHECKING:
+    from dvc.repo import Repo
 
 State = Literal["ok", "note", "problem"]
 
@@ -284,16 +287,27 @@ def _dvc(root: Path) -> Iterator[Finding]:
         return
     if shutil.which("git") is None:
         yield Finding("DVC", "problem", "git is not on the PATH", "Install git.")
-    yield _runs(root)
+    yield _runs(repo, root)
     yield _cache(Path(repo.cache.local.path))
     yield from _remote(repo.config)
     yield from _busy(Path(repo.tmp_dir) / "rwlock")
 
 
-def _runs(root: Path) -> Finding:
-    if (root / "dvc.lock").is_file():
-        return Finding("DVC runs", "ok", "dvc.lock is there; `dvc status` says what has changed")
-    return Finding("DVC runs", "note", "no dvc.lock: nothing was run here", "Run `dvc repro`.")
+def _runs(repo: Repo, root: Path) -> Finding:
+    """DVC writes its records in place, so that one which is killed over it leaves a part."""
+    from dvc.dvcfile import Lockfile
+    from dvc.exceptions import DvcException
+
+    if not (root / "dvc.lock").is_file():
+        return Finding("DVC runs", "note", "no dvc.lock: nothing was run here", "Run `dvc repro`.")
+    for name in ("dvc.lock", "data/dvc.lock"):
+        try:
+            Lockfile(repo, str(root / name)).load()
+        except DvcException:
+            found = f"{name} cannot be read, as when DVC is killed while it writes it"
+            advice = f"Run `git checkout {name}`, or remove it, then `dvc repro`."
+            return Finding("DVC runs", "problem", found, advice)
+    return Finding("DVC runs", "ok", "dvc.lock is there; `dvc status` says what has changed")
 
 
 def _cache(folder: Path) -> Finding:

@@ -89,6 +89,20 @@ def test_packages_are_held_to_the_lock_where_its_markers_apply(project: Path) ->
     assert "make setup" in missing.advice
 
 
+@pytest.mark.parametrize("share", [0.0, 0.3])
+def test_a_dvc_lock_that_dvc_was_killed_over_is_a_problem_with_its_remedy(
+    project: Path, share: float
+) -> None:
+    """DVC writes it in place: it may be empty, or end within a key."""
+    lock = project / "dvc.lock"
+    whole = lock.read_text(encoding="utf-8")
+    end = whole.index("    md5:", int(share * len(whole))) + 6 if share else 0
+    lock.write_text(whole[:end], encoding="utf-8")
+    (runs,) = of("DVC runs", project)
+    assert runs.state == "problem"
+    assert "git checkout dvc.lock" in runs.advice
+
+
 def test_params_that_are_wrong_are_a_problem_and_the_rest_is_looked_at(project: Path) -> None:
     change(project, "guard_mm: 5.0", "gard_mm: 5.0")
     (params,) = of("params", project)
