@@ -26,14 +26,7 @@ def body_mask(ct_hu: sitk.Image, threshold_hu: float) -> sitk.Image:
         ct_hu: (x, y, z) CT in HU.
         threshold_hu: lowest HU of soft tissue; lungs are filled in afterwards, slice by slice.
     """
-    tissue = ct_hu > threshold_hu
-    radius = [max(1, round(_OPENING_MM / spacing)) for spacing in ct_hu.GetSpacing()[:2]] + [0]
-    box = Box.occupied(tissue, [r + 1 for r in radius])
-    if not box:
-        return tissue
-    opened = sitk.BinaryMorphologicalOpening(box.of(tissue), radius)
-    parts = _large_parts(sitk.ConnectedComponent(opened))
-    return box.put(_fill_slices(parts), tissue)
+    return _body(ct_hu > threshold_hu)
 
 
 def ct_body(ct: sitk.Image) -> sitk.Image:
@@ -43,7 +36,8 @@ def ct_body(ct: sitk.Image) -> sitk.Image:
 
 def pet_body(pet: sitk.Image) -> sitk.Image:
     """The body on a PET in SUVbw: uint8, on the PET's grid."""
-    return body_mask(sitk.Median(pet, [1, 1, 0]), _PET_BODY_SUV)
+    # Where the median of neighbours is above, most of them are: a tenth of the median's time.
+    return _body(sitk.BinaryMedian(pet > _PET_BODY_SUV, [1, 1, 0]))
 
 
 def dice(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
@@ -74,6 +68,17 @@ def points_mm(mask: sitk.Image) -> NDArray[np.float64]:
     direction = np.array(mask.GetDirection()).reshape(3, 3)
     points = indices * np.array(mask.GetSpacing()) @ direction.T + np.array(mask.GetOrigin())
     return np.asarray(points, dtype=np.float64)
+
+
+def _body(tissue: sitk.Image) -> sitk.Image:
+    """What is wide enough of a mask and of its large parts, with holes filled: uint8."""
+    radius = [max(1, round(_OPENING_MM / spacing)) for spacing in tissue.GetSpacing()[:2]] + [0]
+    box = Box.occupied(tissue, [r + 1 for r in radius])
+    if not box:
+        return tissue
+    opened = sitk.BinaryMorphologicalOpening(box.of(tissue), radius)
+    parts = _large_parts(sitk.ConnectedComponent(opened))
+    return box.put(_fill_slices(parts), tissue)
 
 
 def _large_parts(components: sitk.Image) -> sitk.Image:
