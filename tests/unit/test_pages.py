@@ -51,6 +51,15 @@ def test_every_petct_command_exists(page: Path) -> None:
     assert named <= known
 
 
+@pytest.mark.parametrize(
+    "page", sorted((ROOT / "src/petct_uad/models").glob("*/README.md")), ids=lambda x: x.parent.name
+)
+def test_every_file_that_a_models_page_names_is_there(page: Path) -> None:
+    named = re.findall(r"`([\w/]+\.py)`", page.read_text(encoding="utf-8"))
+    places = page.parent, ROOT, ROOT / "src/petct_uad"
+    assert [name for name in named if not any((at / name).is_file() for at in places)] == []
+
+
 @pytest.fixture
 def figures() -> dict[str, dict[str, str]]:
     """The rows of the last run, unless it is one of your own that nobody committed."""

@@ -218,7 +218,7 @@ class ReluAttention(nn.Module):
 
 
 def _is_one_picture(images: tuple[Tensor, ...]) -> bool:
-    """Does one stand in both planes (section 5.1), so that the teacher need not see it twice?"""
+    """Are both planes the same (section 5.1), so that the teacher need not see it twice?"""
     values = not images[0].is_meta  # which the counting of operations has not
     return values and torch.equal(images[0], images[-1])
 
