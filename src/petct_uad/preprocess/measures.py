@@ -173,10 +173,12 @@ def _inside(body: sitk.Image, pet: sitk.Image, transform: Transform) -> NDArray[
 
 
 def _lesion_kept(study: StudyVolumes) -> Floats:
-    nearest = sitk.sitkNearestNeighbor
-    body = sitk.Resample(study.body, study.lesion, sitk.Transform(), nearest, 0.0)
     lesion = _array(study.lesion) > 0
     whole = _count(lesion)
+    if not whole.any():
+        return np.ones_like(whole)
+    nearest = sitk.sitkNearestNeighbor
+    body = sitk.Resample(study.body, study.lesion, sitk.Transform(), nearest, 0.0)
     kept = _count(lesion & (_array(body) > 0))
     return np.asarray(np.divide(kept, whole, out=np.ones_like(whole), where=whole > 0))
 

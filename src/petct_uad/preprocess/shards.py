@@ -265,7 +265,7 @@ def resample_study(study: StudyVolumes, params: PreprocessParams) -> Planes:
     grid = model_grid(study.body, params)
     body = resample_mask(study.body, grid)
     ct = resample_ct(study.ct, grid, within=study.body)
-    pet = resample_pet(study.pet, grid, study.transform)
+    pet = resample_pet(study.pet, grid, study.transform, within=study.body)
     return Planes(
         ct=sitk.Mask(ct, body, AIR_HU),
         pet=sitk.Mask(pet, body, 0.0),

@@ -10,6 +10,11 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
+from petct_uad.volumes.motion.rigid import RigidTransform
+from petct_uad.volumes.motion.transforms import BsplineTransform, Transform
+
+_IDENTITY = RigidTransform()
+
 
 @dataclass(frozen=True)
 class Box:
@@ -41,11 +46,28 @@ class Box:
         return cls._between(mask, lowest, highest, margin_px)
 
     @classmethod
-    def under(cls, other: sitk.Image, image: sitk.Image, margin_px: Sequence[int]) -> Self:
-        """Where another image of the same frame lies on ``image``, with a margin."""
+    def under(
+        cls,
+        other: sitk.Image,
+        image: sitk.Image,
+        margin_px: Sequence[int],
+        transform: Transform = _IDENTITY,
+    ) -> Self:
+        """Where another image lies on ``image``, with a margin.
+
+        Args:
+            other: whose corners are looked at.
+            image: in whose voxels the box is.
+            margin_px: along x, y and z.
+            transform: from the frame of ``other`` to that of ``image``; one that bends may take
+                what lies between the corners out of the box, so that all of ``image`` is given.
+        """
+        if isinstance(transform, BsplineTransform):
+            return cls((0, 0, 0), tuple(image.GetSize()))
         ends = np.array(list(np.ndindex(2, 2, 2))) * (np.array(other.GetSize()) - 1)
         corners = [other.TransformIndexToPhysicalPoint(end.tolist()) for end in ends]
-        at = np.array([image.TransformPhysicalPointToContinuousIndex(mm) for mm in corners])
+        moved = transform.apply(np.array(corners)).tolist()
+        at = np.array([image.TransformPhysicalPointToContinuousIndex(mm) for mm in moved])
         return cls._between(image, at.min(0), at.max(0), margin_px)
 
     def __bool__(self) -> bool:

@@ -37,13 +37,22 @@ def resample_ct(ct: sitk.Image, grid: sitk.Image, within: sitk.Image | None = No
     return interpolate(smooth, grid, outside=AIR_HU)
 
 
-def resample_pet(pet: sitk.Image, grid: sitk.Image, transform: Transform) -> sitk.Image:
+def resample_pet(
+    pet: sitk.Image, grid: sitk.Image, transform: Transform, within: sitk.Image | None = None
+) -> sitk.Image:
     """PET in SUVbw onto a grid of the CT frame, through the motion: float32, 0 outside.
 
     PET pixels are mostly wider than those of the grid and are then not blurred; PET slices that lie
     closer than the CT's are, so that no activity between two CT slices is lost.
+
+    Args:
+        pet: SUVbw on its own grid.
+        grid: of the CT frame.
+        transform: from the CT frame to the PET frame.
+        within: as :func:`resample_ct` has it.
     """
-    return interpolate(antialias(pet, grid.GetSpacing()), grid, transform)
+    smooth = antialias(pet, grid.GetSpacing(), within or grid, transform)
+    return interpolate(smooth, grid, transform)
 
 
 def resample_mask(mask: sitk.Image, grid: sitk.Image) -> sitk.Image:
@@ -78,7 +87,10 @@ def interpolate(
 
 
 def antialias(
-    image: sitk.Image, spacing_mm: Sequence[float], within: sitk.Image | None = None
+    image: sitk.Image,
+    spacing_mm: Sequence[float],
+    within: sitk.Image | None = None,
+    transform: Transform = _IDENTITY,
 ) -> sitk.Image:
     """Blur along each axis so that nothing finer than its ``spacing_mm`` is left: float32.
 
@@ -89,7 +101,8 @@ def antialias(
     Args:
         image: of any values.
         spacing_mm: of the target, along the axes of ``image``.
-        within: an image of the same frame; only what lies under it is blurred. By default all.
+        within: only what lies under this image is blurred. By default all.
+        transform: from the frame of ``within`` to that of ``image``.
     """
     smooth = sitk.Cast(image, sitk.sitkFloat32)
     variance_mm2 = _variance_mm2(image, spacing_mm)
@@ -97,9 +110,8 @@ def antialias(
         return smooth
     if within is None:
         return _blurred(smooth, variance_mm2)
-    return _blurred_in(
-        Box.under(within, image, _reach_px(image, variance_mm2)), smooth, variance_mm2
-    )
+    box = Box.under(within, image, _reach_px(image, variance_mm2), transform)
+    return _blurred_in(box, smooth, variance_mm2)
 
 
 def _antialiased_mask(mask: sitk.Image, spacing_mm: Sequence[float]) -> sitk.Image:

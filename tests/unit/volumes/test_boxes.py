@@ -8,7 +8,15 @@ from numpy.typing import NDArray
 from petct_uad.core.volumes import AIR_HU
 from petct_uad.registration.masks import body_mask
 from petct_uad.volumes.boxes import Box
-from petct_uad.volumes.resample import antialias, interpolate, resample_ct, resample_mask
+from petct_uad.volumes.motion.rigid import RigidTransform
+from petct_uad.volumes.motion.transforms import AffineTransform, Transform
+from petct_uad.volumes.resample import (
+    antialias,
+    interpolate,
+    resample_ct,
+    resample_mask,
+    resample_pet,
+)
 
 
 @pytest.fixture
@@ -47,6 +55,29 @@ def test_a_ct_is_the_same_in_the_body_whether_or_not_its_surroundings_are_looked
     whole = interpolate(antialias(ct, grid.GetSpacing()), grid, outside=AIR_HU)
     for near in (resample_ct(ct, grid, within=body), resample_ct(ct, grid)):
         np.testing.assert_array_equal(_array(near)[inside], _array(whole)[inside])
+
+
+@pytest.mark.parametrize(
+    "motion",
+    [
+        RigidTransform(),
+        RigidTransform((12.0, -6.0, 18.0), (9.0, -14.0, 5.0), (-10.0, 50.0, 110.0)),
+        AffineTransform((1.1, 0, 0.1, 0, 0.9, 0, 0, 0.2, 1), (3.0, 4.0, -2.0), (0.0, 40.0, 110.0)),
+    ],
+)
+def test_a_pet_is_the_same_in_the_body_wherever_the_motion_takes_it(
+    ct: sitk.Image, motion: Transform
+) -> None:
+    mask = body_mask(ct, -300.0)
+    body, grid = Box.occupied(mask, (0, 0, 0)).of(mask), _grid(ct, 3.0)
+    inside = _array(resample_mask(body, grid)) > 0
+    pet = sitk.Image(60, 60, 40, sitk.sitkFloat32)
+    pet.SetSpacing((2.5, 2.0, 1.5))
+    pet.SetOrigin((-50.0, 0.0, 90.0))
+    pet = sitk.AdditiveGaussianNoise(pet, 1.0, 5.0, 1)
+    whole = interpolate(antialias(pet, grid.GetSpacing()), grid, motion)
+    near = resample_pet(pet, grid, motion, within=body)
+    np.testing.assert_array_equal(_array(near)[inside], _array(whole)[inside])
 
 
 @pytest.mark.parametrize("spacing_mm", [0.5, 1.0, 3.0, 7.0])
