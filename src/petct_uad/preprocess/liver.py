@@ -89,10 +89,17 @@ def _depth_mm(mask: Mask) -> NDArray[np.float64]:
     Above and below the grid everything continues as in its last plane, so that a liver of which the
     view shows the dome only counts.
     """
+    depth_mm = np.zeros(mask.shape)
+    rows, columns = (np.flatnonzero(mask.any((0, axis))) for axis in (2, 1))
+    if not len(rows):
+        return depth_mm
+    # The nearest voxel outside lies at most one beyond the mask's own box.
+    box = np.s_[:, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     reach = int(SPHERE_RADIUS_MM // _STEP_MM) + 2
-    wide = np.pad(mask, ((reach, reach), (0, 0), (0, 0)), mode="edge")
+    wide = np.pad(mask[box], ((reach, reach), (0, 0), (0, 0)), mode="edge")
     distances = ndimage.distance_transform_edt(np.pad(wide, 1), sampling=_STEP_MM)
-    return np.asarray(distances[reach + 1 : -reach - 1, 1:-1, 1:-1])
+    depth_mm[box] = distances[reach + 1 : -reach - 1, 1:-1, 1:-1]
+    return depth_mm
 
 
 def _upright_grid(body: sitk.Image) -> sitk.Image:

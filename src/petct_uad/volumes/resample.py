@@ -161,4 +161,5 @@ def native_slices(native: sitk.Image, grid: sitk.Image) -> sitk.Image:
             f"slices {places[0]:g} to {places[1]:g} of a CT with {native.GetSize()[2]} are asked "
             "for, which is not the CT that was registered; run register again"
         )
-    return native[:, :, first : first + count]
+    whole = count == native.GetSize()[2]
+    return native if whole else native[:, :, first : first + count]
