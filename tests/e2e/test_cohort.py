@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import json
-import os
-import sys
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from ruamel.yaml import YAML
+from typer.testing import CliRunner
 
 from petct_uad.audit.graph import Graph
+from petct_uad.cli.app import app
 from petct_uad.core.files import read_table, sha256_file
 from petct_uad.core.sources import read_sources
 from petct_uad.phantom.truth import read_truth
 from petct_uad.slices.tables import ImageRow, RegionRow, SliceRow
 from tests.archive import Archive, served, write_recipe
-from tests.e2e.conftest import Clone, make_clone
+from tests.e2e.conftest import Clone, environment, make_clone
 from tests.e2e.test_pipeline import ancestors
+from tests.func.images.conftest import run_stage
 from tests.whole_bodies import PARAMS, made_once
 
 pytestmark = pytest.mark.e2e
@@ -26,15 +28,19 @@ pytestmark = pytest.mark.e2e
 COHORT = "bodies"
 # By this name two patients train, one validates, and one with lesions tests.
 SPLIT = {"name": "bodies-77", "train": 0.5, "val": 0.25, "patients": [2, 1, 1]}
+MODEL = "nearest_slice"
 NEAREST_SLICE = {
-    "model": "nearest_slice",
+    "model": MODEL,
     "modalities": ["pet"],
     "params": "models.nearest_slice",
     "teacher": "teacher",
     "after": "metrics/validation.json",
 }
 PIXEL_MM = 500.0 / PARAMS.ct_matrix  # of the CT, coarse
-FETCH = (sys.executable, "-c", "from petct_uad.cli.app import app; app()", "fetch", COHORT)
+STAGES = (
+    ("ingest",), ("register",), ("split",), ("preprocess",), ("validate",), ("train", MODEL),
+    ("score", MODEL), ("evaluate", MODEL), ("evaluate_trivial",), ("compare",),
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -46,26 +52,37 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Archive]:
 
 @pytest.fixture(scope="module")
 def fetched(archive: Archive, tmp_path_factory: pytest.TempPathFactory) -> Clone:
-    """A clone in which the cohort was fetched, and its thoraxes read to the report."""
+    """A clone in which the cohort was fetched, and its thoraxes read to the report.
+
+    The stages run in this process, which has loaded torch once; that DVC runs them on a data set of
+    one's own is told by ``test_real_data``.
+    """
     clone = make_clone(tmp_path_factory.mktemp("fetched") / "repository")
     like = clone.root / "data/cohorts/fdg_pet_ct_lesions.yaml"
     labels = YAML(typ="safe").load(like)["labels"] | {"series": "SEG"}
     write_recipe(like.with_name(f"{COHORT}.yaml"), like, labels=labels, split=SPLIT)
     make_smaller(clone.root / "params.yaml")
+    shutil.rmtree(clone.root / "metrics/runs")  # of the default run, which DVC would remove
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", os.pathsep.join([str(archive.index), *sys.path]))
-        clone.run(*FETCH, "--endpoint", archive.endpoint)
-    clone.dvc("exp", "run", "-S", f"dataset={COHORT}", "-S", "preprocess.region=thorax")
+        patch.syspath_prepend(str(archive.index))
+        patch.setenv("PATH", environment()["PATH"])
+        patch.chdir(clone.root)
+        result = CliRunner().invoke(app, ["fetch", COHORT, "--endpoint", archive.endpoint])
+        assert result.exit_code == 0, result.output
+        for stage in STAGES:
+            run_stage(*stage)
     return clone
 
 
 def make_smaller(path: Path) -> None:
-    """The PET where the scanner has it, coarse grids, and the cheapest model."""
+    """The thoraxes of the cohort: the PET where the scanner has it, coarse grids, a cheap model."""
     yaml = YAML()
     params = yaml.load(path)
+    params["dataset"] = COHORT
+    params["preprocess"]["region"] = "thorax"
     params["register"].update({"refine": "none", "spacing_mm": 4.0})
     params["preprocess"].update({"image_size_px": 32})
-    params["benchmark"] = {"nearest_slice": NEAREST_SLICE}
+    params["benchmark"] = {MODEL: NEAREST_SLICE}
     yaml.dump(params, path)
 
 
