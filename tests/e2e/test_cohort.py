@@ -20,7 +20,7 @@ from petct_uad.slices.tables import ImageRow, RegionRow, SliceRow
 from tests.archive import Archive, served, write_recipe
 from tests.e2e.conftest import Clone, environment, make_clone
 from tests.e2e.test_pipeline import ancestors
-from tests.func.images.conftest import run_stage
+from tests.stages import run_stage
 from tests.whole_bodies import PARAMS, made_once
 
 pytestmark = pytest.mark.e2e

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import runpy
 import shutil
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from ruamel.yaml import YAML
 from petct_uad.core.provenance.record import Activity, Derivation, Entity, write_lineage
 from petct_uad.models.benchmark import model_folder
 from petct_uad.schema import load_params
+from tests.stages import run_stage
 
 ROOT = Path(__file__).resolve().parents[3]
 DATA_STAGES = ("params", "phantom", "ingest", "register", "split", "preprocess", "evaluate_trivial")
@@ -23,11 +23,6 @@ FAMILY, RUN = "patchcore", "patchcore-pet"
 PHANTOM = "data/dvc.yaml:phantom"
 OTHERS = tuple(name for name in DATA_STAGES if name != "phantom")
 DVC_STAGES = (*OTHERS, PHANTOM, f"train@{FAMILY}")
-
-
-def run_stage(name: str) -> None:
-    """A stage in this process and working directory."""
-    runpy.run_path(str(Path(f"stages/{name}.py").absolute()))["main"]()
 
 
 def lay_out(home: Path, dataset: str = "phantom", refine: str = "none") -> None:

@@ -13,8 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from petct_uad.cli.app import app
-
-from .conftest import run_stage
+from tests.stages import run_stage
 
 METRICS = Path("metrics/runs/trivial/suvmax/metrics.json")
 

@@ -13,8 +13,9 @@ from petct_uad.core.files import read_table
 from petct_uad.ingest.pseudonyms import PUBLIC
 from petct_uad.slices.tables import ImageRow
 from tests.samples import PETCT_BASELINES
+from tests.stages import run_stage
 
-from .conftest import PATIENTS, RUN, run_stage
+from .conftest import PATIENTS, RUN
 
 INDEX = Path("data/processed/phantom/index.csv")
 

@@ -13,8 +13,9 @@ from petct_uad.audit.verify import verify
 from petct_uad.audit.withdraw import find_beyond
 from petct_uad.cli.add import add_dataset
 from petct_uad.core.files import sha256_file
-from tests.func.audit.conftest import lay_out, run_stage
+from tests.func.audit.conftest import lay_out
 from tests.func.ingest.conftest import Patient
+from tests.stages import run_stage
 
 
 @pytest.fixture(params=[False, True], ids=["loose", "packed"])

@@ -15,8 +15,9 @@ from typer.testing import CliRunner
 from petct_uad.cli.app import app
 from petct_uad.core.files import read_table, sha256_file, write_table
 from petct_uad.slices.tables import ImageRow, SliceRow
+from tests.stages import run_stage
 
-from .conftest import PATIENTS, ROOT, RUN, lay_out, run_stage
+from .conftest import PATIENTS, ROOT, RUN, lay_out
 
 INDEX = Path("data/processed/phantom/index.csv")
 STS = Path(os.environ.get("PETCT_DATA", ROOT.parent / "shared/data")) / "sts/dicom"

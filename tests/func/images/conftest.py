@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import runpy
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 from ruamel.yaml import YAML
+
+from tests.stages import run_stage
 
 ROOT = Path(__file__).resolve().parents[3]
 STAGES = ("ingest", "register", "split", "preprocess", "validate")
@@ -66,12 +67,6 @@ def bmad_set(raw: Path) -> Path:
                 draw_mask(raw / f"{part}/{kind}/label/{i:03}.png", lesion=kind == "Ungood")
                 seed += 1
     return raw
-
-
-def run_stage(name: str, *arguments: str) -> None:
-    """A stage in this process and working directory."""
-    main = runpy.run_path(str(Path(f"stages/{name}.py").absolute()))["main"]
-    main(*arguments)
 
 
 def lay_out(home: Path, make: Callable[[Path], Path], **split: object) -> Path:

@@ -18,7 +18,8 @@ from petct_uad.models.common.batch import Batch, at_side
 from petct_uad.models.common.interface import images_in_channels, images_of
 from petct_uad.slices.store import SliceStore
 from petct_uad.slices.tables import ReadingRow
-from tests.func.images.conftest import ROOT, SIDE, lay_out, run_stage
+from tests.func.images.conftest import ROOT, SIDE, lay_out
+from tests.stages import run_stage
 
 MODELS = ("patchcore", "mahalanobis")
 HUE = np.array([40, -20, -2])  # adds nothing to the luma: 0.299 R + 0.587 G + 0.114 B

@@ -34,8 +34,8 @@ from tests.func.images.conftest import (
     lay_out,
     listed_set,
     run_all,
-    run_stage,
 )
+from tests.stages import run_stage
 
 RAW = Path("data/raw/pictures")
 INGEST = Path("data/interim/pictures/ingest")

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pydicom
@@ -13,7 +10,7 @@ import pytest
 from PIL import Image
 from ruamel.yaml import YAML
 
-pytestmark = pytest.mark.e2e
+from tests.stages import run_stage
 
 ROOT = Path(__file__).parents[3]
 STAGES = ("phantom", "ingest", "register", "split", "preprocess", "validate")
@@ -39,16 +36,6 @@ def project(home: Path) -> None:
     YAML().dump(params, home / "params.yaml")
 
 
-def run(home: Path, key: Path) -> None:
-    environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "PETCT_KEY_FILE": str(key)}
-    for stage in STAGES:
-        command = [sys.executable, f"stages/{stage}.py"]
-        done = subprocess.run(
-            command, cwd=home, env=environment, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, f"{stage}\n{done.stderr}"
-
-
 def planted(raw: Path) -> set[str]:
     """Every identifier in the cohort's files, and the parts of the names."""
     found: set[str] = set()
@@ -59,13 +46,18 @@ def planted(raw: Path) -> set[str]:
     return found
 
 
-def test_no_stage_writes_an_identifier_of_the_phantom(tmp_path: Path) -> None:
+def test_no_stage_writes_an_identifier_of_the_phantom(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     home, key = tmp_path / "project", tmp_path / "pseudonym.key"
     home.mkdir()
     key.write_text("a7" * 32)
     key.chmod(0o600)
     project(home)
-    run(home, key)
+    monkeypatch.chdir(home)
+    monkeypatch.setenv("PETCT_KEY_FILE", str(key))
+    for stage in STAGES:
+        run_stage(stage)
     words = planted(home / "data" / "raw")
     assert len(words) > 200
     outputs = [

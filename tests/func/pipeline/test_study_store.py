@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import runpy
 import shutil
 from collections.abc import Callable
 from contextlib import redirect_stderr
@@ -15,6 +14,7 @@ from ruamel.yaml import YAML
 from petct_uad.core.files import sha256_file
 from petct_uad.phantom.cohort import make_cohort
 from petct_uad.phantom.params import PhantomParams
+from tests.stages import run_stage
 
 ROOT = Path(__file__).resolve().parents[3]
 STAGES = ("ingest", "register", "split", "preprocess", "validate")
@@ -48,7 +48,7 @@ def build(home: Path, *, store: bool) -> str:
         patch.chdir(home)
         patch.setenv("PETCT_STORE", "on" if store else "off")
         for name in STAGES:
-            runpy.run_path(str(home / f"stages/{name}.py"))["main"]()
+            run_stage(name)
     return said.getvalue()
 
 
