@@ -144,7 +144,7 @@ def _empty_stages(home: Path, count: int) -> Path:
         for i in range(count)
     }
     YAML().dump({"stages": stages}, home / "dvc.yaml")
-    _dvc(home, "init", "--no-scm", "--quiet")
+    _init(home)
     _dvc(home, "repro", "--quiet")
     return home
 
@@ -160,7 +160,8 @@ def _stand_in(home: Path, studies: int, instances: int) -> tuple[int, int]:
     for study in range(studies):
         _pack(home / RAW / f"{study}.zip", study, instances)
     (home / "data/withdrawn.csv").write_text("patient,date\n", encoding="utf-8")
-    _dvc(home, "init", "--no-scm", "--quiet")
+    _init(home)
+    shutil.copy(ROOT / ".dvcignore", home)
     for path in _outputs_and_inputs(home):
         if path.suffix and not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -172,6 +173,13 @@ def _stand_in(home: Path, studies: int, instances: int) -> tuple[int, int]:
         raise SystemExit(said)
     tracked = [path for path in home.rglob("*") if path.is_file() and ".dvc" not in path.parts]
     return len(tracked), len(_lines(home, "stage", "list"))
+
+
+def _init(home: Path) -> None:
+    """As this repository is."""
+    _dvc(home, "init", "--no-scm", "--quiet")
+    for option in ("core.analytics", "core.check_update"):
+        _dvc(home, "config", option, "false")
 
 
 def _outputs_and_inputs(home: Path) -> list[Path]:
