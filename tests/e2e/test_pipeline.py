@@ -130,28 +130,17 @@ def test_metrics_and_experiments_print_what_a_person_wants(smoke: Clone) -> None
     assert (smoke.root / "plots_out/index.html").is_file()
 
 
-@pytest.mark.parametrize("value", ["null", "8.0", "eight", "-1"])
-def test_wrong_value_stops_the_first_stage_with_key_value_and_range(
-    smoke: Clone, value: str
-) -> None:
+def test_wrong_value_and_misspelt_key_stop_the_first_stage_which_names_both(smoke: Clone) -> None:
+    """Which values are wrong is told by tests/unit/test_params.py."""
     before = (smoke.root / "params.yaml").read_text()
     try:
-        output = smoke.dvc("exp", "run", "-S", f"model.cmpt={value}", check=False)
+        output = smoke.dvc("exp", "run", "-S", "model.cmpt=8.0", "-S", "+modle.cmpt=4", check=False)
     finally:
         (smoke.root / "params.yaml").write_text(before)
     assert smoke.stages_run(output) == {"params"}
-    assert "model.cmpt = " in output
+    assert "model.cmpt = 8.0" in output
     assert "at least 1, at most 64" in " ".join(output.split())
-
-
-@pytest.mark.parametrize("key", ["+model.cmptt=4", "+modle.cmpt=4"])
-def test_misspelt_key_stops_the_first_stage(smoke: Clone, key: str) -> None:
-    before = (smoke.root / "params.yaml").read_text()
-    try:
-        output = smoke.dvc("exp", "run", "-S", key, check=False)
-    finally:
-        (smoke.root / "params.yaml").write_text(before)
-    assert smoke.stages_run(output) == {"params"}
+    assert "modle" in output
     assert "unknown key" in output
 
 
@@ -164,9 +153,8 @@ def test_ablation_retrains_and_reevaluates_cmad_only(smoke: Clone) -> None:
 
 
 def test_queue_of_ablations_lists_an_auroc_for_each(smoke: Clone) -> None:
-    smoke.dvc("exp", "run", "--queue", "-S", "model.cmpt=2,16")
+    smoke.dvc("exp", "run", "--queue", "-S", "model.cmpt=2,16", "evaluate@cmad")
     smoke.dvc("queue", "start")
-    smoke.dvc("queue", "status")
     wait_for_queue(smoke)
     table = smoke.dvc("exp", "show", "--csv")
     rows = list(csv.DictReader(table.splitlines()))
@@ -181,10 +169,10 @@ def test_queue_of_ablations_lists_an_auroc_for_each(smoke: Clone) -> None:
 
 def wait_for_queue(smoke: Clone) -> None:
     """`dvc queue start` returns at once; `queue logs --follow` would miss the second task."""
-    for _ in range(600):
+    for _ in range(120):
         status = smoke.dvc("queue", "status")
         if "Queued" not in status and "Running" not in status:
             assert "Failed" not in status, status
             return
-        smoke.run("sleep", "1")
+        smoke.run("sleep", "5")  # each question takes a second from what it asks for
     raise AssertionError(f"queue did not finish:\n{status}")
