@@ -182,6 +182,9 @@ ELSEWHERE: Mapping[str, str] = {
     "petct models --markdown": "tests/unit/test_accounting.py",
     "petct leak honest leaking": "tests/func/audit/test_protocols.py",
     "petct leak HEAD leaking": "tests/func/audit/test_protocols.py",
+    "petct audit-split splits_final.json --worth HEAD leaking": (
+        "tests/func/audit/test_protocols.py"
+    ),
     "petct folds EXP0 EXP1 EXP2 EXP3 EXP4": "tests/func/audit/test_protocols.py",
     "petct sweep cmad-petct model.cmpt": "tests/func/audit/test_sweep.py",
     "petct data-docs": "tests/unit/validation/test_data_docs.py",

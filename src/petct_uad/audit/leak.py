@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from petct_uad.audit.revision import find_revision
+from petct_uad.audit.runs import read_revision
 from petct_uad.comparison.markdown import markdown_table, p_in_words, signed_estimate
 from petct_uad.comparison.paired import PairedAurocs, family_of
 from petct_uad.comparison.tables import Difference, LeakRow
@@ -30,6 +33,32 @@ _NOTE = (
 )
 
 Runs = Mapping[str, RunResults]
+
+
+@dataclass(frozen=True)
+class Leak:
+    """How much the cmad protocol flatters.
+
+    Attributes:
+        rows: by falling leak.
+        lacking: runs that were not evaluated under both protocols.
+    """
+
+    rows: tuple[LeakRow, ...]
+    lacking: tuple[str, ...] = ()
+
+    @property
+    def markdown(self) -> str:
+        """The table with its note, which names the runs that are not in it."""
+        table = markdown_table(_HEADER, map(_cells, self.rows))
+        names = ", ".join(self.lacking)
+        rest = f" Not evaluated under both protocols: {names}." if names else ""
+        return f"{table}\n\n{_NOTE}{rest}\n"
+
+    def write(self, folder: Path) -> None:
+        """Write ``leak.{csv,md}``."""
+        write_table(folder / "leak.csv", LeakRow, self.rows)
+        write_text(folder / "leak.md", self.markdown)
 
 
 def leak_table(patient: Runs, cmad: Runs, params: EvaluateParams) -> tuple[LeakRow, ...]:
@@ -61,22 +90,26 @@ def leak_table(patient: Runs, cmad: Runs, params: EvaluateParams) -> tuple[LeakR
     return tuple(sorted(rows, key=lambda row: (-row.leak, row.run)))
 
 
-def left_out(patient: Runs, cmad: Runs) -> tuple[str, ...]:
-    """Runs of either side that were not evaluated under both protocols."""
-    return tuple(sorted({*patient, *cmad} - set(_common(patient, cmad))))
+def leak_of(patient: Runs, cmad: Runs, params: EvaluateParams) -> Leak:
+    """:func:`leak_table`, and the runs that were not evaluated under both protocols."""
+    rows = leak_table(patient, cmad, params)
+    return Leak(rows, tuple(sorted({*patient, *cmad} - {row.run for row in rows})))
 
 
-def write_leak(folder: Path, rows: Sequence[LeakRow], lacking: Sequence[str] = ()) -> None:
-    """Write ``leak.{csv,md}``."""
-    write_table(folder / "leak.csv", LeakRow, rows)
-    write_text(folder / "leak.md", leak_markdown(rows, lacking))
+def leak_between(honest: str, leaking: str, params: EvaluateParams) -> Leak:
+    """The leak between two revisions.
 
+    Args:
+        honest: commit, branch, tag, DVC experiment or ``workspace``, under the patient protocol.
+        leaking: likewise, under the cmad protocol.
+        params: seed, resamples and confidence.
 
-def leak_markdown(rows: Sequence[LeakRow], lacking: Sequence[str] = ()) -> str:
-    """The table with its note; ``lacking`` names the runs that are not in it."""
-    table = markdown_table(_HEADER, map(_cells, rows))
-    rest = f" Not evaluated under both protocols: {', '.join(lacking)}." if lacking else ""
-    return f"{table}\n\n{_NOTE}{rest}\n"
+    Raises:
+        EvaluationError: as :func:`leak_table`.
+        LineageError: there is no such revision, or it cannot be read.
+    """
+    patient, cmad = (read_revision(find_revision(name)) for name in (honest, leaking))
+    return leak_of(patient, cmad, params)
 
 
 def _common(patient: Runs, cmad: Runs) -> list[str]:

@@ -343,16 +343,12 @@ def leak(
     A revision is a commit, branch, tag, DVC experiment or `workspace`. Writes
     metrics/leak.{csv,md}.
     """
-    from petct_uad.audit.leak import leak_markdown, leak_table, left_out, write_leak
-    from petct_uad.audit.revision import find_revision
-    from petct_uad.audit.runs import read_revision
+    from petct_uad.audit.leak import leak_between
 
     with fail_cleanly():
-        patient, cmad = (read_revision(find_revision(name)) for name in (honest, leaking))
-        rows = leak_table(patient, cmad, load_params().evaluate)
-        lacking = left_out(patient, cmad)
-        write_leak(METRICS, rows, lacking)
-    typer.echo(leak_markdown(rows, lacking), nl=False)
+        found = leak_between(honest, leaking, load_params().evaluate)
+        found.write(METRICS)
+    typer.echo(found.markdown, nl=False)
 
 
 @app.command()

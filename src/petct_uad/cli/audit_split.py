@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from petct_uad.core.console import console, fail_cleanly
+
+if TYPE_CHECKING:
+    from petct_uad.audit.leak import Leak
 
 _LEAKS, _UNKNOWN = 1, 3
 
@@ -35,6 +38,13 @@ def audit_split(
     badge: Annotated[
         Path | None, typer.Option(help="is replaced: a picture (.svg), or JSON for shields.io")
     ] = None,
+    worth: Annotated[
+        tuple[str, str] | None,
+        typer.Option(
+            metavar="HONEST LEAKING",
+            help="two revisions of this repository: says what a leak is worth, as `petct leak`",
+        ),
+    ] = None,
 ) -> None:
     """Say which patients are in more than one set of a split, whoever made it.
 
@@ -54,8 +64,16 @@ def audit_split(
         listing = read_split(paths, asked)
         known = patients_by_identifier(cohort) if cohort else None
         found = audit(listing, map_patients(listing.entries, pattern, known))
-        typer.echo(audit_json(found) if as_json else audit_text(found), nl=False)
+        leak = _worth(*worth) if worth and found.verdict == "leaks" else None
+        typer.echo((audit_json if as_json else audit_text)(found, leak), nl=False)
         if badge:
             write_badge(badge, found)
             console.print(f"{badge} is the badge.", markup=False)
     raise typer.Exit({"leaks": _LEAKS, "unknown": _UNKNOWN}.get(found.verdict, 0))
+
+
+def _worth(honest: str, leaking: str) -> Leak:
+    from petct_uad.audit.leak import leak_between
+    from petct_uad.schema import load_params
+
+    return leak_between(honest, leaking, load_params().evaluate)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -88,6 +89,20 @@ def test_leak_is_read_from_a_commit_and_an_experiment() -> None:
     assert f"| {RUN} | 0.500 (0.500 to 0.500) | 1.000 (1.000 to 1.000) | +0.500" in done.stdout
     assert Path("metrics/leak.md").read_text() == done.stdout
     assert Path("metrics/leak.csv").read_text().splitlines()[1].startswith(f"{RUN},false,0.5,")
+
+
+def test_an_audit_of_a_split_that_leaks_says_what_a_leak_is_worth(tmp_path: Path) -> None:
+    (tmp_path / "leaks.csv").write_text("patient,split\nP1,train\nP1,test\nP2,test\n")
+    (tmp_path / "clean.csv").write_text("patient,split\nP1,train\nP2,test\n")
+    worth = ("--worth", "patient", "cmad")
+    text = petct("audit-split", str(tmp_path / "leaks.csv"), *worth)
+    assert text.exit_code == 1, text.output
+    assert text.stdout.endswith(petct("leak", "patient", "cmad").stdout)
+    told = json.loads(petct("audit-split", str(tmp_path / "leaks.csv"), *worth, "--json").stdout)
+    assert (told["verdict"], told["worth"][0]["leak"]) == ("leaks", 0.5)
+    # Of a split that does not leak there is nothing to say.
+    clean = petct("audit-split", str(tmp_path / "clean.csv"), *worth)
+    assert (clean.exit_code, RUN in clean.stdout) == (0, False)
 
 
 def test_leak_in_the_wrong_order_is_refused_in_a_sentence() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from petct_uad.audit.leak import Runs, leak_markdown, leak_table, left_out, write_leak
+from petct_uad.audit.leak import Leak, Runs, leak_of, leak_table
 from petct_uad.comparison.paired import PairedAurocs
 from petct_uad.core.errors import EvaluationError
 from petct_uad.core.params.base import Protocol
@@ -83,7 +83,7 @@ def test_slices_of_one_side_only_do_not_count_as_the_same() -> None:
 def test_no_slice_in_both_leaves_the_column_empty() -> None:
     rows = leak_table(PATIENT, CMAD, PARAMS)
     assert {row.same_slices for row in rows} == {None}
-    assert leak_markdown(rows).splitlines()[2].endswith("|  |  |")
+    assert Leak(rows).markdown.splitlines()[2].endswith("|  |  |")
 
 
 def test_the_two_sides_are_drawn_independently() -> None:
@@ -126,7 +126,7 @@ def test_a_leak_is_as_uncertain_as_both_sides_and_has_the_degrees_of_the_smaller
 
 def test_table_says_what_leaks_and_can_be_written_twice_alike(tmp_path: Path) -> None:
     for name in ("a", "b"):
-        write_leak(tmp_path / name, leak_table(PATIENT, CMAD, PARAMS))
+        leak_of(PATIENT, CMAD, PARAMS).write(tmp_path / name)
     text = (tmp_path / "a/leak.md").read_text()
     assert "cmad (leaking)" in text
     assert "+0.750 (+0.750 to +0.750)" in text
@@ -138,9 +138,9 @@ def test_table_says_what_leaks_and_can_be_written_twice_alike(tmp_path: Path) ->
 
 def test_results_that_were_not_made_again_are_named_and_left_out(tmp_path: Path) -> None:
     stale = {name: CMAD[name] for name in ("suvmax", "learnt")} | {"honest": PATIENT["honest"]}
-    rows = leak_table(PATIENT, stale, PARAMS)
-    assert [row.run for row in rows] == ["learnt", "suvmax"]
-    write_leak(tmp_path, rows, left_out(PATIENT, stale))
+    leak = leak_of(PATIENT, stale, PARAMS)
+    assert [row.run for row in leak.rows] == ["learnt", "suvmax"]
+    leak.write(tmp_path)
     text = (tmp_path / "leak.md").read_text()
     assert text.endswith("Not evaluated under both protocols: honest, only-here.\n")
 

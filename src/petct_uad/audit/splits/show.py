@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TypeVar
 
+from petct_uad.audit.leak import Leak
 from petct_uad.audit.splits.findings import (
     Alike,
     Duplicate,
@@ -26,14 +27,21 @@ _SHIELDS = {"leaks": "red", "clean": "brightgreen", "unknown": "lightgrey"}
 Finding = TypeVar("Finding")
 
 
-def audit_text(audit: SplitAudit) -> str:
-    """The audit for a person, with at most some lines of each kind."""
-    return "\n".join(_lines(audit)) + "\n"
+def audit_text(audit: SplitAudit, worth: Leak | None = None) -> str:
+    """The audit for a person, with at most some lines of each kind.
+
+    Args:
+        audit: of somebody's split.
+        worth: what a leak flatters here.
+    """
+    said = "\n".join(_lines(audit)) + "\n"
+    return said if worth is None else f"{said}\nWhat a leak is worth here:\n\n{worth.markdown}"
 
 
-def audit_json(audit: SplitAudit) -> str:
-    """The whole audit; its keys are the fields of :class:`SplitAudit`."""
-    return json.dumps(asdict(audit), indent=2, ensure_ascii=True) + "\n"
+def audit_json(audit: SplitAudit, worth: Leak | None = None) -> str:
+    """The whole audit; its keys are the fields of :class:`SplitAudit`, and ``worth`` if given."""
+    more = {} if worth is None else {"worth": [asdict(row) for row in worth.rows]}
+    return json.dumps(asdict(audit) | more, indent=2, ensure_ascii=True) + "\n"
 
 
 def write_badge(path: Path, audit: SplitAudit) -> None:
