@@ -14,6 +14,7 @@ pool's workers is not told to who starts them.
 ``grow`` rebuilds cohorts of several sizes from phantoms to the report, with PatchCore and a few
 iterations of CMAD, stage by stage through DVC, and gives what each took: seconds, processor time
 per study, and the largest memory of any one process. At the end ``dvc repro`` has nothing to do.
+Whole bodies are ``-S phantom.extent_mm=900.0 -S phantom.ct_matrix=512 -S preprocess.region=thorax``.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
@@ -121,25 +122,30 @@ class Taken:
 @app.command()
 def grow(
     studies: Annotated[list[int], typer.Option(help="sizes of cohort, in their order")],
-    extent_mm: float = 100.0,
+    change: Annotated[
+        list[str], typer.Option("-S", help="KEY=VALUE of params.yaml, as `dvc exp run` has it")
+    ] = [],  # noqa: B006  typer's way to say none
     revision: str = "HEAD",
     keep: Annotated[Path | None, typer.Option(help="where the repositories stay")] = None,
 ) -> None:
-    """Cohorts of several sizes, from phantoms to the report."""
+    """Cohorts of several sizes, from phantoms to the report; or of whole bodies."""
     commit = subprocess.check_output(["git", "rev-parse", revision], cwd=ROOT, text=True).strip()
+    pairs = (text.split("=", 1) for text in ("phantom.extent_mm=100.0", *change))
+    asked = {key: YAML(typ="safe").load(value) for key, value in pairs}
     with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR")) as name:
         for patients in studies:
-            taken = _grown(patients, extent_mm, commit, keep or Path(name))
+            taken = _grown(patients, asked, commit, keep or Path(name))
             table = Table(f"{patients} studies", "s", "CPU s per study", "MiB")
             for what, took in taken:
                 table.add_row(what, *took.line(patients))
             console.print(table)
 
 
-def _grown(patients: int, extent_mm: float, commit: str, folder: Path) -> list[tuple[str, Taken]]:
+def _grown(
+    patients: int, asked: Mapping[str, Any], commit: str, folder: Path
+) -> list[tuple[str, Taken]]:
     params = {
-        "phantom.extent_mm": extent_mm, "model.scan": "auto", "split.train_fraction": 0.5,
-        "split.val_fraction": 0.125,
+        **asked, "model.scan": "auto", "split.train_fraction": 0.5, "split.val_fraction": 0.125
     }  # fmt: skip
     rows = {"patchcore": ("pet",), "cmad": ("petct",)}
     clone = make_clone(Case(f"grow-{patients}", "", patients, params, rows), commit, folder)
