@@ -14,7 +14,7 @@ pool's workers is not told to who starts them.
 ``grow`` rebuilds cohorts of several sizes from phantoms to the report, with PatchCore and a few
 iterations of CMAD, stage by stage through DVC, and gives what each took: seconds, processor time
 per study, and the largest memory of any one process. At the end ``dvc repro`` has nothing to do.
-Whole bodies are ``-S phantom.extent_mm=900.0 -S phantom.ct_matrix=512 -S preprocess.region=thorax``.
+Whole bodies: ``-S phantom.extent_mm=900.0 -S phantom.ct_matrix=512 -S preprocess.region=thorax``.
 """
 
 from __future__ import annotations
