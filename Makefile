@@ -12,7 +12,7 @@ help:
 	@echo "make setup   create $(VENV) from requirements.lock     (about 4 minutes, 7 GB, once)"
 	@echo "make check   lint, types and the unit tests not marked slow"
 	@echo "make repro   rebuild the whole pipeline with dvc repro (about 20 minutes on two cores)"
-	@echo "make test    run the tests                             (about 25 minutes on two cores)"
+	@echo "make test    run the tests                             (about 20 minutes on two cores)"
 	@echo "make coverage  the tests but e2e, and what they miss of each room"
 	@echo "make lint    ruff and mypy                             (under a minute)"
 	@echo "make bench   speed of the kernels beside their peers   (about 3 minutes)"
@@ -37,7 +37,7 @@ repro: $(READY)
 
 # A file of tests stays in one process, and the longest, whole pipelines, comes first.
 test: $(READY)
-	@echo "==> tests (about 25 minutes on two cores)"
+	@echo "==> tests (about 20 minutes on two cores)"
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 ROOMS := $(notdir $(patsubst %/,%,$(dir $(wildcard src/petct_uad/*/__init__.py))))
