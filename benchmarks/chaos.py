@@ -36,12 +36,13 @@ import typer
 from ruamel.yaml import YAML
 
 from benchmarks.untouched import Case, Clone, make_clone
+from petct_uad.audit.store import LOCK, PIPELINES
 from petct_uad.core.files import sha256_file
 
 CASE = Case("chaos", "", 6, {"workers": 2, "train.checkpoint_every": 2}, {"cmad": ("petct", "pet")})
 LONGEST_S = 10.0
 REPRO = (sys.executable, "-m", "dvc", "repro", "--no-run-cache")
-LOCKS = ("dvc.lock", "data/dvc.lock")
+LOCKS = tuple(str(folder / LOCK) for folder in PIPELINES)
 EXECUTOR, SCHEDULER = "PETCT_EXECUTOR", "PETCT_DASK_SCHEDULER"
 Outputs = Mapping[str, str]
 

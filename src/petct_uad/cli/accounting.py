@@ -14,7 +14,7 @@ what a tool sees that hooks into the linear, convolution and LayerNorm layers of
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -171,7 +171,7 @@ def _storage(tensor: Tensor) -> int:
 
 
 @dataclass(frozen=True)
-class SizeRow:
+class SizeRow(Size):
     """One line of the table: what was counted, beside what the paper prints.
 
     Attributes:
@@ -183,10 +183,6 @@ class SizeRow:
 
     title: str
     where: str
-    trainable: int
-    parameters: int
-    macs: int
-    flops: int
     paper_parameters_m: float | None
     paper_operations_g: float | None
 
@@ -197,16 +193,13 @@ def size_row(entry: Entry) -> SizeRow:
     Raises:
         ParamsError: its preset does not fit params.yaml's keys.
     """
-    size, printed = measure(entry), entry.printed
+    printed = entry.printed
     return SizeRow(
-        printed.title,
-        printed.where,
-        size.trainable,
-        size.parameters,
-        size.macs,
-        size.flops,
-        printed.parameters_m,
-        printed.operations_g,
+        **asdict(measure(entry)),
+        title=printed.title,
+        where=printed.where,
+        paper_parameters_m=printed.parameters_m,
+        paper_operations_g=printed.operations_g,
     )
 
 

@@ -219,10 +219,11 @@ def models(
 
     with fail_cleanly():
         rows = [size_row(entry) for entry in ENTRIES]
-    lines = [cells(row) for row in rows]
     if as_json:
         typer.echo(rows_json(rows))
-    elif markdown:
+        return
+    lines = [cells(row) for row in rows]
+    if markdown:
         typer.echo(markdown_table(HEADER, lines))
     else:
         table = Table(*HEADER)

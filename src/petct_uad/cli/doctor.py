@@ -23,6 +23,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import SpecifierSet
 
 import petct_uad
+from petct_uad.audit.store import LOCK, PIPELINES
 from petct_uad.core.errors import ParamsError, PetctError, PseudonymError
 from petct_uad.core.machine import cores, free_bytes
 from petct_uad.core.store.entries import entries
@@ -298,9 +299,9 @@ def _runs(repo: Repo, root: Path) -> Finding:
     from dvc.dvcfile import Lockfile
     from dvc.exceptions import DvcException
 
-    if not (root / "dvc.lock").is_file():
+    if not (root / LOCK).is_file():
         return Finding("DVC runs", "note", "no dvc.lock: nothing was run here", "Run `dvc repro`.")
-    for name in ("dvc.lock", "data/dvc.lock"):
+    for name in (folder / LOCK for folder in PIPELINES):
         try:
             Lockfile(repo, str(root / name)).load()
         except DvcException:
