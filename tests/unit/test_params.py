@@ -221,6 +221,7 @@ TAKES = {
         "val_fraction": "a number, above 0, below 1",
         "folds": "an integer, at least 0, at most 20",
         "fold": "an integer, at least 0, at most 19",
+        "test_patients": "one of 'all', 'development', 'held_out'",
         "min_lesion_area_mm2": "a number, at least 0, at most 10000",
         "guard_mm": "a number, at least 0, at most 100",
         "unlabelled": "one of 'normal', 'exclude'",

@@ -14,6 +14,7 @@ from petct_uad.core.patient_split import SPLIT_CSV, Part, read_patient_split
 from petct_uad.ingest.tables import UNLABELLED, PictureRow, StudyRow
 from petct_uad.slices.tables import SliceRow, slice_id_of
 from petct_uad.split.assigned import keep_assigned
+from petct_uad.split.development import keep_test_patients
 from petct_uad.split.params import SplitParams
 from petct_uad.split.region import exclude_outside
 from petct_uad.split.thorax import Lungs
@@ -40,13 +41,16 @@ def split_slices(
     Raises:
         DatasetError: a mask cannot be read.
         RegistrationError: register ran on other volumes than those of ingest.
-        SplitError: a split would have no patient or no normal slice.
+        SplitError: a split would have no patient or no normal slice, or the test split, as
+            ``test_patients`` has it, no abnormal one.
     """
     if assigned := volumes.assigned:
-        return keep_assigned(read_table(assigned, PictureRow), studies, params)
-    rows = label_slices(studies, volumes, params, thoraxes)
-    used = [study for study in studies if thoraxes is None or thoraxes[study.study_id].found]
-    return assign_splits(rows, used, params, read_patient_split(volumes.native))
+        rows = keep_assigned(read_table(assigned, PictureRow), studies, params)
+    else:
+        labelled = label_slices(studies, volumes, params, thoraxes)
+        used = [study for study in studies if thoraxes is None or thoraxes[study.study_id].found]
+        rows = assign_splits(labelled, used, params, read_patient_split(volumes.native))
+    return keep_test_patients(rows, params.test_patients)
 
 
 def label_slices(

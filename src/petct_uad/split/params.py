@@ -8,6 +8,8 @@ from pydantic import Field, model_validator
 
 from petct_uad.core.params.base import Fraction, Protocol, Section, Seed
 
+TestPatients = Literal["all", "development", "held_out"]
+
 
 class SplitParams(Section):
     """Which slice goes where."""
@@ -18,6 +20,9 @@ class SplitParams(Section):
     val_fraction: Fraction
     folds: int = Field(ge=0, le=20, description="folds over patients; 0 or 1: none")
     fold: int = Field(ge=0, le=19, description="which fold is the test split, from 0")
+    test_patients: TestPatients = Field(
+        description="all, the quarter to choose params on, or the others, to report"
+    )
     min_lesion_area_mm2: float = Field(ge=0, le=10_000)
     guard_mm: float = Field(ge=0, le=100)
     unlabelled: Literal["normal", "exclude"] = Field(

@@ -34,6 +34,7 @@ def split_params(**changes: object) -> SplitParams:
         "val_fraction": 0.125,
         "folds": 0,
         "fold": 0,
+        "test_patients": "all",
         "min_lesion_area_mm2": 20.0,
         "guard_mm": 5.0,
         "unlabelled": "normal",
