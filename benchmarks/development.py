@@ -1,22 +1,29 @@
 """Choices on a development cohort: ``PYTHONPATH=src python benchmarks/development.py train ...``.
 
-``train`` trains rows with several seeds on a cohort that has been preprocessed (a repository's
-folder; never the cohort whose test split is reported) and keeps what their models say of it;
-``choose`` reads that and prints the AUROC of each way to fuse, to smooth and to score, as the mean
-over seeds, beside its difference to the first of them with the interval over patients. Rows are
-separate processes of their own choosing; what is kept lies outside of any repository.
+``train`` trains rows with several seeds on a cohort or a set of pictures that has been preprocessed
+(a repository's folder; never with the test patients who are reported) and keeps what their models
+say of it; ``choose`` reads that and prints the AUROC of each way to fuse, to smooth and to score,
+as the mean over seeds, beside its difference to the first of them with the interval over patients.
+Rows are separate processes of their own choosing; what is kept lies outside of any repository.
 
 Example:
     python benchmarks/development.py train /tmp/dev100 /tmp/kept new cmad petct --seeds 1,2,3 \\
         --set targets=below_input --set schedule.batch_size=4
     python benchmarks/development.py choose /tmp/dev100 /tmp/kept new-petct --score top:0.01
+
+    Pictures, in a repository whose ``split.test_patients`` is ``development``:
+    python benchmarks/development.py train . /tmp/kept lite2 patchcore pet --seeds 42 \\
+        --section models.patchcore --teacher teachers.efficientnet_lite2 --set strides=[16,32]
+    python benchmarks/development.py choose . /tmp/kept lite2-pet --fusion raw_sum --score max
 """
 
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import process_time
@@ -33,14 +40,15 @@ from safetensors.numpy import load_file, save_file
 from petct_uad.comparison.paired import PairedAurocs
 from petct_uad.core.console import console
 from petct_uad.core.params.base import Modality
+from petct_uad.core.params.reading import PARAMS_FILE, ParamsFile
 from petct_uad.evaluation.metrics import Scores
 from petct_uad.evaluation.params import EvaluateParams
 from petct_uad.evaluation.seeds import SeedDecisions
-from petct_uad.models.benchmark import RunParams
-from petct_uad.models.common.batch import Batch
+from petct_uad.models.benchmark import SHARED_TEACHER, RunParams
+from petct_uad.models.common.batch import Batch, at_side
 from petct_uad.models.common.fusion import FusedMaps, MapFusion
 from petct_uad.models.common.interface import AnomalyModel
-from petct_uad.models.common.maps import score_maps
+from petct_uad.models.common.maps import score_maps, smooth_maps
 from petct_uad.models.common.params import AnyModelParams, Fusion
 from petct_uad.schema import load_params
 from petct_uad.scoring.context import smooth_along_z, z_positions_mm
@@ -48,6 +56,7 @@ from petct_uad.scoring.tables import SeedScores
 from petct_uad.scoring.trained import load_trained
 from petct_uad.slices.store import SliceStore
 from petct_uad.slices.tables import ImageRow
+from petct_uad.teachers.params import TeacherParams
 from petct_uad.training.run import TrainingTask, train_run
 
 BATCH = 16
@@ -62,7 +71,11 @@ class Cohort:
     """The validation normals and the test split of a repository's processed data."""
 
     repository: Path
-    dataset: str = "phantom"
+
+    @cached_property
+    def dataset(self) -> str:
+        """The one that the repository's params name."""
+        return ParamsFile.read(self.repository / PARAMS_FILE).dataset
 
     @property
     def processed(self) -> Path:
@@ -88,6 +101,8 @@ def train(  # noqa: PLR0917
     model: Annotated[str, typer.Argument(help="a model of the house")],
     modality: Annotated[str, typer.Argument(help="pet, ct or petct")],
     section: Annotated[str, typer.Option(help="of params.yaml")] = "model",
+    teacher: Annotated[str, typer.Option(help="its section of params.yaml")] = SHARED_TEACHER,
+    image_size_px: Annotated[int | None, typer.Option(help="by default the shards'")] = None,
     seeds: Annotated[str, typer.Option(help="separated by commas")] = "1,2,3",
     set_: Annotated[list[str], typer.Option("--set", help="a key of the section, KEY=VALUE")] = [],  # noqa: B006
 ) -> None:
@@ -103,11 +118,12 @@ def train(  # noqa: PLR0917
             task = TrainingTask(
                 run=run,
                 params=params,
-                teacher=whole.teacher,
+                teacher=ParamsFile.read().section(TeacherParams, teacher),
                 train=once,
                 processed=cohort.processed,
                 model_folder=Path(folder) / "model",
                 curve_file=Path(folder) / "curve.csv",
+                image_size_px=image_size_px,
             )
             train_run(task)
             seconds = process_time() - began
@@ -126,6 +142,7 @@ def choose(  # noqa: PLR0917
     rows: Annotated[list[str], typer.Argument(help="folders there; A+B fuses the maps of two")],
     fusion: Annotated[str, typer.Option(help="separated by commas")] = ",".join(FUSIONS),
     sigma_mm: Annotated[str, typer.Option(help="along the body, separated by commas")] = "0",
+    sigma_px: Annotated[str, typer.Option(help="in the map, as map_sigma_px, by commas")] = "0",
     score: Annotated[str, typer.Option(help="max, mean or top:FRACTION, by commas")] = "top:0.01",
 ) -> None:
     """Print the AUROC of every choice, and its paired difference to the first one."""
@@ -133,22 +150,22 @@ def choose(  # noqa: PLR0917
     slices = cohort.rows()
     z_mm = {split: cohort.z_mm(of_split) for split, of_split in slices.items()}
     runs: dict[str, list[Scores]] = {}
-    for row, how in itertools.product(rows, fusion.split(",")):
-        seeds = [fused(parts, cast("Fusion", how)) for parts in read(kept, row)]
+    for row, how, blur in itertools.product(rows, fusion.split(","), sigma_px.split(",")):
+        seeds = [fused(blurred(x, float(blur)), cast("Fusion", how)) for x in read(kept, row)]
         for reach in map(float, sigma_mm.split(",")):
             smooth = [
                 {x: smooth_along_z(maps[x], studies_of(slices[x]), z_mm[x], reach) for x in maps}
                 for maps in seeds
             ]
             for scoring in score.split(","):
-                called = f"{row}, {how}, {reach:g} mm, {scoring}"
+                called = f"{row}, {how}, {blur} px, {reach:g} mm, {scoring}"
                 runs[called] = [decided(maps, scoring, slices["test"]) for maps in smooth]
     report(runs)
 
 
 def changed(params: AnyModelParams, settings: Sequence[str]) -> AnyModelParams:
     """A section with other values of some keys, ``schedule.iterations=400`` among them."""
-    content: dict[str, Any] = params.model_dump()
+    content: dict[str, Any] = params.model_dump(mode="json")
     for setting in settings:
         key, _, value = setting.partition("=")
         *groups, last = key.split(".")
@@ -156,12 +173,12 @@ def changed(params: AnyModelParams, settings: Sequence[str]) -> AnyModelParams:
         for group in groups:
             node = node[group]
         node[last] = yaml.safe_load(value)
-    return type(params).model_validate(content)
+    return type(params).model_validate_json(json.dumps(content))
 
 
 def maps_of(model: AnomalyModel, cohort: Cohort, split: Literal["val", "test"]) -> Maps:
     """(K, n, S, S): of each modality before fusion, of the one map of a model that has no more."""
-    store = SliceStore.open(cohort.processed, split)
+    store = at_side(SliceStore.open(cohort.processed, split), getattr(model, "image_size_px", None))
     indices = [i for i, row in enumerate(store.rows) if split == "test" or row.label == 0]
     parts = []
     with torch.inference_mode():
@@ -184,6 +201,16 @@ def read(kept: Path, row: str) -> list[dict[str, Maps]]:
         {split: np.concatenate([part[split] for part in parts]) for split in ("val", "test")}
         for parts in every
     ]
+
+
+def blurred(parts: dict[str, Maps], sigma_px: float) -> dict[str, Maps]:
+    """Each map under a Gaussian, of rows that were trained with ``map_sigma_px=0``."""
+    if sigma_px == 0:
+        return parts
+    return {
+        split: smooth_maps(torch.from_numpy(maps), maps.shape[-1], sigma_px).numpy()
+        for split, maps in parts.items()
+    }
 
 
 def fused(parts: dict[str, Maps], how: Fusion) -> dict[str, NDArray[np.float32]]:
