@@ -8,6 +8,7 @@ from petct_uad.core.params.base import ProtocolPart
 from petct_uad.core.provenance.stage import run_stage
 from petct_uad.evaluation.params import EvaluateParams
 from petct_uad.evaluation.run import EvaluationPaths, evaluate_entry
+from petct_uad.evaluation.tables import MeasuredOn
 
 
 def main(name: Annotated[str, typer.Argument(help="a key of benchmark in params.yaml")]) -> None:
@@ -17,8 +18,7 @@ def main(name: Annotated[str, typer.Argument(help="a key of benchmark in params.
         evaluated = evaluate_entry(
             paths,
             run.params.section(EvaluateParams, "evaluate"),
-            dataset=run.params.dataset,
-            protocol=run.params.section(ProtocolPart, "split").protocol,
+            MeasuredOn(run.params.dataset, **vars(run.params.section(ProtocolPart, "split"))),
         )
         for row, derivations in evaluated.items():
             run.record(paths.results(row).folder, derivations, name=f"evaluate {row}")

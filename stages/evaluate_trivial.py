@@ -9,6 +9,7 @@ from petct_uad.core.provenance.stage import run_stage
 from petct_uad.evaluation.params import EvaluateParams
 from petct_uad.evaluation.results import ResultPaths
 from petct_uad.evaluation.run import evaluate_trivial
+from petct_uad.evaluation.tables import MeasuredOn
 from petct_uad.evaluation.trivial import TRIVIAL
 
 METRICS = Path("metrics")
@@ -20,8 +21,7 @@ def main() -> None:
         evaluated = evaluate_trivial(
             processed=Path("data/processed") / run.params.dataset,
             studies=Path("data/interim") / run.params.dataset / "ingest/studies.csv",
-            dataset=run.params.dataset,
-            protocol=run.params.section(ProtocolPart, "split").protocol,
+            on=MeasuredOn(run.params.dataset, **vars(run.params.section(ProtocolPart, "split"))),
             params=run.params.section(EvaluateParams, "evaluate"),
             metrics=METRICS,
         )

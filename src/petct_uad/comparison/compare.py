@@ -188,6 +188,7 @@ def _summary_row(
         image_size_px=identity.image_size_px,
         verdict=TRIVIAL_VERDICT if identity.trivial else verdict(minus, params.confidence),
         protocol=identity.protocol,
+        test_patients=identity.test_patients,
         leaking=metrics.leaking,
         seeds=metrics.seeds,
         figures=metrics.figures,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from petct_uad.comparison.hypotheses import UNTESTED, Hypothesis, by_paper
 from petct_uad.comparison.tables import LOSES, TRIVIAL_VERDICT, SummaryRow
+from petct_uad.core.params.base import TestPatients
 from petct_uad.evaluation import figures
 from petct_uad.evaluation.figures import AUROC, Figure
 from petct_uad.evaluation.tables import Estimate
@@ -16,6 +17,14 @@ PATIENTS_UNKNOWN = (
     "some share a patient, intervals are too narrow, and the splits may share patients too."
 )
 LEAKING = "**Leaking protocol: patients of the test split were also trained on.**"
+TEST_PATIENTS: Mapping[TestPatients, str] = {
+    "all": "",
+    "development": (
+        "Development patients only: params may be chosen on these figures, which are not to be "
+        "reported. Those of split.test_patients: held_out are."
+    ),
+    "held_out": "Without the test patients that are there to choose params on.",
+}
 
 
 def shown_figures() -> tuple[Figure, ...]:
@@ -122,4 +131,5 @@ def _notes(rows: Sequence[SummaryRow]) -> str:
         notes += f" Teachers and sizes of the images differ: {words}."
     if first.n_patients == first.n_test_normal + first.n_test_abnormal:
         notes += f" {PATIENTS_UNKNOWN}"
-    return f"{notes} {LEAKING}" if first.leaking else notes
+    marks = (TEST_PATIENTS[first.test_patients], LEAKING if first.leaking else "")
+    return " ".join(filter(None, (notes, *marks)))

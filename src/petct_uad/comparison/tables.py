@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from petct_uad.core.params.base import Protocol
+from petct_uad.core.params.base import Protocol, TestPatients
 from petct_uad.evaluation import figures
 from petct_uad.evaluation.figures import AUROC
 from petct_uad.evaluation.tables import Estimate, Measured
@@ -39,6 +39,7 @@ class SummaryRow:
     image_size_px: int
     verdict: str  # against slice SUVmax, in words
     protocol: Protocol
+    test_patients: TestPatients
     leaking: bool
     seeds: int
     figures: Mapping[str, Measured]

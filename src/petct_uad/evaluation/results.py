@@ -345,7 +345,12 @@ def _flat(metrics: RunMetrics) -> dict[str, Any]:
 
 def _unflat(flat: dict[str, Any]) -> RunMetrics:
     row = identity_of(flat)
-    identity = RunIdentity(**vars(row), dataset=flat["dataset"], protocol=flat["protocol"])
+    identity = RunIdentity(
+        **vars(row),
+        dataset=flat["dataset"],
+        protocol=flat["protocol"],
+        test_patients=flat.get("test_patients", "all"),  # revisions before it knew no other
+    )
     facts = {x.name: flat[x.name] for x in fields(RunMetrics) if x.name not in _NESTED}
     facts |= {name: tuple(facts[name]) for name in _PER_SEED}
     return RunMetrics(identity=identity, figures=figures_of(flat), **facts)

@@ -10,7 +10,6 @@ import numpy as np
 
 from petct_uad.core.errors import DatasetError
 from petct_uad.core.files import atomic_folder, read_table, write_json
-from petct_uad.core.params.base import Protocol
 from petct_uad.core.provenance.record import Derivation, Entity
 from petct_uad.evaluation.classes import read_kinds
 from petct_uad.evaluation.metrics import choose_panels
@@ -18,7 +17,7 @@ from petct_uad.evaluation.panels import panel_of, write_panel
 from petct_uad.evaluation.params import EvaluateParams
 from petct_uad.evaluation.results import ResultPaths, RunResults, measure, write_results
 from petct_uad.evaluation.stacks import Grid, Stack, stacks_of
-from petct_uad.evaluation.tables import RunIdentity, RunMetrics
+from petct_uad.evaluation.tables import MeasuredOn, RunIdentity, RunMetrics
 from petct_uad.evaluation.trivial import (
     INDEX,
     SUVMAX,
@@ -113,7 +112,7 @@ class _Lesions:
 
 
 def evaluate_entry(
-    paths: EvaluationPaths, params: EvaluateParams, *, dataset: str, protocol: Protocol
+    paths: EvaluationPaths, params: EvaluateParams, on: MeasuredOn
 ) -> dict[str, tuple[Derivation, ...]]:
     """Measure and draw every scored row; the only function that opens test labels and masks.
 
@@ -130,7 +129,7 @@ def evaluate_entry(
     derived: dict[str, tuple[Derivation, ...]] = {}
     measured: dict[str, RunMetrics] = {}
     for row in rows:
-        results = _measure(row, slices, lesions, _identity(row.identity, dataset, protocol), params)
+        results = _measure(row, slices, lesions, _identity(row.identity, on), params)
         run = row.identity.run
         write_results(paths.results(run), results)
         shown = _write_panels(paths, row, slices.test, results)
@@ -144,8 +143,7 @@ def evaluate_trivial(
     processed: Path,
     studies: Path,
     *,
-    dataset: str,
-    protocol: Protocol,
+    on: MeasuredOn,
     params: EvaluateParams,
     metrics: Path,
 ) -> dict[str, tuple[Derivation, ...]]:
@@ -154,8 +152,7 @@ def evaluate_trivial(
     Args:
         processed: ``data/processed/<dataset>``, of which the two tables are read.
         studies: ``studies.csv`` of ingest.
-        dataset: its name.
-        protocol: of the split.
+        on: the data set and its split.
         params: of the stage.
         metrics: the folder ``metrics``.
 
@@ -174,7 +171,7 @@ def evaluate_trivial(
     for baseline in baselines_of(readings.kinds(images)):
         paths = ResultPaths.of(metrics, TRIVIAL, baseline.name)
         results = measure(
-            _identity(baseline.identity, dataset, protocol),
+            _identity(baseline.identity, on),
             seeds=[score_trivial(baseline, readings, slices.normals, slices.test)],
             test_rows=slices.test,
             params=params,
@@ -203,8 +200,8 @@ def _write_auroc(
     write_json(path, {**aurocs, "leaking": leaking})
 
 
-def _identity(row: RowIdentity, dataset: str, protocol: Protocol) -> RunIdentity:
-    return RunIdentity(**vars(row), dataset=dataset, protocol=protocol)
+def _identity(row: RowIdentity, on: MeasuredOn) -> RunIdentity:
+    return RunIdentity(**vars(row), **vars(on))
 
 
 def _measure(

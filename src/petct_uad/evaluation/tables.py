@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from petct_uad.core.params.base import Protocol
+from petct_uad.core.params.base import Protocol, TestPatients
 from petct_uad.scoring.tables import RowIdentity
 
 PANELS = ("best", "median", "worst")  # pictures of a run, by score among abnormal test slices
@@ -131,12 +131,18 @@ class Measured:
     deviation: float | None = None  # sample standard deviation over seeds; None for one seed
 
 
-@dataclass(frozen=True, kw_only=True)
-class RunIdentity(RowIdentity):
-    """What a row of the benchmark is, and what it was measured on."""
+@dataclass(frozen=True)
+class MeasuredOn:
+    """Which slices a run was measured on."""
 
     dataset: str
     protocol: Protocol
+    test_patients: TestPatients = "all"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunIdentity(MeasuredOn, RowIdentity):
+    """What a row of the benchmark is, and what it was measured on."""
 
     @property
     def leaking(self) -> bool:

@@ -10,7 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from petct_uad.comparison.compare import SUMMARY_FILES, Summary
-from petct_uad.comparison.markdown import PATIENTS_UNKNOWN
+from petct_uad.comparison.markdown import PATIENTS_UNKNOWN, TEST_PATIENTS
 from petct_uad.core.provenance.record import Derivation, Entity
 from petct_uad.evaluation.results import RunResults
 from petct_uad.report import sections
@@ -52,6 +52,7 @@ def render_report(summary: Summary, runs: Sequence[RunResults], paths: ReportPat
         head=sections.masthead(benchmark),
         sections=_sections(benchmark),
         patients_unknown=PATIENTS_UNKNOWN,
+        test_patients=TEST_PATIENTS[summary.rows[0].test_patients],
         style=_asset("style.css"),
         script=_asset("script.js"),
     )

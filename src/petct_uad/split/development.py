@@ -13,8 +13,8 @@ from dataclasses import replace
 from hashlib import sha256
 
 from petct_uad.core.errors import SplitError
+from petct_uad.core.params.base import TestPatients
 from petct_uad.slices.tables import SliceRow
-from petct_uad.split.params import TestPatients
 
 
 def keep_test_patients(rows: Sequence[SliceRow], which: TestPatients) -> list[SliceRow]:

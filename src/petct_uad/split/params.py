@@ -6,9 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from petct_uad.core.params.base import Fraction, Protocol, Section, Seed
-
-TestPatients = Literal["all", "development", "held_out"]
+from petct_uad.core.params.base import Fraction, Protocol, Section, Seed, TestPatients
 
 
 class SplitParams(Section):

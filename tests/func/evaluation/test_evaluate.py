@@ -28,6 +28,7 @@ from petct_uad.evaluation.metrics import PixelFigures
 from petct_uad.evaluation.params import EvaluateParams
 from petct_uad.evaluation.results import RunResults, read_results
 from petct_uad.evaluation.run import EvaluationPaths, evaluate_entry
+from petct_uad.evaluation.tables import MeasuredOn
 from petct_uad.ingest.tables import StudyRow
 from petct_uad.models.benchmark import BenchmarkEntry
 from petct_uad.models.build import load_model
@@ -132,7 +133,7 @@ def evaluate(processed: Path, out: Path, models: Path = MODELS) -> Evaluated:
         out / "metrics",
         panels,
     )
-    derived = evaluate_entry(paths, PARAMS, dataset="tiny", protocol="patient")
+    derived = evaluate_entry(paths, PARAMS, MeasuredOn("tiny", "patient"))
     return Evaluated(scoring, paths, scored, derived)
 
 
@@ -459,7 +460,7 @@ def test_findings_of_a_fused_row_say_what_each_modality_gave_to_them(
     scoring, _ = score(evaluated.paths.processed, folder, params=params)
     paths = replace(evaluated.paths, scores=scoring.scores, metrics=folder / "metrics")
     paths = replace(paths, panels=folder / "panels")
-    evaluate_entry(paths, PARAMS, dataset="tiny", protocol="patient")
+    evaluate_entry(paths, PARAMS, MeasuredOn("tiny", "patient"))
     joined, alone = (
         read_results(paths.results(f"patchcore-{x}")).findings for x in ("petct", "pet")
     )
@@ -612,13 +613,13 @@ def test_scores_of_other_slices_than_the_indexs_are_refused(
     write_table(tmp_path / "processed/index.csv", ImageRow, moved)
     paths = replace(evaluated.paths, processed=tmp_path / "processed", metrics=tmp_path)
     with pytest.raises(EvaluationError, match=r"B_1\.safetensors: not found. Run"):
-        evaluate_entry(paths, PARAMS, dataset="tiny", protocol="patient")
+        evaluate_entry(paths, PARAMS, MeasuredOn("tiny", "patient"))
 
 
 def test_an_entry_without_scores_is_refused_by_name(evaluated: Evaluated, tmp_path: Path) -> None:
     paths = replace(evaluated.paths, scores=tmp_path / "padim")
     with pytest.raises(EvaluationError, match="Run `dvc repro score@padim`"):
-        evaluate_entry(paths, PARAMS, dataset="tiny", protocol="patient")
+        evaluate_entry(paths, PARAMS, MeasuredOn("tiny", "patient"))
 
 
 def size_of(name: str) -> tuple[int, int]:

@@ -35,7 +35,7 @@ runpy.run_path(os.path.abspath(sys.argv[0]), run_name="__main__")
 PARAMS = {
     "dataset": "tiny",
     "workers": 1,
-    "split": {"protocol": "patient"},
+    "split": {"protocol": "patient", "test_patients": "all"},
     "train": {"device": "cpu"},
     "score": {"fusion": "sum", "z_sigma_mm": 0.0},
     "evaluate": {
@@ -122,7 +122,12 @@ def test_evaluate_runs_without_torch_and_reads_no_params_of_models(
     assert content["n_test_lesions"] == 1
     record = activity(folder)
     assert record["stage"] == "evaluate patchcore-pet"
-    assert set(record["params"]) == {"dataset", "evaluate", "split.protocol"}
+    assert set(record["params"]) == {
+        "dataset",
+        "evaluate",
+        "split.protocol",
+        "split.test_patients",
+    }
     assert not [x for x in record["sources"] if "/models/" in x or "/training/" in x]
     assert "torch" not in record["packages"]
 

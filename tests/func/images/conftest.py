@@ -39,12 +39,12 @@ def draw_mask(path: Path, *, lesion: bool) -> None:
     mask.save(path)
 
 
-def listed_set(raw: Path) -> Path:
+def listed_set(raw: Path, tested: int = 4) -> Path:
     """``data.json``: twenty training pictures; normal_0 is train_05 again, as colour."""
     names: dict[str, list[str]] = {
         "train": [f"train_{i:02}.png" for i in range(20)],
-        "normal": [f"normal_{i}.png" for i in range(4)],
-        "abnormal": [f"abnormal_{i}.png" for i in range(4)],
+        "normal": [f"normal_{i}.png" for i in range(tested)],
+        "abnormal": [f"abnormal_{i}.png" for i in range(tested)],
     }
     everything = [name for group in names.values() for name in group]
     for seed, name in enumerate(everything):

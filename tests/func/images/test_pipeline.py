@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -171,6 +172,26 @@ def test_a_test_picture_that_is_also_a_training_picture_is_dropped_or_kept_and_n
         assert found[0] == split
         assert "with the pixels of a" in found[2]
         assert "1 images of val and test are in an earlier split" in capsys.readouterr().err
+
+
+def test_pictures_that_choose_params_are_not_those_that_are_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = {}
+    for part in ("all", "development", "held_out"):
+        make = partial(listed_set, tested=20)
+        monkeypatch.chdir(lay_out(tmp_path / part, make, test_patients=part))
+        found[part] = split_again()
+    tested = {part: in_split(rows, "test") for part, rows in found.items()}
+    assert tested["development"] | tested["held_out"] == tested["all"]
+    assert not tested["development"] & tested["held_out"]
+    assert 1 <= len(tested["development"]) < len(tested["held_out"])
+    for split in ("train", "val"):
+        assert len({frozenset(in_split(rows, split)) for rows in found.values()}) == 1
+
+
+def in_split(rows: dict[str, tuple[str, int, str]], split: str) -> set[str]:
+    return {name for name, row in rows.items() if row[0] == split}
 
 
 def test_a_copy_that_is_kept_is_reported_and_does_not_stop_the_pipeline(

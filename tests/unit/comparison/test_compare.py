@@ -30,7 +30,7 @@ from petct_uad.comparison.tables import (
 from petct_uad.core.claims import Claim
 from petct_uad.core.errors import EvaluationError
 from petct_uad.core.files import read_table
-from petct_uad.core.params.base import Protocol
+from petct_uad.core.params.base import TestPatients
 from petct_uad.evaluation.results import ResultPaths, RunResults, write_results
 from petct_uad.evaluation.trivial import TRIVIAL, TRIVIAL_BASELINES
 from petct_uad.models.cmad.params import CmadParams
@@ -49,12 +49,12 @@ def read(metrics: Path, *runs: str) -> tuple[RunResults, ...]:
     return read_runs(result_paths(metrics, runs))
 
 
-def write_benchmark(metrics: Path, protocol: Protocol = "patient") -> None:
-    write_results(at(metrics, "good"), results("good", noise() + 4 * LABELS, protocol=protocol))
-    write_results(at(metrics, "bad"), results("bad", noise(), protocol=protocol))
+def write_benchmark(metrics: Path, **measured_on: Any) -> None:
+    write_results(at(metrics, "good"), results("good", noise() + 4 * LABELS, **measured_on))
+    write_results(at(metrics, "bad"), results("bad", noise(), **measured_on))
     for name, strength in (("suvmax", 0.5), ("body_area", 0.0), ("position", 0.0)):
         scores = noise(2) + strength * LABELS
-        write_results(at(metrics, name), results(name, scores, trivial=True, protocol=protocol))
+        write_results(at(metrics, name), results(name, scores, trivial=True, **measured_on))
 
 
 @pytest.mark.parametrize(
@@ -279,6 +279,37 @@ def test_leaking_protocol_is_marked_in_every_row(tmp_path: Path) -> None:
     for table in ("summary.csv", "pairs.csv", "hypotheses.csv"):
         with (tmp_path / table).open(newline="") as stream:
             assert {row["leaking"] for row in csv.DictReader(stream)} == {"true"}, table
+
+
+@pytest.mark.parametrize(
+    ("part", "said"),
+    [
+        ("all", ""),
+        ("development", "not to be reported"),
+        ("held_out", "Without the test patients that are there to choose params on"),
+    ],
+)
+def test_which_test_patients_figures_are_of_is_said_beside_them(
+    tmp_path: Path, part: TestPatients, said: str
+) -> None:
+    write_benchmark(tmp_path, test_patients=part)
+    write_summary(tmp_path, summarise(read(tmp_path, "good", "bad"), PARAMS))
+    text = (tmp_path / "summary.md").read_text()
+    assert said in text
+    assert ("choose" in text or "chosen" in text) == (part != "all")
+    with (tmp_path / "summary.csv").open(newline="") as stream:
+        assert {row["test_patients"] for row in csv.DictReader(stream)} == {part}
+
+
+def test_figures_of_a_revision_before_test_patients_could_be_set_aside_are_of_all(
+    tmp_path: Path,
+) -> None:
+    write_benchmark(tmp_path)
+    file = at(tmp_path, "good").folder / "metrics.json"
+    content = json.loads(file.read_text())
+    del content["test_patients"]
+    file.write_text(json.dumps(content))
+    assert read(tmp_path, "good")[0].metrics.identity.test_patients == "all"
 
 
 def test_runs_on_other_slices_are_not_compared(tmp_path: Path) -> None:

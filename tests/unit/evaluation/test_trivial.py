@@ -14,6 +14,7 @@ from petct_uad.core.provenance.record import Derivation
 from petct_uad.evaluation.params import EvaluateParams
 from petct_uad.evaluation.results import ResultPaths, RunResults, read_results
 from petct_uad.evaluation.run import evaluate_trivial
+from petct_uad.evaluation.tables import MeasuredOn
 from petct_uad.evaluation.trivial import (
     SUVMAX,
     TRIVIAL_BASELINES,
@@ -86,8 +87,7 @@ def evaluate(processed: Path, protocol: Protocol) -> dict[str, tuple[Derivation,
     return evaluate_trivial(
         processed,
         STUDIES,
-        dataset="tiny",
-        protocol=protocol,
+        on=MeasuredOn("tiny", protocol),
         params=PARAMS,
         metrics=Path("metrics"),
     )

@@ -11,7 +11,7 @@ from PIL import Image
 
 from petct_uad.comparison.compare import result_paths
 from petct_uad.core.files import write_json, write_table
-from petct_uad.core.params.base import Protocol
+from petct_uad.core.params.base import Protocol, TestPatients
 from petct_uad.core.provenance.record import ACTIVITY
 from petct_uad.core.provenance.table import TABLE, write_derivations
 from petct_uad.evaluation import figures
@@ -21,7 +21,7 @@ from petct_uad.evaluation.params import EvaluateParams
 from petct_uad.evaluation.results import ResultPaths, measure, write_results
 from petct_uad.evaluation.run import evaluate_trivial
 from petct_uad.evaluation.stacks import Grid, stacks_of
-from petct_uad.evaluation.tables import RunIdentity
+from petct_uad.evaluation.tables import MeasuredOn, RunIdentity
 from petct_uad.ingest.tables import InstanceRow, RejectedRow, SeriesRow, StudyRow
 from petct_uad.models.cmad.params import CmadParams
 from petct_uad.registration.tables import AFTER_MOTION, CutSliceRow, RegistrationRow
@@ -60,6 +60,12 @@ def leaking_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
 
 
 @pytest.fixture
+def development_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    monkeypatch.chdir(tmp_path)
+    return build_project("patient", "development")
+
+
+@pytest.fixture
 def project_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Project]:
     """Builds the benchmark with further figures of merit."""
 
@@ -71,24 +77,23 @@ def project_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..
     return build
 
 
-def build_project(protocol: Protocol) -> Project:
+def build_project(protocol: Protocol, test_patients: TestPatients = "all") -> Project:
     """Write everything below the working directory."""
     interim, processed = Path("data/interim/tiny"), Path("data/processed/tiny")
     images = image_rows()
     write_table(processed / "index.csv", ImageRow, images)
     write_table(processed / "readings.csv", ReadingRow, reading_rows(images))
     write_ingest_tables(interim, images)
-    metrics = Path("metrics")
+    metrics, on = Path("metrics"), MeasuredOn("tiny", protocol, test_patients)
     evaluate_trivial(
         processed,
         interim / "ingest/studies.csv",
-        dataset="tiny",
-        protocol=protocol,
+        on=on,
         params=PARAMS,
         metrics=metrics,
     )
     for run in STRENGTHS:
-        write_run(ResultPaths.of(metrics, run.split("-")[0], run), run, images, protocol)
+        write_run(ResultPaths.of(metrics, run.split("-")[0], run), run, images, on)
     results = result_paths(metrics, dict.fromkeys(run.split("-")[0] for run in STRENGTHS))
     write_panels(Path("reports/panels/cmad/cmad-petct"))
     write_quality(metrics)
@@ -152,7 +157,7 @@ def reading_rows(images: list[ImageRow]) -> list[ReadingRow]:
     ]
 
 
-def write_run(paths: ResultPaths, run: str, images: list[ImageRow], protocol: Protocol) -> None:
+def write_run(paths: ResultPaths, run: str, images: list[ImageRow], on: MeasuredOn) -> None:
     generator = np.random.default_rng(len(run))
     model, modality = run.split("-")
     test = [row for row in images if row.split == "test"]
@@ -176,8 +181,7 @@ def write_run(paths: ResultPaths, run: str, images: list[ImageRow], protocol: Pr
         modality=modality,
         teacher="efficientnet_lite0",
         image_size_px=64,
-        dataset="tiny",
-        protocol=protocol,
+        **vars(on),
         parameters=1_234_567,
         gflops_per_pair=0.5 * len(run),
         claims=CmadParams.claims if model == "cmad" else (),

@@ -300,6 +300,14 @@ def test_cost_stands_beside_every_model_and_no_baseline(html: str) -> None:
     assert "suvmax" not in section
 
 
+def test_figures_that_params_may_be_chosen_on_are_not_to_be_reported(
+    development_project: Project, html: str
+) -> None:
+    page = render(development_project)
+    assert page.index("which are not to be reported") < page.index('id="results"')
+    assert "not to be reported" not in html
+
+
 def test_a_picture_of_another_version_is_refused_by_name(leaking_project: Project) -> None:
     Image.new("RGB", (520, 590)).save(leaking_project.report.panels / "cmad/cmad-petct/best.png")
     with pytest.raises(EvaluationError, match=r"cmad-petct/best\.png.*run `dvc repro compare`"):

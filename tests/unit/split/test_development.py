@@ -34,7 +34,7 @@ def patients_tested(rows: list[SliceRow]) -> set[str]:
     return {one.patient for one in rows if one.split == "test"}
 
 
-def test_who_chooses_is_never_reported_and_together_they_are_all():
+def test_who_chooses_is_never_reported_and_together_they_are_all() -> None:
     development = patients_tested(keep_test_patients(ROWS, "development"))
     held_out = patients_tested(keep_test_patients(ROWS, "held_out"))
     assert not development & held_out
@@ -42,13 +42,13 @@ def test_who_chooses_is_never_reported_and_together_they_are_all():
     assert 200 < len(development) < 300
 
 
-def test_a_patient_stays_where_it_is_whoever_else_comes():
+def test_a_patient_stays_where_it_is_whoever_else_comes() -> None:
     few = keep_test_patients(ROWS[:200], "development")
     many = keep_test_patients(ROWS, "development")
     assert patients_tested(few) == patients_tested(many) & set(PATIENTS[:100])
 
 
-def test_training_and_validation_do_not_change_and_excluded_slices_say_why():
+def test_training_and_validation_do_not_change_and_excluded_slices_say_why() -> None:
     others = [row(patient, 0, split) for patient in PATIENTS[:9] for split in ("train", "val")]
     kept = keep_test_patients([*ROWS, *others], "held_out")
     assert kept[len(ROWS) :] == others
@@ -59,11 +59,11 @@ def test_training_and_validation_do_not_change_and_excluded_slices_say_why():
     assert all(is_for_development(one.patient) for one in excluded)
 
 
-def test_all_is_the_split_as_it_was():
+def test_all_is_the_split_as_it_was() -> None:
     assert keep_test_patients(ROWS, "all") == ROWS
 
 
-def test_a_part_without_abnormal_slices_is_refused():
+def test_a_part_without_abnormal_slices_is_refused() -> None:
     first = next(patient for patient in PATIENTS if is_for_development(patient))
     with pytest.raises(SplitError, match="development leaves no abnormal slice of 1 test patient"):
         keep_test_patients([row(first)], "development")

@@ -12,6 +12,7 @@ Device = Literal["auto", "cpu", "cuda"]
 Modality = Literal["pet", "ct", "petct"]
 Protocol = Literal["patient", "cmad"]
 Region = Literal["all", "thorax"]
+TestPatients = Literal["all", "development", "held_out"]
 ScanBackend = Literal["auto", "reference", "numba", "cuda", "triton"]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -41,6 +42,7 @@ class ProtocolPart(Part):
     """Of ``split``, what the results are marked with."""
 
     protocol: Protocol
+    test_patients: TestPatients
 
 
 class RegionPart(Part):
