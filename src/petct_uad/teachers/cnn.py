@@ -15,6 +15,8 @@ from petct_uad.teachers.weights import load_network, normalisation, state_sha256
 
 # The maps of so few images stay in a CPU's cache: two thirds of the time per image of 64.
 CACHED_IMAGES = 4
+# Likewise where tokens are made of the maps: more take a third longer each. Fewer do, too.
+TOKENS_CACHED_IMAGES = 16
 # Fewer leave a GPU idle; of more, the maps of a large CNN at 512 px would not fit into 16 GiB.
 DEVICE_IMAGES = 64
 
@@ -91,17 +93,21 @@ class CnnTeacher(nn.Module):
             images: (B, 1 or 3, S, S) in [0, 1].
             deepest: the last stride that is wanted.
             at_once: how many images the network sees on a CPU, by default all;
-                :data:`CACHED_IMAGES` are faster there, and the same to the last bits only. A GPU
-                sees :data:`DEVICE_IMAGES` instead.
+                :data:`CACHED_IMAGES` are faster there, and the same to the last bits only. See
+                :func:`split_images`.
         """
         if at_once is not None:
-            size = at_once if images.device.type == "cpu" else DEVICE_IMAGES
-            parts = [self.features(few, deepest) for few in torch.split(images, size)]
+            parts = [self.features(few, deepest) for few in split_images(images, at_once)]
             return {stride: torch.cat([part[stride] for part in parts]) for stride in parts[0]}
         count = sum(stride <= deepest for stride in self.strides)
         outputs = zip(self.strides, self.block_outputs(images, count), strict=False)
         # Gradients of a student's kernels come in the usual order and would else be copied.
         return {stride: output.contiguous() for stride, output in outputs if stride >= 4}
+
+
+def split_images(images: Tensor, on_cpu: int) -> tuple[Tensor, ...]:
+    """Images (B, ...) in batches of ``on_cpu``, or of :data:`DEVICE_IMAGES` where that is a GPU."""
+    return torch.split(images, on_cpu if images.device.type == "cpu" else DEVICE_IMAGES)
 
 
 def _stem_and_blocks(network: nn.Module) -> tuple[nn.Sequential, nn.ModuleList]:

@@ -9,14 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from petct_uad.teachers.cnn import CnnTeacher
+from petct_uad.teachers.cnn import TOKENS_CACHED_IMAGES, CnnTeacher, split_images
 from petct_uad.teachers.params import TeacherParams
 from petct_uad.teachers.vit import VitTeacher
 
 LEVELS = 9
 _PROJECTION_SEED = 0
-# More images at once take a third longer each on a CPU. Fewer do, too, and give other last bits.
-_CACHED_IMAGES = 16
 
 
 class TokenTeacher(nn.Module, ABC):
@@ -77,9 +75,10 @@ class CnnTokens(TokenTeacher):
 
     @torch.no_grad()
     def tokens(self, images: Tensor, count: int = LEVELS) -> Tensor:  # noqa: D102
-        if images.device.type == "cpu" and len(images) > _CACHED_IMAGES:
-            parts = torch.split(images, _CACHED_IMAGES)
-            return torch.cat([self.tokens(few, count) for few in parts])
+        parts = split_images(images, TOKENS_CACHED_IMAGES)
+        return torch.cat([self._tokens(few, count) for few in parts])
+
+    def _tokens(self, images: Tensor, count: int) -> Tensor:
         size = (self.side_px,) * 2
         if images.shape[-2:] != size:
             images = F.interpolate(images, size=size, mode="bilinear", antialias=True)
