@@ -16,10 +16,9 @@ from safetensors.numpy import save_file
 
 from petct_uad.core.errors import DatasetError
 from petct_uad.core.files import atomic_path, read_table, sha256_bytes
-from petct_uad.slices.tables import ImageRow
+from petct_uad.slices.tables import OPTIONAL_PLANES, PLANES, ImageRow
 
 Split = Literal["train", "val", "test"]
-_OPTIONAL = ("ct_beside", "pet_beside", "colour")
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,7 @@ def read_shard(path: Path) -> Shard:
     Raises:
         DatasetError: the file is absent or lacks one of the four arrays.
     """
-    names = ("ct", "pet", "lesion", "body", *_optional(path))
+    names = (*PLANES, *_optional(path))
     with _opened(path, *names) as file:
         return Shard(**{name: file.get_tensor(name) for name in names})
 
@@ -207,7 +206,7 @@ def _optional(path: Path) -> tuple[str, ...]:
         return ()
     with safe_open(path, framework="numpy") as file:
         found = set(file.keys())
-    return tuple(name for name in _OPTIONAL if name in found)
+    return tuple(name for name in OPTIONAL_PLANES if name in found)
 
 
 @contextmanager

@@ -10,6 +10,9 @@ from petct_uad.core.errors import DatasetError
 from petct_uad.core.files import read_table
 
 PETCT, PICTURE = "petct", "picture"  # what a slice is one of
+PLANES = ("ct", "pet", "lesion", "body")  # that every shard holds
+# Only where preprocess.neighbours_mm is above 0, and of pictures under ingest.colour.
+OPTIONAL_PLANES = ("ct_beside", "pet_beside", "colour")
 
 
 def slice_id_of(study_id: str, slice_index: int) -> str:
@@ -77,7 +80,7 @@ class ImageRow:
     ct_mean_hu: float  # over the body
     ct_std: float  # of the stored model input, 0 for a constant slice
     pet_std: float
-    sha256: str  # of the slice's bytes in the shard: ct, pet, lesion, body
+    sha256: str  # of the slice's bytes in the shard: PLANES, then what it has of OPTIONAL_PLANES
 
 
 @dataclass(frozen=True, order=True)

@@ -15,12 +15,10 @@ from safetensors.numpy import load_file
 from petct_uad.core.files import sha256_bytes
 from petct_uad.core.store.map_stored import map_stored
 from petct_uad.core.store.study_store import Storable, StudyStore
-from petct_uad.slices.tables import ImageRow
+from petct_uad.slices.tables import OPTIONAL_PLANES, PLANES, ImageRow
 from petct_uad.validation.tables import ShardRow
 
 FEATURE_SIDE_PX = 16
-# Only where preprocess.neighbours_mm is above 0, and of pictures under ingest.colour.
-_BESIDE, _COLOUR = ("ct_beside", "pet_beside"), ("colour",)
 _FLOAT = np.dtype("<f4")
 
 
@@ -95,7 +93,7 @@ def _measure_shard(shard: _Shard) -> _MeasuredShard:
 
 
 def _row(slice_id: str, row: int, planes: dict[str, NDArray[np.generic]]) -> ShardRow:
-    names = ("ct", "pet", "lesion", "body", *(x for x in (*_BESIDE, *_COLOUR) if x in planes))
+    names = (*PLANES, *(x for x in OPTIONAL_PLANES if x in planes))
     stored = {name: planes[name][row] for name in names}
     ct, pet = (stored[name].astype(np.float64) for name in ("ct", "pet"))
     body = stored["body"].astype(bool)
@@ -114,7 +112,7 @@ def _row(slice_id: str, row: int, planes: dict[str, NDArray[np.generic]]) -> Sha
         body_fraction=float(body.mean()),
         lesion_px=int(np.count_nonzero(stored["lesion"])),
         sha256=sha256_bytes(b"".join(content.values())),
-        image_sha256=sha256_bytes(b"".join(content.get(x, b"") for x in ("ct", "pet", *_COLOUR))),
+        image_sha256=sha256_bytes(b"".join(content.get(x, b"") for x in ("ct", "pet", "colour"))),
     )
 
 
