@@ -20,7 +20,7 @@ from threading import Event, Thread
 from typing import Any, Generic, TypeVar
 
 import dask
-from dask.distributed import Client, KilledWorker, as_completed, get_worker
+from dask.distributed import Client, KilledWorker, get_worker
 
 import petct_uad
 from petct_uad.core.console import console, progress_bar
@@ -43,8 +43,9 @@ def map_on_cluster(
 ) -> list[Result]:
     """Apply ``function`` to every item on the cluster's workers; results keep the order.
 
-    What a lost worker had is done again by another, and a line names it. If an item fails, the
-    others end: what a worker does for nobody ends with its process, which Dask starts anew.
+    What a lost worker had is done again by another, and a line names it. If items fail, the first
+    of them is told, as at home, and the others end: what a worker does for nobody ends with its
+    process, which Dask starts anew.
 
     Args:
         function: of a module, or a partial of one; relative paths are below this folder.
@@ -60,20 +61,16 @@ def map_on_cluster(
     with _client(kind) as client:
         client.subscribe_topic(_SCHEDULER_LOG, _name_the_lost)
         futures = client.map(order.work, items, pure=False, key=description)
-        places = {future.key: place for place, future in enumerate(futures)}
-        results: dict[int, Result] = {}
         try:
+            results = (future.result() for future in futures)  # in the order of the items
             with progress_bar() as progress:
-                bar = progress.add_task(description, total=len(items))
-                for future in as_completed(futures, loop=client.loop):
-                    results[places[future.key]] = future.result()
-                    progress.advance(bar)
+                return list(progress.track(results, total=len(items), description=description))
         except KilledWorker as error:
+            places = {future.key: place for place, future in enumerate(futures)}
             raise ExecutorError(_lost_several(error, description, items, places)) from None
         finally:
             client.cancel(futures)
             client.unsubscribe_topic(_SCHEDULER_LOG)  # else it is told of its own end, too late
-    return [results[place] for place in range(len(items))]
 
 
 @dataclass(frozen=True)

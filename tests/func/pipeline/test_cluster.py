@@ -40,6 +40,9 @@ def process_of(item: int) -> tuple[int, int]:
 
 
 def refuses(item: int) -> int:
+    """Item 1 after the others."""
+    if item == 1:
+        time.sleep(1)
     if item:
         raise UnitsError(f"study {item}", found="no dose", expected="(0018,1074)", advice="Ask.")
     return item
@@ -150,9 +153,13 @@ def test_a_cohort_has_the_same_bytes_as_at_home(
 
 
 @pytest.mark.usefixtures("workers")
-def test_a_study_that_fails_on_a_worker_gives_the_error_that_it_gives_at_home() -> None:
+@pytest.mark.parametrize("kind", ["dask", "processes"])
+def test_of_two_studies_that_fail_the_first_in_order_is_named_on_workers_as_at_home(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(EXECUTOR, kind)
     with pytest.raises(UnitsError, match=r"^study 1: found no dose; expected \(0018,1074\). Ask.$"):
-        map_in_processes(refuses, [0, 1, 0], "items", workers=2)
+        map_in_processes(refuses, [0, 1, 2], "items", workers=2)
 
 
 @pytest.mark.usefixtures("workers")
