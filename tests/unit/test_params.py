@@ -217,6 +217,7 @@ TAKES = {
     "split": {
         "protocol": "one of 'patient', 'cmad'",
         "seed": "an integer, at least 0, at most 2147483647",
+        "assign": "one of 'shuffle', 'hash'",
         "train_fraction": "a number, above 0, below 1",
         "val_fraction": "a number, above 0, below 1",
         "folds": "an integer, at least 0, at most 20",

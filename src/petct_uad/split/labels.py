@@ -16,6 +16,7 @@ from petct_uad.slices.tables import SliceRow, slice_id_of
 from petct_uad.split.assigned import keep_assigned
 from petct_uad.split.development import keep_test_patients
 from petct_uad.split.params import SplitParams
+from petct_uad.split.patients import apportion, assign_patients
 from petct_uad.split.region import exclude_outside
 from petct_uad.split.thorax import Lungs
 from petct_uad.volumes.study import StudyFolder, VolumeFolders, read_lesion, read_mask
@@ -99,7 +100,7 @@ def assign_splits(
     order = np.random.default_rng(params.seed).permutation(len(rows))
     usable = [i for i in order if rows[i].split != "excluded"]
     normals = [i for i in usable if rows[i].label == 0]
-    by_slice = dict(zip(normals, _apportion(len(normals), params), strict=True))
+    by_slice = dict(zip(normals, apportion(len(normals), params), strict=True))
     result = [
         row
         if row.split == "excluded"
@@ -128,59 +129,6 @@ def _patients(
             "remove it."
         )
     return {patient: given[patient] for patient in sorted(patients)}
-
-
-def assign_patients(studies: Sequence[StudyRow], params: SplitParams) -> dict[str, Part]:
-    """Divide patients, seeded, stratified by scanner and lesion kind.
-
-    Patients are shuffled, then assigned stratum by stratum, each to the split furthest below its
-    share, so every stratum is spread over the splits as evenly as its size allows. With
-    ``folds`` they first go to the folds in turn, one of which is the test split; the others
-    are divided between train and val.
-
-    Raises:
-        SplitError: there are fewer than three patients, or fewer than folds.
-    """
-    ordered = _in_order(studies, params)
-    if params.folds < 2:
-        return dict(zip(ordered, _apportion(len(ordered), params), strict=True))
-    if len(ordered) < params.folds:
-        raise SplitError(
-            f"{len(ordered)} patients cannot be assigned to split.folds = {params.folds}; "
-            "add patients, or lower split.folds"
-        )
-    parts: dict[str, Part] = dict.fromkeys(ordered[params.fold :: params.folds], "test")
-    rest = [patient for patient in ordered if patient not in parts]
-    return parts | dict(zip(rest, _apportion(len(rest), params, test=False), strict=True))
-
-
-def _in_order(studies: Sequence[StudyRow], params: SplitParams) -> list[str]:
-    """Patients in a seeded order, stratum by stratum."""
-    strata = {study.patient: (study.scanner, study.lesion_kind) for study in reversed(studies)}
-    patients = sorted(strata)
-    if len(patients) < 3:
-        raise SplitError(
-            f"{len(patients)} patient(s) cannot be divided into train, val and test; "
-            "add patients, or use split.protocol: cmad knowing that it leaks"
-        )
-    shuffled = np.random.default_rng(params.seed).permutation(len(patients))
-    return sorted((patients[i] for i in shuffled), key=lambda patient: strata[patient])
-
-
-def _apportion(count: int, params: SplitParams, *, test: bool = True) -> list[Part]:
-    """A sequence of splits whose every prefix is as close to the fractions as integers allow."""
-    parts: tuple[Part, Part, Part] = ("train", "test", "val")
-    test_fraction = 1 - params.train_fraction - params.val_fraction if test else 0.0
-    shares = np.array([params.train_fraction, test_fraction, params.val_fraction])
-    if not test:
-        shares /= shares.sum()
-    given = np.zeros(3)
-    sequence: list[Part] = []
-    for assigned in range(1, count + 1):
-        most_owed = int(np.argmax(shares * assigned - given))
-        given[most_owed] += 1
-        sequence.append(parts[most_owed])
-    return sequence
 
 
 def _place(row: SliceRow, part: Part) -> SliceRow:

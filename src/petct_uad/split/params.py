@@ -14,6 +14,9 @@ class SplitParams(Section):
 
     protocol: Protocol
     seed: Seed
+    assign: Literal["shuffle", "hash"] = Field(
+        description="how patients are divided: evenly, or each by a hash of its name"
+    )
     train_fraction: Fraction
     val_fraction: Fraction
     folds: int = Field(ge=0, le=20, description="folds over patients; 0 or 1: none")

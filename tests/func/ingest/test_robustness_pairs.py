@@ -17,7 +17,7 @@ from petct_uad.core.files import read_table
 from petct_uad.ingest.params import IngestParams
 from petct_uad.ingest.tables import StudyRow
 from petct_uad.schema import load_params
-from petct_uad.split.labels import assign_patients
+from petct_uad.split.patients import assign_patients
 from tests.func.ingest.conftest import Edit, Patient, no_edit
 from tests.func.ingest.hostile import (
     ROOT,

@@ -12,7 +12,7 @@ from petct_uad.ingest.run import ingest_dataset
 from petct_uad.ingest.tables import SeriesRow, StudyRow
 from petct_uad.phantom.truth import PhantomTruth, read_truth, write_truth
 from petct_uad.schema import load_params
-from petct_uad.split.labels import assign_patients
+from petct_uad.split.patients import assign_patients
 from tests.whole_bodies import PARAMS, made_once
 
 ROOT = Path(__file__).resolve().parents[3]

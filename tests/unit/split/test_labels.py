@@ -15,8 +15,9 @@ from petct_uad.core.errors import DatasetError, RegistrationError, SplitError
 from petct_uad.core.patient_split import Part, read_patient_split, write_patient_split
 from petct_uad.ingest.tables import DRAWN_ON_CT, DRAWN_ON_PET, NEGATIVE, UNLABELLED, StudyRow
 from petct_uad.slices.tables import SliceRow
-from petct_uad.split.labels import assign_patients, assign_splits, label_slices, split_slices
+from petct_uad.split.labels import assign_splits, label_slices, split_slices
 from petct_uad.split.params import SplitParams
+from petct_uad.split.patients import assign_patients
 from petct_uad.volumes.motion.rigid import RigidTransform
 from petct_uad.volumes.motion.transforms import write_transform
 from petct_uad.volumes.study import VolumeFolders
@@ -30,6 +31,7 @@ def split_params(**changes: object) -> SplitParams:
     values = {
         "protocol": "patient",
         "seed": 0,
+        "assign": "shuffle",
         "train_fraction": 0.5,
         "val_fraction": 0.125,
         "folds": 0,
@@ -272,6 +274,33 @@ def test_split_depends_on_the_seed_and_not_on_the_order_of_studies(cohort: Cohor
     one = assign_patients(studies, split_params(seed=1))
     assert one == assign_patients(studies[::-1], split_params(seed=1))
     assert one != assign_patients(studies, split_params(seed=2))
+
+
+MANY = [study(f"P{i:04d}") for i in range(2000)]
+
+
+@pytest.mark.parametrize("folds", [0, 5])
+def test_by_hash_a_patient_stays_where_it_is_as_the_cohort_grows(folds: int) -> None:
+    params = split_params(assign="hash", folds=folds)
+    many = assign_patients(MANY, params)
+    few = assign_patients(MANY[::7], params)
+    assert few == {patient: many[patient] for patient in few}
+    moved = assign_patients(MANY, split_params(assign="hash", folds=folds, seed=1))
+    assert moved != many
+
+
+def test_by_hash_shares_are_those_asked_for_on_average() -> None:
+    parts = list(assign_patients(MANY, split_params(assign="hash")).values())
+    shares = [parts.count(part) / len(parts) for part in ("train", "val", "test")]
+    assert shares == pytest.approx([0.5, 0.125, 0.375], abs=0.05)
+
+
+def test_by_hash_every_patient_is_tested_in_exactly_one_fold() -> None:
+    folds = [assign_patients(MANY, split_params(assign="hash", folds=5, fold=i)) for i in range(5)]
+    tested = [patient for parts in folds for patient, part in parts.items() if part == "test"]
+    assert sorted(tested) == sorted(row.patient for row in MANY)
+    trained = [list(parts.values()).count("train") for parts in folds]
+    assert np.array(trained) / len(MANY) == pytest.approx(0.64, abs=0.05)
 
 
 def assign_folds(studies: list[StudyRow], folds: int, seed: int = 0) -> list[dict[str, str]]:
