@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from petct_uad.audit.hashing import Expected, files_below, hash_files
+from petct_uad.audit.store import absent_folders, tracked
 from petct_uad.audit.verify import Finding
 from petct_uad.core.errors import LineageError
 from petct_uad.core.files import write_json
@@ -55,13 +56,18 @@ def make_seal() -> Seal:
     """Hash raw data, shards, weights, metrics, code and params of the workspace.
 
     Raises:
-        LineageError: there is nothing to seal.
+        LineageError: there is nothing to seal, or what a stage has made is not here.
     """
     names = [f"{place}/{name}" for place in _PLACES for name in files_below(Path(place))]
     names = [name for name in names if not name.startswith(_DIFFERS_BY_MACHINE)]
     names += [name for name in _FILES if Path(name).is_file()]
     if not Path("dvc.lock").is_file():
         raise LineageError("nothing to seal: no dvc.lock. Run `dvc repro` first.")
+    if absent := [out for out in absent_folders(tracked()) if out.path.startswith(_PLACES)]:
+        raise LineageError(
+            f"{absent[0].path}: not here. The manifest would lack {len(absent)} of the folders "
+            "that dvc.lock lists. Run `dvc checkout`, `dvc pull` or `dvc repro` first."
+        )
     raw = [f"{_RAW}/{name}" for name in files_below(Path(_RAW)) if "/" in name]
     digests = hash_files([Expected(Path(name), "sha256", "") for name in (*names, *raw)], "sealing")
     files = dict(sorted(zip(names, digests[: len(names)], strict=True)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import configparser
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -136,6 +136,15 @@ def tracked(root: Path = Path()) -> list[Tracked]:
         folder = file.parent.relative_to(root)
         found += [Tracked((folder / out["path"]).as_posix(), out["md5"], "") for out in listed]
     return sorted(found)
+
+
+def absent_folders(outs: Iterable[Tracked], root: Path = Path()) -> list[Tracked]:
+    """Those of a stage's folders that are not here at all, as in a fresh clone."""
+    return [
+        out
+        for out in outs
+        if out.stage and out.md5.endswith(".dir") and not (root / out.path).is_dir()
+    ]
 
 
 def stage_names(pipeline: str, values: str) -> set[str]:

@@ -25,7 +25,7 @@ from petct_uad.audit.git import try_git
 from petct_uad.audit.graph import StageLineage, lineage_folders
 from petct_uad.audit.hashing import Expected, files_below, hash_files, md5_of_folder
 from petct_uad.audit.records import Change
-from petct_uad.audit.store import Store, Tracked, cache_store, tracked
+from petct_uad.audit.store import Store, Tracked, absent_folders, cache_store, tracked
 from petct_uad.audit.table import LineageTable
 from petct_uad.core.errors import LineageError, ParamsError
 from petct_uad.core.provenance.table import TABLE
@@ -125,7 +125,8 @@ class _Workspace:
         self.outs = outs
         self.cache = cache
         self.damaged = damaged
-        self.folders: list[Content] = contents(outs, cache)
+        self.absent = absent_folders(outs)
+        self.folders: list[Content] = contents([x for x in outs if x not in self.absent], cache)
         self.md5 = {out.path: out.md5 for out in outs if not out.md5.endswith(".dir")}
         for folder in self.folders:
             for member in folder.members:
@@ -242,6 +243,7 @@ def _check_files(workspace: _Workspace, claims: dict[str, Made]) -> tuple[list[F
         for path, expected in wanted.items()
         if expected.digest and digests[path] != expected.digest
     ]
+    found += map(_absent, workspace.absent)
     found += _strangers(present, workspace)
     found += _blind_folders(workspace)
     return found, len(wanted)
@@ -250,7 +252,14 @@ def _check_files(workspace: _Workspace, claims: dict[str, Made]) -> tuple[list[F
 def _wanted(workspace: _Workspace, claims: dict[str, Made]) -> dict[str, Expected]:
     wanted = {path: Expected(Path(path), "md5", md5) for path, md5 in workspace.md5.items()}
     wanted |= {path: Expected(Path(path), "sha256", claim.sha256) for path, claim in claims.items()}
-    return dict(sorted(wanted.items()))
+    elsewhere = tuple(f"{out.path}/" for out in workspace.absent)
+    return {path: wanted[path] for path in sorted(wanted) if not path.startswith(elsewhere)}
+
+
+def _absent(out: Tracked) -> Finding:
+    """One folder, and not one finding for each file that should be in it."""
+    get = f"`dvc checkout {out.path}`, else `dvc pull {out.path}`, else `dvc repro {out.stage}`"
+    return Finding(out.path, "is not here", f"Get it: {get}.")
 
 
 def _wrong(

@@ -47,6 +47,7 @@ def trace(
 
     with fail_cleanly():
         graph = Graph.open()
+        _say_absent()
         found = tracing.trace(graph, find_traced(graph, name))
         if as_json:
             files = locate(found.instances()) if own_names else found.instances()
@@ -82,7 +83,9 @@ def impact(
     from petct_uad.audit.names import find_cause
 
     with fail_cleanly():
-        found = impacts.impact(graph := Graph.open(), find_cause(graph, name))
+        graph = Graph.open()
+        _say_absent()
+        found = impacts.impact(graph, find_cause(graph, name))
         if withdraw:
             _withdraw(found.subject.name, found.subject.kind, date)
         if as_json:
@@ -184,8 +187,25 @@ def export(
 
     with fail_cleanly():
         path = output or FILES[form]
+        _say_absent()
         write_text(path, run(form, name))
     console.print(f"{path}: written", markup=False, soft_wrap=True)
+
+
+def _say_absent() -> None:
+    """A walk ends where the next stage's record is not here, as in a fresh clone."""
+    from petct_uad.audit.store import absent_folders, tracked
+    from petct_uad.audit.trace import count_of
+
+    if absent := absent_folders(tracked()):
+        console.print(
+            f"note: missing here: {count_of(len(absent), 'folder')} that dvc.lock lists, such as "
+            f"{absent[0].path}. What lies behind them is left out. Run `dvc checkout`, `dvc pull` "
+            "or `dvc repro`.",
+            style="yellow",
+            markup=False,
+            soft_wrap=True,
+        )
 
 
 def _withdraw(patient: str, kind: str, date: str) -> None:

@@ -87,11 +87,13 @@ def lesions(
     with fail_cleanly():
         params = load_params()
         known = planted_paths(ParamsFile.read().dataset, params.benchmark)
+        if not known:
+            raise ParamsError("models: no row of the benchmark is trained. Run `dvc repro`.")
         chosen = entry or list(known)
         if unknown := sorted(set(chosen) - known.keys()):
             raise ParamsError(
                 f"{unknown[0]}: no entry of benchmark in params.yaml that is trained. There are: "
-                f"{', '.join(known) or 'none; run `dvc repro`'}."
+                f"{', '.join(known)}."
             )
         question = Question(
             diameters_mm=tuple(sorted(diameter_mm or _DIAMETERS_MM)),

@@ -93,18 +93,21 @@ def write_side_by_side(
 
 
 def _images(processed: Path, slice_ids: Sequence[str]) -> list[ImageRow]:
-    rows = {row.slice_id: row for row in read_table(processed / "index.csv", ImageRow)}
+    index = processed / "index.csv"
+    if not index.is_file():
+        raise EvaluationError(f"{index}: not found. Run `dvc repro`.")
+    rows = {row.slice_id: row for row in read_table(index, ImageRow)}
     for slice_id in slice_ids:
         if slice_id not in rows:
             raise EvaluationError(
-                f"{slice_id}: no slice of {processed}/index.csv.{did_you_mean(slice_id, rows)} Its "
+                f"{slice_id}: no slice of {index}.{did_you_mean(slice_id, rows)} Its "
                 "column slice_id has all that were not excluded."
             )
         if rows[slice_id].split not in _SCORED:
             raise EvaluationError(
                 f"{slice_id}: a slice of the {rows[slice_id].split} split. Models are asked about "
                 "validation and test slices only; choose one of these from "
-                f"{processed}/index.csv."
+                f"{index}."
             )
     return [rows[slice_id] for slice_id in slice_ids]
 

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -97,6 +98,18 @@ def at_tracked(tracked_repository: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     """The working directory."""
     monkeypatch.chdir(tracked_repository)
     return tracked_repository
+
+
+@pytest.fixture
+def without_slices(at_tracked: Path) -> Iterator[str]:
+    """What preprocess made is not here, nor in the cache, as in a fresh clone."""
+    folder = "data/processed/phantom"
+    moved = {Path(folder): Path("slices-away"), Path(".dvc/cache"): Path(".dvc/away")}
+    for here, away in moved.items():
+        here.rename(away)
+    yield folder
+    for here, away in moved.items():
+        away.rename(here)
 
 
 @pytest.fixture(scope="session")

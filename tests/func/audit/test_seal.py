@@ -89,3 +89,8 @@ def test_changed_manifest_is_refused(manifest: Path) -> None:
     manifest.write_text(text.replace('"dvc.yaml": "', '"dvc.yaml": "0', 1))
     with pytest.raises(LineageError, match="Merkle root"):
         read_seal(manifest)
+
+
+def test_what_is_not_here_is_not_left_out_of_a_manifest_in_silence(without_slices: str) -> None:
+    with pytest.raises(LineageError, match=rf"^{without_slices}: not here.*`dvc pull`"):
+        make_seal()

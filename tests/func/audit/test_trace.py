@@ -41,6 +41,12 @@ def raw_files(dataset: str = "phantom") -> dict[str, Path]:
     return {sha256_file(path): path for path in files}
 
 
+def test_a_trace_that_ends_early_says_which_folder_is_not_here(without_slices: str) -> None:
+    done = CliRunner().invoke(app, ["lineage", "trace", RUN])
+    assert done.exit_code == 0, done.output
+    assert f"missing here: 1 folder that dvc.lock lists, such as {without_slices}" in done.stderr
+
+
 def test_slice_rebuilt_from_the_traced_files_alone_has_the_same_bytes(
     at_filled: Path, tmp_path: Path
 ) -> None:

@@ -131,6 +131,15 @@ def test_file_too_many_is_found_in_a_folder_that_the_cache_no_longer_lists(
     assert "differs from what dvc.lock recorded" in found["data/processed/phantom"]
 
 
+def test_a_folder_that_is_not_here_is_one_finding_and_not_one_for_each_file(
+    without_slices: str,
+) -> None:
+    """As in a fresh clone, before `dvc pull`."""
+    found = findings()
+    assert found.keys() == {without_slices}
+    assert f"dvc pull {without_slices}`, else `dvc repro preprocess`" in found[without_slices]
+
+
 def test_stage_that_read_other_bytes_than_were_written_is_named(repository: Path) -> None:
     """Every file is as its maker recorded it, and yet one stage had another."""
     index = Path("data/processed/phantom/index.csv")
