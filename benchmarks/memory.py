@@ -30,6 +30,7 @@ from petct_uad.core.files import write_table
 from petct_uad.core.params.reading import ParamsFile
 from petct_uad.evaluation.params import EvaluateParams
 from petct_uad.evaluation.run import EvaluationPaths, evaluate_entry
+from petct_uad.evaluation.tables import MeasuredOn
 from petct_uad.ingest.tables import StudyRow
 from petct_uad.models.benchmark import BenchmarkEntry
 from petct_uad.models.common.batch import Batch
@@ -37,7 +38,7 @@ from petct_uad.models.common.device import peak_memory_mib
 from petct_uad.models.patchcore.params import PatchcoreParams
 from petct_uad.scoring.params import ScoreParams
 from petct_uad.scoring.run import ScoringPaths, score_entry
-from petct_uad.slices.store import Shard, SliceStore, shard_path, write_shard
+from petct_uad.slices.store import Shard, SliceStore, shard_path, write_index, write_shard
 from petct_uad.slices.tables import ImageRow, SliceRow
 from petct_uad.teachers.params import TeacherParams
 from petct_uad.training.params import TrainParams
@@ -53,7 +54,7 @@ _ENTRY = BenchmarkEntry(
     modalities=("pet", "ct", "petct"),
     params="models.patchcore",
     teacher="teacher",
-    after="metrics/validation.json",
+    after="data/validation.passed",
 )
 
 
@@ -132,7 +133,7 @@ def evaluate(cohort: Cohort) -> None:
         folder / "panels",
     )
     params = EvaluateParams(false_positive_rate=0.1, bootstrap_samples=50, confidence=0.95, seed=0)
-    evaluate_entry(paths, params, dataset="noise", protocol="patient")
+    evaluate_entry(paths, params, MeasuredOn("noise", "patient"))
 
 
 def _make(cohort: Cohort) -> None:
@@ -144,7 +145,7 @@ def _make(cohort: Cohort) -> None:
         shard = _shard(generator, cohort, abnormal=split == "test")
         write_shard(shard_path(cohort.processed, study), shard)
         rows += [_image_row(study, split, i, shard) for i in range(cohort.slices)]
-    write_table(cohort.processed / "index.csv", ImageRow, rows)
+    write_index(cohort.processed, rows)
     write_table(cohort.scoring.slices, SliceRow, list(map(_slice_row, rows)))
     studies = [study_row(study_id=x) for x in sorted({row.study_id for row in rows})]
     write_table(cohort.folder / "studies.csv", StudyRow, studies)

@@ -27,7 +27,7 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
 from petct_uad.core.console import console
-from petct_uad.core.files import read_table, write_table
+from petct_uad.core.files import read_table
 from petct_uad.core.params.reading import ParamsFile
 from petct_uad.ingest.run import ingest_data
 from petct_uad.ingest.tables import StudyRow
@@ -37,8 +37,7 @@ from petct_uad.models.patchcore.params import PatchcoreParams
 from petct_uad.models.patchcore.patchcore import Patchcore
 from petct_uad.preprocess.shards import write_shards
 from petct_uad.schema import load_params
-from petct_uad.slices.store import SliceStore
-from petct_uad.slices.tables import ImageRow
+from petct_uad.slices.store import SliceStore, write_index
 from petct_uad.split.labels import split_slices
 from petct_uad.teachers.cnn import CnnTeacher
 from petct_uad.volumes.study import VolumeFolders
@@ -114,7 +113,7 @@ def _preprocess(raw: Path, home: Path, processed: Path, image_size_px: int) -> N
     slices = split_slices(read_table(home / "studies.csv", StudyRow), volumes, split)
     wanted = params.preprocess.model_copy(update={"image_size_px": image_size_px})
     tables = write_shards(slices, volumes, processed, wanted)
-    write_table(processed / "index.csv", ImageRow, tables.images)
+    write_index(processed, tables.images)
 
 
 def measure_ours(task: Task) -> Measured:

@@ -32,7 +32,6 @@ from torch import nn
 
 from benchmarks.patchcore import anomalib_patchcore
 from petct_uad.core.console import console
-from petct_uad.core.files import write_table
 from petct_uad.models.benchmark import RunParams
 from petct_uad.models.build import build_model
 from petct_uad.models.common.batch import Batch
@@ -41,7 +40,7 @@ from petct_uad.models.common.params import VALIDATED
 from petct_uad.models.patchcore.params import PatchcoreParams
 from petct_uad.models.patchcore.patchcore import Patchcore
 from petct_uad.schema import Params, load_params
-from petct_uad.slices.store import Shard, SliceStore, shard_path, write_shard
+from petct_uad.slices.store import Shard, SliceStore, shard_path, write_index, write_shard
 from petct_uad.slices.tables import ImageRow
 from petct_uad.training.loop.data import FeatureCache, Normals, PreparedNormals, Rows, batch_order
 from petct_uad.training.loop.optimisers import make_optimiser
@@ -191,7 +190,7 @@ def _noise(folder: Path, count: int, side_px: int) -> SliceStore:
     shard = Shard(images[0], images[1], empty, empty + 1)
     write_shard(shard_path(folder, "noise"), shard)
     rows = [_row(place, shard.sha256_of(place)) for place in range(count)]
-    write_table(folder / "index.csv", ImageRow, rows)
+    write_index(folder, rows)
     return SliceStore.open(folder, "train")
 
 

@@ -4,18 +4,20 @@ from pathlib import Path
 
 import typer
 
+from petct_uad.core.files import write_text
 from petct_uad.core.provenance.stage import run_stage
 from petct_uad.validation.checks import Promises
 from petct_uad.validation.run import validate_dataset
 from petct_uad.validation.tables import Folders
 
 RESULT = Path("metrics/validation.json")
+PASSED = Path("data/validation.passed")  # what models wait for: see models/common/params.py
 # Another bound or check measures nothing again.
 MEASURING = Path("src/petct_uad/validation/measure.py")
 
 
 def main() -> None:
-    """Write metrics/validation.json and data/interim/<dataset>/validate."""
+    """Write metrics/validation.json, data/interim/<dataset>/validate, data/validation.passed."""
     with run_stage("validate", __file__) as run:
         folders = Folders(Path("data"), run.params.dataset)
         promises = Promises.read(run.params)
@@ -23,6 +25,7 @@ def main() -> None:
         validated = validate_dataset(folders, promises, RESULT, run.params.workers, store)
         run.record(folders.validated, validated.derivations)
         validated.stop_on_critical()
+        write_text(PASSED, "No critical check failed.\n")
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ NEAREST_SLICE = {
     "modalities": ["pet"],
     "params": "models.nearest_slice",
     "teacher": "teacher",
-    "after": "metrics/validation.json",
+    "after": "data/validation.passed",
 }
 PIXEL_MM = 500.0 / PARAMS.ct_matrix  # of the CT, coarse
 STAGES = (

@@ -142,7 +142,7 @@ def names_model(text: str, model: str) -> bool:
 @pytest.mark.parametrize("model", model_names())
 def test_a_model_has_a_page_and_says_what_the_house_must_know(model: str) -> None:
     assert (LIBRARY / "models" / model / "README.md").is_file()
-    assert params_class(model).waits_for in ("metrics/validation.json", "models/distil")
+    assert params_class(model).waits_for in ("data/validation.passed", "models/distil")
     assert all(key == "model" or key.startswith("models.") for key in sections_of(model))
 
 

@@ -123,7 +123,7 @@ def test_an_ablation_of_what_is_not_there_is_refused(
         "params": "model",
         "variant": "x",
     }
-    row |= {"teacher": "teacher", "after": "metrics/validation.json", "changes": changes}
+    row |= {"teacher": "teacher", "after": "data/validation.passed", "changes": changes}
     with pytest.raises(ParamsError, match=message):
         load_params(with_value(tmp_path, "benchmark.cmad_x", row))
 

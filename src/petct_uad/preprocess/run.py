@@ -9,7 +9,8 @@ from petct_uad.core.provenance.record import Derivation
 from petct_uad.core.store.study_store import StudyStore
 from petct_uad.preprocess.params import PreprocessParams
 from petct_uad.preprocess.shards import shard_derivations, write_shards
-from petct_uad.slices.tables import ImageRow, ReadingRow, SliceRow
+from petct_uad.slices.store import write_index
+from petct_uad.slices.tables import ReadingRow, SliceRow
 from petct_uad.volumes.study import VolumeFolders
 
 
@@ -31,6 +32,6 @@ def preprocess_dataset(
     slices = read_table(slices_file, SliceRow)
     with atomic_folder(processed) as out:
         tables = write_shards(slices, volumes, out, params, workers, store=store)
-        write_table(out / "index.csv", ImageRow, tables.images)
+        write_index(out, tables.images)
         write_table(out / "readings.csv", ReadingRow, tables.readings)
     return shard_derivations(tables.images, volumes, processed, slices_file)

@@ -29,7 +29,7 @@ from petct_uad.preprocess.measures import (
 from petct_uad.preprocess.neighbours import neighbours_within
 from petct_uad.preprocess.params import PreprocessParams
 from petct_uad.preprocess.readings import read_uptake
-from petct_uad.slices.store import Shard, read_shard, shard_path, write_shard
+from petct_uad.slices.store import INDEX, TRAINING, Shard, read_shard, shard_path, write_shard
 from petct_uad.slices.tables import ImageRow, ReadingRow, SliceRow
 from petct_uad.volumes.resample import resample_ct, resample_mask, resample_pet
 from petct_uad.volumes.study import StudyFolder, StudyVolumes, VolumeFolders, read_study
@@ -177,12 +177,15 @@ def shard_derivations(
         shard = Entity.of_file(shard_path(processed, study_id))
         derivations += [Derivation(member, sources) for member in members]
         derivations.append(Derivation(shard, tuple(members)))
-    index = Entity.of_file(processed / "index.csv")
+    index = Entity.of_file(processed / INDEX)
+    training = Entity.of_file(processed / TRAINING)
+    learnt = [slices[row.slice_id] for row in rows if row.split != "test"]
     readings = Entity.of_file(processed / "readings.csv")
     images = sorted({path for folder in folders.values() for path in folder.image_sources})
     return [
         *derivations,
         Derivation(index, (table, *slices.values())),
+        Derivation(training, (table, *learnt)),
         Derivation(readings, (table, *(known[path] for path in images))),
     ]
 

@@ -15,10 +15,11 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from petct_uad.core.errors import DatasetError
-from petct_uad.core.files import atomic_path, read_table, sha256_bytes
-from petct_uad.slices.tables import OPTIONAL_PLANES, PLANES, ImageRow
+from petct_uad.core.files import atomic_path, read_table, sha256_bytes, sha256_file, write_table
+from petct_uad.slices.tables import OPTIONAL_PLANES, PLANES, ImageRow, PinnedImageRow
 
 Split = Literal["train", "val", "test"]
+INDEX, TRAINING = "index.csv", "training.csv"
 
 
 @dataclass(frozen=True)
@@ -151,7 +152,7 @@ def read_bodies(processed: Path, rows: Sequence[ImageRow]) -> NDArray[np.bool_]:
 
 @dataclass(frozen=True)
 class SliceStore:
-    """The images of one split in the order of ``index.csv``; no masks.
+    """The images of one split in the order of their table; no masks.
 
     Attributes:
         rows: one per slice.
@@ -175,10 +176,10 @@ class SliceStore:
         Raises:
             DatasetError: the split is empty, or a shard is missing or lacks an image.
         """
-        index = read_table(processed / "index.csv", ImageRow)
-        rows = tuple(row for row in index if row.split == split)
+        table = table_of(processed, split)
+        rows = tuple(row for row in _rows_of(table) if row.split == split)
         if not rows:
-            raise DatasetError(f"{processed}/index.csv: no slice in split {split!r}")
+            raise DatasetError(f"{table}: no slice in split {split!r}")
         names = ("ct", "pet", *_optional(shard_path(processed, rows[0].study_id)))
         for study_id in sorted({row.study_id for row in rows}):
             with _opened(shard_path(processed, study_id), *names):
@@ -195,9 +196,37 @@ class SliceStore:
 
 
 def files_of(processed: Path, stores: Sequence[SliceStore]) -> tuple[Path, ...]:
-    """What was read to open these splits: the index, and the shards of their studies."""
-    studies = sorted({row.study_id for store in stores for row in store.rows})
-    return (processed / "index.csv", *(shard_path(processed, study) for study in studies))
+    """What was read to open these splits: their tables, and the shards of their studies."""
+    rows = [row for store in stores for row in store.rows]
+    tables = sorted({table_of(processed, row.split) for row in rows})
+    studies = sorted({row.study_id for row in rows})
+    return (*tables, *(shard_path(processed, study) for study in studies))
+
+
+def table_of(processed: Path, split: str) -> Path:
+    """Which table names the slices of a split, with nothing of the test split for a training."""
+    return processed / (INDEX if split == "test" else TRAINING)
+
+
+def write_index(processed: Path, rows: Sequence[ImageRow]) -> None:
+    """Write ``index.csv`` of all slices, and ``training.csv`` of those in train and val.
+
+    Args:
+        processed: with the shards.
+        rows: of all slices, sorted by slice_id.
+    """
+    write_table(processed / INDEX, ImageRow, rows)
+    learnt = [row for row in rows if row.split != "test"]
+    shards = {row.study_id: shard_path(processed, row.study_id) for row in learnt}
+    sha256 = {study_id: sha256_file(shard) for study_id, shard in shards.items()}
+    pinned = [PinnedImageRow(**vars(row), shard_sha256=sha256[row.study_id]) for row in learnt]
+    write_table(processed / TRAINING, PinnedImageRow, pinned)
+
+
+def _rows_of(table: Path) -> list[ImageRow]:
+    if table.name == TRAINING:
+        return list(read_table(table, PinnedImageRow))
+    return read_table(table, ImageRow)
 
 
 def _optional(path: Path) -> tuple[str, ...]:

@@ -84,6 +84,17 @@ class ImageRow:
 
 
 @dataclass(frozen=True, order=True)
+class PinnedImageRow(ImageRow):
+    """One slice that trains or calibrates: ``training.csv``, sorted by slice_id.
+
+    Whatever a training reads is named here by its hash, so that a training depends on this table
+    alone, and on nothing of the test split.
+    """
+
+    shard_sha256: str  # of the file that the slice lies in
+
+
+@dataclass(frozen=True, order=True)
 class ReadingRow:
     """What anyone can read off a slice without a model: ``readings.csv``, sorted by slice_id.
 

@@ -28,7 +28,7 @@ from petct_uad.models.common.batch import at_side
 from petct_uad.models.common.device import choose_device, deterministic, peak_memory_mib
 from petct_uad.models.common.interface import AnomalyModel, FitPoint, FittedModel, GradientModel
 from petct_uad.models.common.params import AnyModelParams, FittedParams, GradientParams
-from petct_uad.slices.store import SliceStore, files_of
+from petct_uad.slices.store import TRAINING, SliceStore, files_of
 from petct_uad.teachers.params import TeacherParams
 from petct_uad.teachers.weights import save_state
 from petct_uad.training.loop.checkpoints import CheckpointFile, checkpoint_key
@@ -260,7 +260,7 @@ class _Job:
 
     task: TrainingTask
     seed: int
-    data_sha256: tuple[str, ...]  # index.csv, which hashes every slice; a distilled teacher
+    data_sha256: tuple[str, ...]  # training.csv, which hashes every slice; a distilled teacher
     stores: tuple[SliceStore, ...]  # training, validation
     device: torch.device
     ranks: Ranks
@@ -309,7 +309,7 @@ def _open(seed: _SeedTask, after: Sequence[Path], ranks: Ranks) -> _Job:
     return _Job(
         task=task,
         seed=seed.seed,
-        data_sha256=tuple(map(sha256_file, (task.processed / "index.csv", *after))),
+        data_sha256=tuple(map(sha256_file, (task.processed / TRAINING, *after))),
         stores=tuple(
             at_side(SliceStore.open(task.processed, split), task.image_size_px)
             for split in ("train", "val")

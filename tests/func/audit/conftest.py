@@ -45,7 +45,7 @@ def write_model() -> None:
     weights = Path("models") / FAMILY / RUN / "seed-0/weights.safetensors"
     weights.parent.mkdir(parents=True)
     weights.write_bytes(bytes(range(256)))
-    training = [Path("data/processed/phantom/index.csv")]
+    training = [Path("data/processed/phantom/training.csv")]
     training += sorted(Path("data/processed/phantom/shards").glob("*"))[:3]
     key = "models.patchcore"
     asked = {key: load_params().model_section(key).model_dump(mode="json")}
@@ -65,6 +65,7 @@ def track_with_dvc(home: Path) -> None:
     Path("data/withdrawn.csv").write_text("patient,date\n")
     # What stages that take long would have written.
     Path("metrics/validation.json").write_text("{}\n")
+    Path("data/validation.passed").write_text("\n")
     curve = Path("metrics/training") / FAMILY / f"{RUN}.csv"
     curve.parent.mkdir(parents=True)
     curve.write_text("seed,iteration\n0,0\n")

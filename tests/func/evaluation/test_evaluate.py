@@ -48,6 +48,7 @@ from petct_uad.slices.store import (
     lesions_of,
     read_shard,
     shard_path,
+    write_index,
     write_shard,
 )
 from petct_uad.slices.tables import ImageRow, SliceRow
@@ -66,7 +67,7 @@ ENTRY = BenchmarkEntry(
     modalities=("pet", "ct", "petct"),
     params="models.patchcore",
     teacher="teacher",
-    after="metrics/validation.json",
+    after="data/validation.passed",
 )
 SCORE = ScoreParams(fusion="sum", z_sigma_mm=0.0)
 SLICES_FILE = Path("data/interim/tiny/split/slices.csv")
@@ -163,7 +164,7 @@ def write_slices(processed: Path) -> None:
         shard = make_shard(generator, abnormal=split == "test")
         write_shard(shard_path(processed, study), shard)
         rows += [image_row(study, split, index, shard) for index in range(SLICES)]
-    write_table(processed / "index.csv", ImageRow, rows)
+    write_index(processed, rows)
     write_table(processed / "slices.csv", SliceRow, [slice_row(row) for row in rows])
     write_studies(processed, rows)
 
@@ -527,7 +528,7 @@ def test_test_split_without_abnormal_slices_is_refused(evaluated: Evaluated) -> 
         shard = make_shard(generator, abnormal=False)
         write_shard(shard_path(folder, study), shard)
         rows += [image_row(study, split, index, shard) for index in range(SLICES)]
-    write_table(folder / "index.csv", ImageRow, rows)
+    write_index(folder, rows)
     write_table(folder / "slices.csv", SliceRow, [slice_row(row) for row in rows])
     write_studies(folder, rows)
     with pytest.raises(EvaluationError, match="0 abnormal of 6 slices"):
@@ -540,7 +541,7 @@ def test_scores_know_nothing_of_the_labels_and_lesions_of_test_slices(evaluated:
     shutil.copytree(PROCESSED, folder / "processed")
     index = read_table(PROCESSED / "index.csv", ImageRow)
     other = [replace(x, label=1 - x.label) if x.split == "test" else x for x in index]
-    write_table(folder / "processed/index.csv", ImageRow, other)
+    write_index(folder / "processed", other)
     for study in ("C_1", "D_1", "E_1"):
         path = shard_path(folder / "processed", study)
         shard = read_shard(path)
@@ -550,7 +551,7 @@ def test_scores_know_nothing_of_the_labels_and_lesions_of_test_slices(evaluated:
     assert found == evaluated.score_files()
     # Another label of a validation slice takes that slice away, so the bytes can differ.
     other[12] = replace(other[12], label=1)
-    write_table(folder / "processed/index.csv", ImageRow, other)
+    write_index(folder / "processed", other)
     scoring, _ = score(folder / "processed", folder)
     assert replace(evaluated, scoring=scoring).score_files() != found
 
@@ -610,7 +611,7 @@ def test_scores_of_other_slices_than_the_indexs_are_refused(
     shutil.copytree(PROCESSED, tmp_path / "processed")
     index = read_table(PROCESSED / "index.csv", ImageRow)
     moved = [replace(x, split="test") if x.study_id == "B_1" else x for x in index]
-    write_table(tmp_path / "processed/index.csv", ImageRow, moved)
+    write_index(tmp_path / "processed", moved)
     paths = replace(evaluated.paths, processed=tmp_path / "processed", metrics=tmp_path)
     with pytest.raises(EvaluationError, match=r"B_1\.safetensors: not found. Run"):
         evaluate_entry(paths, PARAMS, MeasuredOn("tiny", "patient"))

@@ -47,7 +47,7 @@ PARAMS = {
             "modalities": ["pet"],
             "params": "models.patchcore",
             "teacher": "teacher",
-            "after": "metrics/validation.json",
+            "after": "data/validation.passed",
         }
     },
 }  # fmt: skip

@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from petct_uad.core.errors import ParamsError, TeacherError
-from petct_uad.core.files import read_table, sha256_bytes, write_table
+from petct_uad.core.files import read_table, sha256_bytes
 from petct_uad.distil.run import Distillation, Distilled, distil_teacher
 from petct_uad.models.common.batch import Batch
 from petct_uad.models.hdhkd.teacher.params import DistilParams
 from petct_uad.models.hdhkd.teacher.patches import PatchFeatures, share_channels
 from petct_uad.models.hdhkd.teacher.teacher import PatchTeacher
-from petct_uad.slices.store import SliceStore, read_shard, shard_path, write_shard
+from petct_uad.slices.store import SliceStore, read_shard, shard_path, write_index, write_shard
 from petct_uad.slices.tables import ImageRow
 from petct_uad.teachers.cnn import CnnTeacher
 from petct_uad.teachers.params import TeacherParams
@@ -121,7 +121,7 @@ def test_a_teacher_is_made_in_the_arithmetic_that_params_name(
 def test_test_split_is_never_opened(processed: Path, tmp_path: Path) -> None:
     shard_path(processed, "p2_00000000").unlink()
     done = distil(processed, tmp_path / "out")
-    assert [path.stem for path in done.inputs] == ["index", "p0_00000000", "p1_00000000"]
+    assert [path.stem for path in done.inputs] == ["training", "p0_00000000", "p1_00000000"]
     assert all(path.is_file() for path in done.outputs)
 
 
@@ -171,7 +171,7 @@ def test_targets_are_standardised_over_the_training_slices_of_every_patient(
         replace(row, sha256=changed.sha256_of(row.shard_row)) if row.split == "train" else row
         for row in index
     ]
-    write_table(processed / "index.csv", ImageRow, rows)
+    write_index(processed, rows)
     # So slow that the first row is the loss of a PDN that knows nothing, over each slice once.
     slow = {"iterations": 2, "learning_rate": 1e-9, "final_learning_rate": 1e-9}
     schedule = PARAMS.schedule.model_copy(update=slow)

@@ -58,13 +58,13 @@ def relabelled(labelled: Path, folder: Path, split: str, labels: tuple[int, ...]
 
 
 def without_test_slices(labelled: Path, folder: Path) -> Path:
-    """The index stays, and the shard that it names is gone."""
+    """The shard is gone, and the table that names it."""
     processed = folder / "processed"
     shutil.copytree(labelled, processed)
-    (study,) = {
-        x.study_id for x in read_table(processed / "index.csv", ImageRow) if x.split == "test"
-    }
+    index = processed / "index.csv"
+    (study,) = {x.study_id for x in read_table(index, ImageRow) if x.split == "test"}
     shard_path(processed, study).unlink()
+    index.unlink()
     return processed
 
 
@@ -78,9 +78,11 @@ def test_shuffled_test_labels_change_no_byte_of_what_is_trained(
 ) -> None:
     """Weights, config and the curve that chose when to stop.
 
-    Only the stage's lineage differs, since it names index.csv by its hash.
+    Nor what ``dvc repro`` asks before it trains: ``training.csv`` is what a training depends on.
     """
-    train(relabelled(labelled, tmp_path, "test", labels), tmp_path / "out", model, **SETTINGS)
+    other = relabelled(labelled, tmp_path, "test", labels)
+    assert (other / "training.csv").read_bytes() == (labelled / "training.csv").read_bytes()
+    train(other, tmp_path / "out", model, **SETTINGS)
     assert outputs(tmp_path / "out") == trained
 
 
@@ -123,5 +125,7 @@ def test_labels_of_the_other_splits_do_change_it(
     labels: tuple[int, ...],
 ) -> None:
     """So the promise above could be broken: an abnormal slice is left out of training."""
-    train(relabelled(labelled, tmp_path, split, labels), tmp_path / "out", model, **SETTINGS)
+    other = relabelled(labelled, tmp_path, split, labels)
+    assert (other / "training.csv").read_bytes() != (labelled / "training.csv").read_bytes()
+    train(other, tmp_path / "out", model, **SETTINGS)
     assert outputs(tmp_path / "out") != trained

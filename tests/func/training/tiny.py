@@ -17,7 +17,7 @@ from petct_uad.core.params.base import Modality
 from petct_uad.models.benchmark import BenchmarkEntry
 from petct_uad.models.cmad.params import CmadParams
 from petct_uad.models.patchcore.params import PatchcoreParams
-from petct_uad.slices.store import Shard, read_shard, shard_path, write_shard
+from petct_uad.slices.store import Shard, read_shard, shard_path, write_index, write_shard
 from petct_uad.slices.tables import ImageRow, ReadingRow
 from petct_uad.teachers.params import TeacherParams
 from petct_uad.training.loop.ranks import join_ranks
@@ -72,7 +72,7 @@ def write_store(folder: Path, cell_px: int = 1) -> Path:
             )
             for index in range(count)
         ]
-    write_table(folder / "index.csv", ImageRow, rows)
+    write_index(folder, rows)
     readings = [samples.reading_row(slice_id=row.slice_id) for row in rows]
     write_table(folder / "readings.csv", ReadingRow, readings)
     return folder
@@ -94,7 +94,7 @@ def label_slices(processed: Path, split: str, labels: Sequence[int]) -> None:
         )
         for row, label in zip(chosen, labels, strict=True)
     }
-    write_table(processed / "index.csv", ImageRow, [changed.get(x.slice_id, x) for x in index])
+    write_index(processed, [changed.get(x.slice_id, x) for x in index])
 
 
 def train(
@@ -117,7 +117,7 @@ def train(
         modalities=modalities or ("petct" if model == "cmad" else "pet",),
         params=PARAMS[model],
         teacher="teacher",
-        after="metrics/validation.json",
+        after="data/validation.passed",
     )
     with join_ranks() as ranks:
         return train_entry(

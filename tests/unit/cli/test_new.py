@@ -80,7 +80,7 @@ def test_every_other_byte_of_params_stays(repository: Path, path: Path) -> None:
         "modalities": ["pet", "ct", "petct"],
         "params": "models.my_idea",
         "teacher": "teacher",
-        "after": "metrics/validation.json",
+        "after": "data/validation.passed",
     }
     assert new["models"].pop("my_idea")
     assert new == old

@@ -105,7 +105,7 @@ class Baseline:
             model=self.model,
             modality=modality,
             params=f"models.{self.name}",
-            after="metrics/validation.json",
+            after="data/validation.passed",
         )
         return build_model(run, self.params, TEACHER, side)
 

@@ -45,7 +45,7 @@ def test_params_yaml_has_the_sections_that_models_declare_and_no_others(params: 
 def config(params: Params, model: str) -> ModelConfig[CmadParams]:
     """Of a model that was trained with CMAD's section."""
     return ModelConfig(
-        run=RunParams(model=model, modality="pet", params="model", after="metrics/validation.json"),
+        run=RunParams(model=model, modality="pet", params="model", after="data/validation.passed"),
         params=params.model,
         teacher=params.teacher,
         seed=0,

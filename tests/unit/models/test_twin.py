@@ -176,5 +176,5 @@ def test_a_row_of_one_modality_is_refused() -> None:
             modalities=("pet", "ct", "petct"),
             params="models.twin",
             teacher="teacher",
-            after="metrics/validation.json",
+            after="data/validation.passed",
         )

@@ -11,7 +11,7 @@ import torch
 from safetensors.numpy import load_file
 
 from petct_uad.core.errors import ParamsError
-from petct_uad.core.files import sha256_file, write_table
+from petct_uad.core.files import sha256_file
 from petct_uad.models.common.batch import Batch, at_side
 from petct_uad.models.common.interface import images_in_channels, images_of
 from petct_uad.models.mkd.mkd import Mkd
@@ -19,8 +19,7 @@ from petct_uad.models.patchcore.patchcore import Patchcore
 from petct_uad.models.twin.twin import Twin
 from petct_uad.preprocess.neighbours import neighbours_within
 from petct_uad.schema import parse_params
-from petct_uad.slices.store import SliceStore, read_shard, shard_path
-from petct_uad.slices.tables import ImageRow
+from petct_uad.slices.store import SliceStore, read_shard, shard_path, write_index
 from tests.unit.preprocess.test_shards import run
 
 UNEVEN = np.array([0.0, 3.0, 4.0, 9.0, 20.0, 22.5])
@@ -77,7 +76,7 @@ def test_by_default_a_shard_holds_nothing_beside_its_slices(tmp_path: Path) -> N
 @pytest.fixture
 def store(tmp_path: Path) -> SliceStore:
     rows, out = run(tmp_path, neighbours_mm=5.0)
-    write_table(out / "index.csv", ImageRow, rows)
+    write_index(out, rows)
     return SliceStore.open(out, "test")
 
 

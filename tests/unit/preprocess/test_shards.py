@@ -10,12 +10,11 @@ import pytest
 import SimpleITK as sitk
 
 from petct_uad.core.errors import DatasetError
-from petct_uad.core.files import write_table
 from petct_uad.models.common.batch import Batch
 from petct_uad.preprocess.params import PreprocessParams
 from petct_uad.preprocess.shards import write_shards
 from petct_uad.registration.masks import body_mask
-from petct_uad.slices.store import SliceStore, lesions_of, read_shard, shard_path
+from petct_uad.slices.store import SliceStore, lesions_of, read_shard, shard_path, write_index
 from petct_uad.slices.tables import ImageRow, SliceRow
 from petct_uad.volumes.motion.rigid import RigidTransform
 from petct_uad.volumes.motion.transforms import write_transform
@@ -203,7 +202,7 @@ def test_excluded_slices_stay_out_and_rows_point_to_their_own_pixels(tmp_path: P
     slices[1] = replace(slices[1], split="excluded")
     rows = write_shards(slices, folders(tmp_path), tmp_path / "out", preprocess_params()).images
     assert [row.slice_id for row in rows] == ["S_0000", "S_0002", "S_0003"]
-    write_table(tmp_path / "out/index.csv", ImageRow, rows)
+    write_index(tmp_path / "out", rows)
     store = SliceStore.open(tmp_path / "out", "test")
     lesions = lesions_of(tmp_path / "out", store.rows)[range(3)]
     assert [bool(mask.any()) for mask in lesions] == [False, True, True]

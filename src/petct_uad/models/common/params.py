@@ -12,8 +12,9 @@ from pydantic import Field, model_validator
 from petct_uad.core.claims import Claim
 from petct_uad.core.params.base import Modality, Positive, Section
 
-# What every model waits for: data that passed their checks.
-VALIDATED = "metrics/validation.json"
+# What every model waits for: a line that stands there once the data have passed their checks. It
+# never changes, so that a test slice that does, and with it their verdict, retrains nothing.
+VALIDATED = "data/validation.passed"
 # How the maps of several modalities become one: see ``models/common/fusion.py``.
 Fusion = Literal["max", "sum", "min_p", "raw_sum"]
 Strides = Annotated[tuple[Literal[4, 8, 16, 32], ...], Field(min_length=1)]
@@ -91,7 +92,7 @@ class ModelSection(Section):
         modalities: which of its rows there can be; a model that tells one modality from the other
             has no row of one.
         needs_cnn_teacher: does a ViT have nothing for it?
-        waits_for: what must be there before it trains: the verdict of ``validate``, or what another
+        waits_for: what must be there before it trains: that the data passed, or what another
             stage makes of the teacher.
         published: sizes that its paper prints, which ``petct models`` shows beside ours.
         claims: what its paper says of its rows, which ``compare`` judges where they were run.
