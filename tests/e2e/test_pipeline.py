@@ -36,6 +36,19 @@ def test_second_repro_runs_nothing(smoke: Clone) -> None:
     assert smoke.stages_run(smoke.dvc("repro")) == set()
 
 
+def test_other_test_patients_are_scored_anew_and_retrain_nothing(smoke: Clone) -> None:
+    params = smoke.root / "params.yaml"
+    before = params.read_text()
+    params.write_text(before.replace("test_patients: all", "test_patients: held_out"))
+    try:
+        assert {"split", "preprocess"} <= smoke.stages_run(smoke.dvc("repro", "validate"))
+        assert "up to date" in smoke.dvc("status", "distil", "train@cmad", "train@patchcore")
+        assert "data/processed/phantom" in smoke.dvc("status", "score@cmad")
+    finally:
+        params.write_text(before)
+        smoke.dvc("repro", "validate")
+
+
 def test_two_clones_in_different_folders_give_identical_data(smoke: Clone, tmp_path: Path) -> None:
     other = make_clone(tmp_path / "some" / "where else")
     other.dvc("repro", "validate")
