@@ -28,8 +28,8 @@ def z_positions_mm(slices_file: Path, rows: Sequence[ImageRow]) -> NDArray[np.fl
         DatasetError: the table is absent or lacks a slice.
     """
     places = read_places(slices_file, rows)
-    z_mm = [places[row.study_id][row.slice_id].z_mm for row in rows]
-    return np.array(z_mm, dtype=np.float64)
+    z_mm = {name: place.z_mm for study in places.values() for name, place in study.items()}
+    return np.array([z_mm[row.slice_id] for row in rows], dtype=np.float64)
 
 
 def smooth_along_z(

@@ -122,20 +122,22 @@ def read_places(slices_file: Path, rows: Sequence[ImageRow]) -> dict[str, dict[s
 
     Args:
         slices_file: ``slices.csv`` of the split stage.
-        rows: slices of ``index.csv``.
+        rows: slices of ``index.csv``, told by their slice_id, since a copy of one may be said to
+            be of another study.
 
     Raises:
         DatasetError: the table is absent, or lacks one of ``rows``.
     """
     if not slices_file.is_file():
         raise DatasetError(f"{slices_file}: not found. Run `dvc repro split`.")
-    found: dict[str, dict[str, SliceRow]] = {row.study_id: {} for row in rows}
-    for place in read_table(slices_file, SliceRow):
-        if place.study_id in found:
-            found[place.study_id][place.slice_id] = place
-    if missing := [row.slice_id for row in rows if row.slice_id not in found[row.study_id]]:
+    places = {place.slice_id: place for place in read_table(slices_file, SliceRow)}
+    if missing := [row.slice_id for row in rows if row.slice_id not in places]:
         raise DatasetError(
             f"{slices_file}: lacks {len(missing)} of {len(rows)} slices of index.csv, the first is "
             f"{missing[0]}; one of the two is stale. Run `dvc repro preprocess`."
         )
+    found: dict[str, dict[str, SliceRow]] = {places[row.slice_id].study_id: {} for row in rows}
+    for slice_id, place in places.items():
+        if place.study_id in found:
+            found[place.study_id][slice_id] = place
     return found

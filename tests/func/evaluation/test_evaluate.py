@@ -716,11 +716,13 @@ def detected(evaluated: Evaluated) -> tuple[DetectionRow, ...]:
         return find(evaluated, QUESTION)
 
 
-def find(evaluated: Evaluated, question: Question) -> tuple[DetectionRow, ...]:
+def find(
+    evaluated: Evaluated, question: Question, params: ScoreParams = SCORE
+) -> tuple[DetectionRow, ...]:
     slices = Path("planted/slices.csv")
     write_places(slices, 4.0 * np.arange(SLICES))
     paths = replace(evaluated.scoring, slices=slices)
-    return find_planted([(ENTRY, paths)], SCORE, question, torch.device("cpu"))
+    return find_planted([(ENTRY, paths)], params, question, torch.device("cpu"))
 
 
 def val_shard_path(processed: Path, study: str) -> Path:
@@ -737,6 +739,17 @@ def test_large_hot_lesions_are_found_and_those_without_uptake_are_not_found_on_t
     assert on_pet[40.0, 3.0].found == on_pet[40.0, 3.0].lesions
     assert on_pet[40.0, 1.0].found < on_pet[40.0, 3.0].found
     assert {x.place for x in detected} == {"lung"}
+
+
+def test_planted_lesions_are_asked_for_in_context_where_maps_are_smoothed_along_the_body(
+    evaluated: Evaluated, detected: tuple[DetectionRow, ...]
+) -> None:
+    """As by default; a planted stack is a copy, whose places are those of its study."""
+    smoothed = find(evaluated, QUESTION, ScoreParams(fusion="sum", z_sigma_mm=6.0))
+    assert {(x.run, x.diameter_mm, x.contrast, x.lesions) for x in smoothed} == {
+        (x.run, x.diameter_mm, x.contrast, x.lesions) for x in detected
+    }
+    assert smoothed != detected
 
 
 def test_the_smallest_lesion_that_is_found_stands_in_the_table(
