@@ -46,6 +46,7 @@ _LAYOUT = {
     "register": ("volumes/{study}/body", "volumes/{study}/transform"),
     "processed": ("shards/{study}", "lineage/table"),
     "registration": ("{study}",),
+    "scores-lineage": ("lineage/activity", "lineage/table"),
     "scores": ("pet/seed/{study}", "ct/seed/{study}", "petct/seed/{study}"),
     "": tuple(f"{row}/{place}" for row in ("pet", "ct", "petct")
               for place in ("a", "b", "c", "d", "lineage/activity", "lineage/table")),

@@ -1,5 +1,6 @@
 """score: one model over validation normals and test, ``python stages/score.py cmad``."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -13,14 +14,16 @@ from petct_uad.scoring.run import ScoringPaths, score_entry
 
 
 def main(name: Annotated[str, typer.Argument(help="a key of benchmark in params.yaml")]) -> None:
-    """Write data/scores/<name> and metrics/cost."""
+    """Write data/scores/<name>, metrics/cost, and data/scores-lineage/<name> beside the maps."""
     with run_stage(f"score {name}", __file__) as run:
         entry = run.params.section(BenchmarkEntry, f"benchmark.{name}")
         device = choose_device(run.params.section(DevicePart, "train").device)
         params = run.params.section(ScoreParams, "score")
         paths = ScoringPaths.of(run.params.dataset, name)
         derivations = score_entry(entry, params, paths, device)
-        run.record(paths.scores, derivations, loaded=(model_folder(entry.model),))
+        # Not among the maps: compare reads the record only, and DVC would look at every map for it.
+        record = Path("data/scores-lineage") / name
+        run.record(record, derivations, loaded=(model_folder(entry.model),))
 
 
 if __name__ == "__main__":

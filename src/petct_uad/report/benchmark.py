@@ -145,7 +145,7 @@ def _lineage_folders(
     interim: Path, processed: Path, results: Sequence[ResultPaths]
 ) -> tuple[Path, ...]:
     """The lineage folders of all stages before compare that left one, in pipeline order."""
-    models, scores = Path("models"), Path("data/scores")
+    models, scores = Path("models"), Path("data/scores-lineage")
     entries = dict.fromkeys(paths.folder.parent.name for paths in results)
     folders = [
         *(interim / stage for stage in ("ingest", "register", "split")),

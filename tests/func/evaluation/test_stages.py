@@ -102,7 +102,7 @@ def activity(folder: Path) -> dict[str, Any]:
 
 
 def test_score_records_the_code_of_its_model_and_the_params_that_it_read(scored: Path) -> None:
-    record = activity(scored)
+    record = activity(scored.parents[1] / "scores-lineage" / scored.name)
     assert record["stage"] == "score patchcore"
     assert set(record["params"]) == {"dataset", "benchmark.patchcore", "score", "train.device"}
     models = {x.split("/")[3] for x in record["sources"] if x.startswith("src/petct_uad/models/")}
