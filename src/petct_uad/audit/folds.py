@@ -26,7 +26,6 @@ from petct_uad.evaluation.results import RunResults
 from petct_uad.evaluation.tables import Estimate, ScoreRow
 from petct_uad.evaluation.trivial import POSITION, SUVMAX
 
-FOLDS_FILES = ("folds.csv", "folds.md")
 _HEADER = (
     "run", "AUROC, mean over folds", "lowest to highest fold", "minus SUVmax", "p (Holm)",
     "position-adjusted AUROC", "minus SUVmax", "p (Holm)",

@@ -20,7 +20,6 @@ from petct_uad.evaluation.results import RunResults
 from petct_uad.evaluation.tables import Estimate
 from petct_uad.evaluation.trivial import SUVMAX
 
-LEAK_FILES = ("leak.csv", "leak.md")
 _HEADER = ("run", "patient", "cmad (leaking)", "cmad minus patient", "p (Holm)",
            "the same slices", "p (Holm)")  # fmt: skip
 _NOTE = (

@@ -15,7 +15,6 @@ from petct_uad.audit.verify import Finding
 from petct_uad.core.errors import LineageError
 from petct_uad.core.files import write_json
 
-SEAL = Path("seal.json")
 _PLACES = ("data/processed", "metrics", "models", "src", "stages")
 _FILES = (
     "dvc.lock", "dvc.yaml", "data/dvc.lock", "data/dvc.yaml", "params.yaml", "data/withdrawn.csv"

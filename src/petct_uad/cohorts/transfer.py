@@ -26,8 +26,6 @@ from petct_uad.core.files import atomic_path, sha256_bytes, sha256_file
 from petct_uad.ingest.reader import Whose
 from petct_uad.ingest.run import whose_file
 
-ENDPOINT = "PETCT_S3_ENDPOINT"
-
 _REGION = "us-east-1"
 _URL = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{2,62})/(?P<folder>[A-Za-z0-9._-]+)/\*?")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")

@@ -21,7 +21,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage, generate_uid
 
 from petct_uad.ingest.dicom.pet_header import read_pet_header
-from petct_uad.ingest.dicom.suv import suv_factors
+from petct_uad.ingest.dicom.suv import suv_conversion
 from petct_uad.ingest.found import FoundTables
 from petct_uad.ingest.run import ingest_dataset
 from tests.func.ingest.conftest import in_clear, ingest_params, save
@@ -140,7 +140,7 @@ def test_object_passes_validation(
 def test_object_has_its_suv(study: Study) -> None:
     found = figures(study.suv)
     cut = study.name == CUT
-    step = 0.01 * suv_factors([read_pet_header(study.pet[0], study.name)])[0]
+    step = 0.01 * suv_conversion([read_pet_header(study.pet[0], study.name)]).factors[0]
     low, high = (-step, 0.0) if cut else (-TO_TWO_DECIMALS, TO_TWO_DECIMALS)
     assert all(low <= one - true <= high for one, true in zip(found, EXPECTED, strict=True)), found
 

@@ -23,7 +23,6 @@ from petct_uad.ingest.dicom.suv import (
     SuvBasis,
     SuvOptions,
     suv_conversion,
-    suv_factors,
 )
 
 VECTORS = Path(os.environ.get("PETCT_DATA", Path(__file__).parents[4] / "shared" / "data"))
@@ -54,6 +53,10 @@ GOOD = PetHeader(
     acquisition_time="100000", frame_duration_ms="120000",
 )  # fmt: skip
 HOUR = 2 ** (3600 / 6586.2) * 70_000 / 350e6  # uptake of one hour
+
+
+def suv_factors(headers: list[PetHeader], kind: SuvKind = "bw") -> tuple[float, ...]:
+    return suv_conversion(headers, SuvOptions(kind)).factors
 
 
 def factor(**changes: Any) -> float:

@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 Vector = NDArray[np.float64]
 
 _SAME_PLACE = 0.05  # voxels: a frame is a slice of the images that it lies on
-_PARALLEL = 1e-4  # cosine
 _EDGE = 1e-6  # mm
 _HALF = 0.5  # of Maximum Fractional Value (0062,000E): what is lesion more likely than not
 

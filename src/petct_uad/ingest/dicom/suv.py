@@ -134,11 +134,6 @@ class SuvConversion:
     basis: SuvBasis
 
 
-def suv_factors(headers: Sequence[PetHeader], kind: SuvKind = "bw") -> tuple[float, ...]:
-    """The factors of :func:`suv_conversion` under the default options."""
-    return suv_conversion(headers, SuvOptions(kind)).factors
-
-
 def suv_conversion(
     headers: Sequence[PetHeader], options: SuvOptions = DEFAULT_OPTIONS
 ) -> SuvConversion:
