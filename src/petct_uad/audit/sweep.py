@@ -16,7 +16,7 @@ from petct_uad.audit.names import family_of
 from petct_uad.audit.revision import WORKSPACE, Revision, experiments, find_revision, leaves
 from petct_uad.audit.store import parse_yaml
 from petct_uad.comparison.markdown import markdown_table
-from petct_uad.core.errors import LineageError
+from petct_uad.core.errors import LineageError, did_you_mean
 from petct_uad.core.files import atomic_path
 from petct_uad.evaluation.tables import Estimate
 
@@ -58,6 +58,12 @@ def sweep(row: str, param: str, names: Sequence[str] = ()) -> tuple[SweepPoint, 
     for setting in found:
         if setting.others == base.others and (names or _evaluated(setting.revision, row)):
             points.setdefault(setting.value, _point(row, setting))
+    known = {name.partition(":")[0] for setting in found for name in setting.revision.figures}
+    if row not in known:
+        raise LineageError(
+            f"{row}: no row that was evaluated.{did_you_mean(row, known)} There are: "
+            f"{', '.join(sorted(known)) or 'none; run `dvc repro`'}."
+        )
     if len(points) < 2:
         values = ", ".join(map(str, points)) or "no value"
         raise LineageError(

@@ -92,6 +92,11 @@ def test_a_single_value_says_how_to_get_others() -> None:
         sweep(ROW, "model.tokens")
 
 
+def test_a_misspelt_row_is_told_what_it_is_most_like() -> None:
+    with pytest.raises(LineageError, match=rf"^cmad-petc: no row.* Did you mean '{ROW}'\?"):
+        sweep("cmad-petc", PARAM)
+
+
 def test_the_command_prints_the_table_and_draws_the_same_picture_each_time() -> None:
     done = CliRunner().invoke(app, ["sweep", ROW, PARAM])
     assert done.exit_code == 0, done.output
