@@ -23,6 +23,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import SpecifierSet
 
 import petct_uad
+from petct_uad.audit.git import try_git
 from petct_uad.audit.store import LOCK, PIPELINES
 from petct_uad.core.errors import ParamsError, PetctError, PseudonymError
 from petct_uad.core.machine import cores, free_bytes
@@ -288,10 +289,20 @@ def _dvc(root: Path) -> Iterator[Finding]:
         return
     if shutil.which("git") is None:
         yield Finding("DVC", "problem", "git is not on the PATH", "Install git.")
+    yield from _git_author(root)
     yield _runs(repo, root)
     yield _cache(Path(repo.cache.local.path))
     yield from _remote(repo.config)
     yield from _busy(Path(repo.tmp_dir) / "rwlock")
+
+
+def _git_author(root: Path) -> Iterator[Finding]:
+    """DVC commits each experiment, and without an author ends with an "unexpected error"."""
+    keys = ("user.name", "user.email")
+    if missing := [key for key in keys if not try_git("config", key, folder=root)]:
+        found = f"{' and '.join(missing)} not set; `dvc exp run` needs both"
+        advice = "; ".join(f"`git config --global {key} VALUE`" for key in missing)
+        yield Finding("git author", "note", found, f"{advice}.")
 
 
 def _runs(repo: Repo, root: Path) -> Finding:

@@ -75,6 +75,20 @@ def test_a_sound_project_has_no_problem_and_every_note_says_what_to_do(project: 
     }
 
 
+def test_a_missing_author_of_commits_which_experiments_need_is_noted(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tmp_path / "gitconfig"
+    config.write_text("[user]\n\tname = A\n", encoding="utf-8")
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(config))
+    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+    (noted,) = of("git author", project)
+    assert noted.state == "note"
+    assert noted.advice == "`git config --global user.email VALUE`."
+    config.write_text("[user]\n\tname = A\n\temail = a@b\n", encoding="utf-8")
+    assert not of("git author", project)
+
+
 def test_packages_are_held_to_the_lock_where_its_markers_apply(project: Path) -> None:
     pins = (
         "torch==0.0.1 \\",
