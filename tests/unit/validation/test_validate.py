@@ -93,3 +93,10 @@ def test_check_that_concerns_no_row_passes_and_says_so() -> None:
     liver = next(outcome for outcome in judge(without) if outcome.name == "suv_mean_plausible")
     assert liver.passed
     assert liver.examined == 0
+
+
+def test_check_that_cannot_be_made_stops_and_names_its_table_and_column() -> None:
+    frames = frames_of(sound_tables(), promises())
+    without = frames | {"livers": frames["livers"].drop(columns="suv_mean")}
+    with pytest.raises(ValidationFailedError, match=r"livers could not be checked.*suv_mean"):
+        run_checks(without, [check for check in checks(promises()) if check.table == "livers"])

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Literal, Self
+
+# Before its first import, which otherwise looks for a telemetry host.
+os.environ["GX_ANALYTICS_ENABLED"] = "false"
 
 from great_expectations import expectations as gxe
 
