@@ -9,9 +9,9 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import astuple, fields
+from dataclasses import fields
 from pathlib import Path
 from time import time
 from types import UnionType
@@ -143,7 +143,7 @@ def write_table(path: Path, row_type: type[Row], rows: Sequence[Row]) -> None:
     The order of the rows is the caller's: sort them by their identity first.
     """
     columns = [field.name for field in fields(row_type)]
-    write_columns(path, columns, map(astuple, rows))
+    write_columns(path, columns, ([getattr(row, name) for name in columns] for row in rows))
 
 
 def write_columns(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -163,13 +163,14 @@ def read_table(path: Path, row_type: type[Row]) -> list[Row]:
     """
     names = [field.name for field in fields(row_type)]
     hints = get_type_hints(row_type)
+    readers = [_reader_of(hints[name]) for name in names]
     with path.open(encoding="utf-8", newline="") as stream:
         reader = csv.reader(stream)
         header = next(reader, [])
         if header != names:
             raise ValueError(f"{path}: columns {header}, expected {names}")
         return [
-            row_type(*(_from_text(text, hints[n]) for n, text in zip(names, line, strict=True)))
+            row_type(*(read(text) for read, text in zip(readers, line, strict=True)))
             for line in reader
         ]
 
@@ -184,11 +185,11 @@ def _to_text(value: object) -> str:
     return str(value)
 
 
-def _from_text(text: str, hint: Any) -> Any:
+def _reader_of(hint: Any) -> Callable[[str], Any]:
+    """What makes the value of a field with this type hint from its text."""
     if get_origin(hint) is UnionType:
-        if text == "":
-            return None
-        hint = next(option for option in get_args(hint) if option is not type(None))
+        read = _reader_of(next(one for one in get_args(hint) if one is not type(None)))
+        return lambda text: None if text == "" else read(text)
     if hint is bool:
-        return {"true": True, "false": False}[text]
-    return hint(text) if hint in (int, float) else text
+        return {"true": True, "false": False}.__getitem__
+    return hint if hint in (int, float) else str

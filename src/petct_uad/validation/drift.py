@@ -9,6 +9,7 @@ from scipy.stats import ks_2samp
 
 from petct_uad.core.holm import holm
 from petct_uad.slices.tables import ImageRow
+from petct_uad.validation.plain import plain_frame
 from petct_uad.validation.tables import DriftRow, ShardRow
 
 STATISTICS = (
@@ -50,8 +51,8 @@ def measure_drift(images: Sequence[ImageRow], shards: Sequence[ShardRow]) -> lis
 
 def _patients(images: Sequence[ImageRow], shards: Sequence[ShardRow]) -> pd.DataFrame:
     """One row per split and patient: means over the normal slices."""
-    rows = pd.DataFrame(images).merge(
-        pd.DataFrame(shards), on="slice_id", suffixes=("_indexed", ""), how="inner"
+    rows = plain_frame(images, ImageRow).merge(
+        plain_frame(shards, ShardRow), on="slice_id", suffixes=("_indexed", ""), how="inner"
     )
     normal = rows[rows["label"] == 0]
     means = normal.groupby(["split", "patient"], sort=True)[list(STATISTICS)].mean()

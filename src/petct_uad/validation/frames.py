@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -23,6 +22,7 @@ from petct_uad.ingest.tables import (
 )
 from petct_uad.registration.tables import RegistrationRow
 from petct_uad.slices.tables import ImageRow, RegionRow, SliceRow
+from petct_uad.validation.plain import plain_frame
 from petct_uad.validation.suites.check import Promises
 from petct_uad.validation.tables import (
     DriftRow,
@@ -86,15 +86,14 @@ def frame(rows: Sequence[Any], row_type: type[Any]) -> pd.DataFrame:
 
     Great Expectations passes over NaN, as over what a table need not say.
     """
-    table = pd.DataFrame(rows, columns=[field.name for field in fields(row_type)])
-    return with_finiteness(table)
+    return with_finiteness(plain_frame(rows, row_type))
 
 
 def with_finiteness(table: pd.DataFrame) -> pd.DataFrame:
     """Add ``not_finite``: the names of the columns of floats that are none, joined by spaces."""
     numbers = table.select_dtypes("float")
     bad = ~np.isfinite(numbers.to_numpy())
-    names = [" ".join(numbers.columns[row]) for row in bad]
+    names = [" ".join(numbers.columns[row]) if row.any() else "" for row in bad]
     return table.assign(not_finite=pd.Series(names, index=table.index, dtype=str))
 
 
