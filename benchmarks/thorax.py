@@ -31,7 +31,8 @@ from petct_uad.phantom.patient import PatientPlan, draw_patient, lung_span_mm
 from petct_uad.phantom.physics import make_ct
 from petct_uad.registration.grid import target_grid
 from petct_uad.registration.masks import body_mask
-from petct_uad.split.thorax import MARGIN_MM, Lungs, lung_mask, measure_lungs
+from petct_uad.split.lungs import MARGIN_MM, Lungs
+from petct_uad.split.thorax import lung_mask, measure_lungs
 from petct_uad.split.thorax_figures import ThoraxFigure, draw_thorax
 from petct_uad.volumes.resample import resample_ct
 

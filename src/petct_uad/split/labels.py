@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
@@ -11,17 +12,22 @@ import SimpleITK as sitk
 from petct_uad.core.errors import SplitError
 from petct_uad.core.files import read_table
 from petct_uad.core.patient_split import SPLIT_CSV, Part, read_patient_split
+from petct_uad.core.store.map_stored import map_stored
+from petct_uad.core.store.study_store import Storable, StudyStore
+from petct_uad.core.volumes import voxel_count
 from petct_uad.ingest.tables import UNLABELLED, PictureRow, StudyRow
 from petct_uad.slices.tables import SliceRow, slice_id_of
 from petct_uad.split.assigned import keep_assigned
 from petct_uad.split.development import keep_test_patients
+from petct_uad.split.lungs import Lungs
 from petct_uad.split.params import SplitParams
 from petct_uad.split.patients import apportion, assign_patients
 from petct_uad.split.region import exclude_outside
-from petct_uad.split.thorax import Lungs
 from petct_uad.volumes.study import StudyFolder, VolumeFolders, read_lesion, read_mask
 
 _TOLERANCE_MM = 1e-3  # slice positions come from decimal strings
+_BYTES_PER_VOXEL = 12  # masks as read and as moved, and what moving one takes
+_BYTES_PER_PROCESS = 200 << 20  # the interpreter and its libraries
 _MIN_BODY_MM2 = 1000.0  # a disc of 36 mm: beyond the head, a foot or a hand there is only air
 
 
@@ -30,6 +36,9 @@ def split_slices(
     volumes: VolumeFolders,
     params: SplitParams,
     thoraxes: Mapping[str, Lungs] | None = None,
+    *,
+    workers: int = 1,
+    store: StudyStore | None = None,
 ) -> list[SliceRow]:
     """Every slice with its label and split: those of their publisher, where it has assigned them.
 
@@ -38,6 +47,8 @@ def split_slices(
         volumes: of the studies.
         params: of the stage.
         thoraxes: by study_id; slices beyond are excluded. None: all slices count.
+        workers: processes that measure labels.
+        store: of which labels that were measured are taken.
 
     Raises:
         DatasetError: a mask cannot be read.
@@ -48,7 +59,7 @@ def split_slices(
     if assigned := volumes.assigned:
         rows = keep_assigned(read_table(assigned, PictureRow), studies, params)
     else:
-        labelled = label_slices(studies, volumes, params, thoraxes)
+        labelled = label_slices(studies, volumes, params, thoraxes, workers=workers, store=store)
         used = [study for study in studies if thoraxes is None or thoraxes[study.study_id].found]
         rows = assign_splits(labelled, used, params, read_patient_split(volumes.native))
     return keep_test_patients(rows, params.test_patients)
@@ -59,6 +70,9 @@ def label_slices(
     volumes: VolumeFolders,
     params: SplitParams,
     thoraxes: Mapping[str, Lungs] | None = None,
+    *,
+    workers: int = 1,
+    store: StudyStore | None = None,
 ) -> list[SliceRow]:
     """One row per slice of every registered study, not yet split, sorted by slice_id.
 
@@ -68,10 +82,15 @@ def label_slices(
         DatasetError: a mask cannot be read.
         RegistrationError: register ran on other volumes than those of ingest.
     """
+    tasks = [_Masks(volumes.study(study.study_id)) for study in studies]
+    stacks = map_stored(
+        _measure, tasks, _Stack, "measuring labels",
+        workers=workers, store=store, bytes_of=_bytes_of,
+    )  # fmt: skip
     rows: list[SliceRow] = []
-    for study in studies:
+    for study, stack in zip(studies, stacks, strict=True):
         lungs = None if thoraxes is None else thoraxes[study.study_id]
-        rows += _rows_of(study, _measure(volumes.study(study.study_id)), params, lungs)
+        rows += _rows_of(study, stack, params, lungs)
     return sorted(rows, key=lambda row: row.slice_id)
 
 
@@ -148,18 +167,34 @@ def _check_every_split_has_normals(rows: Sequence[SliceRow]) -> None:
 
 
 @dataclass(frozen=True)
-class _Stack:
-    """Slice positions (mm), lesion and body areas (mm2) of one study, each (n,)."""
+class _Masks(Storable):
+    folder: StudyFolder
 
-    z_mm: np.ndarray
-    area_mm2: np.ndarray
-    body_mm2: np.ndarray
+    @property
+    def sources(self) -> tuple[Path, ...]:
+        """The body, and a label with the motion of what was drawn on the PET."""
+        return self.folder.label_sources
+
+    @property
+    def said(self) -> str:
+        """Nothing: areas are nobody's."""
+        return ""
+
+
+@dataclass(frozen=True)
+class _Stack:
+    """Slice positions (mm), lesion and body areas (mm2) of one study, each of as many slices."""
+
+    z_mm: tuple[float, ...]
+    area_mm2: tuple[float, ...]
+    body_mm2: tuple[float, ...]
 
 
 def _rows_of(
     study: StudyRow, stack: _Stack, params: SplitParams, lungs: Lungs | None
 ) -> list[SliceRow]:
-    abnormal = stack.area_mm2 >= max(params.min_lesion_area_mm2, _TOLERANCE_MM)
+    abnormal = np.array(stack.area_mm2) >= max(params.min_lesion_area_mm2, _TOLERANCE_MM)
+    abnormal_z_mm = np.array(stack.z_mm)[abnormal]
     count = len(stack.z_mm)
     rows = [
         SliceRow(
@@ -168,9 +203,9 @@ def _rows_of(
             patient=study.patient,
             scanner=study.scanner,
             slice_index=i,
-            z_mm=float(stack.z_mm[i]),
+            z_mm=stack.z_mm[i],
             position=i / max(count - 1, 1),
-            lesion_area_mm2=float(stack.area_mm2[i]),
+            lesion_area_mm2=stack.area_mm2[i],
             label=int(abnormal[i]),
             split="",
             reason="",
@@ -184,7 +219,7 @@ def _rows_of(
         if row.split == "excluded"
         else replace(row, split="excluded", reason="hardly any body on the slice")
         if body_mm2 < _MIN_BODY_MM2
-        else _exclude_doubtful(row, study, stack.z_mm[abnormal], params)
+        else _exclude_doubtful(row, study, abnormal_z_mm, params)
         for row, body_mm2 in zip(rows, stack.body_mm2, strict=True)
     ]
 
@@ -204,16 +239,20 @@ def _exclude_doubtful(
     return row
 
 
-def _measure(folder: StudyFolder) -> _Stack:
-    body = read_mask(folder.body)
+def _measure(masks: _Masks) -> _Stack:
+    body = read_mask(masks.folder.body)
     count = body.GetSize()[2]
-    z_mm = np.array([body.TransformIndexToPhysicalPoint((0, 0, i))[2] for i in range(count)])
-    lesion = read_lesion(folder, body)
-    area_mm2 = np.zeros(count) if lesion is None else _areas_mm2(lesion)
+    z_mm = tuple(body.TransformIndexToPhysicalPoint((0, 0, i))[2] for i in range(count))
+    lesion = read_lesion(masks.folder, body)
+    area_mm2 = (0.0,) * count if lesion is None else _areas_mm2(lesion)
     return _Stack(z_mm, area_mm2, _areas_mm2(body))
 
 
-def _areas_mm2(mask: sitk.Image) -> np.ndarray:
+def _areas_mm2(mask: sitk.Image) -> tuple[float, ...]:
     x_mm, y_mm, _ = mask.GetSpacing()
     pixels = sitk.GetArrayViewFromImage(mask).sum(axis=(1, 2), dtype=np.int64)
-    return np.asarray(pixels * x_mm * y_mm)
+    return tuple((pixels * x_mm * y_mm).tolist())
+
+
+def _bytes_of(masks: _Masks) -> int:
+    return _BYTES_PER_PROCESS + _BYTES_PER_VOXEL * voxel_count(masks.folder.body)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from petct_uad.core.console import console
 from petct_uad.core.errors import SplitError
 from petct_uad.slices.tables import RegionRow, SliceRow
-from petct_uad.split.thorax import MARGIN_MM, Lungs
+from petct_uad.split.lungs import MARGIN_MM, Lungs
 
 NO_LUNGS = "no lungs found in the CT"
 _SHOWN = 10

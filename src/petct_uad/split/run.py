@@ -16,7 +16,6 @@ from petct_uad.slices.tables import RegionRow, SliceRow
 from petct_uad.split.labels import split_slices
 from petct_uad.split.params import SplitParams
 from petct_uad.split.region import check_found, region_rows
-from petct_uad.split.thorax import find_thoraxes
 from petct_uad.volumes.study import VolumeFolders
 
 REGIONS_CSV, FIGURES = "regions.csv", "regions"
@@ -59,7 +58,7 @@ def split_dataset(
     inputs = _Inputs(interim, read_table(interim / "ingest/studies.csv", StudyRow), volumes)
     with atomic_folder(interim / "split") as out:
         if region == "all":
-            rows = split_slices(inputs.studies, volumes, params)
+            rows = split_slices(inputs.studies, volumes, params, workers=workers, store=store)
         else:
             rows = _split_thoraxes(inputs, params, out, workers, store)
         write_table(out / "slices.csv", SliceRow, rows)
@@ -76,10 +75,14 @@ def _split_thoraxes(
             "preprocess.region: thorax asks for lungs in a CT, and this is a data set of pictures; "
             "set preprocess.region: all"
         )
+    from petct_uad.split.thorax import find_thoraxes  # which takes scipy, and few ask for it
+
     study_ids = [study.study_id for study in inputs.studies]
     thoraxes = find_thoraxes(study_ids, inputs.volumes, out / FIGURES, workers, store)
     check_found(thoraxes)
-    rows = split_slices(inputs.studies, inputs.volumes, params, thoraxes)
+    rows = split_slices(
+        inputs.studies, inputs.volumes, params, thoraxes, workers=workers, store=store
+    )
     write_table(out / REGIONS_CSV, RegionRow, region_rows(thoraxes, rows))
     return rows
 

@@ -23,11 +23,10 @@ from scipy import ndimage
 from petct_uad.core.store.map_stored import map_stored
 from petct_uad.core.store.study_store import Storable, StudyStore
 from petct_uad.core.volumes import voxel_count
+from petct_uad.split.lungs import MARGIN_MM, Lungs
 from petct_uad.split.thorax_figures import ThoraxFigure, draw_thorax
 from petct_uad.volumes.resample import native_slices, resample_ct
 from petct_uad.volumes.study import VolumeFolders, read_mask, read_native
-
-MARGIN_MM = 10.0  # kept beyond the lungs at either end: the recesses are thinner than a pixel
 
 _BYTES_PER_CT_VOXEL = 12  # float32 as read, as blurred, and what the blur takes
 _BYTES_PER_PROCESS = 200 << 20  # the interpreter and its libraries
@@ -44,36 +43,6 @@ _RECESS_MM = 60.0  # how long a thin end of a lung may be; a trachea reaches 100
 _LEAST_ML = 100.0  # of a lung that is seen in part; adults have 2 to 3 litres in each
 _LEAST_SHARE = 0.05  # of the largest part: the other lung, however small
 _LEAST_AREA_MM2 = 100.0  # of a slice that counts as one with lung
-
-
-@dataclass(frozen=True)
-class Lungs:
-    """What the CT of one study shows; heights are z of slice centres (LPS, mm).
-
-    Attributes:
-        volume_ml: of the lungs without their airways; 0 where none are found.
-        base_mm: the lowest slice with lung; absent where none are found.
-        apex_mm: the highest one.
-        at_low_end: does the lowest slice of the stack show lung, so that the base lies beyond it?
-        at_high_end: likewise the highest.
-    """
-
-    volume_ml: float
-    base_mm: float | None = None
-    apex_mm: float | None = None
-    at_low_end: bool = False
-    at_high_end: bool = False
-
-    @property
-    def found(self) -> bool:
-        """Are there any?"""
-        return self.base_mm is not None
-
-    def holds(self, z_mm: float) -> bool:
-        """Does a slice at this height belong to the thorax, with the margin?"""
-        if self.base_mm is None or self.apex_mm is None:
-            return False
-        return self.base_mm - MARGIN_MM <= z_mm <= self.apex_mm + MARGIN_MM
 
 
 @dataclass(frozen=True)
