@@ -10,6 +10,7 @@ import unicodedata
 import warnings
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from pathlib import Path
 
 from pydicom.dataset import Dataset
@@ -57,6 +58,7 @@ _KNOWN: dict[tuple[str, ...], Identity] = {}
 _MOST_KNOWN = 1024
 
 
+@lru_cache(_MOST_KNOWN)
 def folded(text: str) -> str:
     """Text without case and accents, in which two spellings of a name are one."""
     letters = unicodedata.normalize("NFKD", text.casefold())

@@ -9,8 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
-from skimage.measure import label as connected
-from skimage.measure import regionprops
 
 from petct_uad.core.errors import LabelError, OtherFrameError, RejectedInputError
 from petct_uad.ingest.dicom.contours import LABEL_ADVICE, LABELS_CSV, Contour, by_roi, parsed
@@ -265,12 +263,9 @@ def _join(drawn: Sequence[_Drawn]) -> _Joined:
 
 def _apart(lesions: Mask, taken: Mask) -> Mask:
     """The connected lesions that touch nothing of what is taken."""
-    found = np.zeros_like(lesions)
-    if lesions.any():
-        for region in regionprops(connected(lesions, connectivity=3)):
-            if not (taken[region.slice] * region.image).any():
-                found[region.slice] |= region.image
-    return found
+    parts = sitk.GetArrayFromImage(sitk.ConnectedComponent(sitk.GetImageFromArray(lesions), True))
+    touching = np.unique(parts[taken > 0])  # 0, what is no lesion, among them or not
+    return np.asarray((parts > 0) & ~np.isin(parts, touching), np.uint8)
 
 
 def _finding(joined: _Joined) -> str:

@@ -143,6 +143,7 @@ class _Scrub:
         self._short_ids: set[str] = set()
         self._long: set[str] = set()
         self._holds_long: dict[str, bool] = {}
+        self._telling: dict[str, bool] = {}
         self._phrases: dict[str, list[tuple[Words, str]]] = {}
         self._own: dict[Identity, tuple[str, ...]] = {}
         for identity in sorted({item for item in identities.values() if item is not None}):
@@ -213,8 +214,14 @@ class _Scrub:
 
     def _tells(self, part: str, own: tuple[str, ...]) -> bool:
         plain = folded(part)
-        inside = any(phrase in plain for phrase in own) or bool(_UID.search(part))
-        return inside or self._without_phrases(unicodedata.normalize("NFC", part)) != part
+        return any(phrase in plain for phrase in own) or self._tells_of_anybody(part)
+
+    def _tells_of_anybody(self, part: str) -> bool:
+        if part not in self._telling:
+            text = unicodedata.normalize("NFC", part)
+            told = bool(_UID.search(part)) or self._without_phrases(text) != part
+            self._telling[part] = told
+        return self._telling[part]
 
     def _with_known_paths(self, text: str) -> str:
         for word in text.split(" "):

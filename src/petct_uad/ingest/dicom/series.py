@@ -123,9 +123,13 @@ def split_into_stacks(series: Series) -> list[Series]:
     looks = _grouped(slices, _alike)
     stacks = [stack for look in looks for stack in _stacks(look)]
     return [
-        Series(tuple(replace(header, stack=number) for header in stack.headers), stack.frame)
+        Series(tuple(_in_stack(header, number) for header in stack.headers), stack.frame)
         for number, stack in enumerate(stacks, start=1)
     ]
+
+
+def _in_stack(header: Header, number: int) -> Header:
+    return header if header.stack == number else replace(header, stack=number)
 
 
 def stack_key(header: Header) -> StackKey:
@@ -159,7 +163,9 @@ def _close(
     one: tuple[float, ...] | None, other: tuple[float, ...] | None, tolerance: float
 ) -> bool:
     # A missing tag tells nothing apart: stack_slices will name it.
-    return one is None or other is None or np.allclose(one, other, rtol=0, atol=tolerance)
+    if one is None or other is None:
+        return True
+    return all(abs(x - y) <= tolerance for x, y in zip(one, other, strict=True))
 
 
 def _stacks(look: list[Header]) -> list[Series]:
