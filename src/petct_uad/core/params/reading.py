@@ -62,7 +62,7 @@ class ParamsFile:
         """
         try:
             # As DVC reads it: YAML 1.2, in which 1e-9 is a number. PyYAML would see a string.
-            return cls(path, YAML(typ="safe", pure=True).load(text))
+            return cls(path, YAML(typ="safe").load(text))
         except YAMLError as error:
             raise ParamsError(f"{path}: is not valid YAML: {error}") from error
 

@@ -13,7 +13,7 @@ import sys
 import tomllib
 from collections.abc import Iterable, Iterator
 from functools import cache
-from importlib.metadata import Distribution, PackageNotFoundError, distribution, version
+from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 
 from petct_uad.core.errors import LineageError
@@ -21,6 +21,8 @@ from petct_uad.core.errors import LineageError
 _PACKAGE = "petct_uad"
 _SOURCE_ROOT = Path("src")
 _PROJECT = Path("pyproject.toml")
+# Where a statement holds others; no expression holds one.
+_BLOCKS = ("body", "orelse", "finalbody", "handlers", "cases")
 # What a package loads by itself where it is installed, without an import of ours.
 _PLUGINS = {"pydicom": ("pylibjpeg", "pylibjpeg-libjpeg", "pylibjpeg-openjpeg", "pyjpegls")}
 
@@ -64,7 +66,7 @@ def package_versions(files: Iterable[Path]) -> dict[str, str]:
     """
     modules = {(name.split(".")[0], file) for file in files for name in _imported_names(file)}
     owners = _owners()
-    found: dict[str, str] = {}
+    packages: set[str] = set()
     for module, file in sorted(modules):
         if module in sys.stdlib_module_names or module == _PACKAGE:
             continue
@@ -74,8 +76,8 @@ def package_versions(files: Iterable[Path]) -> dict[str, str]:
                 f"{_PROJECT} names. Add the package to its dependencies and install it."
             )
         if package := owners[module]:
-            found |= {name: version(name) for name in (package, *_PLUGINS.get(package, ()))}
-    return dict(sorted(found.items()))
+            packages |= {package, *_PLUGINS.get(package, ())}
+    return dict(sorted(map(_name_and_version, packages)))
 
 
 def _python_files(entry: Path) -> list[Path]:
@@ -88,7 +90,7 @@ def _python_files(entry: Path) -> list[Path]:
 def _imported_names(path: Path) -> frozenset[str]:
     """Dotted names of modules that a file imports, and of what it takes from them."""
     names: set[str] = set()
-    for node in _statements(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in _statements(ast.parse(path.read_text(encoding="utf-8")).body):
         if isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
@@ -98,13 +100,13 @@ def _imported_names(path: Path) -> frozenset[str]:
     return frozenset(names)
 
 
-def _statements(tree: ast.AST) -> Iterator[ast.AST]:
-    """Every statement but those that only a type checker sees; no expression holds one."""
-    for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.expr) or _is_for_type_checkers(node):
-            continue
-        yield node
-        yield from _statements(node)
+def _statements(block: Iterable[ast.AST]) -> Iterator[ast.AST]:
+    """Every statement but those that only a type checker sees, and those within it."""
+    for node in block:
+        if not _is_for_type_checkers(node):
+            yield node
+            for part in _BLOCKS:
+                yield from _statements(getattr(node, part, ()))
 
 
 def _is_for_type_checkers(node: ast.AST) -> bool:
@@ -113,13 +115,15 @@ def _is_for_type_checkers(node: ast.AST) -> bool:
 
 def _own_files(path: Path) -> set[Path]:
     names = (name for name in _imported_names(path) if name.split(".")[0] == _PACKAGE)
-    files = (_SOURCE_ROOT.joinpath(*name.split(".")).with_suffix(".py") for name in names)
+    files = (_SOURCE_ROOT / f"{name.replace('.', '/')}.py" for name in names)
     return {file for file in files if file.is_file()}
 
 
 @cache
 def _owners() -> dict[str, str]:
-    """Which of the project's packages brings a module; "" for one that is not installed.
+    """Which of the project's packages brings a module, by the name that the project has for it.
+
+    "" for one that is not installed.
 
     Only these are searched: asking every installed package, as ``importlib.metadata`` does, takes
     a second.
@@ -135,8 +139,15 @@ def _owners() -> dict[str, str]:
             owners.setdefault(name.replace("-", "_").lower(), "")
             continue
         declared = (found.read_text("top_level.txt") or "").split()
-        owners |= dict.fromkeys(declared or _top_level(found), found.metadata["Name"])
+        owners |= dict.fromkeys(declared or _top_level(found), name)
     return owners
+
+
+@cache
+def _name_and_version(package: str) -> tuple[str, str]:
+    """As its metadata have them, which take a millisecond to parse."""
+    metadata = distribution(package).metadata
+    return metadata["Name"], metadata["Version"]
 
 
 def _top_level(package: Distribution) -> set[str]:
