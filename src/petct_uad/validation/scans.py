@@ -21,6 +21,7 @@ from petct_uad.core.store.study_store import Storable, StudyStore
 from petct_uad.core.volumes import AIR_HU
 from petct_uad.registration.masks import ct_body
 from petct_uad.validation.tables import LesionRow, ScanRow
+from petct_uad.volumes.boxes import Box
 
 _COARSE_MM = 4.0  # fine enough for a body's mean, and a long PET of 1.6 mm has a 16th of the voxels
 # Around a lesion: beyond what a PET of 6 mm smears out of it, up to what is still its surroundings.
@@ -132,13 +133,17 @@ def _lie_over(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> bool:
 def _lesions(
     study_id: str, label: sitk.Image, pet: sitk.Image, body: sitk.Image
 ) -> Iterator[LesionRow]:
-    parts = sitk.RelabelComponent(sitk.ConnectedComponent(label, True))
+    labelled = Box.occupied(label, (0, 0, 0))
+    if not labelled:
+        return
+    found = sitk.RelabelComponent(sitk.ConnectedComponent(labelled.of(label), True))
+    parts = labelled.put(found, sitk.Cast(label, found.GetPixelID()))
     shapes = sitk.LabelShapeStatisticsImageFilter()
     shapes.ComputePerimeterOff()
-    shapes.Execute(parts)
+    shapes.Execute(found)
     slices = label.GetSize()[2]
     for number in shapes.GetLabels():
-        box = shapes.GetBoundingBox(number)
+        box = _on_the_whole(shapes.GetBoundingBox(number), labelled)
         near = _near(parts, number, box, pet, body)
         suv = near.lesion_suv
         yield LesionRow(
@@ -152,6 +157,12 @@ def _lesions(
             suv_mean=float(suv.mean()) if len(suv) else 0.0,
             background_suv=near.background_suv,
         )
+
+
+def _on_the_whole(box: Sequence[int], within: Box) -> tuple[int, ...]:
+    """A box (x, y, z, and its sizes) in the voxels of the image that ``within`` is a part of."""
+    first = (start + at for start, at in zip(within.first, box[:3], strict=True))
+    return (*first, *box[3:])
 
 
 @dataclass(frozen=True)
