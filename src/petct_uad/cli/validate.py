@@ -20,6 +20,7 @@ from petct_uad.ingest.reader import Reading
 from petct_uad.ingest.rejections import told
 from petct_uad.ingest.run import ACCEPTED, ingest_dataset
 from petct_uad.ingest.tables import RejectedRow
+from petct_uad.split.patients import LEAST_PATIENTS
 from petct_uad.validation.checks import OF_INGEST, Promises, checks
 from petct_uad.validation.frames import frames_of_ingest
 from petct_uad.validation.scans import measure_scans
@@ -143,6 +144,9 @@ def _lines(verdict: Verdict) -> Iterator[str]:
     yield from _first("warnings", [*map(describe, of_severity(outcomes, "warning"))])
     for title, lines in reading.remarks.items():
         yield from _first(title, lines)
+    patients = len({study.patient for study in reading.shown.studies})
+    if patients < LEAST_PATIENTS:
+        yield f"too few for `split`: {patients} of at least {LEAST_PATIENTS} patients. Add others."
     yield _conclusion(verdict)
 
 

@@ -12,6 +12,8 @@ from petct_uad.core.patient_split import Part
 from petct_uad.ingest.tables import StudyRow
 from petct_uad.split.params import SplitParams
 
+LEAST_PATIENTS = 3  # one for each of train, val and test
+
 
 def assign_patients(studies: Sequence[StudyRow], params: SplitParams) -> dict[str, Part]:
     """Divide patients, seeded.
@@ -64,10 +66,10 @@ def _in_order(studies: Sequence[StudyRow], params: SplitParams) -> list[str]:
     """Patients in a seeded order, stratum by stratum."""
     strata = {study.patient: (study.scanner, study.lesion_kind) for study in reversed(studies)}
     patients = sorted(strata)
-    if len(patients) < 3:
+    if len(patients) < LEAST_PATIENTS:
         raise SplitError(
-            f"{len(patients)} patient(s) cannot be divided into train, val and test; "
-            "add patients, or use split.protocol: cmad knowing that it leaks"
+            f"found {len(patients)} of at least {LEAST_PATIENTS} patients to divide into train, "
+            "val and test. Add patients, or use split.protocol: cmad knowing that it leaks."
         )
     shuffled = np.random.default_rng(params.seed).permutation(len(patients))
     return sorted((patients[i] for i in shuffled), key=lambda patient: strata[patient])

@@ -52,6 +52,15 @@ def test_sound_folder_may_be_added_and_is_left_as_it_was(
     assert list(temporary.iterdir()) == []
 
 
+def test_fewer_patients_than_splits_are_told_before_a_run_stops_at_them(tree: Path) -> None:
+    assert "too few" not in judged(tree).stdout
+    for patient in sorted(x for x in tree.iterdir() if x.is_dir())[2:]:
+        shutil.rmtree(patient)
+    done = judged(tree)
+    assert done.exit_code == 0
+    assert "too few for `split`: 2 of at least 3 patients. Add others." in done.stdout
+
+
 def test_refused_inputs_are_named_with_what_to_do(tree: Path) -> None:
     (tree / "notes.dcm").write_text("no DICOM")
     done = judged(tree)

@@ -358,7 +358,7 @@ def test_more_folds_than_patients_are_refused() -> None:
 
 
 def test_cohort_that_cannot_be_divided_is_refused() -> None:
-    with pytest.raises(SplitError, match="2 patient"):
+    with pytest.raises(SplitError, match="found 2 of at least 3 patients"):
         assign_patients([study("P1"), study("P2")], split_params())
 
 
