@@ -4,9 +4,9 @@ A finding is a connected part of what exceeds the maps' threshold from validatio
 map is joined from one of each modality it is the sum of what they give
 (:meth:`petct_uad.models.common.fusion.MapFusion.parts`), also after it was smoothed along the body,
 which is linear. A modality's share of a finding is what it gives to the finding's voxels over all
-that these have: under ``max`` and ``min_p`` the weight of the voxels where it is the larger, under
-sums its summand. A share may lie below 0, and the other's above 1, where a modality speaks against
-what the other shows.
+that these have: under ``max``, ``peak`` and ``min_p`` the weight of the voxels where it is the
+larger, under sums its summand. A share may lie below 0, and the other's above 1, where a modality
+speaks against what the other shows.
 """
 
 from __future__ import annotations

@@ -392,7 +392,7 @@ def test_a_fused_row_adds_the_standardised_maps_of_each_seeds_two_models(
         )
 
 
-@pytest.mark.parametrize("how", ["max", "min_p"])
+@pytest.mark.parametrize("how", ["max", "peak", "min_p"])
 def test_a_fused_row_is_fused_as_the_param_says(evaluated: Evaluated, how: Fusion) -> None:
     params = ScoreParams(fusion=how, z_sigma_mm=0)
     scoring, _ = score(evaluated.paths.processed, Path(f"fused-{how}"), params=params)
@@ -449,7 +449,7 @@ def test_slices_in_context_are_scored_from_maps_smoothed_by_their_places_in_the_
     assert not any(slices in x for x in sources_of(evaluated.scored).values())
 
 
-@pytest.mark.parametrize("how", ["sum", "max", "min_p"])
+@pytest.mark.parametrize("how", ["sum", "max", "peak", "min_p"])
 def test_findings_of_a_fused_row_say_what_each_modality_gave_to_them(
     evaluated: Evaluated, how: Fusion
 ) -> None:

@@ -50,6 +50,23 @@ def test_sum_and_max_are_of_maps_in_units_of_their_spread_on_normals() -> None:
         torch.testing.assert_close(fitted(how, normals)(normals), expected, atol=1e-3, rtol=1e-3)  # type: ignore[arg-type]
 
 
+def test_peak_is_0_at_the_normals_mean_and_1_at_the_highest_pixel_of_the_middle_one() -> None:
+    normals = drawn(count=41)
+    middle = normals.flatten(2).amax(2).median(1).values
+    for member, value in enumerate(middle):
+        found = fitted("peak", normals)(with_value(normals, member, float(value)))
+        assert float(found.amax()) == pytest.approx(1, abs=1e-4)
+        assert float(found.median()) == pytest.approx(0, abs=1e-4)
+
+
+def test_peak_gives_less_to_the_map_whose_normals_have_the_higher_peaks() -> None:
+    """Two maps of one mean and one spread, of which the second has the heavier tail."""
+    normals = drawn(count=400)
+    normals[1] = normals[1] * 2e-3 + 3
+    seen = normals.mean((1, 2, 3), keepdim=True).repeat(1, 1, SIDE, SIDE) + 6
+    assert (fitted("peak", normals).parts(seen)[0] > 0).all()
+
+
 def test_raw_sum_adds_maps_as_they_are() -> None:
     normals = drawn()
     torch.testing.assert_close(fitted("raw_sum", normals)(normals), normals.sum(0))
@@ -79,7 +96,7 @@ def test_min_p_goes_on_beyond_the_largest_normal_as_an_exponential() -> None:
     assert np.diff(found) == pytest.approx([2, 2], rel=0.3)  # 1000 is its mean
 
 
-@pytest.mark.parametrize("how", ["max", "sum", "min_p"])
+@pytest.mark.parametrize("how", ["max", "sum", "peak", "min_p"])
 @pytest.mark.parametrize("member", [0, 1])
 def test_what_one_modality_alone_sees_is_the_hottest_pixel(how: Fusion, member: int) -> None:
     normals = drawn()
@@ -88,7 +105,7 @@ def test_what_one_modality_alone_sees_is_the_hottest_pixel(how: Fusion, member: 
     assert int(fused.argmax()) == 3 * SIDE + 4
 
 
-@pytest.mark.parametrize("how", ["max", "min_p"])
+@pytest.mark.parametrize("how", ["max", "peak", "min_p"])
 def test_one_modality_cannot_hide_what_the_other_sees(how: Fusion) -> None:
     normals = drawn()
     fusion = fitted(how, normals)
@@ -100,7 +117,7 @@ def test_one_modality_cannot_hide_what_the_other_sees(how: Fusion) -> None:
     assert float(summed(hidden).amax()) < float(summed(seen).amax()) - 0.5
 
 
-@pytest.mark.parametrize("how", ["max", "sum", "min_p"])
+@pytest.mark.parametrize("how", ["max", "sum", "peak", "min_p"])
 def test_a_modalitys_units_do_not_count(how: Fusion) -> None:
     normals, seen = drawn(), drawn(count=3, seed=1)
     scale = torch.tensor([1e-4, 3.0])[:, None, None, None]
@@ -152,7 +169,7 @@ def test_what_the_modalities_give_adds_up_to_the_map(how: Fusion) -> None:
     torch.testing.assert_close(parts.sum(0), fusion(seen))
 
 
-@pytest.mark.parametrize("how", ["max", "min_p"])
+@pytest.mark.parametrize("how", ["max", "peak", "min_p"])
 @pytest.mark.parametrize("member", [0, 1])
 def test_the_larger_of_two_gives_all_of_a_pixel(how: Fusion, member: int) -> None:
     normals = drawn()

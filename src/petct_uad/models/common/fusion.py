@@ -5,6 +5,9 @@ give it. Then a pixel takes of its K values:
 
 * ``max``: the largest, in spreads of the normals: what one modality sees, the other cannot hide;
 * ``sum``: their sum, in spreads of the normals: what both see a little adds up;
+* ``peak``: the largest, where 0 is the mean of the normals' pixels, and 1 the highest pixel of the
+  normal in the middle: a modality whose normals have high peaks counts less, and their spread over
+  all pixels, most of which are far below any peak, does not tell which one that is;
 * ``min_p``: the rarest, as -log of its tail probability among the pixels of the normals (Tippett
   1931 combines p-values by their minimum): as ``max``, whatever the shape of the two tails;
 * ``raw_sum``: the sum of the maps as they are.
@@ -37,7 +40,9 @@ class MapFusion(nn.Module):
     """Learns the scale of K maps on normals, then fuses maps.
 
     Attributes:
-        mean, spread: (K,) over the pixels of the normals.
+        mean: (K,) over the pixels of the normals.
+        spread: (K,) their standard deviation; under ``peak`` what lies between the mean and the
+            median of the highest pixels of the normals.
         tail_values: (K, M) rising values of each map.
         tail_surprise: (K, M) -log of the share of the normals' pixels that are at least as large.
         tail_excess: (K,) mean excess of the highest thousandth of the pixels.
@@ -70,7 +75,15 @@ class MapFusion(nn.Module):
     def fit(self, normals: Iterable[Tensor]) -> None:
         """Learn from batches (K, B, S, S) of the maps of normals; one is in memory at a time."""
         counts = _TailCounts(len(self.mean)) if self.how == "min_p" else None
-        mean, spread = mean_and_spread(counts.add(x) if counts else x for x in normals)
+        peaks: list[Tensor] = []
+
+        def seen(maps: Tensor) -> Tensor:
+            peaks.append(maps.flatten(2).amax(2).float())
+            return counts.add(maps) if counts else maps
+
+        mean, spread = mean_and_spread(seen(x) for x in normals)
+        if self.how == "peak":
+            spread = (torch.cat(peaks, 1).median(1).values - mean).clamp_min(MIN_SPREAD)
         self.mean.copy_(mean)
         self.spread.copy_(spread)
         if counts:
@@ -86,7 +99,8 @@ class MapFusion(nn.Module):
     def parts(self, maps: Tensor) -> Tensor:
         """(K, B, S, S): what each map gives to the one that they become, which is their sum.
 
-        Under ``max`` and ``min_p`` a pixel is the larger of two values, which gives it all.
+        Under ``max``, ``peak`` and ``min_p`` a pixel is the larger of two values, which gives it
+        all.
         """
         if self.how == "raw_sum":
             return maps
@@ -98,7 +112,7 @@ class MapFusion(nn.Module):
         return values.where(members == values.max(0).indices, 0)
 
     def standardised(self, maps: Tensor) -> Tensor:
-        """(K, B, S, S), each in units of its spread on normals."""
+        """(K, B, S, S), each above its mean on normals, in units of its ``spread``."""
         return (maps - self.mean[:, None, None, None]) / self.spread[:, None, None, None]
 
     def surprise(self, maps: Tensor) -> Tensor:

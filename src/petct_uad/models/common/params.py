@@ -16,7 +16,7 @@ from petct_uad.core.params.base import Modality, Positive, Section
 # never changes, so that a test slice that does, and with it their verdict, retrains nothing.
 VALIDATED = "data/validation.passed"
 # How the maps of several modalities become one: see ``models/common/fusion.py``.
-Fusion = Literal["max", "sum", "min_p", "raw_sum"]
+Fusion = Literal["max", "sum", "peak", "min_p", "raw_sum"]
 Strides = Annotated[tuple[Literal[4, 8, 16, 32], ...], Field(min_length=1)]
 
 
