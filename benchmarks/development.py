@@ -102,7 +102,7 @@ def train(  # noqa: PLR0917
     modality: Annotated[str, typer.Argument(help="pet, ct or petct")],
     section: Annotated[str, typer.Option(help="of params.yaml")] = "model",
     teacher: Annotated[str, typer.Option(help="its section of params.yaml")] = SHARED_TEACHER,
-    image_size_px: Annotated[int | None, typer.Option(help="by default the shards'")] = None,
+    image_size_px: Annotated[int | None, typer.Option(help="at most the shards'")] = None,
     seeds: Annotated[str, typer.Option(help="separated by commas")] = "1,2,3",
     set_: Annotated[list[str], typer.Option("--set", help="a key of the section, KEY=VALUE")] = [],  # noqa: B006
 ) -> None:
