@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -16,6 +18,17 @@ from petct_uad.core.parallel import EXECUTOR, map_in_processes
 
 LIBRARY = Path(__file__).parents[3] / "src/petct_uad"
 HUGE = 1 << 60
+STAGE = """
+import gc
+from petct_uad.core.provenance.stage import run_stage
+from petct_uad.core.parallel import worker_pool
+
+if __name__ == "__main__":
+    with worker_pool(1, "gc") as pool:
+        print(gc.isenabled(), pool.submit(gc.isenabled).result())
+        with run_stage("stage", __file__):
+            print(gc.isenabled(), pool.submit(gc.isenabled).result())
+"""
 
 
 def process_of(item: int) -> tuple[int, int]:
@@ -112,3 +125,14 @@ def test_pools_of_processes_are_made_in_one_place() -> None:
         if any(word in path.read_text() for word in ("ProcessPoolExecutor", "Popen", "Pool("))
     ]
     assert makers == ["core/parallel.py"]
+
+
+def test_garbage_is_not_looked_for_among_imports_but_wherever_something_runs(
+    tmp_path: Path,
+) -> None:
+    """A worker, which imports the stage's file too, once never looked for any."""
+    (tmp_path / "stage.py").write_text(STAGE)
+    (tmp_path / "params.yaml").write_text("dataset: x\n")
+    command = [sys.executable, str(tmp_path / "stage.py")]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "True", "True", "True"]
