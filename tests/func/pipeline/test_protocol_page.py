@@ -15,7 +15,9 @@ from petct_uad.split.params import SplitParams
 
 ROOT = Path(__file__).resolve().parents[3]
 PAGE = (ROOT / "docs/protocol.md").read_text(encoding="utf-8")
-HONEST, LEAKING, FOLDS = (x for x in PAGE.splitlines() if x.startswith("dvc exp run"))
+CHOOSING, REPORTED, HONEST, LEAKING, FOLDS = (
+    x for x in PAGE.splitlines() if x.startswith("dvc exp run")
+)
 
 
 def splits(line: str, folder: Path) -> list[SplitParams]:
@@ -29,6 +31,15 @@ def splits(line: str, folder: Path) -> list[SplitParams]:
         apply_overrides(path, next(iter(sweep.values())))
         found.append(load_params(path).split)
     return found
+
+
+def test_params_are_chosen_on_other_patients_than_are_reported_and_on_nothing_else(
+    tmp_path: Path,
+) -> None:
+    choosing = splits(CHOOSING, tmp_path)
+    (reported,) = splits(REPORTED, tmp_path)
+    assert reported.test_patients == "held_out"
+    assert choosing == [reported.model_copy(update={"test_patients": "development"})] * 3
 
 
 def test_lines_of_the_leak_differ_in_the_protocol_only(tmp_path: Path) -> None:
