@@ -35,6 +35,7 @@ from petct_uad.ingest.tables import StudyRow
 from petct_uad.models.benchmark import BenchmarkEntry
 from petct_uad.models.common.batch import Batch
 from petct_uad.models.common.device import peak_memory_mib
+from petct_uad.models.common.params import VALIDATED
 from petct_uad.models.patchcore.params import PatchcoreParams
 from petct_uad.scoring.params import ScoreParams
 from petct_uad.scoring.run import ScoringPaths, score_entry
@@ -54,7 +55,7 @@ _ENTRY = BenchmarkEntry(
     modalities=("pet", "ct", "petct"),
     params="models.patchcore",
     teacher="teacher",
-    after="data/validation.passed",
+    after=VALIDATED,
 )
 
 

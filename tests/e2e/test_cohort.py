@@ -15,6 +15,7 @@ from petct_uad.audit.graph import Graph
 from petct_uad.cli.app import app
 from petct_uad.core.files import read_table, sha256_file
 from petct_uad.core.sources import read_sources
+from petct_uad.models.common.params import VALIDATED
 from petct_uad.phantom.truth import read_truth
 from petct_uad.slices.tables import ImageRow, RegionRow, SliceRow
 from tests.archive import Archive, served, write_recipe
@@ -34,7 +35,7 @@ NEAREST_SLICE = {
     "modalities": ["pet"],
     "params": "models.nearest_slice",
     "teacher": "teacher",
-    "after": "data/validation.passed",
+    "after": VALIDATED,
 }
 PIXEL_MM = 500.0 / PARAMS.ct_matrix  # of the CT, coarse
 STAGES = (

@@ -21,7 +21,7 @@ from petct_uad.core.files import atomic_path, read_table
 from petct_uad.evaluation.panels import fused
 from petct_uad.evaluation.results import ResultPaths, RunResults, read_results
 from petct_uad.scoring.tables import ScoredRow, scored_rows
-from petct_uad.slices.store import Shard, read_shard, shard_path
+from petct_uad.slices.store import INDEX, Shard, read_shard, shard_path
 from petct_uad.slices.tables import ImageRow
 
 _INCH = 1.5  # side of one picture
@@ -93,7 +93,7 @@ def write_side_by_side(
 
 
 def _images(processed: Path, slice_ids: Sequence[str]) -> list[ImageRow]:
-    index = processed / "index.csv"
+    index = processed / INDEX
     if not index.is_file():
         raise EvaluationError(f"{index}: not found. Run `dvc repro`.")
     rows = {row.slice_id: row for row in read_table(index, ImageRow)}

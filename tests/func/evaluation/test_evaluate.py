@@ -34,7 +34,7 @@ from petct_uad.models.benchmark import BenchmarkEntry
 from petct_uad.models.build import load_model
 from petct_uad.models.common.batch import Batch, at_side
 from petct_uad.models.common.fusion import MapFusion
-from petct_uad.models.common.params import Fusion
+from petct_uad.models.common.params import VALIDATED, Fusion
 from petct_uad.models.patchcore.params import PatchcoreParams
 from petct_uad.scoring.context import smooth_along_z
 from petct_uad.scoring.inference import score_slices
@@ -67,7 +67,7 @@ ENTRY = BenchmarkEntry(
     modalities=("pet", "ct", "petct"),
     params="models.patchcore",
     teacher="teacher",
-    after="data/validation.passed",
+    after=VALIDATED,
 )
 SCORE = ScoreParams(fusion="sum", z_sigma_mm=0.0)
 SLICES_FILE = Path("data/interim/tiny/split/slices.csv")

@@ -17,6 +17,7 @@ import yaml
 from petct_uad.core.files import read_table, write_table
 from petct_uad.core.provenance.sources import library_modules
 from petct_uad.ingest.tables import StudyRow
+from petct_uad.models.common.params import VALIDATED
 from petct_uad.slices.tables import ImageRow, SliceRow
 from tests.func.training import tiny
 from tests.samples import slice_row, study_row
@@ -47,7 +48,7 @@ PARAMS = {
             "modalities": ["pet"],
             "params": "models.patchcore",
             "teacher": "teacher",
-            "after": "data/validation.passed",
+            "after": VALIDATED,
         }
     },
 }  # fmt: skip

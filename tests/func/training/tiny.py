@@ -16,6 +16,7 @@ from petct_uad.core.files import read_table, write_table
 from petct_uad.core.params.base import Modality
 from petct_uad.models.benchmark import BenchmarkEntry
 from petct_uad.models.cmad.params import CmadParams
+from petct_uad.models.common.params import VALIDATED
 from petct_uad.models.patchcore.params import PatchcoreParams
 from petct_uad.slices.store import Shard, read_shard, shard_path, write_index, write_shard
 from petct_uad.slices.tables import ImageRow, ReadingRow
@@ -117,7 +118,7 @@ def train(
         modalities=modalities or ("petct" if model == "cmad" else "pet",),
         params=PARAMS[model],
         teacher="teacher",
-        after="data/validation.passed",
+        after=VALIDATED,
     )
     with join_ranks() as ranks:
         return train_entry(

@@ -20,7 +20,7 @@ from petct_uad.models.build import build_model, teacher_sha256
 from petct_uad.models.cflow.params import CflowParams
 from petct_uad.models.common.batch import Batch
 from petct_uad.models.common.interface import FittedModel, GradientModel, TrainableModel
-from petct_uad.models.common.params import AnyModelParams
+from petct_uad.models.common.params import VALIDATED, AnyModelParams
 from petct_uad.models.efficient_ad.params import EfficientAdParams
 from petct_uad.models.efficient_ad.photographs import photograph_crops
 from petct_uad.models.fastflow.params import FastflowParams
@@ -105,7 +105,7 @@ class Baseline:
             model=self.model,
             modality=modality,
             params=f"models.{self.name}",
-            after="data/validation.passed",
+            after=VALIDATED,
         )
         return build_model(run, self.params, TEACHER, side)
 

@@ -18,6 +18,7 @@ from petct_uad.models.benchmark import (
 )
 from petct_uad.models.build import CONFIG_FILE, ModelConfig, class_of, load_model
 from petct_uad.models.cmad.params import CmadParams
+from petct_uad.models.common.params import VALIDATED
 from petct_uad.schema import Params, load_params
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -45,7 +46,7 @@ def test_params_yaml_has_the_sections_that_models_declare_and_no_others(params: 
 def config(params: Params, model: str) -> ModelConfig[CmadParams]:
     """Of a model that was trained with CMAD's section."""
     return ModelConfig(
-        run=RunParams(model=model, modality="pet", params="model", after="data/validation.passed"),
+        run=RunParams(model=model, modality="pet", params="model", after=VALIDATED),
         params=params.model,
         teacher=params.teacher,
         seed=0,

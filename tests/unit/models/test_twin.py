@@ -9,6 +9,7 @@ from scipy.stats import norm
 from petct_uad.core.params.base import Modality
 from petct_uad.models.benchmark import BenchmarkEntry
 from petct_uad.models.common.batch import Batch
+from petct_uad.models.common.params import VALIDATED
 from petct_uad.models.twin.params import TwinParams
 from petct_uad.models.twin.twin import Twin
 from petct_uad.teachers.cnn import CnnTeacher
@@ -176,5 +177,5 @@ def test_a_row_of_one_modality_is_refused() -> None:
             modalities=("pet", "ct", "petct"),
             params="models.twin",
             teacher="teacher",
-            after="data/validation.passed",
+            after=VALIDATED,
         )
