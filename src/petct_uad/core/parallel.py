@@ -12,7 +12,6 @@ The last two need ``pip install '.[cluster]'``.
 
 from __future__ import annotations
 
-import gc
 import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
@@ -165,7 +164,6 @@ def _end_with_the_caller() -> None:
     """Once in every worker. A signal to the caller reaches no worker, and one that waits for its
     next item would wait for ever. Ctrl-C does reach all: then the caller decides."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    gc.enable()  # the stage's file, which a worker imports too, leaves it off until the stage runs
     Thread(target=_end_when_alone, daemon=True).start()
 
 

@@ -9,6 +9,7 @@ import gc
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing import current_process
 from pathlib import Path
 
 from petct_uad.core.console import fail_cleanly, stage
@@ -23,7 +24,8 @@ share_cores()
 end_with_the_caller()
 # What is imported stays to the end. To look through it for garbage over and over takes a tenth of
 # the time of a stage that finds its studies in the store.
-gc.disable()  # until the stage runs
+if current_process().name == "MainProcess":  # a worker imports the file of the stage, too
+    gc.disable()
 
 
 @dataclass(frozen=True)
