@@ -15,10 +15,9 @@ from typing import Annotated, Literal, Self, get_args
 from pydantic import Field, model_validator
 
 from petct_uad.core.errors import CohortError, did_you_mean
-from petct_uad.core.files import sha256_bytes
 from petct_uad.core.params.base import Fraction, Section
 from petct_uad.core.params.reading import ParamsFile
-from petct_uad.core.patient_split import Part
+from petct_uad.core.patient_split import Part, share_of
 
 RECIPES = Path("data/cohorts")
 UNVERIFIED = "unverified"
@@ -97,8 +96,7 @@ class PatientSplit(Section):
 
     def of(self, patient: str) -> Part:
         """The split of a PatientID (0010,0020)."""
-        digest = sha256_bytes(f"{self.name}\0{patient}".encode())
-        share = int(digest[:16], 16) / 2**64
+        share = share_of(f"{self.name}\0{patient}")
         return "train" if share < self.train else "val" if share < self.train + self.val else "test"
 
     def count(self, patients: Iterable[str]) -> Mapping[Part, int]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal, cast, get_args
 
 from petct_uad.core.errors import DatasetError
-from petct_uad.core.files import read_table, write_table
+from petct_uad.core.files import read_table, sha256_bytes, write_table
 
 SPLIT_CSV = "split.csv"
 
@@ -55,6 +55,14 @@ def write_patient_split(folder: Path, parts: Mapping[str, Part]) -> None:
     """Write the table into a folder."""
     rows = sorted(PatientSplitRow(*item) for item in parts.items())
     write_table(folder / SPLIT_CSV, PatientSplitRow, rows)
+
+
+def share_of(name: str) -> float:
+    """A number from 0 to 1 that depends on a name alone, and is even over many names.
+
+    The first 64 bits of the SHA-256 of the name, over 2 to the power of 64.
+    """
+    return int(sha256_bytes(name.encode())[:16], 16) / 2**64
 
 
 def _wrong(path: Path, found: str) -> DatasetError:

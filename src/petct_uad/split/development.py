@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from hashlib import sha256
 
 from petct_uad.core.errors import SplitError
 from petct_uad.core.params.base import TestPatients
+from petct_uad.core.patient_split import share_of
 from petct_uad.slices.tables import SliceRow
 
 
@@ -41,8 +41,8 @@ def keep_test_patients(rows: Sequence[SliceRow], which: TestPatients) -> list[Sl
 
 
 def is_for_development(patient: str) -> bool:
-    """Does the first byte of the SHA-256 of its pseudonym lie in the lowest quarter?"""
-    return sha256(patient.encode()).digest()[0] < 64
+    """Does the share of its pseudonym lie in the lowest quarter?"""
+    return share_of(patient) < 0.25
 
 
 def _keep(row: SliceRow, which: TestPatients) -> SliceRow:

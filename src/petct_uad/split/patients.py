@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from hashlib import sha256
 
 import numpy as np
 
 from petct_uad.core.errors import SplitError
-from petct_uad.core.patient_split import Part
+from petct_uad.core.patient_split import Part, share_of
 from petct_uad.ingest.tables import StudyRow
 from petct_uad.split.params import SplitParams
 
@@ -58,8 +57,7 @@ def _by_hash(patient: str, params: SplitParams) -> Part:
 
 def _drawn(patient: str, what: str, params: SplitParams) -> float:
     """Even from 0 to below 1, from nothing but the patient's name, the seed and what it is for."""
-    digest = sha256(f"{what}\0{params.seed}\0{patient}".encode()).digest()
-    return int.from_bytes(digest[:6]) / 2**48
+    return share_of(f"{what}\0{params.seed}\0{patient}")
 
 
 def _in_order(studies: Sequence[StudyRow], params: SplitParams) -> list[str]:

@@ -9,7 +9,6 @@ pictures those whose name's SHA-256 lies in the lower 60 % train, and all others
 from __future__ import annotations
 
 import csv
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from petct_uad.core.errors import DatasetError
+from petct_uad.core.patient_split import share_of
 
 Split = Literal["train", "val", "test"]
 
@@ -374,5 +374,4 @@ def _pictures(folder: Path) -> list[Path]:
 def _own_split(path: Path, disease: str) -> Split:
     if disease != NORMAL:
         return "test"
-    digest = hashlib.sha256(path.name.encode()).digest()
-    return "train" if int.from_bytes(digest[:4], "big") / 2**32 < _TRAIN_SHARE else "test"
+    return "train" if share_of(path.name) < _TRAIN_SHARE else "test"
