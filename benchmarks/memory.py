@@ -27,6 +27,7 @@ from rich.table import Table
 
 from petct_uad.core.console import console
 from petct_uad.core.files import write_table
+from petct_uad.core.params.base import VALIDATED
 from petct_uad.core.params.reading import ParamsFile
 from petct_uad.evaluation.params import EvaluateParams
 from petct_uad.evaluation.run import EvaluationPaths, evaluate_entry
@@ -35,12 +36,11 @@ from petct_uad.ingest.tables import StudyRow
 from petct_uad.models.benchmark import BenchmarkEntry
 from petct_uad.models.common.batch import Batch
 from petct_uad.models.common.device import peak_memory_mib
-from petct_uad.models.common.params import VALIDATED
 from petct_uad.models.patchcore.params import PatchcoreParams
 from petct_uad.scoring.params import ScoreParams
 from petct_uad.scoring.run import ScoringPaths, score_entry
-from petct_uad.slices.store import Shard, SliceStore, shard_path, write_index, write_shard
-from petct_uad.slices.tables import ImageRow, SliceRow
+from petct_uad.slices.store import Shard, SliceStore, write_index, write_shard
+from petct_uad.slices.tables import ImageRow, SliceRow, shard_path
 from petct_uad.teachers.params import TeacherParams
 from petct_uad.training.params import TrainParams
 from petct_uad.training.run import TrainingPaths, train_entry

@@ -32,16 +32,16 @@ from torch import nn
 
 from benchmarks.patchcore import anomalib_patchcore
 from petct_uad.core.console import console
+from petct_uad.core.params.base import VALIDATED
 from petct_uad.models.benchmark import RunParams
 from petct_uad.models.build import build_model
 from petct_uad.models.common.batch import Batch
 from petct_uad.models.common.interface import AnomalyModel, GradientModel
-from petct_uad.models.common.params import VALIDATED
 from petct_uad.models.patchcore.params import PatchcoreParams
 from petct_uad.models.patchcore.patchcore import Patchcore
 from petct_uad.schema import Params, load_params
-from petct_uad.slices.store import Shard, SliceStore, shard_path, write_index, write_shard
-from petct_uad.slices.tables import ImageRow
+from petct_uad.slices.store import Shard, SliceStore, write_index, write_shard
+from petct_uad.slices.tables import ImageRow, shard_path
 from petct_uad.training.loop.data import FeatureCache, Normals, PreparedNormals, Rows, batch_order
 from petct_uad.training.loop.optimisers import make_optimiser
 from tests.samples import image_row

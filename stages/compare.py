@@ -9,6 +9,7 @@ from petct_uad.core.provenance.stage import run_stage
 from petct_uad.evaluation.params import EvaluateParams
 from petct_uad.report.benchmark import Entry
 from petct_uad.report.run import ComparisonPaths, compare_runs
+from petct_uad.slices.tables import INDEX
 
 METRICS = Path("metrics")
 
@@ -17,7 +18,7 @@ def main() -> None:
     """Write metrics/{summary.*,pairs.csv,hypotheses.csv} and reports/index.html."""
     with run_stage("compare", __file__) as run:
         paths = ComparisonPaths(
-            index=Path("data/processed") / run.params.dataset / "index.csv",
+            index=Path("data/processed") / run.params.dataset / INDEX,
             metrics=METRICS,
             report=Path("reports/index.html"),
         )

@@ -6,8 +6,7 @@ import typer
 
 from petct_uad.core.provenance.stage import run_stage
 from petct_uad.distil.run import distil_teacher
-from petct_uad.models.hdhkd.teacher.params import DistilParams
-from petct_uad.models.hdhkd.teacher.teacher import TEACHER_FOLDER
+from petct_uad.models.hdhkd.teacher.params import TEACHER_FOLDER, DistilParams
 from petct_uad.teachers.params import TeacherParams
 from petct_uad.training.params import TrainParams
 

@@ -1,6 +1,5 @@
 """score: one model over validation normals and test, ``python stages/score.py cmad``."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -21,9 +20,7 @@ def main(name: Annotated[str, typer.Argument(help="a key of benchmark in params.
         params = run.params.section(ScoreParams, "score")
         paths = ScoringPaths.of(run.params.dataset, name)
         derivations = score_entry(entry, params, paths, device)
-        # Not among the maps: compare reads the record only, and DVC would look at every map for it.
-        record = Path("data/scores-lineage") / name
-        run.record(record, derivations, loaded=(model_folder(entry.model),))
+        run.record(paths.record, derivations, loaded=(model_folder(entry.model),))
 
 
 if __name__ == "__main__":

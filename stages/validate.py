@@ -5,13 +5,13 @@ from pathlib import Path
 import typer
 
 from petct_uad.core.files import write_text
+from petct_uad.core.params.base import VALIDATED
 from petct_uad.core.provenance.stage import run_stage
 from petct_uad.validation.checks import Promises
 from petct_uad.validation.run import validate_dataset
 from petct_uad.validation.tables import Folders
 
 RESULT = Path("metrics/validation.json")
-PASSED = Path("data/validation.passed")  # what models wait for: see models/common/params.py
 # Another bound or check measures nothing again.
 MEASURING = Path("src/petct_uad/validation/measure.py")
 
@@ -25,7 +25,7 @@ def main() -> None:
         validated = validate_dataset(folders, promises, RESULT, run.params.workers, store)
         run.record(folders.validated, validated.derivations)
         validated.stop_on_critical()
-        write_text(PASSED, "No critical check failed.\n")
+        write_text(Path(VALIDATED), "No critical check failed.\n")
 
 
 if __name__ == "__main__":

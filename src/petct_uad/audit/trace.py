@@ -13,9 +13,9 @@ from petct_uad.audit.names import Subject
 from petct_uad.audit.sets import Keys, within
 from petct_uad.audit.table import keys_of
 from petct_uad.core.provenance.record import Entity
+from petct_uad.ingest.tables import PICTURES_CSV
 
 KINDS = ("slice", "file", "instance", "teacher")
-_LISTED = "volumes/pictures.csv"  # ingest writes it for an image benchmark
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Trace:
     def _pictures(self) -> bool:
         """Does it end in an image benchmark?"""
         stages = [step.lineage for step in self.steps]
-        listings = ((stage.table, stage.folder.parent / _LISTED) for stage in stages)
+        listings = ((x.table, x.folder.parent / "volumes" / PICTURES_CSV) for x in stages)
         return any(
             len(table.positions(keys_of([f"file:{path.as_posix()}"]))) for table, path in listings
         )

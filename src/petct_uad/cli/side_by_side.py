@@ -21,8 +21,8 @@ from petct_uad.core.files import atomic_path, read_table
 from petct_uad.evaluation.panels import fused
 from petct_uad.evaluation.results import ResultPaths, RunResults, read_results
 from petct_uad.scoring.tables import ScoredRow, scored_rows
-from petct_uad.slices.store import INDEX, Shard, read_shard, shard_path
-from petct_uad.slices.tables import ImageRow
+from petct_uad.slices.store import Shard, read_shard
+from petct_uad.slices.tables import INDEX, ImageRow, shard_path
 
 _INCH = 1.5  # side of one picture
 _DPI = 150

@@ -16,6 +16,7 @@ from petct_uad.validation.suites.check import Check, between, finite, holds, in_
 from petct_uad.validation.validate import Outcome, run_checks, stop_on_critical, write_outcomes
 
 _KEY = ["run", "seed"]
+OUTCOMES = "validation_scores.json"
 
 
 def judge_scores(files: Sequence[Path], index: Path, result: Path) -> Derivation:

@@ -19,7 +19,6 @@ from petct_uad.evaluation.results import ResultPaths, RunResults, measure, write
 from petct_uad.evaluation.stacks import Grid, Stack, stacks_of
 from petct_uad.evaluation.tables import MeasuredOn, RunIdentity, RunMetrics
 from petct_uad.evaluation.trivial import (
-    INDEX,
     SUVMAX,
     TRIVIAL,
     Readings,
@@ -33,8 +32,8 @@ from petct_uad.scoring.tables import (
     SeedScores,
     scored_rows,
 )
-from petct_uad.slices.store import ImageStack, lesions_of, read_shard, shard_path
-from petct_uad.slices.tables import ImageRow
+from petct_uad.slices.store import ImageStack, lesions_of, read_shard
+from petct_uad.slices.tables import INDEX, SLICES, ImageRow, shard_path
 
 AUROC = "auroc"  # metrics/auroc/<entry>.json: a line of ``dvc metrics show``
 _DIGITS = 4
@@ -56,7 +55,7 @@ class EvaluationPaths:
         """Those of a data set and an entry, below the repository's root."""
         return cls(
             processed=Path("data/processed") / dataset,
-            slices=Path("data/interim") / dataset / "split/slices.csv",
+            slices=Path("data/interim") / dataset / "split" / SLICES,
             studies=Path("data/interim") / dataset / "ingest/studies.csv",
             scores=Path("data/scores") / entry,
             metrics=Path("metrics"),
@@ -66,7 +65,7 @@ class EvaluationPaths:
     @property
     def index(self) -> Path:
         """What splits and labels the slices."""
-        return self.processed / "index.csv"
+        return self.processed / INDEX
 
     @property
     def auroc(self) -> Path:

@@ -18,10 +18,9 @@ from numpy.typing import NDArray
 from petct_uad.core.errors import DatasetError
 from petct_uad.core.files import read_table
 from petct_uad.scoring.tables import RowIdentity, SeedScores
-from petct_uad.slices.tables import PETCT, PICTURE, ImageRow, ReadingRow
+from petct_uad.slices.tables import INDEX, PETCT, PICTURE, READINGS, ImageRow, ReadingRow
 
 _INDEX_COLUMNS = {field.name for field in fields(ImageRow)}
-INDEX, READINGS = "index.csv", "readings.csv"
 
 
 def closeness_to_middle(position: float) -> float:

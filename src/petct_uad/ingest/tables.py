@@ -24,6 +24,7 @@ NO_STUDY = StudyId("")
 
 PICTURE = "picture"  # SeriesRow.modality and InstanceRow.role of a picture
 MASK = "mask"  # InstanceRow.role of its mask
+PICTURES_CSV = "pictures.csv"  # below volumes, where the studies are pictures
 
 # Which modalities a role of SeriesRow may have.
 SERIES_ROLES: Mapping[str, tuple[str, ...]] = {

@@ -15,9 +15,9 @@ from typing import Annotated, Self, TypeVar
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError, model_validator
 
 from petct_uad.core.errors import ParamsError
-from petct_uad.core.params.base import Modality, Section
+from petct_uad.core.params.base import VALIDATED, Modality, Section
 from petct_uad.core.params.reading import explained
-from petct_uad.models.common.params import VALIDATED, AnyModelParams, ModelSection
+from petct_uad.models.common.params import AnyModelParams, ModelSection
 
 M = TypeVar("M", bound=ModelSection)
 

@@ -15,8 +15,8 @@ from petct_uad.preprocess.filters import bilateral
 from petct_uad.preprocess.measures import Measures, index_row, slice_measures
 from petct_uad.preprocess.params import PreprocessParams
 from petct_uad.preprocess.readings import read_picture
-from petct_uad.slices.store import Shard, shard_path, write_shard
-from petct_uad.slices.tables import ImageRow, ReadingRow, SliceRow
+from petct_uad.slices.store import Shard, write_shard
+from petct_uad.slices.tables import ImageRow, ReadingRow, SliceRow, shard_path
 
 _Place = Callable[[Image.Image, int], NDArray[np.float32]]  # an image into a square of so many px
 

@@ -10,7 +10,7 @@ from petct_uad.core.store.study_store import StudyStore
 from petct_uad.preprocess.params import PreprocessParams
 from petct_uad.preprocess.shards import shard_derivations, write_shards
 from petct_uad.slices.store import write_index
-from petct_uad.slices.tables import ReadingRow, SliceRow
+from petct_uad.slices.tables import READINGS, SLICES, ReadingRow, SliceRow
 from petct_uad.volumes.study import VolumeFolders
 
 
@@ -28,10 +28,10 @@ def preprocess_dataset(
         RegistrationError: register ran on other volumes than those of ingest.
     """
     volumes = VolumeFolders(interim / "ingest/volumes", interim / "register/volumes")
-    slices_file = interim / "split/slices.csv"
+    slices_file = interim / "split" / SLICES
     slices = read_table(slices_file, SliceRow)
     with atomic_folder(processed) as out:
         tables = write_shards(slices, volumes, out, params, workers, store=store)
-        write_index(out, tables.images)
-        write_table(out / "readings.csv", ReadingRow, tables.readings)
-    return shard_derivations(tables.images, volumes, processed, slices_file)
+        sha256 = write_index(out, tables.images)
+        write_table(out / READINGS, ReadingRow, tables.readings)
+    return shard_derivations(tables.images, sha256, volumes, processed, slices_file)

@@ -29,8 +29,16 @@ from petct_uad.preprocess.measures import (
 from petct_uad.preprocess.neighbours import neighbours_within
 from petct_uad.preprocess.params import PreprocessParams
 from petct_uad.preprocess.readings import read_uptake
-from petct_uad.slices.store import INDEX, TRAINING, Shard, read_shard, shard_path, write_shard
-from petct_uad.slices.tables import ImageRow, ReadingRow, SliceRow
+from petct_uad.slices.store import Shard, read_shard, write_shard
+from petct_uad.slices.tables import (
+    INDEX,
+    READINGS,
+    TRAINING,
+    ImageRow,
+    ReadingRow,
+    SliceRow,
+    shard_path,
+)
 from petct_uad.volumes.resample import resample_ct, resample_mask, resample_pet
 from petct_uad.volumes.study import StudyFolder, StudyVolumes, VolumeFolders, read_study
 
@@ -157,11 +165,22 @@ def write_shards(
 
 
 def shard_derivations(
-    rows: Sequence[ImageRow], volumes: VolumeFolders, processed: Path, slices_file: Path
+    rows: Sequence[ImageRow],
+    shard_sha256: Mapping[str, str],
+    volumes: VolumeFolders,
+    processed: Path,
+    slices_file: Path,
 ) -> list[Derivation]:
     """Every slice from its study's volumes, every shard and the index from those slices.
 
     Readings are measured on the volumes themselves.
+
+    Args:
+        rows: of ``index.csv``.
+        shard_sha256: of each study's shard.
+        volumes: of the studies.
+        processed: where shards and tables lie.
+        slices_file: ``slices.csv``.
     """
     table = Entity.of_file(slices_file)
     folders = {study_id: volumes.study(study_id) for study_id in {row.study_id for row in rows}}
@@ -174,13 +193,13 @@ def shard_derivations(
     derivations = []
     for study_id, members in sorted(members_of.items()):
         sources = tuple(known[path] for path in folders[study_id].sources)
-        shard = Entity.of_file(shard_path(processed, study_id))
+        name = f"file:{shard_path(processed, study_id).as_posix()}"
         derivations += [Derivation(member, sources) for member in members]
-        derivations.append(Derivation(shard, tuple(members)))
+        derivations.append(Derivation(Entity(name, shard_sha256[study_id]), tuple(members)))
     index = Entity.of_file(processed / INDEX)
     training = Entity.of_file(processed / TRAINING)
     learnt = [slices[row.slice_id] for row in rows if row.split != "test"]
-    readings = Entity.of_file(processed / "readings.csv")
+    readings = Entity.of_file(processed / READINGS)
     images = sorted({path for folder in folders.values() for path in folder.image_sources})
     return [
         *derivations,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Self
 
 from petct_uad.comparison.compare import Summary
+from petct_uad.comparison.judged_scores import OUTCOMES
 from petct_uad.core.files import read_table
 from petct_uad.core.provenance.record import ACTIVITY
 from petct_uad.core.provenance.table import TABLE
@@ -19,6 +20,7 @@ from petct_uad.report.pictures import panel_files
 from petct_uad.report.quality import Registration, pictures_flagged_first, read_registration
 from petct_uad.report.regions import region_files
 from petct_uad.report.validation import DataChecks, measured_files, read_checks
+from petct_uad.scoring.tables import LINEAGE
 
 MOST_PICTURES = 12
 
@@ -85,7 +87,7 @@ class ReportPaths:
     @property
     def outcomes(self) -> tuple[Path, ...]:
         """Every expectation: on the tables before training, and on the scores."""
-        return self.validation, self.validation.with_name("validation_scores.json")
+        return self.validation, self.validation.with_name(OUTCOMES)
 
     def shown_files(self) -> tuple[Path, ...]:
         """Every file that the report shows, beside the runs' results."""
@@ -145,7 +147,7 @@ def _lineage_folders(
     interim: Path, processed: Path, results: Sequence[ResultPaths]
 ) -> tuple[Path, ...]:
     """The lineage folders of all stages before compare that left one, in pipeline order."""
-    models, scores = Path("models"), Path("data/scores-lineage")
+    models = Path("models")
     entries = dict.fromkeys(paths.folder.parent.name for paths in results)
     folders = [
         *(interim / stage for stage in ("ingest", "register", "split")),
@@ -153,7 +155,7 @@ def _lineage_folders(
         interim / "validate",
         models / "distil",
         *(models / paths.folder.parent.name / paths.folder.name for paths in results),
-        *(scores / entry for entry in entries),
+        *(LINEAGE / entry for entry in entries),
         *(paths.folder for paths in results),
     ]
     lineage = (folder / "lineage" for folder in folders)

@@ -10,7 +10,7 @@ from pathlib import Path
 from petct_uad.core.files import read_table
 from petct_uad.ingest.tables import InstanceRow, RejectedRow, SeriesRow, StudyRow
 from petct_uad.registration.tables import CutSliceRow
-from petct_uad.slices.tables import ImageRow, SliceRow
+from petct_uad.slices.tables import INDEX, SLICES, ImageRow, SliceRow
 
 _INGEST = ("instances", "series", "studies", "rejected")
 
@@ -19,7 +19,7 @@ def table_files(interim: Path, processed: Path) -> tuple[Path, ...]:
     """The tables of the stages before, in the order of :class:`FlowTables`."""
     ingest = (interim / "ingest" / f"{name}.csv" for name in _INGEST)
     cut = interim / "register" / "cut_slices.csv"
-    return (*ingest, cut, interim / "split" / "slices.csv", processed / "index.csv")
+    return (*ingest, cut, interim / "split" / SLICES, processed / INDEX)
 
 
 @dataclass(frozen=True)

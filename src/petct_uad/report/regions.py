@@ -9,7 +9,7 @@ from typing import Self
 
 from petct_uad.core.files import read_table
 from petct_uad.report.pictures import Picture, qc_pictures
-from petct_uad.slices.tables import RegionRow
+from petct_uad.slices.tables import REGIONS, RegionRow
 
 _MOST_ROWS = 100
 _MOST_FIGURES = 12
@@ -59,7 +59,7 @@ def region_files(interim: Path) -> tuple[Path, ...]:
 
 
 def _table(interim: Path) -> Path:
-    return interim / "split" / "regions.csv"
+    return interim / "split" / REGIONS
 
 
 def _rows(interim: Path) -> list[RegionRow]:

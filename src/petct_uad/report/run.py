@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from petct_uad.comparison.compare import read_runs, result_paths, summarise, write_summary
-from petct_uad.comparison.judged_scores import judge_scores
+from petct_uad.comparison.judged_scores import OUTCOMES, judge_scores
 from petct_uad.core.files import write_text
 from petct_uad.core.provenance.record import Derivation
 from petct_uad.evaluation.params import EvaluateParams
@@ -44,7 +44,7 @@ def compare_runs(
     """
     known = tuple(entries)
     results = result_paths(paths.metrics, (entry.key for entry in known))
-    outcomes = paths.metrics / "validation_scores.json"
+    outcomes = paths.metrics / OUTCOMES
     judged = judge_scores([run.scores for run in results], paths.index, outcomes)
     runs = read_runs(results)
     summary = summarise(runs, params)

@@ -40,6 +40,7 @@ from petct_uad.scoring.inference import (
 )
 from petct_uad.scoring.params import ScoreParams
 from petct_uad.scoring.tables import (
+    LINEAGE,
     ROW_FILE,
     RowIdentity,
     ScoredRow,
@@ -48,8 +49,8 @@ from petct_uad.scoring.tables import (
     write_study,
 )
 from petct_uad.scoring.trained import TrainedModel, load_trained, model_files, seeds_of
-from petct_uad.slices.store import SliceStore, files_of, shard_path
-from petct_uad.slices.tables import ImageRow
+from petct_uad.slices.store import SliceStore, files_of
+from petct_uad.slices.tables import INDEX, SLICES, ImageRow, shard_path
 
 _SEED = 0  # of torch's generator; no model draws anything once it is trained
 
@@ -69,11 +70,16 @@ class ScoringPaths:
         """Those of a data set and an entry, below the repository's root."""
         return cls(
             processed=Path("data/processed") / dataset,
-            slices=Path("data/interim") / dataset / "split/slices.csv",
+            slices=Path("data/interim") / dataset / "split" / SLICES,
             models=Path("models") / entry,
             scores=Path("data/scores") / entry,
             costs=Path("metrics/cost"),
         )
+
+    @property
+    def record(self) -> Path:
+        """Receives the lineage, apart from the maps, at each of which DVC would look for it."""
+        return LINEAGE / self.scores.name
 
 
 @dataclass(frozen=True)
@@ -376,7 +382,7 @@ def _derivations(row: ScoredRow, parts: Sequence[str], data: _Data) -> list[Deri
     Joined maps are calibrated on the validation normals, so they come from those shards too.
     """
     processed, models = data.paths.processed, [data.paths.models / part for part in parts]
-    tables = [processed / "index.csv"]
+    tables = [processed / INDEX]
     if data.params.z_sigma_mm:
         tables.append(data.paths.slices)
     index = tuple(map(Entity.of_file, tables))

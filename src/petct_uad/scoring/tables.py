@@ -25,6 +25,7 @@ from petct_uad.core.files import atomic_path, rounded, write_json
 from petct_uad.slices.store import ImageStack
 from petct_uad.slices.tables import ImageRow
 
+LINEAGE = Path("data/scores-lineage")  # a folder per entry, which compare reads
 ROW_FILE = "row.json"
 _MAPS, _PET_PARTS = "maps", "pet_parts"
 _EXPONENTS = {_MAPS: "exponent", _PET_PARTS: "pet_exponent"}

@@ -15,11 +15,18 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from petct_uad.core.errors import DatasetError
-from petct_uad.core.files import atomic_path, read_table, sha256_bytes, sha256_file, write_table
-from petct_uad.slices.tables import OPTIONAL_PLANES, PLANES, ImageRow, PinnedImageRow
+from petct_uad.core.files import atomic_path, read_table, sha256_bytes, sha256_once, write_table
+from petct_uad.slices.tables import (
+    INDEX,
+    OPTIONAL_PLANES,
+    PLANES,
+    TRAINING,
+    ImageRow,
+    PinnedImageRow,
+    shard_path,
+)
 
 Split = Literal["train", "val", "test"]
-INDEX, TRAINING = "index.csv", "training.csv"
 
 
 @dataclass(frozen=True)
@@ -57,11 +64,6 @@ class Shard:
     def sha256_of(self, row: int) -> str:
         """SHA-256 of one slice's bytes: ct, pet, lesion, body, those beside it, its colour."""
         return sha256_bytes(b"".join(x[row].tobytes() for x in self.planes.values()))
-
-
-def shard_path(processed: Path, study_id: str) -> Path:
-    """Where a study's shard lies."""
-    return processed / "shards" / f"{study_id}.safetensors"
 
 
 def write_shard(path: Path, shard: Shard) -> None:
@@ -208,19 +210,23 @@ def table_of(processed: Path, split: str) -> Path:
     return processed / (INDEX if split == "test" else TRAINING)
 
 
-def write_index(processed: Path, rows: Sequence[ImageRow]) -> None:
+def write_index(processed: Path, rows: Sequence[ImageRow]) -> dict[str, str]:
     """Write ``index.csv`` of all slices, and ``training.csv`` of those in train and val.
 
     Args:
         processed: with the shards.
         rows: of all slices, sorted by slice_id.
+
+    Returns:
+        SHA-256 of each study's shard.
     """
     write_table(processed / INDEX, ImageRow, rows)
+    shards = {row.study_id: shard_path(processed, row.study_id) for row in rows}
+    sha256 = {study_id: sha256_once(shard) for study_id, shard in shards.items()}
     learnt = [row for row in rows if row.split != "test"]
-    shards = {row.study_id: shard_path(processed, row.study_id) for row in learnt}
-    sha256 = {study_id: sha256_file(shard) for study_id, shard in shards.items()}
     pinned = [PinnedImageRow(**vars(row), shard_sha256=sha256[row.study_id]) for row in learnt]
     write_table(processed / TRAINING, PinnedImageRow, pinned)
+    return sha256
 
 
 def _rows_of(table: Path) -> list[ImageRow]:

@@ -10,9 +10,16 @@ from petct_uad.core.errors import DatasetError
 from petct_uad.core.files import read_table
 
 PETCT, PICTURE = "petct", "picture"  # what a slice is one of
+SLICES, REGIONS = "slices.csv", "regions.csv"  # of split
+INDEX, TRAINING, READINGS = "index.csv", "training.csv", "readings.csv"  # of preprocess
 PLANES = ("ct", "pet", "lesion", "body")  # that every shard holds
 # Only where preprocess.neighbours_mm is above 0, and of pictures under ingest.colour.
 OPTIONAL_PLANES = ("ct_beside", "pet_beside", "colour")
+
+
+def shard_path(processed: Path, study_id: str) -> Path:
+    """Where a study's slices lie, below ``data/processed/<dataset>``."""
+    return processed / "shards" / f"{study_id}.safetensors"
 
 
 def slice_id_of(study_id: str, slice_index: int) -> str:

@@ -12,13 +12,13 @@ from petct_uad.core.params.base import Region
 from petct_uad.core.provenance.record import Derivation, Entity
 from petct_uad.core.store.study_store import StudyStore
 from petct_uad.ingest.tables import StudyRow
-from petct_uad.slices.tables import RegionRow, SliceRow
+from petct_uad.slices.tables import REGIONS, SLICES, RegionRow, SliceRow
 from petct_uad.split.labels import split_slices
 from petct_uad.split.params import SplitParams
 from petct_uad.split.region import check_found, region_rows
 from petct_uad.volumes.study import VolumeFolders
 
-REGIONS_CSV, FIGURES = "regions.csv", "regions"
+FIGURES = "regions"
 
 
 @dataclass(frozen=True)
@@ -61,9 +61,9 @@ def split_dataset(
             rows = split_slices(inputs.studies, volumes, params, workers=workers, store=store)
         else:
             rows = _split_thoraxes(inputs, params, out, workers, store)
-        write_table(out / "slices.csv", SliceRow, rows)
+        write_table(out / SLICES, SliceRow, rows)
     if region == "all":
-        return [_derivation(interim / "split/slices.csv", inputs.labels)]
+        return [_derivation(interim / "split" / SLICES, inputs.labels)]
     return _thorax_derivations(inputs)
 
 
@@ -83,7 +83,7 @@ def _split_thoraxes(
     rows = split_slices(
         inputs.studies, inputs.volumes, params, thoraxes, workers=workers, store=store
     )
-    write_table(out / REGIONS_CSV, RegionRow, region_rows(thoraxes, rows))
+    write_table(out / REGIONS, RegionRow, region_rows(thoraxes, rows))
     return rows
 
 
@@ -97,7 +97,7 @@ def _thorax_derivations(inputs: _Inputs) -> list[Derivation]:
         pair = (folder.ct, folder.body)
         found.append(_derivation(split / FIGURES / f"{study.study_id}.png", pair))
         images += pair
-    tables = (split / "slices.csv", split / REGIONS_CSV)
+    tables = (split / SLICES, split / REGIONS)
     sources = tuple(dict.fromkeys((*inputs.labels, *images)))
     return [*found, *(_derivation(table, sources) for table in tables)]
 

@@ -28,7 +28,8 @@ from petct_uad.models.common.batch import at_side
 from petct_uad.models.common.device import choose_device, deterministic, peak_memory_mib
 from petct_uad.models.common.interface import AnomalyModel, FitPoint, FittedModel, GradientModel
 from petct_uad.models.common.params import AnyModelParams, FittedParams, GradientParams
-from petct_uad.slices.store import TRAINING, SliceStore, files_of
+from petct_uad.slices.store import SliceStore, files_of
+from petct_uad.slices.tables import TRAINING
 from petct_uad.teachers.params import TeacherParams
 from petct_uad.teachers.weights import save_state
 from petct_uad.training.loop.checkpoints import CheckpointFile, checkpoint_key

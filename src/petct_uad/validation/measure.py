@@ -8,6 +8,7 @@ from pathlib import Path
 
 from petct_uad.core.provenance.record import Derivation, Entity
 from petct_uad.core.store.study_store import StudyStore
+from petct_uad.slices.tables import shard_path
 from petct_uad.validation.drift import measure_drift
 from petct_uad.validation.duplicates import find_duplicates
 from petct_uad.validation.livers import liver_files, measure_livers
@@ -50,8 +51,8 @@ def derivations(folders: Folders, tables: Tables, result: Path) -> tuple[Derivat
     read, written = folders.tables, folders.validated
     studies = [row.study_id for row in tables.studies]
     volumes = volume_files(folders.interim / "ingest/volumes", studies)
-    shards = [folders.processed / f"shards/{study_id}.safetensors"
-              for study_id in sorted({row.study_id for row in tables.images})]  # fmt: skip
+    shown = sorted({row.study_id for row in tables.images})
+    shards = [shard_path(folders.processed, study_id) for study_id in shown]
     sources: dict[str, list[Path]] = {
         **{name: [read["studies"], *volumes] for name in ("volumes", "scans", "lesions")},
         "livers": [read["studies"], *liver_files(folders, tables.measured.livers)],

@@ -15,7 +15,7 @@ from safetensors.numpy import load_file
 from petct_uad.core.files import sha256_bytes
 from petct_uad.core.store.map_stored import map_stored
 from petct_uad.core.store.study_store import Storable, StudyStore
-from petct_uad.slices.tables import OPTIONAL_PLANES, PLANES, ImageRow
+from petct_uad.slices.tables import OPTIONAL_PLANES, PLANES, ImageRow, shard_path
 from petct_uad.validation.tables import ShardRow
 
 FEATURE_SIDE_PX = 16
@@ -68,7 +68,7 @@ def measure_shards(
         by_study.setdefault(image.study_id, []).append(image)
     tasks = [
         _Shard(
-            path=processed / "shards" / f"{study_id}.safetensors",
+            path=shard_path(processed, study_id),
             places=tuple((image.slice_id, image.shard_row) for image in rows),
         )
         for study_id, rows in sorted(by_study.items())

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, Self
 from petct_uad.core.files import read_table, write_table
 from petct_uad.ingest.tables import InstanceRow, SeriesRow, StudyRow
 from petct_uad.registration.tables import RegistrationRow
-from petct_uad.slices.tables import ImageRow, RegionRow, SliceRow
+from petct_uad.slices.tables import INDEX, REGIONS, SLICES, ImageRow, RegionRow, SliceRow
 
 if TYPE_CHECKING:  # the stage has no rows in clear, and need not rerun with them
     from petct_uad.ingest.found import FoundInstance, FoundSeries, FoundStudy
@@ -255,7 +255,7 @@ class Folders:
     def tables(self) -> dict[Written, Path]:
         """Every table that is read; that of regions is there only where they are measured."""
         ingest = self.interim / "ingest"
-        regions = self.interim / "split/regions.csv"
+        regions = self.interim / "split" / REGIONS
         measured: dict[Written, Path] = {"regions": regions} if regions.is_file() else {}
         return {
             **measured,
@@ -263,8 +263,8 @@ class Folders:
             "series": ingest / "series.csv",
             "studies": ingest / "studies.csv",
             "registration": self.interim / "register/registration.csv",
-            "slices": self.interim / "split/slices.csv",
-            "images": self.processed / "index.csv",
+            "slices": self.interim / "split" / SLICES,
+            "images": self.processed / INDEX,
         }
 
 

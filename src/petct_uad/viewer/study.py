@@ -21,7 +21,7 @@ from petct_uad.preprocess.params import PreprocessParams
 from petct_uad.preprocess.shards import model_grid
 from petct_uad.scoring.tables import ScoredRow, scored_rows
 from petct_uad.scoring.tables import read_study as read_scores
-from petct_uad.slices.tables import ImageRow, SliceRow
+from petct_uad.slices.tables import INDEX, SLICES, ImageRow, SliceRow
 from petct_uad.viewer.grids import view_grid, within
 from petct_uad.viewer.nifti import ct_nifti, map_nifti, mask_nifti, pet_nifti
 from petct_uad.volumes.resample import (
@@ -166,9 +166,7 @@ def view_study(
     """
     slices = _slices(paths, study_id)
     volumes = _volumes(paths.folder(study_id))
-    images = [
-        x for x in read_table(paths.processed / "index.csv", ImageRow) if x.study_id == study_id
-    ]
+    images = [x for x in read_table(paths.processed / INDEX, ImageRow) if x.study_id == study_id]
     scored = _scored(paths, runs)
     split = images[0].split if images else "excluded"
     opened = _opened(study_id, split, scored)
@@ -194,7 +192,7 @@ def view_study(
 
 def _slices(paths: ViewPaths, study_id: str) -> list[SliceRow]:
     """Every slice of the study, along the body."""
-    table = paths.interim / "split" / "slices.csv"
+    table = paths.interim / "split" / SLICES
     if not table.is_file():
         raise DatasetError(f"{table}: not found. Run `dvc repro split`.")
     rows = read_table(table, SliceRow)

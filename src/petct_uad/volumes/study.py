@@ -10,7 +10,7 @@ import SimpleITK as sitk
 
 from petct_uad.core.errors import DatasetError
 from petct_uad.core.patient_split import SPLIT_CSV
-from petct_uad.ingest.tables import DRAWN_ON_CT, DRAWN_ON_PET
+from petct_uad.ingest.tables import DRAWN_ON_CT, DRAWN_ON_PET, PICTURES_CSV
 from petct_uad.volumes.boxes import Box
 from petct_uad.volumes.motion.transforms import Transform, read_transform
 from petct_uad.volumes.resample import move_mask, native_slices
@@ -103,7 +103,7 @@ class VolumeFolders:
     @property
     def assigned(self) -> Path | None:
         """The table of each study's split and label, where their publisher has assigned them."""
-        return _there(self.native / "pictures.csv")
+        return _there(self.native / PICTURES_CSV)
 
     @property
     def patient_split(self) -> Path | None:

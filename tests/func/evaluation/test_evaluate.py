@@ -23,6 +23,7 @@ from petct_uad.cli.embedding import EmbeddingPaths, draw_embedding, embed_row, i
 from petct_uad.cli.side_by_side import write_side_by_side
 from petct_uad.core.errors import DatasetError, EvaluationError, TrainingError
 from petct_uad.core.files import read_table, sha256_file, write_table
+from petct_uad.core.params.base import VALIDATED
 from petct_uad.core.provenance.record import Derivation
 from petct_uad.evaluation.metrics import PixelFigures
 from petct_uad.evaluation.params import EvaluateParams
@@ -34,7 +35,7 @@ from petct_uad.models.benchmark import BenchmarkEntry
 from petct_uad.models.build import load_model
 from petct_uad.models.common.batch import Batch, at_side
 from petct_uad.models.common.fusion import MapFusion
-from petct_uad.models.common.params import VALIDATED, Fusion
+from petct_uad.models.common.params import Fusion
 from petct_uad.models.patchcore.params import PatchcoreParams
 from petct_uad.scoring.context import smooth_along_z
 from petct_uad.scoring.inference import score_slices
@@ -47,11 +48,10 @@ from petct_uad.slices.store import (
     Split,
     lesions_of,
     read_shard,
-    shard_path,
     write_index,
     write_shard,
 )
-from petct_uad.slices.tables import ImageRow, SliceRow
+from petct_uad.slices.tables import ImageRow, SliceRow, shard_path
 from petct_uad.teachers.params import TeacherParams
 from petct_uad.training.run import TrainingPaths, train_entry
 from tests.samples import slice_row, study_row, train_section

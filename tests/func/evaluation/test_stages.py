@@ -15,9 +15,9 @@ import pytest
 import yaml
 
 from petct_uad.core.files import read_table, write_table
+from petct_uad.core.params.base import VALIDATED
 from petct_uad.core.provenance.sources import library_modules
 from petct_uad.ingest.tables import StudyRow
-from petct_uad.models.common.params import VALIDATED
 from petct_uad.slices.tables import ImageRow, SliceRow
 from tests.func.training import tiny
 from tests.samples import slice_row, study_row

@@ -16,8 +16,8 @@ from petct_uad.ingest.tables import StudyRow
 from petct_uad.preprocess.run import preprocess_dataset
 from petct_uad.registration.register import RegisterPaths, register_studies
 from petct_uad.schema import load_params
-from petct_uad.slices.store import read_shard, shard_path
-from petct_uad.slices.tables import ImageRow, RegionRow, SliceRow
+from petct_uad.slices.store import read_shard
+from petct_uad.slices.tables import ImageRow, RegionRow, SliceRow, shard_path
 from petct_uad.split.run import split_dataset
 from tests.func.ingest.conftest import Patient, ingest_params
 from tests.samples import register_section

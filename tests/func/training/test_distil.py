@@ -13,8 +13,8 @@ from petct_uad.models.common.batch import Batch
 from petct_uad.models.hdhkd.teacher.params import DistilParams
 from petct_uad.models.hdhkd.teacher.patches import PatchFeatures, share_channels
 from petct_uad.models.hdhkd.teacher.teacher import PatchTeacher
-from petct_uad.slices.store import SliceStore, read_shard, shard_path, write_index, write_shard
-from petct_uad.slices.tables import ImageRow
+from petct_uad.slices.store import SliceStore, read_shard, write_index, write_shard
+from petct_uad.slices.tables import ImageRow, shard_path
 from petct_uad.teachers.cnn import CnnTeacher
 from petct_uad.teachers.params import TeacherParams
 from petct_uad.training.loop.tables import TrainingRow

@@ -10,8 +10,7 @@ import pytest
 
 from petct_uad.core.files import read_table
 from petct_uad.distil.run import distil_teacher
-from petct_uad.slices.store import shard_path
-from petct_uad.slices.tables import ImageRow
+from petct_uad.slices.tables import ImageRow, shard_path
 from tests.func.training.test_distil import PARAMS as DISTIL
 from tests.func.training.tiny import TEACHER, TRAIN, label_slices, train, write_store
 

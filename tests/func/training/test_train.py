@@ -12,7 +12,8 @@ from petct_uad.models.build import load_model
 from petct_uad.models.cmad.params import CmadParams
 from petct_uad.models.common.batch import Batch
 from petct_uad.ops.selective_scan.scan import resolve_backend
-from petct_uad.slices.store import Shard, SliceStore, shard_path, write_shard
+from petct_uad.slices.store import Shard, SliceStore, write_shard
+from petct_uad.slices.tables import shard_path
 from petct_uad.training.loop.tables import TrainingRow
 from petct_uad.training.run import Learnt, learn
 from tests.func.training.tiny import SIDE, train, write_store

@@ -13,13 +13,12 @@ import numpy as np
 
 from petct_uad.core.console import fail_cleanly
 from petct_uad.core.files import read_table, write_table
-from petct_uad.core.params.base import Modality
+from petct_uad.core.params.base import VALIDATED, Modality
 from petct_uad.models.benchmark import BenchmarkEntry
 from petct_uad.models.cmad.params import CmadParams
-from petct_uad.models.common.params import VALIDATED
 from petct_uad.models.patchcore.params import PatchcoreParams
-from petct_uad.slices.store import Shard, read_shard, shard_path, write_index, write_shard
-from petct_uad.slices.tables import ImageRow, ReadingRow
+from petct_uad.slices.store import Shard, read_shard, write_index, write_shard
+from petct_uad.slices.tables import ImageRow, ReadingRow, shard_path
 from petct_uad.teachers.params import TeacherParams
 from petct_uad.training.loop.ranks import join_ranks
 from petct_uad.training.run import TrainedRun, TrainingPaths, train_entry

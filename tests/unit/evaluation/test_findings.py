@@ -23,8 +23,8 @@ from petct_uad.evaluation.results import RunResults, measure
 from petct_uad.evaluation.stacks import Grid, Stack, stacks_of
 from petct_uad.evaluation.tables import RunIdentity
 from petct_uad.scoring.tables import SeedScores
-from petct_uad.slices.store import Shard, shard_path, write_shard
-from petct_uad.slices.tables import ImageRow, SliceRow
+from petct_uad.slices.store import Shard, write_shard
+from petct_uad.slices.tables import ImageRow, SliceRow, shard_path
 from tests.samples import image_row, slice_row
 from tests.small_results import known
 from tests.unit.preprocess.test_shards import run

@@ -13,14 +13,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from petct_uad.core.errors import ParamsError
-from petct_uad.core.params.base import Modality
+from petct_uad.core.params.base import VALIDATED, Modality
 from petct_uad.models.autoencoder.params import AutoencoderParams
 from petct_uad.models.benchmark import RunParams
 from petct_uad.models.build import build_model, teacher_sha256
 from petct_uad.models.cflow.params import CflowParams
 from petct_uad.models.common.batch import Batch
 from petct_uad.models.common.interface import FittedModel, GradientModel, TrainableModel
-from petct_uad.models.common.params import VALIDATED, AnyModelParams
+from petct_uad.models.common.params import AnyModelParams
 from petct_uad.models.efficient_ad.params import EfficientAdParams
 from petct_uad.models.efficient_ad.photographs import photograph_crops
 from petct_uad.models.fastflow.params import FastflowParams

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from petct_uad.core.errors import TrainingError
+from petct_uad.core.params.base import VALIDATED
 from petct_uad.models.benchmark import (
     RunParams,
     class_name,
@@ -18,7 +19,6 @@ from petct_uad.models.benchmark import (
 )
 from petct_uad.models.build import CONFIG_FILE, ModelConfig, class_of, load_model
 from petct_uad.models.cmad.params import CmadParams
-from petct_uad.models.common.params import VALIDATED
 from petct_uad.schema import Params, load_params
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -6,10 +6,9 @@ import torch
 from pydantic import ValidationError
 from scipy.stats import norm
 
-from petct_uad.core.params.base import Modality
+from petct_uad.core.params.base import VALIDATED, Modality
 from petct_uad.models.benchmark import BenchmarkEntry
 from petct_uad.models.common.batch import Batch
-from petct_uad.models.common.params import VALIDATED
 from petct_uad.models.twin.params import TwinParams
 from petct_uad.models.twin.twin import Twin
 from petct_uad.teachers.cnn import CnnTeacher

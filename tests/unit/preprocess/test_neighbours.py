@@ -19,7 +19,8 @@ from petct_uad.models.patchcore.patchcore import Patchcore
 from petct_uad.models.twin.twin import Twin
 from petct_uad.preprocess.neighbours import neighbours_within
 from petct_uad.schema import parse_params
-from petct_uad.slices.store import SliceStore, read_shard, shard_path, write_index
+from petct_uad.slices.store import SliceStore, read_shard, write_index
+from petct_uad.slices.tables import shard_path
 from tests.unit.preprocess.test_shards import run
 
 UNEVEN = np.array([0.0, 3.0, 4.0, 9.0, 20.0, 22.5])

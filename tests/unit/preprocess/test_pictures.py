@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from petct_uad.preprocess.images import write_image_shard
-from petct_uad.slices.store import Shard, read_shard, shard_path
+from petct_uad.slices.store import Shard, read_shard
+from petct_uad.slices.tables import shard_path
 from tests.unit.preprocess.test_shards import preprocess_params, slice_rows
 
 SIDE = 64

@@ -14,8 +14,8 @@ from petct_uad.models.common.batch import Batch
 from petct_uad.preprocess.params import PreprocessParams
 from petct_uad.preprocess.shards import write_shards
 from petct_uad.registration.masks import body_mask
-from petct_uad.slices.store import SliceStore, lesions_of, read_shard, shard_path, write_index
-from petct_uad.slices.tables import ImageRow, SliceRow
+from petct_uad.slices.store import SliceStore, lesions_of, read_shard, write_index
+from petct_uad.slices.tables import ImageRow, SliceRow, shard_path
 from petct_uad.volumes.motion.rigid import RigidTransform
 from petct_uad.volumes.motion.transforms import write_transform
 from petct_uad.volumes.study import VolumeFolders

@@ -9,8 +9,8 @@ import pytest
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, rotate
 
-from petct_uad.slices.store import Shard, shard_path, write_shard
-from petct_uad.slices.tables import ImageRow
+from petct_uad.slices.store import Shard, write_shard
+from petct_uad.slices.tables import ImageRow, shard_path
 from petct_uad.validation import duplicates
 from petct_uad.validation.duplicates import find_duplicates
 from petct_uad.validation.shards import MeasuredShards, measure_shards

@@ -17,6 +17,9 @@ ScanBackend = Literal["auto", "reference", "numba", "cuda", "triton"]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
 Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
+# What every model waits for: a line that stands there once the data have passed their checks. It
+# never changes, so that a test slice that does, and with it their verdict, retrains nothing.
+VALIDATED = "data/validation.passed"
 
 
 class Section(BaseModel):

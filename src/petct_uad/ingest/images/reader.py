@@ -36,6 +36,7 @@ from petct_uad.ingest.tables import (
     NEGATIVE,
     NO_STUDY,
     PICTURE,
+    PICTURES_CSV,
     InstanceRow,
     PictureRow,
     PublicText,
@@ -50,7 +51,7 @@ from petct_uad.ingest.withdrawn import withdrawn_patients
 
 _SCANNER = "unknown"
 _NO_UID = UidPseudonym("")
-_ASSIGNED = "volumes/pictures.csv"
+_ASSIGNED = f"volumes/{PICTURES_CSV}"
 _FILES = {PICTURE: "image.png", MASK: "mask.png"}
 _SPLITS = ("train", "val", "test")
 

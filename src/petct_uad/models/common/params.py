@@ -10,11 +10,8 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from petct_uad.core.claims import Claim
-from petct_uad.core.params.base import Modality, Positive, Section
+from petct_uad.core.params.base import VALIDATED, Modality, Positive, Section
 
-# What every model waits for: a line that stands there once the data have passed their checks. It
-# never changes, so that a test slice that does, and with it their verdict, retrains nothing.
-VALIDATED = "data/validation.passed"
 # How the maps of several modalities become one: see ``models/common/fusion.py``.
 Fusion = Literal["max", "sum", "peak", "min_p", "raw_sum"]
 Strides = Annotated[tuple[Literal[4, 8, 16, 32], ...], Field(min_length=1)]

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from petct_uad.core.params.base import ScanBackend
 from petct_uad.models.common.params import GradientParams, PublishedSize, Strides
+from petct_uad.models.hdhkd.teacher.params import TEACHER_FOLDER
 from petct_uad.teachers.params import CnnName
 
 
@@ -21,7 +22,7 @@ class HdhkdParams(GradientParams):
     """HDHKD: hybrid dual-heterogeneous knowledge distillation."""
 
     needs_cnn_teacher = True
-    waits_for = "models/distil"
+    waits_for = TEACHER_FOLDER.as_posix()
 
     encoder: CnnName = Field(description="the student's encoder (Table VI)")
     encoder_weights: str = Field(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
 from petct_uad.core.params.base import Section
 from petct_uad.models.common.params import ScheduleParams, Strides
+
+TEACHER_FOLDER = Path("models/distil")
 
 
 class DistilParams(Section):

@@ -14,14 +14,13 @@ from petct_uad.core.errors import TrainingError
 from petct_uad.core.params.base import Section
 from petct_uad.models.common.interface import Batch
 from petct_uad.models.common.maps import mean_and_spread
-from petct_uad.models.hdhkd.teacher.params import DistilParams
+from petct_uad.models.hdhkd.teacher.params import TEACHER_FOLDER, DistilParams
 from petct_uad.models.hdhkd.teacher.patches import PatchFeatures
 from petct_uad.models.hdhkd.teacher.pdn import Pdn
 from petct_uad.teachers.cnn import CnnTeacher
 from petct_uad.teachers.params import TeacherParams
 from petct_uad.teachers.weights import state_sha256
 
-TEACHER_FOLDER = Path("models/distil")
 TEACHER_WEIGHTS = "teacher.safetensors"
 TEACHER_CONFIG = "config.json"
 
