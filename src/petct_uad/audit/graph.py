@@ -123,7 +123,11 @@ class Graph:
         return self._closure(keys, _step_back, self._raw_files)
 
     def forward(self, keys: Keys) -> Keys:
-        """The entities and everything that was made from them."""
+        """The entities and everything that was made from them as they are now."""
+        return self._closure(keys, self._step_to_readers, self._instances)
+
+    def forward_by_name(self, keys: Keys) -> Keys:
+        """That, and everything that was made from earlier versions of any of them."""
         return self._closure(keys, _step_forward, self._instances)
 
     def sources(self, keys: Keys) -> Keys:
@@ -179,6 +183,21 @@ class Graph:
             known = union([known, frontier])
         return known
 
+    def _step_to_readers(self, table: LineageTable, keys: Keys) -> Keys:
+        positions = table.positions(keys)
+        return table.keys[table.outputs_of(without(positions, self._replaced[table]))]
+
+    @cached_property
+    def _replaced(self) -> dict[LineageTable, Positions]:
+        """Positions in each table of what was read there before its maker wrote it anew."""
+        tables = [stage.table for stage in self.stages]
+        made = union(table.keys[table.outputs] for table in tables)
+        current = union(_versions(table)[table.outputs] for table in tables)
+        return {
+            table: np.flatnonzero(within(table.keys, made) & ~within(_versions(table), current))
+            for table in tables
+        }
+
     def _raw_files(self, keys: Keys) -> Keys:
         return self._twins(keys, _INSTANCE, _RAW)
 
@@ -224,6 +243,11 @@ def _step_back(table: LineageTable, keys: Keys) -> Keys:
 def _step_forward(table: LineageTable, keys: Keys) -> Keys:
     positions = table.positions(keys)
     return table.keys[table.outputs_of(positions)] if len(positions) else NO_KEYS
+
+
+def _versions(table: LineageTable) -> Keys:
+    """One integer for the name and the bytes of each entity."""
+    return table.keys ^ _heads(table.sha256)
 
 
 def _heads(digests: NDArray[np.uint8]) -> NDArray[np.uint64]:

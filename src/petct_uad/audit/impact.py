@@ -33,6 +33,7 @@ class Impact:
     subject: Subject
     keys: Keys  # of outputs
     affected: tuple[Affected, ...]  # by folder
+    older: tuple[StageLineage, ...]  # runs that read something of it before it was made anew
 
     def entities(self) -> list[Entity]:
         """Everything that depends on the subject, by name."""
@@ -59,6 +60,7 @@ class Impact:
 def impact(graph: Graph, subject: Subject) -> Impact:
     """Walk forward from the subject to where nothing is derived any more."""
     reached = graph.forward(subject.keys)
+    older = graph.makers(without(graph.forward_by_name(subject.keys), reached))
     if subject.kind not in _BEHIND_ALL_OF_THEIRS:
         reached = without(reached, subject.keys)  # nothing depends on itself
     affected, made = [], []
@@ -67,7 +69,7 @@ def impact(graph: Graph, subject: Subject) -> Impact:
         slices = len(stage.table.starting_with("slice:", rows))
         affected.append(Affected(stage, slices, len(rows) - slices))
         made.append(stage.table.keys[rows])
-    return Impact(graph, subject, union(made), tuple(affected))
+    return Impact(graph, subject, union(made), tuple(affected), tuple(older))
 
 
 def as_json(found: Impact) -> dict[str, Any]:
@@ -76,6 +78,7 @@ def as_json(found: Impact) -> dict[str, Any]:
         "subject": found.subject.name,
         "kind": found.subject.kind,
         "stages": [item.lineage.activity.stage for item in found.affected],
+        "older": [stage.activity.stage for stage in found.older],
         "slices": found.slices(),
         "models": found.models(),
         "numbers": {run: _auroc(run) for run in found.numbers()},

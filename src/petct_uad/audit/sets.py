@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 Keys = NDArray[np.uint64]  # of entities, the same in every table
 Positions = NDArray[np.int64]  # of entities within one table
+_Integer = TypeVar("_Integer", np.uint64, np.int64)
 NO_KEYS: Keys = np.array([], dtype=np.uint64)
 
 
@@ -35,7 +36,7 @@ def within(values: NDArray[Any], members: NDArray[Any]) -> NDArray[np.bool_]:
     return np.asarray(members[place] == values)
 
 
-def without(keys: Keys, others: Keys) -> Keys:
+def without(keys: NDArray[_Integer], others: NDArray[_Integer]) -> NDArray[_Integer]:
     """Those of ``keys`` that are not in ``others``; both sorted."""
     return keys[~within(keys, others)]
 

@@ -82,7 +82,7 @@ def impact_table(found: Impact) -> RenderableType:
     """What depends on the subject, by stage run, and how to make it anew."""
     title = Text(f"{found.subject.kind} {found.subject.name}")
     if not found.affected:
-        return Group(title, Text("Nothing in this workspace derives from it."))
+        return Group(title, Text("Nothing in this workspace derives from it."), *_older(found))
     table = Table("stage", "slices", "files", box=None)
     for item in found.affected:
         table.add_row(item.lineage.activity.stage, str(item.slices or ""), str(item.files or ""))
@@ -91,7 +91,21 @@ def impact_table(found: Impact) -> RenderableType:
         f"models: {', '.join(found.models()) or 'none'}",
         f"numbers of: {', '.join(found.numbers()) or 'none'}",
     ]
-    return Group(title, table, Text("\n".join(lines)))
+    return Group(title, table, Text("\n".join(lines)), *_older(found))
+
+
+def _older(found: Impact) -> list[Text]:
+    """Runs of which this workspace cannot say whether the subject is behind them."""
+    names = sorted({stage.activity.stage for stage in found.older})
+    if not names:
+        return []
+    more = f" and {len(names) - _FILES} more (--json has all)" if len(names) > _FILES else ""
+    return [
+        Text(
+            f"older: {', '.join(names[:_FILES])}{more} ran before what it is behind was made anew, "
+            "and so perhaps on it too: dvc repro"
+        )
+    ]
 
 
 def difference(found: Difference) -> RenderableType:

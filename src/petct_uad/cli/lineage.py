@@ -92,7 +92,8 @@ def impact(
             typer.echo(json.dumps(impacts.as_json(found), indent=2))
         else:
             _out.print(show.impact_table(found), soft_wrap=True)
-        if withdraw or (found.subject.kind == "patient" and not found.affected):
+        gone = not found.affected and not found.older
+        if withdraw or (found.subject.kind == "patient" and gone):
             _say_beyond(found.subject.name)
 
 

@@ -134,6 +134,23 @@ def test_withdrawn_patient_is_behind_nothing_after_the_stages_ran_again(reposito
         assert patient not in path.read_text()
 
 
+def test_what_ran_before_a_patient_was_added_is_older_and_not_behind(repository: Path) -> None:
+    """As after ``dvc exp run`` that ends at the slices."""
+    params = Path("params.yaml")
+    params.write_text(
+        params.read_text().replace(f"patients: {PATIENTS}", f"patients: {PATIENTS + 1}")
+    )
+    for stage in ("phantom", "ingest", "register", "split", "preprocess"):
+        run_stage(stage)
+    added = impact(f"PHANTOM-{PATIENTS:04}")
+    assert "preprocess" in added["stages"]  # type: ignore[operator]
+    assert added["numbers"] == {}
+    assert added["models"] == []
+    assert {*added["older"]} == {"evaluate_trivial", f"train {RUN}"}  # type: ignore[misc]
+    shown = CliRunner().invoke(app, ["lineage", "impact", f"PHANTOM-{PATIENTS:04}"]).stdout
+    assert "dvc repro" in shown
+
+
 @pytest.mark.parametrize("date", ["", "yesterday", "22.11.2026"])
 def test_withdrawal_needs_a_date(repository: Path, date: str) -> None:
     words = ["lineage", "impact", rows()[0].patient, "--withdraw", "--date", date]

@@ -14,17 +14,17 @@ from petct_uad.core.files import sha256_bytes
 from petct_uad.core.provenance.table import TABLE, write_derivations
 
 Edges = dict[str, list[str]]
+Versions = dict[tuple[str, str], list[tuple[str, str]]]  # names, each with its SHA-256
 
 
 def graph_of(root: Path, *tables: Edges) -> Graph:
-    stages = []
-    for i, edges in enumerate(tables):
-        folder = root / f"models/{i}/lineage"
-        write_derivations(
-            folder / TABLE, {entity(out): list(map(entity, ins)) for out, ins in edges.items()}
-        )
-        stages.append(StageLineage(folder, LineageTable(folder / TABLE)))
-    return Graph(stages)
+    named = ({entity(o): [*map(entity, ins)] for o, ins in edges.items()} for edges in tables)
+    return Graph(written(root / f"models/{i}/lineage", edges) for i, edges in enumerate(named))
+
+
+def written(folder: Path, edges: Versions) -> StageLineage:
+    write_derivations(folder / TABLE, edges)
+    return StageLineage(folder, LineageTable(folder / TABLE))
 
 
 def entity(name: str) -> tuple[str, str]:
@@ -77,18 +77,25 @@ def test_instance_and_the_raw_file_with_its_bytes_are_one(tmp_path: Path) -> Non
     digest = "a" * 64
     raw, instance = ("file:data/raw/x/1.dcm", digest), ("instance:2.25.1", digest)
     other = ("file:data/raw/x/2.dcm", "b" * 64)
-    tables: dict[str, dict[tuple[str, str], list[tuple[str, str]]]] = {
-        "0": {raw: [], other: []},
-        "1": {entity("file:ct"): [instance]},
-    }
-    for name, inputs in tables.items():
-        write_derivations(tmp_path / name / TABLE, inputs)
-    graph = Graph(
-        StageLineage(tmp_path / name, LineageTable(tmp_path / name / TABLE)) for name in "01"
-    )
+    tables: list[Versions] = [{raw: [], other: []}, {entity("file:ct"): [instance]}]
+    graph = Graph(written(tmp_path / str(i), edges) for i, edges in enumerate(tables))
     assert names(graph, graph.backward(keys_of(["file:ct"]))) == {"file:ct", instance[0], raw[0]}
     assert names(graph, graph.forward(keys_of([raw[0]]))) == {"file:ct", instance[0], raw[0]}
     assert names(graph, graph.forward(keys_of([other[0]]))) == {other[0]}
+
+
+def test_what_read_an_earlier_version_follows_from_its_name_only(tmp_path: Path) -> None:
+    index, table, report = "file:index.csv", "file:table.csv", "file:report.html"
+    tables: list[Versions] = [
+        {(index, "b" * 64): [entity("slice:added")]},
+        {entity(table): [(index, "a" * 64)]},
+        {entity(report): [entity(table)]},
+    ]
+    graph = Graph(written(tmp_path / str(i), edges) for i, edges in enumerate(tables))
+    added = keys_of(["slice:added"])
+    assert names(graph, graph.forward(added)) == {"slice:added", index}
+    assert names(graph, graph.forward_by_name(added)) == {"slice:added", index, table, report}
+    assert names(graph, graph.forward(keys_of([table]))) == {table, report}
 
 
 def test_lineage_folders_are_found_without_entering_those_of_patients(tmp_path: Path) -> None:
