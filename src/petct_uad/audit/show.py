@@ -102,8 +102,8 @@ def _older(found: Impact) -> list[Text]:
     more = f" and {len(names) - _FILES} more (--json has all)" if len(names) > _FILES else ""
     return [
         Text(
-            f"older: {', '.join(names[:_FILES])}{more} ran before what it is behind was made anew, "
-            "and so perhaps on it too: dvc repro"
+            f"older, so that this cannot say whether they depend on it: "
+            f"{', '.join(names[:_FILES])}{more}. Run dvc repro."
         )
     ]
 
