@@ -36,8 +36,8 @@ import typer
 from ruamel.yaml import YAML
 
 from benchmarks.untouched import Case, Clone, make_clone
-from petct_uad.audit.store import LOCK, PIPELINES
 from petct_uad.core.files import sha256_file
+from petct_uad.lineage.store import LOCK, PIPELINES
 
 CASE = Case("chaos", "", 6, {"workers": 2, "train.checkpoint_every": 2}, {"cmad": ("petct", "pet")})
 LONGEST_S = 10.0

@@ -22,8 +22,8 @@ from typing import Annotated
 
 import typer
 
-from petct_uad.audit.store import cache_store, tracked
-from petct_uad.audit.verify import verify
+from petct_uad.lineage.store import cache_store, tracked
+from petct_uad.lineage.verify import verify
 
 app = typer.Typer()
 

@@ -32,12 +32,12 @@ from unittest.mock import patch
 import typer
 from ruamel.yaml import YAML
 
-from petct_uad.audit.hashing import Expected, hash_files
-from petct_uad.audit.names import family_of
 from petct_uad.core.files import write_json, write_text
 from petct_uad.core.provenance import record
 from petct_uad.core.provenance.record import ACTIVITY
 from petct_uad.core.provenance.table import TABLE, write_derivations
+from petct_uad.lineage.hashing import Expected, hash_files
+from petct_uad.lineage.names import family_of
 
 Entity = tuple[str, str]
 Edges = dict[Entity, list[Entity]]

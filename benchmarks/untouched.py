@@ -28,9 +28,9 @@ import typer
 from PIL import Image
 from ruamel.yaml import YAML
 
-from petct_uad.audit.verify import verify
 from petct_uad.cli.presets import preset_content
 from petct_uad.core.errors import PetctError
+from petct_uad.lineage.verify import verify
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL: Mapping[str, Any] = {

@@ -188,8 +188,8 @@ ELSEWHERE: Mapping[str, str] = {
     "petct folds EXP0 EXP1 EXP2 EXP3 EXP4": "tests/func/audit/test_protocols.py",
     "petct sweep cmad-petct model.cmpt": "tests/func/audit/test_sweep.py",
     "petct data-docs": "tests/unit/validation/test_data_docs.py",
-    "petct lineage export --format rocrate": "tests/func/audit/test_export.py",
-    "petct lineage export --format prov": "tests/func/audit/test_export.py",
+    "petct lineage export --format rocrate": "tests/func/lineage/test_export.py",
+    "petct lineage export --format prov": "tests/func/lineage/test_export.py",
     "petct power patients": "tests/unit/audit/test_power.py",  # the smoke preset tests two
     "petct power lesions": "tests/unit/audit/test_planted.py",
     "dvc plots show": "tests/func/pipeline/test_plots.py",
@@ -198,7 +198,7 @@ ELSEWHERE: Mapping[str, str] = {
     "python -m petct_uad.cli.presets": "tests/unit/test_presets.py",
     "make coverage": "tests/unit/test_habits.py",
     "make docs": "tests/unit/test_site.py",
-    "dvc push": "tests/func/audit/test_remotes.py",
+    "dvc push": "tests/func/lineage/test_remotes.py",
     "dask scheduler --scheduler-file dask.json &": "tests/func/pipeline/test_cluster.py",
     "dask worker --scheduler-file dask.json --nthreads 1 --nworkers 2 &": (
         "tests/func/pipeline/test_cluster.py"
@@ -219,7 +219,7 @@ PARSED_ONLY: Mapping[str, str] = {
     "dvc exp ": "asks for experiments that the page has just run",
     "dvc metrics diff": "asks for experiments that the page has just run",
     "dvc dag": "shows a pager",
-    "dvc remote ": "of somebody's server; tests/func/audit/test_remotes.py has servers of its own",
+    "dvc remote ": "of somebody's server; tests/func/lineage/test_remotes.py has its own",
     "dvc gc": "removes data of a person's own",
     "dvc repro ": "a part of what tests/e2e/test_pipeline.py rebuilds",
     "petct add ": "of data that are not here; tests/e2e/test_first_run.py adds a folder",

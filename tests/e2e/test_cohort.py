@@ -11,11 +11,11 @@ import pytest
 from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
-from petct_uad.audit.graph import Graph
 from petct_uad.cli.app import app
 from petct_uad.core.files import read_table, sha256_file
 from petct_uad.core.params.base import VALIDATED
 from petct_uad.core.sources import read_sources
+from petct_uad.lineage.graph import Graph
 from petct_uad.phantom.truth import read_truth
 from petct_uad.slices.tables import ImageRow, RegionRow, SliceRow
 from tests.archive import Archive, served, write_recipe

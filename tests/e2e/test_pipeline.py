@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from petct_uad.audit.graph import Graph
 from petct_uad.core.files import sha256_file
+from petct_uad.lineage.graph import Graph
 from petct_uad.schema import load_params
 from tests.e2e.conftest import Clone, make_clone
 from tests.samples import PETCT_BASELINES

@@ -40,6 +40,7 @@ ROOMS = (
     "report",
     "viewer",
     "cohorts",
+    "lineage",
     "audit",
     "cli",
 )

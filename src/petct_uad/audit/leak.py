@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from petct_uad.audit.revision import find_revision
 from petct_uad.audit.runs import read_revision
 from petct_uad.comparison.markdown import markdown_table, p_in_words, signed_estimate
 from petct_uad.comparison.paired import PairedAurocs, family_of
@@ -19,6 +18,7 @@ from petct_uad.evaluation.params import EvaluateParams
 from petct_uad.evaluation.results import RunResults
 from petct_uad.evaluation.tables import Estimate
 from petct_uad.evaluation.trivial import SUVMAX
+from petct_uad.lineage.revision import find_revision
 
 _HEADER = ("run", "patient", "cmad (leaking)", "cmad minus patient", "p (Holm)",
            "the same slices", "p (Holm)")  # fmt: skip

@@ -7,13 +7,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from petct_uad.audit.names import RUNS, family_of, metrics_file
-from petct_uad.audit.revision import Revision
-from petct_uad.audit.store import parse_yaml
 from petct_uad.core.console import console
 from petct_uad.core.errors import EvaluationError, LineageError
 from petct_uad.evaluation.results import ResultPaths, RunResults, read_results
 from petct_uad.evaluation.trivial import TRIVIAL
+from petct_uad.lineage.names import RUNS, family_of, metrics_file
+from petct_uad.lineage.revision import Revision
+from petct_uad.lineage.store import parse_yaml
 
 _MADE = ("data/interim/", "data/processed/")  # in front of the data set's name
 

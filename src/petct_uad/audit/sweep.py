@@ -12,13 +12,13 @@ from typing import Self
 
 from matplotlib.figure import Figure
 
-from petct_uad.audit.names import family_of
-from petct_uad.audit.revision import WORKSPACE, Revision, experiments, find_revision, leaves
-from petct_uad.audit.store import parse_yaml
 from petct_uad.comparison.markdown import markdown_table
 from petct_uad.core.errors import LineageError, did_you_mean
 from petct_uad.core.files import atomic_path
 from petct_uad.evaluation.tables import Estimate
+from petct_uad.lineage.names import family_of
+from petct_uad.lineage.revision import WORKSPACE, Revision, experiments, find_revision, leaves
+from petct_uad.lineage.store import parse_yaml
 
 FIGURES = ("AUROC", "AP", "F1")
 Value = bool | int | float | str

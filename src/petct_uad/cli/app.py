@@ -362,8 +362,8 @@ def folds(
     metrics/folds.{csv,md}.
     """
     from petct_uad.audit.folds import folds_markdown, folds_table, write_folds
-    from petct_uad.audit.revision import find_revision
     from petct_uad.audit.runs import read_folds
+    from petct_uad.lineage.revision import find_revision
 
     with fail_cleanly():
         results = read_folds([find_revision(name) for name in revisions])

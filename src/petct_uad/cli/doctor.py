@@ -23,12 +23,12 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import SpecifierSet
 
 import petct_uad
-from petct_uad.audit.git import try_git
-from petct_uad.audit.store import LOCK, PIPELINES
 from petct_uad.core.errors import ParamsError, PetctError, PseudonymError
 from petct_uad.core.machine import cores, free_bytes
 from petct_uad.core.store.entries import entries
 from petct_uad.core.store.settings import BOUND, GIB, SWITCH, bound_bytes, is_on, store_folder
+from petct_uad.lineage.git import try_git
+from petct_uad.lineage.store import LOCK, PIPELINES
 from petct_uad.schema import Params, load_params
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from petct_uad.core.errors import LineageError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from petct_uad.audit.verify import Finding
+    from petct_uad.lineage.verify import Finding
 
 lineage = typer.Typer(
     no_args_is_help=True, help="Where data and numbers come from, and what depends on what."
@@ -39,11 +39,11 @@ def trace(
 ) -> None:
     """Back to the DICOM files or pictures, params and code that ID was made from."""
     # numpy takes a tenth of a second that `petct --help` need not wait for.
-    from petct_uad.audit import show
-    from petct_uad.audit import trace as tracing
-    from petct_uad.audit.graph import Graph
-    from petct_uad.audit.instances import locate
-    from petct_uad.audit.names import find_traced
+    from petct_uad.lineage import show
+    from petct_uad.lineage import trace as tracing
+    from petct_uad.lineage.graph import Graph
+    from petct_uad.lineage.instances import locate
+    from petct_uad.lineage.names import find_traced
 
     with fail_cleanly():
         graph = Graph.open()
@@ -77,10 +77,10 @@ def impact(
     date: Annotated[str, typer.Option(help="of the withdrawal, YYYY-MM-DD")] = "",
 ) -> None:
     """Forward to every slice, model and number that depends on CAUSE."""
-    from petct_uad.audit import impact as impacts
-    from petct_uad.audit import show
-    from petct_uad.audit.graph import Graph
-    from petct_uad.audit.names import find_cause
+    from petct_uad.lineage import impact as impacts
+    from petct_uad.lineage import show
+    from petct_uad.lineage.graph import Graph
+    from petct_uad.lineage.names import find_cause
 
     with fail_cleanly():
         graph = Graph.open()
@@ -109,9 +109,9 @@ def verify(
     as_json: AsJson = False,
 ) -> None:
     """Re-hash everything; exit with 1 and name each file that is not as recorded."""
-    from petct_uad.audit.seal import compare_with_seal, read_seal
-    from petct_uad.audit.store import Store
-    from petct_uad.audit.verify import verify as run
+    from petct_uad.lineage.seal import compare_with_seal, read_seal
+    from petct_uad.lineage.store import Store
+    from petct_uad.lineage.verify import verify as run
 
     with fail_cleanly():
         if sealed is not None:
@@ -139,7 +139,7 @@ def seal(
     ),
 ) -> None:
     """Write a manifest of raw data, shards, weights, metrics and code under one Merkle root."""
-    from petct_uad.audit.seal import make_seal, write_seal
+    from petct_uad.lineage.seal import make_seal, write_seal
 
     with fail_cleanly():
         made = make_seal()
@@ -157,9 +157,9 @@ def diff(
     as_json: Annotated[bool, typer.Option("--json", help="everything that differs")] = False,
 ) -> None:
     """Which inputs, params, code and outputs differ, and so why a figure moved."""
-    from petct_uad.audit import diff as diffs
-    from petct_uad.audit import show
-    from petct_uad.audit.revision import find_revision
+    from petct_uad.lineage import diff as diffs
+    from petct_uad.lineage import show
+    from petct_uad.lineage.revision import find_revision
 
     with fail_cleanly():
         found = diffs.compare(find_revision(before), find_revision(after))
@@ -182,9 +182,9 @@ def export(
     ] = None,
 ) -> None:
     """Write the lineage as W3C PROV or RO-Crate, or the data set as Croissant."""
-    from petct_uad.audit.export import FILES
-    from petct_uad.audit.export import export as run
     from petct_uad.core.files import write_text
+    from petct_uad.lineage.export import FILES
+    from petct_uad.lineage.export import export as run
 
     with fail_cleanly():
         path = output or FILES[form]
@@ -195,8 +195,8 @@ def export(
 
 def _say_absent() -> None:
     """A walk ends where the next stage's record is not here, as in a fresh clone."""
-    from petct_uad.audit.store import absent_folders, tracked
-    from petct_uad.audit.trace import count_of
+    from petct_uad.lineage.store import absent_folders, tracked
+    from petct_uad.lineage.trace import count_of
 
     if absent := absent_folders(tracked()):
         console.print(
@@ -220,7 +220,7 @@ def _withdraw(patient: str, kind: str, date: str) -> None:
 
 
 def _say_beyond(patient: str) -> None:
-    from petct_uad.audit.withdraw import advice, find_beyond
+    from petct_uad.lineage.withdraw import advice, find_beyond
 
     for name in patient.split(", "):
         lines = advice(name, find_beyond(name))

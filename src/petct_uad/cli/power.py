@@ -38,8 +38,8 @@ def patients(
     From how much the rows' difference varies over the patients of the test split.
     """
     from petct_uad.audit.power import power_markdown, power_of_runs
-    from petct_uad.audit.revision import find_revision
     from petct_uad.audit.runs import read_revision
+    from petct_uad.lineage.revision import find_revision
 
     with fail_cleanly():
         runs = read_revision(find_revision(revision))

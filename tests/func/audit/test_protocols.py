@@ -12,11 +12,11 @@ import pytest
 from ruamel.yaml import YAML
 from typer.testing import CliRunner, Result
 
-from petct_uad.audit.revision import find_revision
 from petct_uad.audit.runs import read_revision
 from petct_uad.cli.app import app
 from petct_uad.core.params.base import Protocol
 from petct_uad.evaluation.results import RunResults
+from petct_uad.lineage.revision import find_revision
 from tests.small_results import BOTH, HALF, NONE, small_results, write_small
 from tests.unit.evaluation.test_findings import TWO, of_run
 

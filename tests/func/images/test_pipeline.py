@@ -12,16 +12,16 @@ from PIL import ExifTags, Image
 from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
-from petct_uad.audit import trace
-from petct_uad.audit.graph import Graph
-from petct_uad.audit.names import find_cause, find_traced
-from petct_uad.audit.verify import verify
 from petct_uad.cli.app import app
 from petct_uad.core.errors import DatasetError, InputsRefusedError, NothingUsableError, SplitError
 from petct_uad.core.files import read_table, sha256_file
 from petct_uad.ingest.run import ingest_data
 from petct_uad.ingest.tables import InstanceRow, PictureRow, RejectedRow
 from petct_uad.ingest.withdrawn import WITHDRAWN
+from petct_uad.lineage import trace
+from petct_uad.lineage.graph import Graph
+from petct_uad.lineage.names import find_cause, find_traced
+from petct_uad.lineage.verify import verify
 from petct_uad.schema import load_params
 from petct_uad.slices.store import SliceStore
 from petct_uad.slices.tables import ImageRow, SliceRow

@@ -119,7 +119,7 @@ def test_a_change_of_a_figure_reruns_what_measures_and_compares() -> None:
     assert found == {"evaluate", "evaluate_trivial", "compare"}
 
 
-@pytest.mark.parametrize("room", ["audit", "cli"])
+@pytest.mark.parametrize("room", ["lineage", "audit", "cli"])
 def test_a_better_audit_rebuilds_nothing(room: str) -> None:
     assert all(not stages_on(path) for path in (LIBRARY / room).glob("*.py"))
 

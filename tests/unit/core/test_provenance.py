@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from petct_uad.audit.table import LineageTable
 from petct_uad.core.errors import LineageError
 from petct_uad.core.files import sha256_file
 from petct_uad.core.params.base import Part
@@ -16,6 +15,7 @@ from petct_uad.core.params.reading import ParamsFile
 from petct_uad.core.provenance.record import ACTIVITY, Activity, Derivation, Entity, write_lineage
 from petct_uad.core.provenance.sources import library_modules, package_versions
 from petct_uad.core.provenance.table import TABLE
+from petct_uad.lineage.table import LineageTable
 
 ROOT = Path(__file__).resolve().parents[3]
 

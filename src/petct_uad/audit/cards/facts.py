@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from petct_uad.audit.git import try_git
-from petct_uad.audit.names import RUNS, family_of
 from petct_uad.core.errors import LineageError
 from petct_uad.core.files import read_table, sha256_file
 from petct_uad.core.patient_split import SPLIT_CSV
@@ -20,6 +18,8 @@ from petct_uad.evaluation.figures import FIGURES, Figure
 from petct_uad.evaluation.results import ResultPaths, read_results
 from petct_uad.evaluation.tables import Measured, RunMetrics
 from petct_uad.ingest.tables import RejectedRow, StudyRow
+from petct_uad.lineage.git import try_git
+from petct_uad.lineage.names import RUNS, family_of
 from petct_uad.slices.tables import SliceRow
 
 _PARTS = ("train", "val", "test", "excluded")

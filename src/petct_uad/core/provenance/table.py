@@ -1,4 +1,4 @@
-"""``lineage.safetensors``: derivations as columns; ``audit.table`` reads them, and only in part.
+"""``lineage.safetensors``: derivations as columns; ``lineage.table`` reads them, and only in part.
 
 Entities stand once, sorted by a 64-bit key of their id, so that an id is found by bisection and
 tables are joined on integers; inputs are ranges of indices (compressed sparse rows). Half a million

@@ -1,0 +1,100 @@
+"""What taking a patient out of a repository reaches, and what it does not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from petct_uad.core.archives import archive_of
+from petct_uad.core.files import sha256_file
+from petct_uad.core.store.settings import store_folder
+from petct_uad.lineage.git import try_git
+from petct_uad.lineage.instances import inputs_below, instance_rows
+from petct_uad.lineage.store import Store, cache_store, remotes, tracked
+
+
+@dataclass(frozen=True)
+class Beyond:
+    """What still holds the patient, and no ``dvc repro`` removes."""
+
+    raw: tuple[Path, ...]  # the patient's raw files in the workspace
+    cached: tuple[str, ...]  # names of cache objects that hold the patient's files
+    idle: int  # cache objects that the workspace no longer uses, which may hold models of theirs
+    remotes: tuple[str, ...]
+    commits: int  # that hold a dvc.lock or a metric
+
+
+def find_beyond(patient: str, root: Path = Path()) -> Beyond:
+    """Look wherever can be looked from here."""
+    cache = cache_store(root)
+    raw = _raw_files(patient, root)
+    return Beyond(
+        raw=tuple(raw),
+        cached=tuple(_cached(cache, patient, raw, root)),
+        idle=len(_idle(cache, root)),
+        remotes=tuple(f"{name} ({url})" for name, url in remotes(root).items()),
+        commits=_commits(root),
+    )
+
+
+def _raw_files(patient: str, root: Path) -> list[Path]:
+    """By their bytes: the names in the tables are pseudonyms. Of a member, its archive."""
+    rows = instance_rows(f"{patient}_")
+    folders = {root / Path(*Path(row.file).parts[:3]) for row in rows}
+    digests = {row.sha256 for row in rows}
+    files = (folder / name for folder in folders for name in inputs_below(folder))
+    held = {archive_of(path) or path for path in files if sha256_file(path) in digests}
+    return sorted(held)
+
+
+def _cached(cache: Store, patient: str, raw: list[Path], root: Path) -> list[str]:
+    """Objects that some folder, now or once, held under the patient's name or in their raw data."""
+    names = {path.relative_to(root / Path(*path.parts[:3])).as_posix() for path in raw}
+    mine = {item.path for item in tracked(root) if item.path.startswith("data/raw")}
+    raw_folders = {item.md5 for item in tracked(root) if item.path in mine}
+    found = {
+        member.md5 for md5 in raw_folders for member in cache.folder(md5) if member.path in names
+    }
+    for members in cache.folders():
+        found |= {member.md5 for member in members if patient in member.path}
+    return sorted(md5 for md5 in found if cache.path(md5).is_file())
+
+
+def _idle(cache: Store, root: Path) -> set[str]:
+    used = {item.md5 for item in tracked(root)}
+    used |= {member.md5 for md5 in sorted(used) for member in cache.folder(md5)}
+    return {md5 for md5, _ in cache.objects()} - used
+
+
+def _commits(root: Path) -> int:
+    if not (root / ".git").exists():
+        return 0
+    words = ("rev-list", "--count", "--all", "--", "dvc.lock", "data/dvc.lock", "metrics")
+    return int(try_git(*words, folder=root) or 0)
+
+
+def advice(patient: str, beyond: Beyond) -> list[str]:
+    """What to do about each, in the order to do it."""
+    lines = ["Next: dvc repro, then petct lineage impact " + patient + ", which must find nothing."]
+    lines.append("What dvc repro cannot reach:")
+    if beyond.raw:
+        lines.append(
+            f"  {len(beyond.raw)} raw files below {beyond.raw[0].parents[-4]}, such as "
+            f"{beyond.raw[0]}: delete them, then `dvc add` the data set again (a phantom's are "
+            "made anew by its stage)"
+        )
+    lines.append(
+        f"  {len(beyond.cached)} objects of theirs in the cache, and {beyond.idle} that this "
+        "workspace no longer uses: after dvc repro and git commit, `dvc gc --workspace`"
+    )
+    lines.append(f"  what stages keep of studies, in {store_folder()}: `petct cache trim --gib 0`")
+    for remote in beyond.remotes:
+        lines.append(f"  remote {remote}: `dvc gc --workspace --cloud` removes them there too")
+    lines.append(
+        f"  git history: {beyond.commits} commits hold a dvc.lock or figures; they name hashes and "
+        "pseudonyms, no images. Rewriting history is a person's decision"
+    )
+    lines.append(
+        "  other clones, other caches, backups, exported copies: nobody here knows of them"
+    )
+    return lines
