@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 from rich.table import Table
 
 from petct_uad.cli.audit_split import audit_split
@@ -24,18 +25,18 @@ from petct_uad.schema import load_params, parse_params
 
 METRICS, REPORT = Path("metrics"), Path("reports/index.html")
 
+# What `petct --help` and docs/how_to.md sort the commands by.
+RUN, OWN = "Run", "Bring something of your own"
+LOOK, TRUST = "Look at results", "Ask how far a figure can be trusted"
+
 app = typer.Typer(no_args_is_help=True, help="A data-versioned benchmark on paired PET/CT.")
 key = typer.Typer(no_args_is_help=True, help="The secret key of the patients' pseudonyms.")
-app.add_typer(key, name="key")
-app.add_typer(cache, name="cache")
-app.add_typer(lineage, name="lineage")
-app.add_typer(power, name="power")
 new = typer.Typer(no_args_is_help=True, help="Write the files of something of your own.")
-app.add_typer(new, name="new")
-app.command(name="audit-split")(audit_split)
-app.command()(classes)
-app.command()(card)
-app.command()(fetch)
+app.add_typer(cache, name="cache", rich_help_panel=RUN)
+app.add_typer(key, name="key", rich_help_panel=OWN)
+app.add_typer(new, name="new", rich_help_panel=OWN)
+app.add_typer(power, name="power", rich_help_panel=TRUST)
+app.add_typer(lineage, name="lineage", rich_help_panel=TRUST)
 
 
 @app.callback()
@@ -43,7 +44,84 @@ def main() -> None:
     """Run from the repository's root."""
 
 
-@app.command()
+@app.command(rich_help_panel=RUN)
+def doctor(
+    as_json: AsJson = False,
+) -> None:
+    """Say what this machine and folder lack for `dvc repro`, and what to do about each.
+
+    Looks at Python, packages beside requirements.lock, GPU, selective scan, threads, memory, disk,
+    DVC, the pseudonyms' key and what is kept of studies; changes nothing and needs no network.
+    Exit codes: 0 nothing stops a run (notes may say what makes it slower), 1 a problem does.
+    """
+    from petct_uad.cli.doctor import as_text, examine, exit_code
+
+    findings = examine()
+    typer.echo(rows_json(findings) if as_json else as_text(findings))
+    raise typer.Exit(exit_code(findings))
+
+
+@app.command(name="params", rich_help_panel=RUN)
+def params_of(
+    key: Annotated[
+        str, typer.Argument(help="such as split.guard_mm, or a section; without it all are listed")
+    ] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Say what a key of params.yaml means, takes, is by default and reruns; or list the keys.
+
+    What is allowed comes from the schema, the stages from dvc.yaml. Exit codes: 0, 1 no such key.
+    """
+    from petct_uad.cli import explain
+
+    with fail_cleanly():
+        keys = list(explain.explained_keys(within=key))
+        if not keys:
+            raise explain.unknown_key(key)
+        found = explain.explain(key) if [x.path for x in keys][:1] == [key] else None
+    if as_json:
+        typer.echo(explain.as_json(found or keys))
+    else:
+        typer.echo("\n".join(explain.as_lines(found) if found else explain.as_table(keys)))
+
+
+@app.command(rich_help_panel=RUN)
+def preset(
+    name: Annotated[str, typer.Argument(help=f"one of {', '.join(preset_names())}")],
+) -> None:
+    """Write a preset over params.yaml, once it is known to be valid."""
+    with fail_cleanly():
+        content = preset_content(name)
+        params = parse_params(content, Path(f"params/{name}.yaml"))
+        write_text(PARAMS_FILE, content)
+    console.print(f"{PARAMS_FILE} is now the {name} preset. Next:", markup=False)
+    console.print(f"  dvc repro                       # of {params.dataset}", markup=False)
+    console.print("  dvc exp run -S dataset=NAME     # of what `petct add NAME` has brought")
+
+
+@app.command(rich_help_panel=OWN)
+def validate(
+    path: Annotated[Path, typer.Argument(help="DICOM files, or pictures; only read")],
+    as_json: AsJson = False,
+) -> None:
+    """Say whether a folder of DICOM or of pictures can be added, and what to fix before.
+
+    Reads it as `ingest:` in params.yaml asks and holds what was read to the suites that apply.
+    Exit codes: 0 all is well, 1 a critical check failed, 3 some inputs were refused and the rest is
+    sound, 4 nothing can be used.
+    """
+    from petct_uad.cli.validate import validate_folder
+    from petct_uad.validation.checks import Promises
+
+    with fail_cleanly():
+        params = load_params()
+        promises = Promises.read(ParamsFile.read())
+        verdict = validate_folder(path, params.ingest, promises, params.workers)
+    typer.echo(verdict.as_json() if as_json else "\n".join(verdict.lines))
+    raise typer.Exit(verdict.exit_code)
+
+
+@app.command(rich_help_panel=OWN)
 def add(
     name: Annotated[str, typer.Argument(help="how params.yaml will call the data set")],
     folder: Annotated[Path, typer.Argument(help="DICOM files, or pictures; only read")],
@@ -70,63 +148,7 @@ def add(
     console.print(f"  dvc exp run -S dataset={name}", markup=False)
 
 
-@app.command()
-def validate(
-    path: Annotated[Path, typer.Argument(help="DICOM files, or pictures; only read")],
-    as_json: AsJson = False,
-) -> None:
-    """Say whether a folder of DICOM or of pictures can be added, and what to fix before.
-
-    Reads it as `ingest:` in params.yaml asks and holds what was read to the suites that apply.
-    Exit codes: 0 all is well, 1 a critical check failed, 3 some inputs were refused and the rest is
-    sound, 4 nothing can be used.
-    """
-    from petct_uad.cli.validate import validate_folder
-    from petct_uad.validation.checks import Promises
-
-    with fail_cleanly():
-        params = load_params()
-        promises = Promises.read(ParamsFile.read())
-        verdict = validate_folder(path, params.ingest, promises, params.workers)
-    typer.echo(verdict.as_json() if as_json else "\n".join(verdict.lines))
-    raise typer.Exit(verdict.exit_code)
-
-
-@app.command(name="data-docs")
-def data_docs(
-    folder: Annotated[Path, typer.Argument(help="is replaced")] = Path("reports/data_docs"),
-) -> None:
-    """Write Great Expectations' own pages on what the stage `validate` has measured.
-
-    A side output: nothing reads it, git and DVC leave it out. The pages load styles, scripts and a
-    logo from other hosts when they are opened; reports/index.html shows the same without.
-    """
-    from petct_uad.cli.data_docs import write_data_docs
-    from petct_uad.validation.checks import Promises
-    from petct_uad.validation.tables import Folders
-
-    with fail_cleanly():
-        params = ParamsFile.read()
-        promises = Promises.read(params)
-        write_data_docs(Folders(Path("data"), params.dataset), promises, folder)
-    console.print(f"{folder / 'index.html'} is there; it needs a network.", markup=False)
-
-
-@app.command()
-def doctor(
-    as_json: AsJson = False,
-) -> None:
-    """Say what this machine and folder lack for `dvc repro`, and what to do about each.
-
-    Looks at Python, packages beside requirements.lock, GPU, selective scan, threads, memory, disk,
-    DVC, the pseudonyms' key and what is kept of studies; changes nothing and needs no network.
-    Exit codes: 0 nothing stops a run (notes may say what makes it slower), 1 a problem does.
-    """
-    from petct_uad.cli.doctor import as_text, examine, exit_code
-
-    findings = examine()
-    typer.echo(rows_json(findings) if as_json else as_text(findings))
-    raise typer.Exit(exit_code(findings))
+app.command(rich_help_panel=OWN)(fetch)
 
 
 @key.command()
@@ -171,94 +193,7 @@ def new_model(
     console.print("  dvc repro compare", markup=False)
 
 
-@app.command()
-def preset(
-    name: Annotated[str, typer.Argument(help=f"one of {', '.join(preset_names())}")],
-) -> None:
-    """Write a preset over params.yaml, once it is known to be valid."""
-    with fail_cleanly():
-        content = preset_content(name)
-        parse_params(content, Path(f"params/{name}.yaml"))
-        write_text(PARAMS_FILE, content)
-    console.print(f"{PARAMS_FILE} is now the {name} preset. Next: dvc repro", markup=False)
-
-
-@app.command(name="params")
-def params_of(
-    key: Annotated[
-        str, typer.Argument(help="such as split.guard_mm, or a section; without it all are listed")
-    ] = "",
-    as_json: AsJson = False,
-) -> None:
-    """Say what a key of params.yaml means, takes, is by default and reruns; or list the keys.
-
-    What is allowed comes from the schema, the stages from dvc.yaml. Exit codes: 0, 1 no such key.
-    """
-    from petct_uad.cli import explain
-
-    with fail_cleanly():
-        keys = list(explain.explained_keys(within=key))
-        if not keys:
-            raise explain.unknown_key(key)
-        found = explain.explain(key) if [x.path for x in keys][:1] == [key] else None
-    if as_json:
-        typer.echo(explain.as_json(found or keys))
-    else:
-        typer.echo("\n".join(explain.as_lines(found) if found else explain.as_table(keys)))
-
-
-@app.command()
-def models(
-    markdown: Annotated[bool, typer.Option(help="as the table of docs/models.md")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Parameters, multiply-accumulates and FLOPs of every model at its paper's size."""
-    # torch and timm take seconds that `petct --help` need not wait for.
-    from petct_uad.cli.accounting import ENTRIES, HEADER, cells, size_row
-    from petct_uad.comparison.markdown import markdown_table
-
-    with fail_cleanly():
-        rows = [size_row(entry) for entry in ENTRIES]
-    if as_json:
-        typer.echo(rows_json(rows))
-        return
-    lines = [cells(row) for row in rows]
-    if markdown:
-        typer.echo(markdown_table(HEADER, lines))
-    else:
-        table = Table(*HEADER)
-        for line in lines:
-            table.add_row(*line)
-        console.print(table)
-
-
-@app.command()
-def panels(
-    slices: Annotated[list[str], typer.Argument(help="slice_id of index.csv, validation or test")],
-    row: Annotated[
-        list[str] | None, typer.Option(help="a row of the table; by default all on PET and CT")
-    ] = None,
-    out: Annotated[Path, typer.Option(help="is replaced")] = Path("reports/panels.png"),
-) -> None:
-    """Draw chosen slices with every model's anomaly map beside them, as papers do.
-
-    A side output of the last `dvc repro`: nothing reads it, git and DVC leave it out.
-    """
-    from petct_uad.cli.side_by_side import write_side_by_side
-
-    with fail_cleanly():
-        write_side_by_side(
-            slices,
-            out,
-            processed=Path("data/processed") / ParamsFile.read().dataset,
-            scores=Path("data/scores"),
-            metrics=METRICS,
-            runs=row or (),
-        )
-    console.print(f"{out} shows {len(slices)} slices.", markup=False)
-
-
-@app.command()
+@app.command(rich_help_panel=LOOK)
 def view(
     studies: Annotated[list[str], typer.Argument(help="study_id of index.csv")],
     row: Annotated[
@@ -288,29 +223,33 @@ def view(
             console.print(f"{linked} is the report with links to these pages.", markup=False)
 
 
-@app.command()
-def embed(
-    row: Annotated[str, typer.Argument(help="a row of the table, such as cmad-petct")],
-    out: Annotated[Path | None, typer.Option(help="by default reports/embedding-ROW.png")] = None,
+@app.command(rich_help_panel=LOOK)
+def panels(
+    slices: Annotated[list[str], typer.Argument(help="slice_id of index.csv, validation or test")],
+    row: Annotated[
+        list[str] | None, typer.Option(help="a row of the table; by default all on PET and CT")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="is replaced")] = Path("reports/panels.png"),
 ) -> None:
-    """Draw where a model has normal and abnormal slices, by t-SNE of its encoder and of its map.
+    """Draw chosen slices with every model's anomaly map beside them, as papers do.
 
-    A side output of the last `dvc repro`, of its first seed; no figure comes from it.
+    A side output of the last `dvc repro`: nothing reads it, git and DVC leave it out.
     """
-    # torch takes seconds that `petct --help` need not wait for.
-    from petct_uad.cli.embedding import EmbeddingPaths, draw_embedding, embed_row
-    from petct_uad.models.common.device import choose_device
+    from petct_uad.cli.side_by_side import write_side_by_side
 
-    path = out or Path(f"reports/embedding-{row}.png")
     with fail_cleanly():
-        params = load_params()
-        paths = EmbeddingPaths.of(ParamsFile.read().dataset)
-        device = choose_device(params.train.device)
-        draw_embedding(path, row, embed_row(row, params.benchmark, paths, device))
-    console.print(f"{path} shows {row}.", markup=False)
+        write_side_by_side(
+            slices,
+            out,
+            processed=Path("data/processed") / ParamsFile.read().dataset,
+            scores=Path("data/scores"),
+            metrics=METRICS,
+            runs=row or (),
+        )
+    console.print(f"{out} shows {len(slices)} slices.", markup=False)
 
 
-@app.command()
+@app.command(rich_help_panel=LOOK)
 def sweep(
     row: Annotated[str, typer.Argument(help="a row of the table, such as cmad-petct")],
     param: Annotated[str, typer.Argument(help="a key of params.yaml, such as model.cmpt")],
@@ -334,7 +273,83 @@ def sweep(
     console.print(f"{out} shows them.", markup=False)
 
 
-@app.command()
+app.command(rich_help_panel=LOOK)(classes)
+
+
+@app.command(rich_help_panel=LOOK)
+def embed(
+    row: Annotated[str, typer.Argument(help="a row of the table, such as cmad-petct")],
+    out: Annotated[Path | None, typer.Option(help="by default reports/embedding-ROW.png")] = None,
+) -> None:
+    """Draw where a model has normal and abnormal slices, by t-SNE of its encoder and of its map.
+
+    A side output of the last `dvc repro`, of its first seed; no figure comes from it.
+    """
+    # torch takes seconds that `petct --help` need not wait for.
+    from petct_uad.cli.embedding import EmbeddingPaths, draw_embedding, embed_row
+    from petct_uad.models.common.device import choose_device
+
+    path = out or Path(f"reports/embedding-{row}.png")
+    with fail_cleanly():
+        params = load_params()
+        paths = EmbeddingPaths.of(ParamsFile.read().dataset)
+        device = choose_device(params.train.device)
+        draw_embedding(path, row, embed_row(row, params.benchmark, paths, device))
+    console.print(f"{path} shows {row}.", markup=False)
+
+
+@app.command(rich_help_panel=LOOK)
+def models(
+    markdown: Annotated[bool, typer.Option(help="as the table of docs/models.md")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Parameters, multiply-accumulates and FLOPs of every model at its paper's size."""
+    # torch and timm take seconds that `petct --help` need not wait for.
+    from petct_uad.cli.accounting import ENTRIES, HEADER, cells, size_row
+    from petct_uad.comparison.markdown import markdown_table
+
+    with fail_cleanly():
+        rows = [size_row(entry) for entry in ENTRIES]
+    if as_json:
+        typer.echo(rows_json(rows))
+        return
+    lines = [cells(row) for row in rows]
+    if markdown:
+        typer.echo(markdown_table(HEADER, lines))
+    else:
+        table = Table(*HEADER, box=None)
+        for line in lines:
+            table.add_row(*line)
+        Console(width=110).print(table)  # so that no name is cut
+
+
+app.command(rich_help_panel=LOOK)(card)
+
+
+@app.command(name="data-docs", rich_help_panel=LOOK)
+def data_docs(
+    folder: Annotated[Path, typer.Argument(help="is replaced")] = Path("reports/data_docs"),
+) -> None:
+    """Write Great Expectations' own pages on what the stage `validate` has measured.
+
+    A side output: nothing reads it, git and DVC leave it out. The pages load styles, scripts and a
+    logo from other hosts when they are opened; reports/index.html shows the same without.
+    """
+    from petct_uad.cli.data_docs import write_data_docs
+    from petct_uad.validation.checks import Promises
+    from petct_uad.validation.tables import Folders
+
+    with fail_cleanly():
+        params = ParamsFile.read()
+        promises = Promises.read(params)
+        write_data_docs(Folders(Path("data"), params.dataset), promises, folder)
+    console.print(f"{folder / 'index.html'} is there; it needs a network.", markup=False)
+
+
+app.command(name="audit-split", rich_help_panel=TRUST)(audit_split)
+
+
+@app.command(rich_help_panel=TRUST)
 def leak(
     honest: Annotated[str, typer.Argument(help="revision under split.protocol: patient")],
     leaking: Annotated[str, typer.Argument(help="revision under split.protocol: cmad")],
@@ -352,7 +367,7 @@ def leak(
     typer.echo(found.markdown, nl=False)
 
 
-@app.command()
+@app.command(rich_help_panel=TRUST)
 def folds(
     revisions: Annotated[list[str], typer.Argument(help="one per fold, in any order")],
 ) -> None:

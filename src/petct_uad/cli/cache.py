@@ -8,6 +8,7 @@ from time import time
 from typing import Annotated
 
 import typer
+from rich.console import Console
 from rich.table import Table
 
 from petct_uad.cli.for_programs import AsJson, rows_json
@@ -51,7 +52,7 @@ def show(context: typer.Context, as_json: AsJson = False) -> None:
     if as_json:
         typer.echo(rows_json(rows))
     else:
-        console.print(_table(rows))
+        Console(highlight=False).print(_table(rows))
     total = sum(row.size_bytes for row in rows)
     text = f"{store}: {total / GIB:.2f} of at most {bound / GIB:g} GiB{state}"
     console.print(text, markup=False, soft_wrap=True)

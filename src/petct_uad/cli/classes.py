@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 from rich.table import Table
 
 from petct_uad.cli.for_programs import AsJson, rows_json
-from petct_uad.core.console import console, fail_cleanly
+from petct_uad.core.console import fail_cleanly
 
 _RUNS = Path("metrics/runs")
 
@@ -41,4 +42,4 @@ def classes(
     for row in rows:
         auroc = f"{row.auroc:.3f} ({row.low:.3f} to {row.high:.3f})"
         table.add_row(row.run, row.lesion_kind, str(row.slices), str(row.patients), auroc)
-    console.print(table)
+    Console(highlight=False).print(table)

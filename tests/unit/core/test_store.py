@@ -496,7 +496,7 @@ def test_petct_cache_shows_what_is_kept_and_trims_it(
     house.run(store)
     shown = CliRunner().invoke(app, ["cache"])
     assert shown.exit_code == 0
-    assert "shout" in shown.stderr
+    assert "shout" in shown.stdout
     assert "of at most 20 GiB" in shown.stderr
     assert CliRunner().invoke(app, ["cache", "trim", "--gib", "0"]).exit_code == 0
     assert entries(store.root) == []

@@ -73,6 +73,7 @@ def test_the_command_shows_the_table_and_writes_it(
     write_results(ResultPaths.of(Path("metrics"), "patchcore", "patchcore-pet"), results(KINDS))
     done = CliRunner().invoke(app, ["classes", "--csv", "classes.csv"])
     assert done.exit_code == 0, done.output
+    assert "drusen" in done.stdout
     assert [x.lesion_kind for x in read_table(Path("classes.csv"), ClassRow)] == ["CNV", "drusen"]
 
 
