@@ -14,7 +14,7 @@ from petct_uad.core.provenance.record import ACTIVITY
 from petct_uad.core.provenance.table import TABLE
 from petct_uad.evaluation.results import ResultPaths, RunResults
 from petct_uad.registration.tables import RegistrationRow
-from petct_uad.report.figures import Stroke, strokes
+from petct_uad.report.curves import Stroke, strokes
 from petct_uad.report.flow import FlowTables, table_files
 from petct_uad.report.pictures import panel_files
 from petct_uad.report.quality import Registration, pictures_flagged_first, read_registration
