@@ -43,7 +43,6 @@ REFERENCE_RULES = (
     "decay_correction_datetime", "ge_scan_time", "series_time", "back_computed",
     "earliest_acquisition", "administration", "frame_times", "vendor_factor", "stored_suv",
 )  # fmt: skip
-DOSE_UNITS = ("", "Bq", "MBq")
 LABEL_KINDS = ("seg", "rtstruct", "csv", "none", *ASSIGNED_LABELS)
 
 # Voxels of label.nii.gz say on which images a lesion was drawn, and are 3 where on both; 0 is none.
@@ -104,7 +103,7 @@ class SeriesRow:
     uptake_min: float | None = None  # injection to reference time or scan; None where not told
     half_life_min: float | None = None  # None where not told
     nuclide: str = ""  # such as 18F, by its code or else its half-life; "" where not known
-    dose_unit: str = ""  # of DOSE_UNITS: the file's; "" where no dose was needed
+    dose_unit: str = ""  # the file's, "Bq" or "MBq"; "" where no dose was needed
     suv_assumed: PublicText = PublicText("")
     suv_notes: PublicText = PublicText("")
 

@@ -33,7 +33,6 @@ class RegistrationRow:
 
 AS_SCANNED = "the PET does not cover it, as scanned"
 AFTER_MOTION = "the PET does not cover it once it is registered"
-CUT_REASONS = (AS_SCANNED, AFTER_MOTION)
 
 
 @dataclass(frozen=True, order=True)
@@ -44,4 +43,4 @@ class CutSliceRow:
     slice_index: int  # of the CT that ingest wrote, from 0
     z_mm: float
     lesion_area_mm2: float
-    reason: str  # of CUT_REASONS
+    reason: str  # AS_SCANNED or AFTER_MOTION
