@@ -51,6 +51,14 @@ def test_every_petct_command_exists(page: Path) -> None:
     assert named <= known
 
 
+def test_help_sorts_every_command_under_a_heading_of_the_page() -> None:
+    page = (ROOT / "docs/how_to.md").read_text(encoding="utf-8")
+    commands = get_command(app).commands  # type: ignore[attr-defined]
+    panels = dict.fromkeys(command.rich_help_panel for command in commands.values())
+    headings = re.findall(r"^## (.*)$", page, re.MULTILINE)
+    assert list(panels) == [heading for heading in headings if heading in panels]
+
+
 @pytest.mark.parametrize(
     "page", sorted((ROOT / "src/petct_uad/models").glob("*/README.md")), ids=lambda x: x.parent.name
 )
