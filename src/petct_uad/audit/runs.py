@@ -34,7 +34,8 @@ def read_revision(revision: Revision) -> Mapping[str, RunResults]:
     stale = sorted(stage for stage in {*found.values()} if not _is_of(revision, stage))
     if stale:
         console.print(
-            f"{revision.name}: left out, since they did not run on its data: {', '.join(stale)}",
+            f"{revision.name}: left out, since they did not run on its data and params: "
+            f"{', '.join(stale)}",
             soft_wrap=True,
         )
     with TemporaryDirectory() as folder:
@@ -46,12 +47,11 @@ def read_revision(revision: Revision) -> Mapping[str, RunResults]:
 
 
 def _is_of(revision: Revision, stage: str) -> bool:
-    """Did a stage run on the data that the revision has, and on its data set?"""
+    """Did a stage run on the data and params that the revision has, and on its data set?"""
     if not revision.is_current(stage):
         return False
-    dataset = parse_yaml(revision.read("params.yaml"), f"params.yaml at {revision.name}")["dataset"]
     made = (path.split("/") for path in revision.stages[stage].deps if path.startswith(_MADE))
-    return all(parts[2] == dataset for parts in made)
+    return all(parts[2] == revision.params["dataset"] for parts in made)
 
 
 def read_folds(revisions: Sequence[Revision]) -> tuple[Mapping[str, RunResults], ...]:

@@ -17,8 +17,7 @@ from petct_uad.core.errors import LineageError, did_you_mean
 from petct_uad.core.files import atomic_path
 from petct_uad.evaluation.tables import Estimate
 from petct_uad.lineage.names import family_of
-from petct_uad.lineage.revision import WORKSPACE, Revision, experiments, find_revision, leaves
-from petct_uad.lineage.store import parse_yaml
+from petct_uad.lineage.revision import WORKSPACE, Revision, experiments, find_revision
 
 FIGURES = ("AUROC", "AP", "F1")
 Value = bool | int | float | str
@@ -50,7 +49,7 @@ def sweep(row: str, param: str, names: Sequence[str] = ()) -> tuple[SweepPoint, 
     named = [find_revision(name) for name in names]
     first, *others = named or [find_revision(WORKSPACE), *experiments()]
     base = _Setting.of(first, param)
-    found = [base, *(_Setting.of(x, param) for x in others if names or _has(x, param))]
+    found = [base, *(_Setting.of(x, param) for x in others if names or param in x.params)]
     for setting in found:
         if names and setting.others != base.others:
             raise LineageError(_differing(setting, base))
@@ -118,23 +117,13 @@ class _Setting:
 
     @classmethod
     def of(cls, revision: Revision, param: str) -> Self:
-        params = _params(revision)
+        params = dict(revision.params)
         if param not in params:
             raise LineageError(f"{param}: no key of params.yaml at {revision.name}")
         value = params.pop(param)
         if not isinstance(value, Value):
             raise LineageError(f"{param}: {value!r} is no number, word, true or false")
         return cls(revision, value, params)
-
-
-def _params(revision: Revision) -> dict[str, object]:
-    name = f"params.yaml at {revision.name}"
-    content = parse_yaml(revision.read("params.yaml"), name)
-    return {key: value for top, inner in content.items() for key, value in leaves(top, inner)}
-
-
-def _has(revision: Revision, param: str) -> bool:
-    return param in _params(revision)
 
 
 def _evaluated(revision: Revision, row: str) -> bool:
@@ -146,7 +135,8 @@ def _point(row: str, setting: _Setting) -> SweepPoint:
     revision = setting.revision
     if not _evaluated(revision, row):
         raise LineageError(
-            f"{row}: was not evaluated on the data of {revision.name}. `dvc exp run` there."
+            f"{row}: was not evaluated on the data and params of {revision.name}. "
+            "`dvc exp run` there."
         )
     figures = [
         Estimate(*(revision.figures[f"{row}:{name.lower()}{end}"] for end in ("", "_low", "_high")))

@@ -5,12 +5,19 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from petct_uad.core.errors import LineageError
 from petct_uad.lineage.git import git
-from petct_uad.lineage.store import LOCK, PIPELINE, PIPELINES, parse_yaml, stage_names
+from petct_uad.lineage.store import (
+    LOCK,
+    PIPELINE,
+    PIPELINES,
+    cache_store,
+    parse_yaml,
+    stage_names,
+)
 
 WORKSPACE = "workspace"
 _EXPERIMENT_PARTS = 5  # of the name of its ref
@@ -54,17 +61,50 @@ class Revision:
         return {name: _stage(entry) for name, entry in entries.items() if name in known}
 
     def is_current(self, stage: str) -> bool:
-        """Did a stage read what the others had made, when all that the revision has was recorded?
+        """Is what a stage made of this revision's params, and of what the stages before it made?
 
-        It did not where an experiment ran some stages only: the rest is what was there before.
+        It is not where an experiment ran some stages only: the rest is what was there before.
 
         Raises:
-            LineageError: there is no ``dvc.lock``, or it cannot be read.
+            LineageError: ``dvc.lock`` or params.yaml is not there, or cannot be read.
         """
-        made = {path: md5 for lock in self.stages.values() for path, md5 in lock.outs.items()}
-        return stage in self.stages and all(
-            made.get(path, md5) == md5 for path, md5 in self.stages[stage].deps.items()
-        )
+        return stage in self.stages and all(map(self._is_as_recorded, self._upstream(stage)))
+
+    def _upstream(self, stage: str) -> set[str]:
+        """The stage and all that stand behind it."""
+        makers = {out: name for name, lock in self.stages.items() for out in lock.outs}
+        found, pending = {stage}, [stage]
+        while pending:
+            deps = map(PurePosixPath, self.stages[pending.pop()].deps)
+            places = {str(place) for path in deps for place in (path, *path.parents)}
+            new = {makers[place] for place in places & makers.keys()} - found
+            found |= new
+            pending += new
+        return found
+
+    def _is_as_recorded(self, stage: str) -> bool:
+        lock, asked, made = self.stages[stage], self.params, self._made
+        pairs = [(value, asked.get(name)) for name, value in lock.params.items()]
+        pairs += [(md5, made.get(path, md5)) for path, md5 in lock.deps.items()]
+        return all(then == now for then, now in pairs)
+
+    @cached_property
+    def params(self) -> dict[str, Any]:
+        """Every value of params.yaml, by its dotted key.
+
+        Raises:
+            LineageError: it is not there, or cannot be read.
+        """
+        content = parse_yaml(self.read("params.yaml"), f"params.yaml at {self.name}")
+        return {key: value for top, inner in content.items() for key, value in leaves(top, inner)}
+
+    @cached_property
+    def _made(self) -> dict[str, str]:
+        """MD5 of what stages made, and of each file in it where the cache lists the folder."""
+        outs = {path: md5 for lock in self.stages.values() for path, md5 in lock.outs.items()}
+        cache = cache_store()
+        files = {f"{out}/{x.path}": x.md5 for out, md5 in outs.items() for x in cache.folder(md5)}
+        return files | outs
 
     @cached_property
     def figures(self) -> dict[str, float]:

@@ -32,8 +32,13 @@ def git(*words: str) -> None:
 
 
 def processed(made_of: str, dataset: str = "phantom") -> dict[str, object]:
+    return out(f"data/processed/{dataset}", made_of)
+
+
+def out(path: str, made_of: str) -> dict[str, object]:
+    """A folder as ``dvc.lock`` names it."""
     md5 = hashlib.md5(made_of.encode(), usedforsecurity=False).hexdigest()
-    return {"path": f"data/processed/{dataset}", "hash": "md5", "md5": f"{md5}.dir"}
+    return {"path": path, "hash": "md5", "md5": f"{md5}.dir"}
 
 
 def commit(tag: str, *stale: str, **split: object) -> None:
@@ -126,7 +131,7 @@ def test_what_an_experiment_did_not_evaluate_is_named_and_left_out() -> None:
     assert done.exit_code == 0, done.output
     assert "cmad-pet" not in done.stdout
     said = " ".join(done.output.split())
-    assert "fold1: left out, since they did not run on its data: evaluate@cmad" in said
+    assert "fold1: left out, since they did not run on its data and params: evaluate@cmad" in said
 
 
 def test_what_is_still_of_another_data_set_is_named_and_left_out(
@@ -142,7 +147,8 @@ def test_what_is_still_of_another_data_set_is_named_and_left_out(
     lock["stages"]["evaluate@cmad"]["deps"] = [processed("mixed", "other")]
     YAML().dump(lock, Path("dvc.lock"))
     assert list(read_revision(find_revision("workspace"))) == [RUN]
-    assert "left out, since they did not run on its data: evaluate@cmad" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "left out, since they did not run on its data and params: evaluate@cmad" in said
 
 
 def test_the_workspace_is_a_revision_too() -> None:

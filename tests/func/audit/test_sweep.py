@@ -14,23 +14,36 @@ from petct_uad.audit.sweep import sweep
 from petct_uad.cli.app import app
 from petct_uad.core.errors import LineageError
 from petct_uad.core.files import sha256_file
-from tests.func.audit.test_protocols import METRICS, ROOT, git, processed
+from tests.func.audit.test_protocols import METRICS, ROOT, git, out, processed
 from tests.small_results import BOTH, HALF, NONE, small_results, write_small
 
 ROW, PARAM = "cmad-petct", "model.cmpt"
 
 
-def evaluated(scores: np.ndarray, *, data: str = "same", **model: object) -> None:
-    """The workspace after an experiment with these params of CMAD."""
+def evaluated(
+    scores: np.ndarray, *, data: str = "same", scored: str = "same", asked: int = 0, **model: object
+) -> None:
+    """The workspace after an experiment with these params of CMAD, of which all ran.
+
+    Args:
+        data: what was evaluated on, where others are ``same``.
+        scored: which weights, where ``same`` were trained.
+        asked: tokens that these had, where others than params.yaml has.
+    """
     write_small(METRICS, "cmad", small_results(ROW, scores))
     params = YAML().load((ROOT / "params.yaml").read_text())
     params["model"] |= model
     YAML().dump(params, Path("params.yaml"))
     Path("dvc.yaml").write_bytes((ROOT / "dvc.yaml").read_bytes())
+    trained = dict(params["model"]) | ({"cmpt": asked} if asked else {})
+    maps = out("data/scores/cmad", "same")
     stages = {
         "preprocess": {"cmd": "x", "outs": [processed("same")]},
-        "evaluate@cmad": {"cmd": "x", "deps": [processed(data)]},
-    }
+        "train@cmad": {"cmd": "x", "params": {"params.yaml": {"model": trained}},
+                       "outs": [out("models/cmad", "same")]},
+        "score@cmad": {"cmd": "x", "deps": [out("models/cmad", scored)], "outs": [maps]},
+        "evaluate@cmad": {"cmd": "x", "deps": [maps, processed(data)]},
+    }  # fmt: skip
     YAML().dump({"schema": "2.0", "stages": stages}, Path("dvc.lock"))
 
 
@@ -59,6 +72,8 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> Path:
         experiment("two-again", "a3", NONE, cmpt=2)
         experiment("shallow", "a4", NONE, cmpt=4, levels=2)  # differs in another param
         experiment("stale", "a5", NONE, cmpt=4, data="other")  # ran on other data
+        experiment("trained", "a6", NONE, cmpt=4, scored="other")  # `dvc exp run train@cmad`
+        experiment("validated", "a7", NONE, cmpt=4, asked=8)  # `dvc exp run validate`
         git("update-ref", "refs/exps/stash", "HEAD")
     return home
 
@@ -81,8 +96,12 @@ def test_named_revisions_that_differ_in_another_param_are_refused_by_its_key() -
     assert [x.value for x in sweep(ROW, PARAM, ["base", "two"])] == [2, 8]
     with pytest.raises(LineageError, match=r"shallow: has model\.levels 2 where"):
         sweep(ROW, PARAM, ["base", "shallow"])
-    with pytest.raises(LineageError, match="was not evaluated on the data of stale"):
-        sweep(ROW, PARAM, ["base", "stale"])
+
+
+@pytest.mark.parametrize("name", ["stale", "trained", "validated"])
+def test_what_ended_before_the_row_was_evaluated_anew_is_refused(name: str) -> None:
+    with pytest.raises(LineageError, match=f"was not evaluated on the data and params of {name}"):
+        sweep(ROW, PARAM, ["base", name])
 
 
 def test_a_single_value_says_how_to_get_others() -> None:
