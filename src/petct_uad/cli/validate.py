@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from multiprocessing import active_children
 from pathlib import Path
 from shutil import rmtree
@@ -138,16 +138,32 @@ def _lines(verdict: Verdict) -> Iterator[str]:
     first, *others = reading.counts
     yield f"{verdict.folder}: {first}"
     yield from others
-    critical, refused = of_severity(outcomes, "critical"), reading.shown.rejected
+    studies = reading.shown.studies
+    own = {str(x.study_id): x.patient for x in studies if not x.study_id.startswith(x.patient)}
+    critical, warning = (
+        [_with_patients(one, own) for one in of_severity(outcomes, severity)]
+        for severity in ("critical", "warning")
+    )
+    refused = reading.shown.rejected
     yield from _all("critical", len(critical), [describe(one, most=None) for one in critical])
     yield from _all("refused", len(refused), told(refused))
-    yield from _first("warnings", [*map(describe, of_severity(outcomes, "warning"))])
+    yield from _first("warnings", [*map(describe, warning)])
     for title, lines in reading.remarks.items():
         yield from _first(title, lines)
-    patients = len({study.patient for study in reading.shown.studies})
+    patients = len({study.patient for study in studies})
     if patients < LEAST_PATIENTS:
         yield f"too few for `split`: {patients} of at least {LEAST_PATIENTS} patients. Add others."
     yield _conclusion(verdict)
+
+
+def _with_patients(outcome: Outcome, patients: Mapping[str, str]) -> Outcome:
+    """Its rows of a study, ``STUDY_ID`` or ``STUDY_ID lesion 1``, with whose it is."""
+
+    def named(row: str) -> str:
+        study, *rest = row.split(" ", 1)
+        return " ".join([f"{study} ({patients[study]})", *rest]) if study in patients else row
+
+    return replace(outcome, failing=tuple(map(named, outcome.failing)))
 
 
 def _all(title: str, count: int, lines: Sequence[str]) -> Iterator[str]:

@@ -92,7 +92,8 @@ def test_dose_that_is_ten_times_too_small_is_seen_in_the_body(tree: Path) -> Non
         dataset.save_as(path)
     done = judged(tree)
     assert done.exit_code == 0
-    assert "scans.body_suv_near_1" in done.stdout
+    (warned,) = (line for line in done.stdout.splitlines() if "scans.body_suv_near_1" in line)
+    assert f"({patient.name})" in warned  # PatientID, since a pseudonym tells its owner nothing
     assert "dose (0018,1074)" in done.stdout
 
 

@@ -293,7 +293,7 @@ def _remarks(found: FoundTables) -> dict[str, list[str]]:
         for note in filter(None, study.notes.split("; "))
     ]
     groups = gathered(noted, itemgetter(1))
-    return {"made good, with a note": [_remark(group, len(found.studies)) for group in groups]}
+    return {"usable, with a note": [_remark(group, len(found.studies)) for group in groups]}
 
 
 def _remark(group: Sequence[tuple[str, str]], studies: int) -> str:
