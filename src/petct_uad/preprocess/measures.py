@@ -164,12 +164,13 @@ def _inside(body: sitk.Image, pet: sitk.Image, transform: Transform) -> NDArray[
     """Which part of each PET voxel's depth the body takes: 0 to 1, (z, y, x)."""
     grid = sitk.Image(pet.GetSize(), sitk.sitkUInt8)
     grid.CopyInformation(pet)
-    part = np.zeros(pet.GetSize()[::-1], np.float32)
+    count = np.zeros(pet.GetSize()[::-1], np.uint8)
+    inverse = transform.inverse_sitk()
     for depth in (np.arange(_PARTS) + 0.5) / _PARTS - 0.5:
         grid.SetOrigin(pet.TransformContinuousIndexToPhysicalPoint((0.0, 0.0, float(depth))))
-        inverse = transform.inverse_sitk()
-        part += _array(sitk.Resample(body, grid, inverse, sitk.sitkNearestNeighbor, 0.0))
-    return np.asarray(part / _PARTS, dtype=np.float32)
+        moved = sitk.Resample(body, grid, inverse, sitk.sitkNearestNeighbor, 0.0)
+        count += sitk.GetArrayViewFromImage(moved)
+    return np.asarray(count / np.float32(_PARTS), dtype=np.float32)
 
 
 def _lesion_kept(study: StudyVolumes) -> Floats:

@@ -82,8 +82,7 @@ def interpolate(
 
     Half a voxel beyond the outermost centres their values continue; further out is ``outside``.
     """
-    smooth = sitk.Cast(image, sitk.sitkFloat32)
-    return sitk.Resample(smooth, grid, transform.to_sitk(), sitk.sitkLinear, outside)
+    return sitk.Resample(_as_float(image), grid, transform.to_sitk(), sitk.sitkLinear, outside)
 
 
 def antialias(
@@ -104,7 +103,7 @@ def antialias(
         within: only what lies under this image is blurred. By default all.
         transform: from the frame of ``within`` to that of ``image``.
     """
-    smooth = sitk.Cast(image, sitk.sitkFloat32)
+    smooth = _as_float(image)
     variance_mm2 = _variance_mm2(image, spacing_mm)
     if not any(variance_mm2):
         return smooth
@@ -112,6 +111,11 @@ def antialias(
         return _blurred(smooth, variance_mm2)
     box = Box.under(within, image, _reach_px(image, variance_mm2), transform)
     return _blurred_in(box, smooth, variance_mm2)
+
+
+def _as_float(image: sitk.Image) -> sitk.Image:
+    """As float32; an image that is so already is not copied, since nobody writes into one."""
+    return image if image.GetPixelID() == sitk.sitkFloat32 else sitk.Cast(image, sitk.sitkFloat32)
 
 
 def _antialiased_mask(mask: sitk.Image, spacing_mm: Sequence[float]) -> sitk.Image:

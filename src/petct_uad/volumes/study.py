@@ -185,9 +185,10 @@ def read_moved_label(label: Path, motion: Transform) -> sitk.Image:
         DatasetError: the label cannot be read.
     """
     drawn = _read(label, sitk.sitkUInt8)
-    on_ct, on_pet = (sitk.And(drawn, image) > 0 for image in (DRAWN_ON_CT, DRAWN_ON_PET))
-    if not sitk.GetArrayViewFromImage(on_pet).any():
+    on_ct = sitk.And(drawn, DRAWN_ON_CT) > 0
+    if not (sitk.GetArrayViewFromImage(drawn) & DRAWN_ON_PET).any():
         return on_ct
+    on_pet = sitk.And(drawn, DRAWN_ON_PET) > 0
     return sitk.Or(on_ct, move_mask(on_pet, motion))
 
 
