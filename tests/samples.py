@@ -61,6 +61,7 @@ def cmad_section(**changes: Any) -> CmadParams:
         "levels": 3,
         "width": 32,
         "heads": 2,
+        "nine": "first",
         "enlarge": 1,
         "ssm_state": 2,
         "ssm_expand": 1,

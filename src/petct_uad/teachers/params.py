@@ -19,6 +19,8 @@ CnnName = Literal[
     "wide_resnet50_2",
     "wide_resnet101_2",
 ]
+# Which nine blocks are levels: the first (of a CNN from stride 8 on), or the network's last.
+NineBlocks = Literal["first", "last"]
 
 
 class TeacherParams(Section):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from petct_uad.teachers.cnn import TOKENS_CACHED_IMAGES, CnnTeacher, split_images
-from petct_uad.teachers.params import TeacherParams
+from petct_uad.teachers.params import NineBlocks, TeacherParams
 from petct_uad.teachers.vit import VitTeacher
 
 LEVELS = 9
@@ -40,8 +40,7 @@ class TokenTeacher(nn.Module, ABC):
         Args:
             images: of one modality.
             count: how many levels, from the deepest up: 1 to 10. The tenth is what the first of
-                the nine blocks reads: a ViT's patch embedding (CMAD's f1), or a CNN's last block
-                before stride 8.
+                the nine blocks reads: the block before it, or a ViT's patch embedding (CMAD's f1).
         """
 
     def train(self, mode: bool = True) -> Self:
@@ -50,20 +49,23 @@ class TokenTeacher(nn.Module, ABC):
 
 
 class CnnTokens(TokenTeacher):
-    """Outputs of nine successive CNN blocks from stride 8 on, as tokens on the S/16 grid.
+    """Outputs of nine successive CNN blocks, as tokens on the S/16 grid.
 
     Each is resampled, layer-normalised over its channels and projected to ``width`` by a fixed,
     seeded matrix with orthonormal rows (or columns), which keeps angles where width allows.
     S is ``image_size_px``, to which images of another side are resized.
     """
 
-    def __init__(self, teacher: CnnTeacher, width: int, image_size_px: int) -> None:
+    def __init__(
+        self, teacher: CnnTeacher, width: int, image_size_px: int, nine: NineBlocks = "first"
+    ) -> None:
         super().__init__()
         self.teacher = teacher
         self.width = width
         self.side_px = image_size_px
         self.grid = image_size_px // 16
-        self.end = teacher.strides.index(8) + LEVELS
+        from_stride_8 = teacher.strides.index(8) + LEVELS
+        self.end = from_stride_8 if nine == "first" else len(teacher.strides)
         below, *channels = teacher.channels[self.end - LEVELS - 1 : self.end]
         self.below = _orthogonal(below, width)  # of the block that the first of the nine reads
         self.projections = nn.ParameterList(_orthogonal(count, width) for count in channels)
@@ -98,11 +100,15 @@ class CnnTokens(TokenTeacher):
 
 
 class VitTokens(TokenTeacher):
-    """Outputs of the first nine blocks of a ViT, prefix tokens dropped (CMAD, section 4.2)."""
+    """Outputs of nine blocks of a ViT, prefix tokens dropped (CMAD, section 4.2)."""
 
-    def __init__(self, params: TeacherParams, image_size_px: int) -> None:
+    def __init__(
+        self, params: TeacherParams, image_size_px: int, nine: NineBlocks = "first"
+    ) -> None:
         super().__init__()
-        self.teacher = VitTeacher(params, image_size_px).cut(LEVELS)
+        teacher = VitTeacher(params, image_size_px)
+        self.end = LEVELS if nine == "first" else teacher.depth
+        self.teacher = teacher.cut(self.end)
         self.width, self.grid = self.teacher.width, self.teacher.grid
 
     @property
@@ -114,20 +120,22 @@ class VitTokens(TokenTeacher):
         size = (self.teacher.side_px,) * 2
         if images.shape[-2:] != size:
             images = F.interpolate(images, size=size, mode="bilinear", antialias=True)
-        read = [self.teacher.embedding(images)] if count > LEVELS else []
-        blocks = range(max(LEVELS - count, 0), LEVELS)
+        read = [self.teacher.embedding(images)] if count > self.end else []
+        blocks = range(max(self.end - count, 0), self.end)
         return torch.stack([*read, *self.teacher.block_outputs(images, blocks)], dim=1)
 
 
-def load_tokens(params: TeacherParams, width: int, image_size_px: int) -> TokenTeacher:
+def load_tokens(
+    params: TeacherParams, width: int, image_size_px: int, nine: NineBlocks = "first"
+) -> TokenTeacher:
     """The token teacher that params name; ``width`` is used for a CNN only.
 
     Raises:
         TeacherError: the weights are missing or do not fit.
     """
     if params.name.startswith("vit_"):
-        return VitTokens(params, image_size_px)
-    return CnnTokens(CnnTeacher.load(params), width, image_size_px)
+        return VitTokens(params, image_size_px, nine)
+    return CnnTokens(CnnTeacher.load(params), width, image_size_px, nine)
 
 
 def _orthogonal(rows: int, columns: int) -> nn.Parameter:

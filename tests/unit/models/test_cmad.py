@@ -144,6 +144,17 @@ def test_a_teacher_that_sees_slices_twice_as_large_gives_four_times_the_tokens(
     assert model.detect(batch)[0].shape == (1, SIDE, SIDE)
 
 
+def test_a_decoder_on_the_last_nine_blocks_starts_from_the_deepest(
+    cmad_params: CmadParams, teacher: CnnTeacher
+) -> None:
+    model = Cmad.build(cmad_params.model_copy(update={"nine": "last"}), BUNDLED, "pet", SIDE)
+    batch = noise(1, SIDE)
+    (prepared,) = model.prepare(batch)
+    tokens = CnnTokens(teacher, cmad_params.width, SIDE, "last").tokens(batch.pet)
+    torch.testing.assert_close(prepared[0, 0, -1], tokens[0, -1])
+    assert not cmad_params.model_copy(update={"nine": "last"}).is_as_published()
+
+
 def test_a_picture_that_stands_in_both_planes_is_seen_by_the_teacher_once(
     cmad_params: CmadParams, teacher: CnnTeacher, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from petct_uad.core.errors import TeacherError
 from petct_uad.teachers.cnn import CnnTeacher
 from petct_uad.teachers.params import TeacherParams
-from petct_uad.teachers.tokens import CnnTokens, load_tokens
+from petct_uad.teachers.tokens import CnnTokens, VitTokens, load_tokens
 from petct_uad.teachers.weights import load_network
 
 BUNDLED = TeacherParams(name="efficientnet_lite0", weights="bundled")
@@ -79,6 +79,23 @@ def test_a_tenth_level_is_the_block_that_the_first_of_the_nine_reads(teacher: Cn
     torch.testing.assert_close(ten[:, 0], normalised @ tokens.below)
     assert torch.equal(ten[:, 1:], tokens.tokens(images))
     assert torch.equal(ten[:, -3:], tokens.tokens(images, 3))
+
+
+def test_the_last_nine_blocks_of_a_cnn_end_with_its_deepest_map(teacher: CnnTeacher) -> None:
+    tokens, images = CnnTokens(teacher, 320, 64, "last"), torch.rand(2, 1, 64, 64)
+    deepest = F.interpolate(teacher.block_outputs(images)[-1], size=(4, 4), mode="bilinear")
+    deepest = F.layer_norm(deepest.flatten(2).transpose(1, 2), (320,))
+    found = tokens.tokens(images, 10)
+    assert found.shape == (2, 10, 16, 320)
+    torch.testing.assert_close(found[:, -1] @ tokens.projections[-1].T, deepest)
+
+
+@pytest.mark.parametrize("count", [1, 9, 10])
+def test_the_last_nine_blocks_of_a_vit_end_with_its_twelfth(count: int) -> None:
+    vit = TeacherParams(name="vit_base_patch8_224.dino", weights="random")
+    tokens, images = VitTokens(vit, 16, "last"), torch.rand(1, 1, 16, 16)
+    every = tokens.teacher.block_outputs(images, range(12))
+    torch.testing.assert_close(tokens.tokens(images, count), torch.stack(every[-count:], 1))
 
 
 def test_projection_keeps_angles_where_width_allows(teacher: CnnTeacher) -> None:

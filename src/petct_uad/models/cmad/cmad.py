@@ -54,7 +54,8 @@ class Cmad(FusedMaps, TokenModel[CmadParams], GradientModel):
         cls, params: CmadParams, teacher: TeacherParams, modality: Modality, image_size_px: int
     ) -> Self:
         """With the teacher that is named, which sees slices ``enlarge`` times as large."""
-        tokens = load_tokens(teacher, params.width, params.enlarge * image_size_px)
+        side_px = params.enlarge * image_size_px
+        tokens = load_tokens(teacher, params.width, side_px, params.nine)
         return cls(params, tokens, modality, image_size_px)
 
     def prepare(self, batch: Batch) -> tuple[Tensor, ...]:

@@ -9,6 +9,7 @@ from pydantic import Field
 from petct_uad.core.claims import Claim
 from petct_uad.core.params.base import Modality, ScanBackend
 from petct_uad.models.common.params import Fusion, PublishedSize, TokenParams
+from petct_uad.teachers.params import NineBlocks
 
 _PAPER, _PROPOSED = "CMAD", "cmad-petct"
 
@@ -45,6 +46,7 @@ class CmadParams(TokenParams):
     cmh: bool = Field(description="cross-modality hybrid module (Eq. 3)")
     gfr: bool = Field(description="global fusion refinement (Eqs. 5-9)")
     levels: int = Field(ge=1, le=9, description="number of reconstructed levels")
+    nine: NineBlocks = Field(description="blocks of the teacher whose outputs are its levels")
     enlarge: int = Field(ge=1, le=4, description="of the slices that the teacher sees")
     ssm_state: int = Field(ge=1, le=64)
     ssm_expand: int = Field(ge=1, le=4)
@@ -65,8 +67,9 @@ class CmadParams(TokenParams):
     )
 
     def is_as_published(self) -> bool:
-        """With both modules, eight tokens and its targets (Table 4, Fig. 6, Eqs. 2 and 10)?
+        """With both modules, eight tokens, its levels and targets (Table 4, Fig. 6, section 4.2)?
 
         How the two maps become one it does not say.
         """
-        return self.cmh and self.gfr and self.cmpt == 8 and self.targets == "below_input"
+        as_in_section_4_2 = self.targets == "below_input" and self.nine == "first"
+        return self.cmh and self.gfr and self.cmpt == 8 and as_in_section_4_2
