@@ -29,7 +29,7 @@ from petct_uad.audit.planted import (
     planted,
 )
 from petct_uad.comparison.markdown import markdown_table
-from petct_uad.core.errors import DatasetError
+from petct_uad.core.errors import DatasetError, ParamsError
 from petct_uad.evaluation.metrics import threshold_from_normals
 from petct_uad.evaluation.stacks import pixel_area_mm2
 from petct_uad.models.benchmark import BenchmarkEntry
@@ -234,7 +234,21 @@ def _smallest(cells: Sequence[DetectionRow], contrast: float) -> str:
     return smallest or "none"
 
 
-def planted_paths(dataset: str, entries: Mapping[str, BenchmarkEntry]) -> dict[str, ScoringPaths]:
-    """Of each entry of the benchmark whose models are there."""
-    paths = {name: ScoringPaths.of(dataset, name) for name in entries}
-    return {name: x for name, x in paths.items() if Path(x.models).is_dir()}
+def trained_entries(
+    dataset: str, benchmark: Mapping[str, BenchmarkEntry], names: Sequence[str]
+) -> list[tuple[BenchmarkEntry, ScoringPaths]]:
+    """The entries of these names, by default all whose models are there.
+
+    Raises:
+        ParamsError: none is trained, or not one of these.
+    """
+    paths = {name: ScoringPaths.of(dataset, name) for name in benchmark}
+    trained = {name: x for name, x in paths.items() if Path(x.models).is_dir()}
+    if not trained:
+        raise ParamsError("models: no row of the benchmark is trained. Run `dvc repro`.")
+    if unknown := sorted(set(names) - trained.keys()):
+        raise ParamsError(
+            f"{unknown[0]}: no entry of benchmark in params.yaml that is trained. There are: "
+            f"{', '.join(trained)}."
+        )
+    return [(benchmark[name], trained[name]) for name in names or trained]

@@ -76,25 +76,15 @@ def lesions(
         DetectionRow,
         Question,
         find_planted,
-        planted_paths,
         smallest_markdown,
+        trained_entries,
     )
     from petct_uad.audit.planted import Window
-    from petct_uad.core.errors import ParamsError
     from petct_uad.core.files import write_table
     from petct_uad.models.common.device import choose_device
 
     with fail_cleanly():
         params = load_params()
-        known = planted_paths(ParamsFile.read().dataset, params.benchmark)
-        if not known:
-            raise ParamsError("models: no row of the benchmark is trained. Run `dvc repro`.")
-        chosen = entry or list(known)
-        if unknown := sorted(set(chosen) - known.keys()):
-            raise ParamsError(
-                f"{unknown[0]}: no entry of benchmark in params.yaml that is trained. There are: "
-                f"{', '.join(known)}."
-            )
         question = Question(
             diameters_mm=tuple(sorted(diameter_mm or _DIAMETERS_MM)),
             contrasts=tuple(sorted(contrast or _CONTRASTS)),
@@ -104,7 +94,7 @@ def lesions(
             false_positive_rate=params.evaluate.false_positive_rate,
         )
         device = choose_device(params.train.device)
-        entries = [(params.benchmark[name], known[name]) for name in chosen]
+        entries = trained_entries(ParamsFile.read().dataset, params.benchmark, entry or ())
         rows = find_planted(entries, params.score, question, device)
         write_table(_CELLS, DetectionRow, rows)
     typer.echo(smallest_markdown(rows, question), nl=False)
