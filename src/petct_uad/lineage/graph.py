@@ -139,6 +139,14 @@ class Graph:
         """The stage runs that made any of these entities."""
         return [stage for stage in self.stages if len(made_by(stage, keys))]
 
+    def older(self, keys: Keys) -> list[StageLineage]:
+        """The makers that read something which its own maker has written anew since."""
+        return [stage for stage in self.makers(keys) if self._read_earlier(stage, keys)]
+
+    def _read_earlier(self, stage: StageLineage, keys: Keys) -> bool:
+        read = stage.table.inputs_of(made_by(stage, keys))
+        return bool(within(read, self._replaced[stage.table]).any())
+
     def entities(self, keys: Keys) -> list[Entity]:
         """Names and hashes of these entities, sorted."""
         found: set[tuple[str, str]] = set()

@@ -28,7 +28,9 @@ def trace_table(found: Trace) -> RenderableType:
     table = Table("stage", "made", "params", "code", "packages", box=None, title_justify="left")
     for step in found.steps:
         table.add_row(*_row(step))
-    return Group(Text(f"{subject.kind} {subject.name}{value} comes from:"), table, _files(found))
+    title = Text(f"{subject.kind} {subject.name}{value} comes from:")
+    why = "read earlier versions of what is named here"
+    return Group(title, table, _files(found), *_older(found.older(), why))
 
 
 def _row(step: Step) -> tuple[str, ...]:
@@ -81,8 +83,10 @@ def _grow(tree: Tree, found: Trace, entity: Entity, seen: set[str]) -> None:
 def impact_table(found: Impact) -> RenderableType:
     """What depends on the subject, by stage run, and how to make it anew."""
     title = Text(f"{found.subject.kind} {found.subject.name}")
+    names = sorted({stage.activity.stage for stage in found.older})
+    older = _older(names, "read earlier versions of what depends on it, so may depend on it or not")
     if not found.affected:
-        return Group(title, Text("Nothing in this workspace derives from it."), *_older(found))
+        return Group(title, Text("Nothing in this workspace derives from it."), *older)
     table = Table("stage", "slices", "files", box=None)
     for item in found.affected:
         table.add_row(item.lineage.activity.stage, str(item.slices or ""), str(item.files or ""))
@@ -91,21 +95,15 @@ def impact_table(found: Impact) -> RenderableType:
         f"models: {', '.join(found.models()) or 'none'}",
         f"numbers of: {', '.join(found.numbers()) or 'none'}",
     ]
-    return Group(title, table, Text("\n".join(lines)), *_older(found))
+    return Group(title, table, Text("\n".join(lines)), *older)
 
 
-def _older(found: Impact) -> list[Text]:
-    """Runs of which this workspace cannot say whether the subject is behind them."""
-    names = sorted({stage.activity.stage for stage in found.older})
-    if not names:
+def _older(stages: list[str], why: str) -> list[Text]:
+    """One line on what ran before others made anew what it read."""
+    if not stages:
         return []
-    more = f" and {len(names) - _FILES} more (--json has all)" if len(names) > _FILES else ""
-    return [
-        Text(
-            f"older, so that this cannot say whether they depend on it: "
-            f"{', '.join(names[:_FILES])}{more}. Run dvc repro."
-        )
-    ]
+    more = f" and {len(stages) - _FILES} more (--json has all)" if len(stages) > _FILES else ""
+    return [Text(f"older: {', '.join(stages[:_FILES])}{more} {why}. Run dvc repro.")]
 
 
 def difference(found: Difference) -> RenderableType:

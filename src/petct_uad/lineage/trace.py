@@ -35,6 +35,10 @@ class Trace:
     keys: Keys
     steps: tuple[Step, ...]  # nearest to the subject first
 
+    def older(self) -> list[str]:
+        """Stage runs that read earlier versions of what is named here, by name."""
+        return sorted({stage.activity.stage for stage in self.graph.older(self.keys)})
+
     def entities(self) -> list[Entity]:
         """Everything by name, the subject included."""
         return self.graph.entities(self.keys)
@@ -111,6 +115,7 @@ def as_json(found: Trace, instances: Iterable[InstanceFile]) -> dict[str, Any]:
         "subject": found.subject.name,
         "kind": found.subject.kind,
         "value": found.subject.value,
+        "older": found.older(),
         "entities": [{"id": item.id, "sha256": item.sha256} for item in found.entities()],
         "activities": [_activity(stage) for stage in makers.values()],
         "derivations": [row for stage in makers.values() for row in _derivations(stage, found)],

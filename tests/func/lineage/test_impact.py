@@ -146,8 +146,10 @@ def test_what_ran_before_a_patient_was_added_is_older_and_not_behind(repository:
     assert added["numbers"] == {}
     assert added["models"] == []
     assert {*added["older"]} == {"evaluate_trivial", f"train {RUN}"}  # type: ignore[misc]
-    shown = CliRunner().invoke(app, ["lineage", "impact", f"PHANTOM-{PATIENTS:04}"]).stdout
-    assert "dvc repro" in shown
+    for words in (["impact", f"PHANTOM-{PATIENTS:04}"], ["trace", "suvmax:auroc"]):
+        shown = CliRunner().invoke(app, ["lineage", *words]).stdout
+        assert "older: evaluate_trivial" in shown
+        assert "Run dvc repro" in shown
 
 
 @pytest.mark.parametrize("date", ["", "yesterday", "22.11.2026"])

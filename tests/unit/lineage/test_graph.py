@@ -96,6 +96,9 @@ def test_what_read_an_earlier_version_follows_from_its_name_only(tmp_path: Path)
     assert names(graph, graph.forward(added)) == {"slice:added", index}
     assert names(graph, graph.forward_by_name(added)) == {"slice:added", index, table, report}
     assert names(graph, graph.forward(keys_of([table]))) == {table, report}
+    behind_report = graph.backward(keys_of([report]))
+    assert [stage.folder.name for stage in graph.older(behind_report)] == ["1"]
+    assert graph.older(keys_of([index])) == []
 
 
 def test_lineage_folders_are_found_without_entering_those_of_patients(tmp_path: Path) -> None:
