@@ -14,7 +14,6 @@ folders as the stages lay them out, since DVC looks at names and times.
 
 from __future__ import annotations
 
-import compileall
 import os
 import shutil
 import subprocess
@@ -76,7 +75,6 @@ def floor(
         for patient in patients[studies:]:
             shutil.rmtree(patient)
         lay_out(small, raw)
-        compileall.compile_dir(ROOT / "src", quiet=2)  # else the first of the two pays for it
         few, many = (build(home, store=False).seconds for home in (small, large))
     each = {stage: (many[stage] - few[stage]) / studies for stage in STAGES}
     _show_floor(each, least)

@@ -19,6 +19,7 @@ Whole bodies: ``-S phantom.extent_mm=900.0 -S phantom.ct_matrix=512 -S preproces
 
 from __future__ import annotations
 
+import compileall
 import os
 import resource
 import shutil
@@ -173,6 +174,7 @@ def _took(root: Path, *words: str) -> Taken:
 
 def lay_out(home: Path, raw: Path) -> None:
     """A repository whose data set is the cohort, under the default params."""
+    compileall.compile_dir(ROOT / "src", quiet=2)  # else every stage may pay for it, or the first
     home.mkdir()
     for name in ("src", "stages", "pyproject.toml"):
         (home / name).symlink_to(ROOT / name)
