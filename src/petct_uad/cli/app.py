@@ -6,15 +6,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from petct_uad.cli.audit_split import audit_split
 from petct_uad.cli.cache import cache
 from petct_uad.cli.card import card
 from petct_uad.cli.classes import classes
 from petct_uad.cli.fetch import fetch
-from petct_uad.cli.for_programs import AsJson, rows_json
+from petct_uad.cli.found import AsJson, print_table, rows_json
 from petct_uad.cli.lineage import lineage
 from petct_uad.cli.power import power
 from petct_uad.cli.presets import preset_content, preset_names
@@ -317,10 +315,7 @@ def models(
     if markdown:
         typer.echo(markdown_table(HEADER, lines))
     else:
-        table = Table(*HEADER, box=None)
-        for line in lines:
-            table.add_row(*line)
-        Console(width=110).print(table)  # so that no name is cut
+        print_table(HEADER, lines)
 
 
 app.command(rich_help_panel=LOOK)(card)

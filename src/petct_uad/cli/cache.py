@@ -8,15 +8,14 @@ from time import time
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
-from petct_uad.cli.for_programs import AsJson, rows_json
+from petct_uad.cli.found import AsJson, print_table, rows_json
 from petct_uad.core.console import console, fail_cleanly
 from petct_uad.core.store.entries import Entry, entries, trim
 from petct_uad.core.store.settings import GIB, SWITCH, bound_bytes, is_on, store_folder
 
 _DAY_S = 24 * 3600.0
+_HEADER = ("stage", "studies and parts", "GiB", "last used, days ago")
 _LEFT_BEHIND = "(of killed runs)"
 
 cache = typer.Typer(help="What stages keep of single studies, so that one more costs one.")
@@ -51,8 +50,8 @@ def show(context: typer.Context, as_json: AsJson = False) -> None:
     rows = _by_stage(entries(store))
     if as_json:
         typer.echo(rows_json(rows))
-    else:
-        Console(highlight=False).print(_table(rows))
+    elif rows:
+        print_table(_HEADER, map(_line, rows))
     total = sum(row.size_bytes for row in rows)
     text = f"{store}: {total / GIB:.2f} of at most {bound / GIB:g} GiB{state}"
     console.print(text, markup=False, soft_wrap=True)
@@ -85,10 +84,7 @@ def _by_stage(kept: Sequence[Entry]) -> list[StageShare]:
     return shares
 
 
-def _table(rows: Sequence[StageShare]) -> Table:
-    table = Table("stage", "studies and parts", "GiB", "last used, days ago")
-    for row in rows:
-        age = f"{row.newest_days:.1f} to {row.oldest_days:.1f}"
-        size_gib = f"{row.size_bytes / GIB:.2f}"
-        table.add_row(row.stage or _LEFT_BEHIND, str(row.entries), size_gib, age)
-    return table
+def _line(row: StageShare) -> tuple[str, ...]:
+    age = f"{row.newest_days:.1f} to {row.oldest_days:.1f}"
+    size_gib = f"{row.size_bytes / GIB:.2f}"
+    return row.stage or _LEFT_BEHIND, str(row.entries), size_gib, age

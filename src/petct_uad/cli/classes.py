@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
-from petct_uad.cli.for_programs import AsJson, rows_json
+from petct_uad.cli.found import AsJson, print_table, rows_json
 from petct_uad.core.console import fail_cleanly
+
+if TYPE_CHECKING:
+    from petct_uad.evaluation.tables import ClassRow
 
 _RUNS = Path("metrics/runs")
 
@@ -38,8 +39,10 @@ def classes(
     if as_json:
         typer.echo(rows_json(rows))
         return
-    table = Table("row", "class", "slices", "patients", "AUROC")
-    for row in rows:
-        auroc = f"{row.auroc:.3f} ({row.low:.3f} to {row.high:.3f})"
-        table.add_row(row.run, row.lesion_kind, str(row.slices), str(row.patients), auroc)
-    Console(highlight=False).print(table)
+    header = ("row", "class", "slices", "patients", "AUROC")
+    print_table(header, map(_line, rows))
+
+
+def _line(row: ClassRow) -> tuple[str, ...]:
+    auroc = f"{row.auroc:.3f} ({row.low:.3f} to {row.high:.3f})"
+    return row.run, row.lesion_kind, str(row.slices), str(row.patients), auroc

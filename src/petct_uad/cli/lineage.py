@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 import typer
 from rich.console import Console
 
-from petct_uad.cli.for_programs import AsJson, rows_json
+from petct_uad.cli.found import AsJson, rows_json
 from petct_uad.core.console import console, fail_cleanly
 from petct_uad.core.errors import LineageError
 

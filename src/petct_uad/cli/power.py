@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from petct_uad.cli.for_programs import AsJson, rows_json
+from petct_uad.cli.found import AsJson, rows_json
 from petct_uad.core.console import console, fail_cleanly
 from petct_uad.core.params.reading import ParamsFile
 from petct_uad.schema import load_params
