@@ -200,10 +200,10 @@ class Graph:
         """Positions in each table of what was read there before its maker wrote it anew."""
         tables = [stage.table for stage in self.stages]
         made = union(table.keys[table.outputs] for table in tables)
-        current = union(_versions(table)[table.outputs] for table in tables)
+        current = union(_versions(table, table.outputs) for table in tables)
+        known = {table: np.flatnonzero(within(table.keys, made)) for table in tables}
         return {
-            table: np.flatnonzero(within(table.keys, made) & ~within(_versions(table), current))
-            for table in tables
+            table: rows[~within(_versions(table, rows), current)] for table, rows in known.items()
         }
 
     def _raw_files(self, keys: Keys) -> Keys:
@@ -253,9 +253,9 @@ def _step_forward(table: LineageTable, keys: Keys) -> Keys:
     return table.keys[table.outputs_of(positions)] if len(positions) else NO_KEYS
 
 
-def _versions(table: LineageTable) -> Keys:
-    """One integer for the name and the bytes of each entity."""
-    return table.keys ^ _heads(table.sha256)
+def _versions(table: LineageTable, rows: Positions) -> Keys:
+    """One integer for the name and the bytes of each of these entities."""
+    return table.keys[rows] ^ _heads(table.sha256[rows])
 
 
 def _heads(digests: NDArray[np.uint8]) -> NDArray[np.uint64]:
