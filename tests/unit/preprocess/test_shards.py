@@ -10,12 +10,13 @@ import pytest
 import SimpleITK as sitk
 
 from petct_uad.core.errors import DatasetError
+from petct_uad.core.files import read_table, sha256_file
 from petct_uad.models.common.batch import Batch
 from petct_uad.preprocess.params import PreprocessParams
 from petct_uad.preprocess.shards import write_shards
 from petct_uad.registration.masks import body_mask
 from petct_uad.slices.store import SliceStore, lesions_of, read_shard, write_index
-from petct_uad.slices.tables import ImageRow, SliceRow, shard_path
+from petct_uad.slices.tables import TRAINING, ImageRow, PinnedImageRow, SliceRow, shard_path
 from petct_uad.volumes.motion.rigid import RigidTransform
 from petct_uad.volumes.motion.transforms import write_transform
 from petct_uad.volumes.study import VolumeFolders
@@ -207,6 +208,17 @@ def test_excluded_slices_stay_out_and_rows_point_to_their_own_pixels(tmp_path: P
     lesions = lesions_of(tmp_path / "out", store.rows)[range(3)]
     assert [bool(mask.any()) for mask in lesions] == [False, True, True]
     assert Batch.of(store, [2, 0]).slice_ids == ("S_0003", "S_0000")
+
+
+def test_index_gives_each_shard_its_hash_and_training_names_those_that_train(
+    tmp_path: Path,
+) -> None:
+    rows, out = run(tmp_path)
+    assert write_index(out, rows) == {"S": sha256_file(shard_path(out, "S"))}
+    assert not read_table(out / TRAINING, PinnedImageRow)
+    sha256 = write_index(out, [replace(row, split="train") for row in rows])
+    pinned = read_table(out / TRAINING, PinnedImageRow)
+    assert [row.shard_sha256 for row in pinned] == [sha256["S"]] * SLICES
 
 
 def test_bilateral_filter_removes_noise_and_keeps_edges(tmp_path: Path) -> None:
