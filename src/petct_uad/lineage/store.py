@@ -20,6 +20,7 @@ PIPELINE, LOCK = Path("dvc.yaml"), Path("dvc.lock")
 # Where they lie: the pipeline's, and those of the data that are made here. All paths in them are
 # relative to the repository's root, which is the `wdir` of the latter.
 PIPELINES = (Path(), Path("data"))
+_OF_DATA = "data/dvc.yaml:"  # begins the name of a stage of the latter
 
 
 class _Loader(_SafeLoader):  # type: ignore[misc, valid-type]
@@ -138,11 +139,25 @@ def tracked(root: Path = Path()) -> list[Tracked]:
     return sorted(found)
 
 
-def absent_folders(outs: Iterable[Tracked], root: Path = Path()) -> list[Tracked]:
-    """Those of a stage's folders that are not here at all, as in a fresh clone."""
+def due(outs: Iterable[Tracked], root: Path = Path()) -> list[Tracked]:
+    """Those that should be here: all but data that are made here and that params.yaml does not ask
+    for, such as the phantom's beside a data set of one's own. What is here is due.
+    """
+    chosen = parse_yaml(_text(root / "params.yaml"), "params.yaml").get("dataset")
     return [
         out
         for out in outs
+        if not out.stage.startswith(_OF_DATA)
+        or Path(out.path).name == chosen
+        or (root / out.path).exists()
+    ]
+
+
+def absent_folders(outs: Iterable[Tracked], root: Path = Path()) -> list[Tracked]:
+    """Those of a stage's folders that are due and not here at all, as in a fresh clone."""
+    return [
+        out
+        for out in due(outs, root)
         if out.stage and out.md5.endswith(".dir") and not (root / out.path).is_dir()
     ]
 

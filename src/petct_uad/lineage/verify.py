@@ -27,7 +27,7 @@ from petct_uad.lineage.git import try_git
 from petct_uad.lineage.graph import StageLineage, lineage_folders
 from petct_uad.lineage.hashing import Expected, files_below, hash_files, md5_of_folder
 from petct_uad.lineage.records import Change
-from petct_uad.lineage.store import Store, Tracked, absent_folders, cache_store, tracked
+from petct_uad.lineage.store import Store, Tracked, absent_folders, cache_store, due, tracked
 from petct_uad.lineage.table import LineageTable
 
 _SHOWN = 3  # stages named in one line
@@ -65,7 +65,7 @@ def verify(stores: Sequence[Store], *, with_cache: bool = True) -> Outcome:
     Raises:
         LineageError: there is neither a lineage table nor a ``dvc.lock``.
     """
-    cache, outs = cache_store(), tracked()
+    cache, outs = cache_store(), due(tracked())
     stages, broken = _open_stages(outs)
     if not stages and not outs and not broken:
         raise LineageError("nothing to verify: no dvc.lock and no lineage tables. Run `dvc repro`.")
@@ -177,7 +177,7 @@ def _records_findings(stages: Sequence[StageLineage]) -> list[Finding]:
     try:
         params = records.changed_params(stages)
     except ParamsError as error:
-        return [Finding("params.yaml", str(error), "Fix it.")]
+        return [Finding("params.yaml", str(error).removeprefix("params.yaml: "), "Fix it.")]
     return [
         *_changes(params, "params.yaml: ", "", "Set it back, or run `dvc repro`."),
         *_changes(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from petct_uad.lineage.store import Member, Store, parse_yaml
+from petct_uad.lineage.store import Member, Store, Tracked, absent_folders, parse_yaml
 
 
 def stored(root: Path, content: bytes, suffix: str = "") -> str:
@@ -42,3 +42,15 @@ def test_yaml_is_read_as_params_and_dvc_read_it() -> None:
     for text in (scalars, (ROOT / "params.yaml").read_text(encoding="utf-8")):
         assert parse_yaml(text, "params.yaml") == reader.load(text)
     assert parse_yaml("rate: 2e-05", "params.yaml") == {"rate": 2e-5}
+
+
+@pytest.mark.parametrize(("chosen", "missing"), [("phantom", 2), ("mine", 1)])
+def test_phantom_is_missed_only_where_params_choose_it(
+    chosen: str, missing: int, tmp_path: Path
+) -> None:
+    (tmp_path / "params.yaml").write_text(f"dataset: {chosen}\n")
+    outs = [
+        Tracked("data/raw/phantom", "0.dir", "data/dvc.yaml:phantom"),
+        Tracked("data/processed/mine", "1.dir", "preprocess"),
+    ]
+    assert len(absent_folders(outs, tmp_path)) == missing
