@@ -113,7 +113,7 @@ def test_hottest_pixel_lies_inside_a_planted_square(
 ) -> None:
     """With the paper's nine levels: the deepest few see the whole of so small a slice at once."""
     model = build(cmad_params, teacher, modality, levels=9)
-    descend(model, normals, steps=160)
+    descend(model, normals, steps=240)
     model.calibrate([normals])
     maps, _ = model.detect(abnormal)
     assert hottest_in_the_square(maps)
