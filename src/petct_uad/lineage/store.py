@@ -143,10 +143,13 @@ def due(outs: Iterable[Tracked], root: Path = Path()) -> list[Tracked]:
     """Those that should be here: all but data that are made here and that params.yaml does not ask
     for, such as the phantom's beside a data set of one's own. What is here is due.
     """
+    every = list(outs)
+    if not any(out.stage.startswith(_OF_DATA) for out in every):
+        return every
     chosen = parse_yaml(_text(root / "params.yaml"), "params.yaml").get("dataset")
     return [
         out
-        for out in outs
+        for out in every
         if not out.stage.startswith(_OF_DATA)
         or Path(out.path).name == chosen
         or (root / out.path).exists()
