@@ -9,7 +9,7 @@ from typing import Any
 
 from petct_uad.lineage.git import git
 from petct_uad.lineage.names import metrics_file
-from petct_uad.lineage.revision import Revision, StageLock
+from petct_uad.lineage.revision import Revision, StageLock, StageOrder
 from petct_uad.lineage.store import Store, cache_store
 
 _CODE = ("src", "stages")
@@ -77,7 +77,7 @@ class Difference:
         for path in _differing(old.deps, new.deps):
             if path.split("/")[0] in _CODE:
                 found += self._code(path)
-            elif not self._makers[path]:
+            elif not self._order.makers[path]:
                 found.append(Cause("input", path, _hash(old.deps, path), _hash(new.deps, path)))
         return sorted(found)
 
@@ -112,39 +112,18 @@ class Difference:
     def _why(self, run: str) -> tuple[Cause, ...]:
         folder = metrics_file(run).parent.parent.as_posix()
         stages = {stage for stage in self.stages if folder in self._outs(stage)}
-        upstream = self._upstream(stages)
+        upstream = self._order.upstream(stages)
         return tuple(sorted({cause for stage in upstream for cause in self._by_stage[stage]}))
 
     @cached_property
     def _by_stage(self) -> dict[str, list[Cause]]:
         return {stage: self._causes_of(stage) for stage in self.stages}
 
-    def _upstream(self, stages: set[str]) -> set[str]:
-        found, pending = set(stages), list(stages)
-        while pending:
-            for side in self._pair(pending.pop()):
-                for path in side.deps:
-                    new = self._makers.get(path, set()) - found
-                    found |= new
-                    pending += new
-        return found
-
     @cached_property
-    def _makers(self) -> dict[str, set[str]]:
-        """For each dependency, the stages that made it, something in it or what it lies in."""
-        made: dict[str, set[str]] = {}
-        for stage in self.stages:
-            for path in self._outs(stage):
-                for place in (path, *map(str, PurePosixPath(path).parents)):
-                    made.setdefault(place, set()).add(stage)
-        whole = {path: made[path] for stage in self.stages for path in self._outs(stage)}
-        deps = {path for stage in self.stages for side in self._pair(stage) for path in side.deps}
-        return {
-            path: made.get(path, set()).union(
-                *(whole.get(str(place), set()) for place in PurePosixPath(path).parents)
-            )
-            for path in deps
-        }
+    def _order(self) -> StageOrder:
+        """Of both revisions together."""
+        deps = {x: {path for side in self._pair(x) for path in side.deps} for x in self.stages}
+        return StageOrder(deps, {stage: self._outs(stage) for stage in self.stages})
 
     def _outs(self, stage: str) -> set[str]:
         old, new = self._pair(stage)

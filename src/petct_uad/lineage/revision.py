@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -30,6 +31,41 @@ class StageLock:
     deps: dict[str, str]
     outs: dict[str, str]
     params: dict[str, Any]  # dotted leaves
+
+
+@dataclass(frozen=True)
+class StageOrder:
+    """Which stages stand behind which, by the paths that they read and write."""
+
+    deps: Mapping[str, Collection[str]]  # by stage
+    outs: Mapping[str, Collection[str]]  # by stage
+
+    def upstream(self, stages: Collection[str]) -> set[str]:
+        """These and all that stand behind them."""
+        found, pending = set(stages), list(stages)
+        while pending:
+            for path in self.deps[pending.pop()]:
+                new = self.makers[path] - found
+                found |= new
+                pending += new
+        return found
+
+    @cached_property
+    def makers(self) -> dict[str, set[str]]:
+        """For each dependency, the stages that made it, something in it or what it lies in."""
+        made: dict[str, set[str]] = {}
+        for stage, paths in self.outs.items():
+            for path in paths:
+                for place in (path, *map(str, PurePosixPath(path).parents)):
+                    made.setdefault(place, set()).add(stage)
+        whole = {path: made[path] for paths in self.outs.values() for path in paths}
+        return {
+            path: made.get(path, set()).union(
+                *(whole.get(str(place), set()) for place in PurePosixPath(path).parents)
+            )
+            for paths in self.deps.values()
+            for path in paths
+        }
 
 
 @dataclass(frozen=True)
@@ -68,19 +104,14 @@ class Revision:
         Raises:
             LineageError: ``dvc.lock`` or params.yaml is not there, or cannot be read.
         """
-        return stage in self.stages and all(map(self._is_as_recorded, self._upstream(stage)))
+        return stage in self.stages and all(
+            map(self._is_as_recorded, self._order.upstream({stage}))
+        )
 
-    def _upstream(self, stage: str) -> set[str]:
-        """The stage and all that stand behind it."""
-        makers = {out: name for name, lock in self.stages.items() for out in lock.outs}
-        found, pending = {stage}, [stage]
-        while pending:
-            deps = map(PurePosixPath, self.stages[pending.pop()].deps)
-            places = {str(place) for path in deps for place in (path, *path.parents)}
-            new = {makers[place] for place in places & makers.keys()} - found
-            found |= new
-            pending += new
-        return found
+    @cached_property
+    def _order(self) -> StageOrder:
+        locks = self.stages.items()
+        return StageOrder({x: lock.deps for x, lock in locks}, {x: lock.outs for x, lock in locks})
 
     def _is_as_recorded(self, stage: str) -> bool:
         lock, asked, made = self.stages[stage], self.params, self._made
