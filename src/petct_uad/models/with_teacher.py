@@ -76,9 +76,14 @@ class CnnModel(ModelWithTeacher[P, CnnTeacher]):
 
 
 class FeatureModel(CnnModel[S]):
-    """One that reads the CNN's deepest map of each of some strides."""
+    """One that reads the CNN's deepest map of each of some strides.
+
+    Attributes:
+        enlarge: how many times larger the CNN sees the slice.
+    """
 
     sees_channels = True
+    enlarge = 1
 
     @property
     def channels(self) -> dict[int, int]:
@@ -87,7 +92,8 @@ class FeatureModel(CnnModel[S]):
 
     def _features(self, images: Tensor, at_once: int | None = None) -> tuple[Tensor, ...]:
         """(B, C, h, w) of each stride, finest first; see :meth:`CnnTeacher.features`."""
-        features = self.teacher.features(images, max(self.params.strides), at_once)
+        deepest = max(self.params.strides)
+        features = self.teacher.features(images, deepest, at_once, self.enlarge)
         return tuple(features[stride] for stride in self.channels)
 
     @torch.no_grad()

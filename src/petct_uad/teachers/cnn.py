@@ -7,6 +7,7 @@ from typing import Self, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from petct_uad.core.errors import TeacherError
@@ -85,20 +86,29 @@ class CnnTeacher(nn.Module):
         return outputs
 
     def features(
-        self, images: Tensor, deepest: int = 32, at_once: int | None = None
+        self,
+        images: Tensor,
+        deepest: int = 32,
+        at_once: int | None = None,
+        enlarge: int = 1,
     ) -> dict[int, Tensor]:
-        """The deepest feature map (B, C, S/stride, S/stride) of each stride from 4 on.
+        """The deepest feature map (B, C, E S/stride, E S/stride) of each stride from 4 on.
 
         Args:
             images: (B, 1 or 3, S, S) in [0, 1].
             deepest: the last stride that is wanted.
-            at_once: how many images the network sees on a CPU, by default all;
+            at_once: how many images of S px the network sees on a CPU, by default all;
                 :data:`CACHED_IMAGES` are faster there, and the same to the last bits only. See
                 :func:`split_images`.
+            enlarge: E, how many times larger the network sees the images.
         """
         if at_once is not None:
-            parts = [self.features(few, deepest) for few in split_images(images, at_once)]
+            few = max(at_once // enlarge**2, 1)
+            split = split_images(images, few)
+            parts = [self.features(part, deepest, enlarge=enlarge) for part in split]
             return {stride: torch.cat([part[stride] for part in parts]) for stride in parts[0]}
+        if enlarge > 1:
+            images = F.interpolate(images, scale_factor=enlarge, mode="bilinear")
         count = sum(stride <= deepest for stride in self.strides)
         outputs = zip(self.strides, self.block_outputs(images, count), strict=False)
         # Gradients of a student's kernels come in the usual order and would else be copied.

@@ -142,7 +142,7 @@ def train(processed: Path, models: Path, entry: BenchmarkEntry = ENTRY) -> None:
     train_entry(
         entry=entry,
         params=PatchcoreParams(
-            strides=(8,), max_patches=300, coreset_fraction=0.1, neighbours=2,
+            strides=(8,), enlarge=1, max_patches=300, coreset_fraction=0.1, neighbours=2,
             map_sigma_px=4.0, batch_size=8,
         ),
         teacher=TeacherParams(name="efficientnet_lite0", weights="random"),

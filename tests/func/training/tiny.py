@@ -39,6 +39,7 @@ TRAIN = samples.train_section()
 CMAD = samples.cmad_section(cmpt=2, gfr=False, levels=2, width=16, schedule=SCHEDULE)
 PATCHCORE = PatchcoreParams(
     strides=(8, 16),
+    enlarge=1,
     max_patches=200,
     coreset_fraction=0.1,
     neighbours=3,

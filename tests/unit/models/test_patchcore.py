@@ -4,6 +4,7 @@ import pytest
 import torch
 from anomalib.models.components import KCenterGreedy
 from torch import Tensor
+from torch.nn import functional as F
 
 from petct_uad.core.params.base import Modality
 from petct_uad.models.common.batch import Batch
@@ -18,6 +19,7 @@ from tests.unit.models.batches import first, noise, only
 SIDE = 64
 PARAMS = PatchcoreParams(
     strides=(8, 16),
+    enlarge=1,
     max_patches=500,
     coreset_fraction=0.1,
     neighbours=9,
@@ -67,6 +69,26 @@ def test_a_patch_is_the_mean_of_three_by_three_features_around_it(
     assert len(model.memory_bank) == len(expected) == (SIDE // 8) ** 2
     assert away.amin(0).max() < 1e-4
     assert away.amin(1).max() < 1e-4
+
+
+def test_a_teacher_that_sees_slices_twice_as_large_gives_four_times_the_patches(
+    teacher: CnnTeacher,
+) -> None:
+    """The bank of the enlarged slice is the same, and a map is as large as its slice."""
+    one = only(first(noise(1, SIDE)), "pet")
+    enlarged = F.interpolate(one.pet, scale_factor=2, mode="bilinear")
+    large = Batch(enlarged, torch.zeros_like(enlarged), one.slice_ids)
+    whole = {"strides": (8, 16), "coreset_fraction": 1.0, "max_patches": 10_000}
+    params = PARAMS.model_copy(update=whole)
+    twice = Patchcore(params.model_copy(update={"enlarge": 2}), teacher, "pet", SIDE)
+    as_it_is = Patchcore(params, teacher, "pet", 2 * SIDE)
+    for model, batch in ((twice, one), (as_it_is, large)):
+        torch.manual_seed(0)
+        model.fit([batch], [batch])
+    assert len(twice.memory_bank) == (2 * SIDE // 8) ** 2
+    torch.testing.assert_close(twice.memory_bank, as_it_is.memory_bank)
+    torch.testing.assert_close(twice.described(one), as_it_is.described(large))
+    assert twice.detect(one)[0].shape == (1, SIDE, SIDE)
 
 
 def test_the_bank_is_drawn_from_first_and_last_slices_alike(

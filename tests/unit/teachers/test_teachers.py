@@ -52,6 +52,19 @@ def test_features_lie_on_the_grids_of_their_strides(teacher: CnnTeacher) -> None
     assert shapes == {4: (24, 24, 24), 8: (40, 12, 12), 16: (112, 6, 6), 32: (320, 3, 3)}
 
 
+def test_a_teacher_sees_images_enlarged_and_so_many_fewer_at_once(teacher: CnnTeacher) -> None:
+    seen: list[int] = []
+    own = copy.deepcopy(teacher)
+    own.stem.register_forward_pre_hook(lambda _, images: seen.append(len(images[0])))
+    images = torch.rand(3, 1, 32, 32)
+    found = own.features(images, 16, at_once=8, enlarge=2)
+    assert seen == [2, 1]
+    expected = own.features(F.interpolate(images, size=(64, 64), mode="bilinear"), 16)
+    assert {stride: x.shape[-1] for stride, x in found.items()} == {4: 16, 8: 8, 16: 4}
+    for stride, x in found.items():
+        torch.testing.assert_close(x, expected[stride])
+
+
 def test_one_channel_is_seen_as_three_equal_ones(teacher: CnnTeacher) -> None:
     image = torch.rand(1, 1, 64, 64)
     grey, rgb = teacher.features(image), teacher.features(image.expand(-1, 3, -1, -1))

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from petct_uad.core.claims import Claim
 from petct_uad.core.params.base import Modality, ScanBackend
-from petct_uad.models.common.params import Fusion, PublishedSize, TokenParams
+from petct_uad.models.common.params import Enlarge, Fusion, PublishedSize, TokenParams
 from petct_uad.teachers.params import NineBlocks
 
 _PAPER, _PROPOSED = "CMAD", "cmad-petct"
@@ -47,7 +47,7 @@ class CmadParams(TokenParams):
     gfr: bool = Field(description="global fusion refinement (Eqs. 5-9)")
     levels: int = Field(ge=1, le=9, description="number of reconstructed levels")
     nine: NineBlocks = Field(description="blocks of the teacher whose outputs are its levels")
-    enlarge: int = Field(ge=1, le=4, description="of the slices that the teacher sees")
+    enlarge: Enlarge
     ssm_state: int = Field(ge=1, le=64)
     ssm_expand: int = Field(ge=1, le=4)
     targets: Literal["below_input", "with_input"] = Field(

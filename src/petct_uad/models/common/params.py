@@ -15,6 +15,7 @@ from petct_uad.core.params.base import VALIDATED, Modality, Positive, Section
 # How the maps of several modalities become one: see ``models/common/fusion.py``.
 Fusion = Literal["max", "sum", "peak", "min_p", "raw_sum"]
 Strides = Annotated[tuple[Literal[4, 8, 16, 32], ...], Field(min_length=1)]
+Enlarge = Annotated[int, Field(ge=1, le=4, description="times, of the images that a teacher sees")]
 
 
 class ScheduleParams(Section):

@@ -33,6 +33,7 @@ class Patchcore(FeatureModel[PatchcoreParams], FittedModel):
         self, params: PatchcoreParams, teacher: CnnTeacher, modality: Modality, image_size_px: int
     ) -> None:
         super().__init__(params, teacher, modality, image_size_px)
+        self.enlarge = params.enlarge
         self.length = sum(self.channels.values())  # of a patch's features
         self.memory_bank: Tensor
         self.register_buffer("memory_bank", torch.empty(0, self.length))

@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from petct_uad.core.params.base import Section
-from petct_uad.models.common.params import ScheduleParams, Strides
+from petct_uad.models.common.params import Enlarge, ScheduleParams, Strides
 
 TEACHER_FOLDER = Path("models/distil")
 
@@ -21,4 +21,4 @@ class DistilParams(Section):
     width: float = Field(gt=0, le=2, description="of the PDN; 1 is the paper's 256, 512 and 384")
     channels: int = Field(ge=8, le=1024, description="of its output")
     strides: Strides
-    enlarge: int = Field(ge=1, le=4, description="of the images that the CNN sees")
+    enlarge: Enlarge

@@ -41,9 +41,7 @@ class PatchFeatures(nn.Module):
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:  # noqa: D102
         side = images.shape[-1]
-        large = F.interpolate(images, scale_factor=self.enlarge, mode="bilinear")
-        at_once = max(CACHED_IMAGES // self.enlarge**2, 1)
-        features = self.network.features(large, self.strides[-1], at_once)
+        features = self.network.features(images, self.strides[-1], CACHED_IMAGES, self.enlarge)
         pooled = [
             F.conv2d(features[stride], pool, padding=1)
             for stride, pool in zip(self.strides, self.pools, strict=True)
