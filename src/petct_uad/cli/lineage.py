@@ -195,10 +195,10 @@ def export(
 
 def _say_absent() -> None:
     """A walk ends where the next stage's record is not here, as in a fresh clone."""
-    from petct_uad.lineage.store import absent_folders, tracked
+    from petct_uad.lineage.store import absent_folders, due, tracked
     from petct_uad.lineage.trace import count_of
 
-    if absent := absent_folders(tracked()):
+    if absent := absent_folders(due(tracked())):
         console.print(
             f"note: missing here: {count_of(len(absent), 'folder')} that dvc.lock lists, such as "
             f"{absent[0].path}. What lies behind them is left out. Run `dvc checkout`, `dvc pull` "

@@ -12,7 +12,7 @@ from typing import Any
 from petct_uad.core.errors import LineageError
 from petct_uad.core.files import write_json
 from petct_uad.lineage.hashing import Expected, files_below, hash_files
-from petct_uad.lineage.store import absent_folders, tracked
+from petct_uad.lineage.store import absent_folders, due, tracked
 from petct_uad.lineage.verify import Finding
 
 _PLACES = ("data/processed", "metrics", "models", "src", "stages")
@@ -62,7 +62,7 @@ def make_seal() -> Seal:
     names += [name for name in _FILES if Path(name).is_file()]
     if not Path("dvc.lock").is_file():
         raise LineageError("nothing to seal: no dvc.lock. Run `dvc repro` first.")
-    if absent := [out for out in absent_folders(tracked()) if out.path.startswith(_PLACES)]:
+    if absent := [out for out in absent_folders(due(tracked())) if out.path.startswith(_PLACES)]:
         raise LineageError(
             f"{absent[0].path}: not here. The manifest would lack {len(absent)} of the folders "
             "that dvc.lock lists. Run `dvc checkout`, `dvc pull` or `dvc repro` first."

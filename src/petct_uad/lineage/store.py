@@ -157,10 +157,15 @@ def due(outs: Iterable[Tracked], root: Path = Path()) -> list[Tracked]:
 
 
 def absent_folders(outs: Iterable[Tracked], root: Path = Path()) -> list[Tracked]:
-    """Those of a stage's folders that are due and not here at all, as in a fresh clone."""
+    """Those of a stage's folders that are not here at all, as in a fresh clone.
+
+    Args:
+        outs: those that are :func:`due`.
+        root: the repository's.
+    """
     return [
         out
-        for out in due(outs, root)
+        for out in outs
         if out.stage and out.md5.endswith(".dir") and not (root / out.path).is_dir()
     ]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from petct_uad.lineage.store import Member, Store, Tracked, absent_folders, parse_yaml
+from petct_uad.lineage.store import Member, Store, Tracked, absent_folders, due, parse_yaml
 
 
 def stored(root: Path, content: bytes, suffix: str = "") -> str:
@@ -53,4 +53,4 @@ def test_phantom_is_missed_only_where_params_choose_it(
         Tracked("data/raw/phantom", "0.dir", "data/dvc.yaml:phantom"),
         Tracked("data/processed/mine", "1.dir", "preprocess"),
     ]
-    assert len(absent_folders(outs, tmp_path)) == missing
+    assert len(absent_folders(due(outs, tmp_path), tmp_path)) == missing
