@@ -104,15 +104,8 @@ def curve_groups(
     for modality, title in MODALITIES.items():
         models = [run for run in runs if sees(run.metrics.identity, modality)]
         if models:
-            shown = [*trivial, *models]
-            groups.append(
-                CurveGroup(
-                    title,
-                    _roc_figure(title, shown, bands, lines),
-                    _pr_figure(title, shown, bands, lines),
-                    _froc_figure(title, [run for run in models if run.froc], lines),
-                )
-            )
+            squares = _Squares(title, [*trivial, *models], bands, lines)
+            groups.append(CurveGroup(title, squares.roc(), squares.pr(), squares.froc()))
     return tuple(groups)
 
 
@@ -125,55 +118,66 @@ def _model_stroke(model: str, number: int) -> Stroke:
     return Stroke(model, _pick(HUES, number), _pick(_DASHES, number // _HUES_PER_DASH), 1.7)
 
 
-def _roc_figure(
-    title: str,
-    runs: Sequence[RunResults],
-    bands: Mapping[str, Bands],
-    lines: Mapping[str, Stroke],
-) -> Markup:
-    with mpl.rc_context(STYLE):
-        figure, axes = _square("1 - specificity", "sensitivity")
-        axes.plot([0, 1], [0, 1], color=RULE, linewidth=1)
-        for run in runs:
-            line = lines[run.metrics.identity.model]
-            _band(axes, bands[run.metrics.identity.run].roc, line)
-            _curve(axes, [row.fpr for row in run.roc], [row.tpr for row in run.roc], line)
-        return as_svg(figure, f"ROC curves on {title}")
+@dataclass(frozen=True)
+class _Squares:
+    """Models that see the same modalities, and the trivial baselines, to be drawn.
 
+    Attributes:
+        title: which modalities they see.
+        runs: in the order in which they are drawn.
+        bands: of every run, by its name.
+        lines: of every model, by its name.
+    """
 
-def _pr_figure(
-    title: str,
-    runs: Sequence[RunResults],
-    bands: Mapping[str, Bands],
-    lines: Mapping[str, Stroke],
-) -> Markup:
-    with mpl.rc_context(STYLE):
-        figure, axes = _square("recall", "precision")
-        metrics = runs[0].metrics
-        share = metrics.n_test_abnormal / (metrics.n_test_abnormal + metrics.n_test_normal)
-        axes.axhline(share, color=RULE, linewidth=1)
-        for run in runs:
-            line = lines[run.metrics.identity.model]
-            _band(axes, bands[run.metrics.identity.run].pr, line)
-            _curve(axes, [row.recall for row in run.pr], [row.precision for row in run.pr], line)
-        return as_svg(figure, f"Precision-recall curves on {title}")
+    title: str
+    runs: Sequence[RunResults]
+    bands: Mapping[str, Bands]
+    lines: Mapping[str, Stroke]
 
+    def roc(self) -> Markup:
+        """ROC curves, above a diagonal."""
+        with mpl.rc_context(STYLE):
+            figure, axes = _square("1 - specificity", "sensitivity")
+            axes.plot([0, 1], [0, 1], color=RULE, linewidth=1)
+            for run in self.runs:
+                band = self.bands[run.metrics.identity.run].roc
+                points = [(row.fpr, row.tpr) for row in run.roc]
+                self._draw(axes, run, band, points)
+            return as_svg(figure, f"ROC curves on {self.title}")
 
-def _froc_figure(
-    title: str, runs: Sequence[RunResults], lines: Mapping[str, Stroke]
-) -> Markup | None:
-    if not runs:
-        return None
-    with mpl.rc_context(STYLE):
-        figure, axes = _square("false findings per study", "lesions found")
-        axes.set_xscale("log", base=2)
-        axes.set(xlim=(RATES[0], RATES[-1]), xticks=RATES, xticklabels=_RATE_WORDS)
-        for run in runs:
-            line = lines[run.metrics.identity.model]
-            x, y, low, high = np.array([astuple(point) for point in run.froc]).T
-            _band(axes, Band(x, low, high), line)
-            _curve(axes, list(x), list(y), line)
-        return as_svg(figure, f"FROC curves on {title}")
+    def pr(self) -> Markup:
+        """Precision-recall curves, above the share of abnormal slices."""
+        with mpl.rc_context(STYLE):
+            figure, axes = _square("recall", "precision")
+            metrics = self.runs[0].metrics
+            share = metrics.n_test_abnormal / (metrics.n_test_abnormal + metrics.n_test_normal)
+            axes.axhline(share, color=RULE, linewidth=1)
+            for run in self.runs:
+                band = self.bands[run.metrics.identity.run].pr
+                points = [(row.recall, row.precision) for row in run.pr]
+                self._draw(axes, run, band, points)
+            return as_svg(figure, f"Precision-recall curves on {self.title}")
+
+    def froc(self) -> Markup | None:
+        """FROC curves of the models; None without lesion masks."""
+        runs = [run for run in self.runs if run.froc and not run.metrics.identity.trivial]
+        if not runs:
+            return None
+        with mpl.rc_context(STYLE):
+            figure, axes = _square("false findings per study", "lesions found")
+            axes.set_xscale("log", base=2)
+            axes.set(xlim=(RATES[0], RATES[-1]), xticks=RATES, xticklabels=_RATE_WORDS)
+            for run in runs:
+                x, y, low, high = np.array([astuple(point) for point in run.froc]).T
+                self._draw(axes, run, Band(x, low, high), list(zip(x, y, strict=True)))
+            return as_svg(figure, f"FROC curves on {self.title}")
+
+    def _draw(
+        self, axes: Axes, run: RunResults, band: Band, points: Sequence[tuple[float, float]]
+    ) -> None:
+        line = self.lines[run.metrics.identity.model]
+        _band(axes, band, line)
+        _curve(axes, points, line)
 
 
 def _square(x_label: str, y_label: str) -> tuple[Figure, Axes]:
@@ -193,10 +197,11 @@ def _band(axes: Axes, band: Band, line: Stroke) -> None:
     drawn.set_gid(f"{BAND}{line.model}")
 
 
-def _curve(axes: Axes, x: Sequence[float], y: Sequence[float], line: Stroke) -> None:
+def _curve(axes: Axes, points: Sequence[tuple[float, float]], line: Stroke) -> None:
     dashes = tuple(map(float, line.dashes.split()))
     # In points rather than in line widths, so that the legend's dashes are the same.
     style = (0, tuple(part / line.width for part in dashes)) if dashes else "solid"
+    x, y = zip(*points, strict=True)
     (drawn,) = axes.plot(x, y, color=line.colour, linewidth=line.width, linestyle=style)
     drawn.set_gid(f"{CURVE}{line.model}")
 
