@@ -108,13 +108,14 @@ def put_in_place(target: Path, pieces: Sequence[_Piece]) -> None:
 
 
 def track_with_dvc(target: Path) -> None:
-    """Run ``dvc add``.
+    """Run ``dvc add``, whose advice on git is not shown: whoever calls says what comes next.
 
     Raises:
         DatasetError: it failed; the copied files stay.
     """
-    done = subprocess.run([sys.executable, "-m", "dvc", "add", str(target)], check=False)
-    if done.returncode:
+    command = [sys.executable, "-m", "dvc", "add", str(target)]
+    done = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True)
+    if done.returncode:  # why, DVC has said on standard error
         raise DatasetError(
             f"{target}: the files are there, but `dvc add {target}` failed. Fix what it says and "
             "run that command again."

@@ -103,10 +103,13 @@ def test_empty_or_missing_source_is_refused(raw: Path, tmp_path: Path) -> None:
             add_dataset("clinic", folder, raw)
 
 
-def test_command_tracks_the_copy_and_says_what_comes_next(repository: Path, source: Path) -> None:
+def test_command_tracks_the_copy_and_says_what_comes_next(
+    repository: Path, source: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     before = state(source)
     done = CliRunner().invoke(app, ["add", "clinic", str(source)])
     assert done.exit_code == 0
+    assert capfd.readouterr().out == "", "DVC's advice on git stands above ours"
     assert "dvc exp run -S dataset=clinic" in done.stderr
     assert state(source) == before
     folder = repository / "data" / "raw"
@@ -118,6 +121,15 @@ def test_command_tracks_the_copy_and_says_what_comes_next(repository: Path, sour
     again = CliRunner().invoke(app, ["add", "clinic", str(source)])
     assert again.exit_code == 1
     assert "error:" in again.stderr
+
+
+def test_why_dvc_failed_is_seen(
+    tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DatasetError, match="`dvc add data/raw/clinic` failed"):
+        add_dataset("clinic", source)
+    assert "not inside of a DVC repository" in capfd.readouterr().err
 
 
 def test_preset_replaces_params_only_when_valid(
