@@ -12,7 +12,7 @@ from petct_uad.evaluation.tables import MeasuredOn
 
 
 def main(name: Annotated[str, typer.Argument(help="a key of benchmark in params.yaml")]) -> None:
-    """Write metrics/runs/<name>, metrics/roc/<name> and reports/panels/<name>."""
+    """Write metrics/{runs,roc,froc}/<name>, metrics/auroc/<name>.json and reports/panels/<name>."""
     with run_stage(f"evaluate {name}", __file__) as run:
         paths = EvaluationPaths.of(run.params.dataset, name)
         evaluated = evaluate_entry(

@@ -7,6 +7,7 @@ import typer
 from petct_uad.core.provenance.stage import run_stage
 from petct_uad.registration.params import RegisterParams
 from petct_uad.registration.register import RegisterPaths, register_studies
+from petct_uad.registration.tables import REGISTRATION_METRICS
 
 
 def main() -> None:
@@ -17,7 +18,7 @@ def main() -> None:
             ingest=interim / "ingest",
             register=interim / "register",
             pictures=Path("reports/registration"),
-            metrics=Path("metrics/registration.json"),
+            metrics=REGISTRATION_METRICS,
         )
         params = run.params.section(RegisterParams, "register")
         found = register_studies(paths, params, run.params.workers, run.store())

@@ -9,9 +9,8 @@ from petct_uad.core.params.base import VALIDATED
 from petct_uad.core.provenance.stage import run_stage
 from petct_uad.validation.checks import Promises
 from petct_uad.validation.run import validate_dataset
-from petct_uad.validation.tables import Folders
+from petct_uad.validation.tables import VERDICT, Folders
 
-RESULT = Path("metrics/validation.json")
 # Another bound or check measures nothing again.
 MEASURING = Path("src/petct_uad/validation/measure.py")
 
@@ -22,7 +21,7 @@ def main() -> None:
         folders = Folders(Path("data"), run.params.dataset)
         promises = Promises.read(run.params)
         store = run.store(MEASURING)
-        validated = validate_dataset(folders, promises, RESULT, run.params.workers, store)
+        validated = validate_dataset(folders, promises, VERDICT, run.params.workers, store)
         run.record(folders.validated, validated.derivations)
         validated.stop_on_critical()
         write_text(Path(VALIDATED), "No critical check failed.\n")

@@ -19,7 +19,7 @@ from petct_uad.ingest.params import IngestParams
 from petct_uad.ingest.reader import Reading
 from petct_uad.ingest.rejections import told
 from petct_uad.ingest.run import ACCEPTED, ingest_dataset
-from petct_uad.ingest.tables import RejectedRow
+from petct_uad.ingest.tables import VOLUMES, RejectedRow
 from petct_uad.split.patients import LEAST_PATIENTS
 from petct_uad.validation.checks import OF_INGEST, Promises, checks
 from petct_uad.validation.frames import frames_of_ingest
@@ -90,8 +90,8 @@ def validate_folder(
     with _temporary_folder() as read:
         reading = ingest_dataset(folder, read, asked, workers)
         studies = [study.study_id for study in reading.shown.studies]
-        volumes = measure_volumes(read / "volumes", studies, workers)
-        beside = measure_scans(read / "volumes", studies, workers)
+        volumes = measure_volumes(read / VOLUMES, studies, workers)
+        beside = measure_scans(read / VOLUMES, studies, workers)
     shown = reading.shown
     tables = IngestTables(
         folder.name,

@@ -25,6 +25,7 @@ from petct_uad.evaluation.trivial import (
     baselines_of,
     score_trivial,
 )
+from petct_uad.ingest.tables import STUDIES
 from petct_uad.scoring.tables import (
     ROW_FILE,
     RowIdentity,
@@ -56,7 +57,7 @@ class EvaluationPaths:
         return cls(
             processed=Path("data/processed") / dataset,
             slices=Path("data/interim") / dataset / "split" / SLICES,
-            studies=Path("data/interim") / dataset / "ingest/studies.csv",
+            studies=Path("data/interim") / dataset / "ingest" / STUDIES,
             scores=Path("data/scores") / entry,
             metrics=Path("metrics"),
             panels=Path("reports/panels") / entry,

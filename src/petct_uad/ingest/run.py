@@ -15,15 +15,22 @@ from petct_uad.ingest.images.reader import ImageReader
 from petct_uad.ingest.params import IngestParams
 from petct_uad.ingest.pseudonyms import KEY_VARIABLE, Pseudonyms
 from petct_uad.ingest.reader import Reader, Reading, Whose, Written, instance_entity
-from petct_uad.ingest.tables import InstanceRow, StudyRow
+from petct_uad.ingest.tables import (
+    IDENTITY,
+    INSTANCES,
+    REJECTED,
+    SERIES,
+    STUDIES,
+    InstanceRow,
+    StudyRow,
+)
 from petct_uad.ingest.withdrawn import WITHDRAWN
 
 # Asked in this order. The last takes what nobody else knows: any tree may hold DICOM.
 READERS: tuple[Reader, ...] = (ImageReader(), DicomReader())
 ACCEPTED = " or ".join(reader.name for reader in READERS)
 
-_IDENTITY = "identity.json"
-_TABLES = ("series.csv", "studies.csv", "rejected.csv", _IDENTITY)
+_FROM_INSTANCES = (SERIES, STUDIES, REJECTED, IDENTITY)
 
 
 def ingest_data(
@@ -96,15 +103,15 @@ def derivations(folder: Path, home: Path, raw: Path) -> list[Derivation]:
     written = Written(
         folder,
         home,
-        tuple(read_table(folder / "instances.csv", InstanceRow)),
-        tuple(read_table(folder / "studies.csv", StudyRow)),
+        tuple(read_table(folder / INSTANCES, InstanceRow)),
+        tuple(read_table(folder / STUDIES, StudyRow)),
     )
     listings = [*reader.listings(raw), *([WITHDRAWN] if WITHDRAWN.is_file() else [])]
     said = tuple(map(Entity.of_file, listings))
-    index = written.entity("instances.csv")
+    index = written.entity(INSTANCES)
     return [
         Derivation(index, (*map(instance_entity, written.instances), *said)),
-        *(Derivation(written.entity(name), (index,)) for name in _TABLES),
+        *(Derivation(written.entity(name), (index,)) for name in _FROM_INSTANCES),
         *reader.derivations(raw, written),
     ]
 
@@ -131,12 +138,12 @@ def _reader_of(raw: Path) -> Reader:
 def _write_identity(out: Path, pseudonyms: Pseudonyms) -> None:
     """Which key made the pseudonyms, so that the tables of two keys are never mixed unseen."""
     content = {"pseudonyms": pseudonyms.kind, "key_fingerprint": pseudonyms.fingerprint()}
-    write_json(out / _IDENTITY, content)
+    write_json(out / IDENTITY, content)
 
 
 def _say_if_renamed(last: Path, pseudonyms: Pseudonyms) -> None:
     try:
-        before = json.loads((last / _IDENTITY).read_text(encoding="utf-8"))["key_fingerprint"]
+        before = json.loads((last / IDENTITY).read_text(encoding="utf-8"))["key_fingerprint"]
     except (OSError, ValueError, KeyError):
         return
     if before != pseudonyms.fingerprint():

@@ -24,7 +24,12 @@ NO_STUDY = StudyId("")
 
 PICTURE = "picture"  # SeriesRow.modality and InstanceRow.role of a picture
 MASK = "mask"  # InstanceRow.role of its mask
-PICTURES_CSV = "pictures.csv"  # below volumes, where the studies are pictures
+
+# What ingest writes, below its folder.
+INSTANCES, SERIES, STUDIES, REJECTED = "instances.csv", "series.csv", "studies.csv", "rejected.csv"
+IDENTITY = "identity.json"  # under which key the pseudonyms were made
+VOLUMES = "volumes"  # a folder per study; register has one of this name too
+PICTURES_CSV = "pictures.csv"  # below VOLUMES, where the studies are pictures
 
 # Which modalities a role of SeriesRow may have.
 SERIES_ROLES: Mapping[str, tuple[str, ...]] = {
@@ -167,7 +172,7 @@ class PublishedTables:
 
     def write(self, folder: Path) -> None:
         """Write one CSV per table to ``folder``."""
-        write_table(folder / "instances.csv", InstanceRow, self.instances)
-        write_table(folder / "series.csv", SeriesRow, self.series)
-        write_table(folder / "studies.csv", StudyRow, self.studies)
-        write_table(folder / "rejected.csv", RejectedRow, self.rejected)
+        write_table(folder / INSTANCES, InstanceRow, self.instances)
+        write_table(folder / SERIES, SeriesRow, self.series)
+        write_table(folder / STUDIES, StudyRow, self.studies)
+        write_table(folder / REJECTED, RejectedRow, self.rejected)

@@ -12,10 +12,10 @@ import mlcroissant as mlc
 
 from petct_uad.core.errors import LineageError
 from petct_uad.core.files import sha256_file
-from petct_uad.ingest.tables import InstanceRow, StudyRow
+from petct_uad.ingest.tables import INSTANCES, STUDIES, InstanceRow, StudyRow
 from petct_uad.lineage.git import DESCRIPTION, NAME
 from petct_uad.schema import load_params
-from petct_uad.slices.tables import ImageRow, SliceRow
+from petct_uad.slices.tables import INDEX, SLICES, ImageRow, SliceRow
 
 _LICENSE = "https://spdx.org/licenses/Apache-2.0"
 _TYPES = {
@@ -25,10 +25,10 @@ _TYPES = {
     bool: mlc.DataType.BOOL,
 }
 _TABLES: tuple[tuple[str, str, type[Any], str], ...] = (
-    ("images", "data/processed/{}/index.csv", ImageRow, "Each slice in a shard."),
-    ("slices", "data/interim/{}/split/slices.csv", SliceRow, "Each slice, and why it is where."),
-    ("studies", "data/interim/{}/ingest/studies.csv", StudyRow, "Each usable study."),
-    ("instances", "data/interim/{}/ingest/instances.csv", InstanceRow, "Each file that was read."),
+    ("images", f"data/processed/{{}}/{INDEX}", ImageRow, "Each slice in a shard."),
+    ("slices", f"data/interim/{{}}/split/{SLICES}", SliceRow, "Each slice, and why it is where."),
+    ("studies", f"data/interim/{{}}/ingest/{STUDIES}", StudyRow, "Each usable study."),
+    ("instances", f"data/interim/{{}}/ingest/{INSTANCES}", InstanceRow, "Each file that was read."),
 )
 
 

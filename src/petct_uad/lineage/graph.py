@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 from petct_uad.core.errors import LineageError
 from petct_uad.core.provenance.record import ACTIVITY, Entity
 from petct_uad.core.provenance.table import TABLE
+from petct_uad.ingest.tables import VOLUMES
 from petct_uad.lineage.sets import NO_KEYS, Keys, Positions, distinct, union, within, without
 from petct_uad.lineage.table import LineageTable, keys_of
 
 _PLACES = ("data", "models", "metrics")
 # Folders that hold a file or a folder for every patient, and no lineage.
-_NO_LINEAGE = {"raw", "volumes", "shards"}
+_NO_LINEAGE = {"raw", VOLUMES, "shards"}
 _DEPTH = 4
 _RAW = "file:data/raw/"
 _INSTANCE = "instance:"

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from petct_uad.core.archives import is_archive, member_path, read_members
 from petct_uad.core.errors import ArchiveError, LineageError
+from petct_uad.ingest.tables import INSTANCES
 from petct_uad.lineage.hashing import Expected, files_below, hash_files
 
 _INTERIM = Path("data/interim")
@@ -29,7 +30,7 @@ class InstanceFile:
 
 def ingest_folders() -> list[Path]:
     """Of every data set that was ingested."""
-    return sorted(path.parent for path in _INTERIM.glob("*/ingest/instances.csv"))
+    return sorted(path.parent for path in _INTERIM.glob(f"*/ingest/{INSTANCES}"))
 
 
 def instance_rows(text: str) -> list[InstanceFile]:
@@ -37,7 +38,7 @@ def instance_rows(text: str) -> list[InstanceFile]:
     wanted = text.encode()
     found = []
     for folder in ingest_folders():
-        path = folder / "instances.csv"
+        path = folder / INSTANCES
         content = path.read_bytes()
         head = ",".join(_COLUMNS).encode()
         if not content.startswith(head):

@@ -12,6 +12,7 @@ from petct_uad.core.archives import exists
 from petct_uad.core.errors import LineageError, PseudonymError
 from petct_uad.core.files import sha256_file
 from petct_uad.ingest.pseudonyms import PUBLIC, Pseudonyms, key_file, read_key
+from petct_uad.ingest.tables import IDENTITY
 from petct_uad.ingest.withdrawn import read_withdrawn
 from petct_uad.lineage.graph import Graph
 from petct_uad.lineage.instances import ingest_folders, instance_rows, series_of
@@ -19,7 +20,7 @@ from petct_uad.lineage.sets import NO_KEYS, Keys, union, within
 from petct_uad.lineage.table import keys_of
 
 RUNS = Path("metrics/runs")
-_TRIVIAL = "trivial"  # scoring.trivial.TRIVIAL, whose module takes a second to import
+_TRIVIAL = "trivial"  # evaluation.trivial.TRIVIAL, whose module takes a second to import
 _PSEUDONYM = re.compile(r"p-[0-9a-f]{10}")
 _FORMS = (
     "a slice_id, a row of the benchmark (cmad-petct), a metric (cmad-petct:auroc), "
@@ -89,7 +90,7 @@ def patient_pseudonyms(name: str) -> set[str]:
 
 
 def _pseudonyms(ingest: Path) -> Pseudonyms:
-    content = _json(ingest / "identity.json")
+    content = _json(ingest / IDENTITY)
     if content.get("pseudonyms") == "public":
         return PUBLIC
     found = Pseudonyms("secret", read_key(key_file()))

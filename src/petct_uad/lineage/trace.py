@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from petct_uad.core.provenance.record import Entity
-from petct_uad.ingest.tables import PICTURES_CSV
+from petct_uad.ingest.tables import PICTURES_CSV, VOLUMES
 from petct_uad.lineage.graph import Graph, StageLineage, made_by
 from petct_uad.lineage.instances import InstanceFile, instance_rows
 from petct_uad.lineage.names import Subject
@@ -56,7 +56,7 @@ class Trace:
     def _pictures(self) -> bool:
         """Does it end in an image benchmark?"""
         stages = [step.lineage for step in self.steps]
-        listings = ((x.table, x.folder.parent / "volumes" / PICTURES_CSV) for x in stages)
+        listings = ((x.table, x.folder.parent / VOLUMES / PICTURES_CSV) for x in stages)
         return any(
             len(table.positions(keys_of([f"file:{path.as_posix()}"]))) for table, path in listings
         )

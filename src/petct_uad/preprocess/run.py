@@ -27,7 +27,7 @@ def preprocess_dataset(
         DatasetError: a volume cannot be read, or holds no body.
         RegistrationError: register ran on other volumes than those of ingest.
     """
-    volumes = VolumeFolders(interim / "ingest/volumes", interim / "register/volumes")
+    volumes = VolumeFolders.of(interim)
     slices_file = interim / "split" / SLICES
     slices = read_table(slices_file, SliceRow)
     with atomic_folder(processed) as out:

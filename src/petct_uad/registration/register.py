@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ from petct_uad.core.provenance.record import Derivation, Entity
 from petct_uad.core.store.map_stored import map_stored
 from petct_uad.core.store.study_store import Storable, StudyStore
 from petct_uad.core.volumes import voxel_count, write_volume
-from petct_uad.ingest.tables import StudyRow
+from petct_uad.ingest.tables import STUDIES, VOLUMES, StudyRow
 from petct_uad.registration.acceptance import Decision
 from petct_uad.registration.align import align
 from petct_uad.registration.grid import SliceRange, covered_slices, cut, target_grid
@@ -29,21 +29,21 @@ from petct_uad.registration.summary import summarise
 from petct_uad.registration.tables import (
     AFTER_MOTION,
     AS_SCANNED,
+    CUT_SLICES,
+    REGISTRATION,
     CutSliceRow,
     RegistrationRow,
 )
 from petct_uad.volumes.motion.rigid import RigidTransform
 from petct_uad.volumes.motion.transforms import Transform, write_transform
 from petct_uad.volumes.resample import antialias, interpolate, resample_ct
-from petct_uad.volumes.study import read_moved_label
+from petct_uad.volumes.study import StudyFolder, VolumeFolders, read_moved_label
 
 # Measured peaks: 1.2 GiB on 42 million voxels of CT and 8 of PET, 1.7 GiB on 10 and 31 million.
 # The CT is resampled in float32; the PET's gradient image alone is three float64 a voxel.
 _BYTES_PER_CT_VOXEL = 17
 _BYTES_PER_PET_VOXEL = 49
 _BYTES_PER_PROCESS = 200 << 20  # the interpreter and its libraries
-_READ = ("ct.nii.gz", "pet.nii.gz", "label.nii.gz")
-_WRITTEN = ("body.nii.gz", "transform.json")
 
 
 @dataclass(frozen=True)
@@ -62,20 +62,24 @@ class RegisterPaths:
     pictures: Path
     metrics: Path
 
+    @property
+    def volumes(self) -> VolumeFolders:
+        """Where every study is read, and where it lies once it is registered."""
+        return VolumeFolders(self.ingest / VOLUMES, self.register / VOLUMES)
+
 
 @dataclass(frozen=True)
 class _Task(Storable):
     study_id: str
     same_frame_of_reference: bool
-    source: Path
-    target: Path
+    folder: StudyFolder
     picture: Path
     params: RegisterParams
 
     @property
     def sources(self) -> tuple[Path, ...]:
-        """The volumes of ingest."""
-        return tuple(self.source / name for name in _READ)
+        """CT and PET, and a label where there is one."""
+        return tuple(filter(None, (self.folder.ct, self.folder.pet, self.folder.label)))
 
     @property
     def said(self) -> str:
@@ -86,7 +90,8 @@ class _Task(Storable):
     @property
     def outputs(self) -> Mapping[str, Path]:
         """Mask, transform and QC figure."""
-        return {**{name: self.target / name for name in _WRITTEN}, "figure.png": self.picture}
+        files = {path.name: path for path in (self.folder.body, self.folder.transform)}
+        return {**files, "figure.png": self.picture}
 
 
 @dataclass(frozen=True)
@@ -131,16 +136,14 @@ def register_studies(
     Raises:
         RegistrationError: a volume is missing or unreadable, or a PET covers no CT slice.
     """
-    studies = [
-        study for study in read_table(paths.ingest / "studies.csv", StudyRow) if study.has_volumes
-    ]
-    with atomic_folder(paths.register / "volumes") as volumes, atomic_folder(paths.pictures) as art:
+    studies = [row for row in read_table(paths.ingest / STUDIES, StudyRow) if row.has_volumes]
+    with atomic_folder(paths.volumes.registered) as new, atomic_folder(paths.pictures) as art:
+        volumes = replace(paths.volumes, registered=new)
         tasks = [
             _Task(
                 study_id=study.study_id,
                 same_frame_of_reference=study.same_frame_of_reference,
-                source=paths.ingest / "volumes" / study.study_id,
-                target=volumes / study.study_id,
+                folder=volumes.study(study.study_id),
                 picture=art / f"{study.study_id}.png",
                 params=params,
             )
@@ -157,23 +160,23 @@ def register_studies(
         )
     rows = sorted(study.row for study in found)
     cut_slices = sorted(row for study in found for row in study.cut_slices)
-    write_table(paths.register / "registration.csv", RegistrationRow, rows)
-    write_table(paths.register / "cut_slices.csv", CutSliceRow, cut_slices)
+    write_table(paths.register / REGISTRATION, RegistrationRow, rows)
+    write_table(paths.register / CUT_SLICES, CutSliceRow, cut_slices)
     write_json(paths.metrics, summarise(studies, rows))
     return _derivations(paths, studies)
 
 
-def bytes_of_study(source: Path) -> int:
+def bytes_of_study(folder: StudyFolder) -> int:
     """Memory that registering a study takes, estimated from the shapes of its CT and PET."""
     return (
         _BYTES_PER_PROCESS
-        + _BYTES_PER_CT_VOXEL * voxel_count(source / "ct.nii.gz")
-        + _BYTES_PER_PET_VOXEL * voxel_count(source / "pet.nii.gz")
+        + _BYTES_PER_CT_VOXEL * voxel_count(folder.ct)
+        + _BYTES_PER_PET_VOXEL * voxel_count(folder.pet)
     )
 
 
 def _bytes_of(task: _Task) -> int:
-    return bytes_of_study(task.source)
+    return bytes_of_study(task.folder)
 
 
 def _register_study(task: _Task) -> _Registered:
@@ -186,8 +189,8 @@ def _register_study(task: _Task) -> _Registered:
 
 
 def _write_study(task: _Task) -> _Registered:
-    ct = _read(task.source / "ct.nii.gz", sitk.sitkInt16)
-    pet = _read(task.source / "pet.nii.gz", sitk.sitkFloat32)
+    ct = _read(task.folder.ct, sitk.sitkInt16)
+    pet = _read(task.folder.pet, sitk.sitkFloat32)
     ct_on_grid = resample_ct(ct, target_grid(ct, task.params.spacing_mm))
     body = body_mask(ct_on_grid, task.params.body_threshold_hu)
     covered = covered_slices(body, pet, RigidTransform())
@@ -205,9 +208,9 @@ def _write_study(task: _Task) -> _Registered:
         after=interpolate(pet_as_fine, ct_on_grid, decision.transform),
         decision=decision,
     )
-    task.target.mkdir(exist_ok=True)  # by a worker that was lost
-    write_volume(registered.body, task.target / "body.nii.gz")
-    write_transform(task.target / "transform.json", decision.transform)
+    task.folder.registered.mkdir(exist_ok=True)  # by a worker that was lost
+    write_volume(registered.body, task.folder.body)
+    write_transform(task.folder.transform, decision.transform)
     draw_registration(task.picture, registered)
     ranges = _Ranges(covered, kept)
     lost = _cut_slices(task, ct, ranges, decision.transform)
@@ -218,7 +221,7 @@ def _cut_slices(
     task: _Task, ct: sitk.Image, ranges: _Ranges, motion: Transform
 ) -> tuple[CutSliceRow, ...]:
     """The CT slices that go no further, each with its reason and what lesion it holds."""
-    areas_mm2 = _lesion_areas_mm2(task.source / "label.nii.gz", motion)
+    areas_mm2 = _lesion_areas_mm2(task.folder.label, motion)
     rows = [
         CutSliceRow(
             study_id=task.study_id,
@@ -232,9 +235,9 @@ def _cut_slices(
     return tuple(row for row in rows if row.reason)
 
 
-def _lesion_areas_mm2(label: Path, motion: Transform) -> NDArray[np.float64]:
+def _lesion_areas_mm2(label: Path | None, motion: Transform) -> NDArray[np.float64]:
     """The lesion's area on every CT slice, (n,); empty without a label."""
-    if not label.is_file():
+    if label is None:
         return np.zeros(0)
     lesion = read_moved_label(label, motion)
     x_mm, y_mm, _ = lesion.GetSpacing()
@@ -282,11 +285,11 @@ def _derivations(paths: RegisterPaths, studies: list[StudyRow]) -> tuple[Derivat
     for study in studies:
         found += _study_derivations(paths, study.study_id)
     sources = {source for item in found for source in item.inputs}
-    sources.add(Entity.of_file(paths.ingest / "studies.csv"))
+    sources.add(Entity.of_file(paths.ingest / STUDIES))
     # Which of the slices that are cut hold lesion, the labels say.
-    labels = [paths.ingest / "volumes" / study.study_id / "label.nii.gz" for study in studies]
-    sources |= {Entity.of_file(label) for label in labels if label.is_file()}
-    tables = [paths.register / f"{name}.csv" for name in ("registration", "cut_slices")]
+    labels = (paths.volumes.study(study.study_id).label for study in studies)
+    sources |= {Entity.of_file(label) for label in labels if label}
+    tables = [paths.register / name for name in (REGISTRATION, CUT_SLICES)]
     for table in (*tables, paths.metrics):
         found.append(Derivation(Entity.of_file(table), tuple(sorted(sources))))
     return tuple(found)
@@ -294,8 +297,7 @@ def _derivations(paths: RegisterPaths, studies: list[StudyRow]) -> tuple[Derivat
 
 def _study_derivations(paths: RegisterPaths, study_id: str) -> list[Derivation]:
     """Each derives from both images, since the PET decides which of the CT's slices are kept."""
-    source = paths.ingest / "volumes" / study_id
-    target = paths.register / "volumes" / study_id
-    pair = tuple(Entity.of_file(source / name) for name in ("ct.nii.gz", "pet.nii.gz"))
-    outputs = [*(target / name for name in _WRITTEN), paths.pictures / f"{study_id}.png"]
+    folder = paths.volumes.study(study_id)
+    pair = tuple(map(Entity.of_file, (folder.ct, folder.pet)))
+    outputs = (folder.body, folder.transform, paths.pictures / f"{study_id}.png")
     return [Derivation(Entity.of_file(output), pair) for output in outputs]

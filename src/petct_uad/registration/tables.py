@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
+
+REGISTRATION, CUT_SLICES = "registration.csv", "cut_slices.csv"  # below the folder of register
+REGISTRATION_METRICS = Path("metrics/registration.json")  # of the cohort
 
 
 @dataclass(frozen=True, order=True)

@@ -13,7 +13,7 @@ from petct_uad.core.files import read_table
 from petct_uad.core.provenance.record import ACTIVITY
 from petct_uad.core.provenance.table import TABLE
 from petct_uad.evaluation.results import ResultPaths, RunResults
-from petct_uad.registration.tables import RegistrationRow
+from petct_uad.registration.tables import REGISTRATION, REGISTRATION_METRICS, RegistrationRow
 from petct_uad.report.curves import Stroke, strokes
 from petct_uad.report.flow import FlowTables, table_files
 from petct_uad.report.pictures import panel_files
@@ -21,6 +21,7 @@ from petct_uad.report.quality import Registration, pictures_flagged_first, read_
 from petct_uad.report.regions import region_files
 from petct_uad.report.validation import DataChecks, measured_files, read_checks
 from petct_uad.scoring.tables import LINEAGE
+from petct_uad.validation.tables import VERDICT
 
 MOST_PICTURES = 12
 
@@ -57,8 +58,8 @@ class ReportPaths:
             interim=interim,
             processed=processed,
             results=results,
-            registration=Path("metrics/registration.json"),
-            validation=Path("metrics/validation.json"),
+            registration=REGISTRATION_METRICS,
+            validation=VERDICT,
             pictures=Path("reports/registration"),
             panels=Path("reports/panels"),
             lineage=_lineage_folders(interim, processed, results),
@@ -82,7 +83,7 @@ class ReportPaths:
     @property
     def registered(self) -> Path:
         """One row per study."""
-        return self.interim / "register" / "registration.csv"
+        return self.interim / "register" / REGISTRATION
 
     @property
     def outcomes(self) -> tuple[Path, ...]:

@@ -8,17 +8,24 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from petct_uad.core.files import read_table
-from petct_uad.ingest.tables import InstanceRow, RejectedRow, SeriesRow, StudyRow
-from petct_uad.registration.tables import CutSliceRow
+from petct_uad.ingest.tables import (
+    INSTANCES,
+    REJECTED,
+    SERIES,
+    STUDIES,
+    InstanceRow,
+    RejectedRow,
+    SeriesRow,
+    StudyRow,
+)
+from petct_uad.registration.tables import CUT_SLICES, CutSliceRow
 from petct_uad.slices.tables import INDEX, SLICES, ImageRow, SliceRow
-
-_INGEST = ("instances", "series", "studies", "rejected")
 
 
 def table_files(interim: Path, processed: Path) -> tuple[Path, ...]:
     """The tables of the stages before, in the order of :class:`FlowTables`."""
-    ingest = (interim / "ingest" / f"{name}.csv" for name in _INGEST)
-    cut = interim / "register" / "cut_slices.csv"
+    ingest = (interim / "ingest" / name for name in (INSTANCES, SERIES, STUDIES, REJECTED))
+    cut = interim / "register" / CUT_SLICES
     return (*ingest, cut, interim / "split" / SLICES, processed / INDEX)
 
 
@@ -80,44 +87,13 @@ class SplitCount:
 
 def flow_steps(tables: FlowTables) -> tuple[FlowStep, ...]:
     """From files to model input."""
-    unused = [row for row in tables.instances if row.role == "unused"]
-    unused_series = [row for row in tables.series if row.role == "unused"]
-    seen_studies = {row.study_instance_uid for row in tables.series}
-    excluded = [row for row in tables.slices if row.split == "excluded"]
-    refused = _losses(row.code for row in tables.rejected)
-    files, studies = _names(tables.studies)
+    reasons = [row.reason for row in tables.slices if row.split == "excluded"]
+    used = len(tables.slices) - len(reasons)
     return (
-        FlowStep(
-            files,
-            len(tables.instances),
-            len(tables.instances) - len(unused),
-            _losses("in a series that no study uses" for _ in unused),
-        ),
-        FlowStep(
-            "Series",
-            len(tables.series),
-            len(tables.series) - len(unused_series),
-            _losses(row.reason for row in unused_series),
-        ),
-        FlowStep(
-            studies,
-            max(len(seen_studies), len(tables.studies)),
-            len(tables.studies),
-            refused if len(seen_studies) > len(tables.studies) else (),
-        ),
+        *_ingested(tables),
         *_covered(tables),
-        FlowStep(
-            "Slices",
-            len(tables.slices),
-            len(tables.slices) - len(excluded),
-            _losses(row.reason for row in excluded),
-        ),
-        FlowStep(
-            "Images in shards",
-            len(tables.slices) - len(excluded),
-            len(tables.images),
-            (),
-        ),
+        FlowStep("Slices", len(tables.slices), used, _losses(reasons)),
+        FlowStep("Images in shards", used, len(tables.images), ()),
     )
 
 
@@ -138,6 +114,22 @@ def _names(studies: Sequence[StudyRow]) -> tuple[str, str]:
     if all(study.has_volumes for study in studies):
         return "DICOM files read", "Studies with one CT and one PET"
     return "Picture files read", "Studies of one picture"
+
+
+def _ingested(tables: FlowTables) -> tuple[FlowStep, ...]:
+    """Files, series and studies of which ingest made volumes or pictures."""
+    unused = [row for row in tables.instances if row.role == "unused"]
+    unused_files = _losses("in a series that no study uses" for _ in unused)
+    reasons = [row.reason for row in tables.series if row.role == "unused"]
+    read, usable = len({row.study_instance_uid for row in tables.series}), len(tables.studies)
+    refused = _losses(row.code for row in tables.rejected) if read > usable else ()
+    files, studies = _names(tables.studies)
+    n_files, n_series = len(tables.instances), len(tables.series)
+    return (
+        FlowStep(files, n_files, n_files - len(unused), unused_files),
+        FlowStep("Series", n_series, n_series - len(reasons), _losses(reasons)),
+        FlowStep(studies, max(read, usable), usable, refused),
+    )
 
 
 def _covered(tables: FlowTables) -> tuple[FlowStep, ...]:

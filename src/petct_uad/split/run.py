@@ -11,7 +11,7 @@ from petct_uad.core.files import atomic_folder, read_table, write_table
 from petct_uad.core.params.base import Region
 from petct_uad.core.provenance.record import Derivation, Entity
 from petct_uad.core.store.study_store import StudyStore
-from petct_uad.ingest.tables import StudyRow
+from petct_uad.ingest.tables import STUDIES, StudyRow
 from petct_uad.slices.tables import REGIONS, SLICES, RegionRow, SliceRow
 from petct_uad.split.labels import split_slices
 from petct_uad.split.params import SplitParams
@@ -33,7 +33,7 @@ class _Inputs:
     def labels(self) -> tuple[Path, ...]:
         """What labels and splits come from."""
         studies = (study.study_id for study in self.studies)
-        tables = (self.interim / "ingest/studies.csv", self.volumes.patient_split)
+        tables = (self.interim / "ingest" / STUDIES, self.volumes.patient_split)
         return (*filter(None, tables), *self.volumes.label_sources(studies))
 
 
@@ -54,8 +54,8 @@ def split_dataset(
         SplitError: a split would have no patient or no normal slice; or a thorax is asked for of
             pictures, or of CTs none of which shows lungs.
     """
-    volumes = VolumeFolders(interim / "ingest/volumes", interim / "register/volumes")
-    inputs = _Inputs(interim, read_table(interim / "ingest/studies.csv", StudyRow), volumes)
+    volumes = VolumeFolders.of(interim)
+    inputs = _Inputs(interim, read_table(interim / "ingest" / STUDIES, StudyRow), volumes)
     with atomic_folder(interim / "split") as out:
         if region == "all":
             rows = split_slices(inputs.studies, volumes, params, workers=workers, store=store)

@@ -19,9 +19,10 @@ from petct_uad.core.livers import LIVERS_CSV, LiverPlace, read_livers
 from petct_uad.core.store.map_stored import map_stored
 from petct_uad.core.store.study_store import Storable, StudyStore
 from petct_uad.ingest.pseudonyms import PUBLIC
-from petct_uad.ingest.tables import StudyRow
+from petct_uad.ingest.tables import IDENTITY, StudyRow
 from petct_uad.validation.tables import Folders, LiverRow
 from petct_uad.volumes.motion.transforms import read_transform
+from petct_uad.volumes.study import VolumeFolders
 
 # Wahl et al. (2009), PERCIST 1.0: a sphere of 3 cm in the right lobe.
 _RADIUS_MM = 15.0
@@ -84,7 +85,7 @@ def liver_files(folders: Folders, rows: Sequence[LiverRow]) -> list[Path]:
 
 def _known(folders: Folders) -> dict[str, LiverPlace]:
     """Places by pseudonym; empty under a secret key, whose names cannot be worked out."""
-    identity = json.loads((folders.interim / "ingest/identity.json").read_text(encoding="utf-8"))
+    identity = json.loads((folders.interim / "ingest" / IDENTITY).read_text(encoding="utf-8"))
     if identity["pseudonyms"] != PUBLIC.kind:
         return {}
     return {PUBLIC.patient(place.patient): place for place in read_livers(folders.raw)}
@@ -101,10 +102,8 @@ def _measure_liver(liver: _Liver) -> _Measured:
 
 
 def _volume_files(folders: Folders, study_id: str) -> tuple[Path, Path]:
-    return (
-        folders.interim / f"register/volumes/{study_id}/transform.json",
-        folders.interim / f"ingest/volumes/{study_id}/pet.nii.gz",
-    )
+    study = VolumeFolders.of(folders.interim).study(study_id)
+    return study.transform, study.pet
 
 
 def _sphere(pet: sitk.Image, centre_mm: np.ndarray) -> np.ndarray:

@@ -17,6 +17,7 @@ from petct_uad.validation.scans import measure_scans
 from petct_uad.validation.shards import measure_shards
 from petct_uad.validation.tables import Folders, Measured, Tables, read_tables
 from petct_uad.validation.volumes import measure_volumes, volume_files
+from petct_uad.volumes.study import VolumeFolders
 
 
 def measure_tables(
@@ -32,7 +33,7 @@ def measure_tables(
     tables = read_tables(folders)
     studies = [row.study_id for row in tables.studies]
     shards = measure_shards(tables.images, folders.processed, workers, store)
-    volumes = folders.interim / "ingest/volumes"
+    volumes = VolumeFolders.of(folders.interim).native
     scans = measure_scans(volumes, studies, workers, store)
     measured = Measured(
         volumes=tuple(measure_volumes(volumes, studies, workers, store)),
@@ -50,7 +51,7 @@ def derivations(folders: Folders, tables: Tables, result: Path) -> tuple[Derivat
     """Each written table from what was measured for it, and the verdict from all tables."""
     read, written = folders.tables, folders.validated
     studies = [row.study_id for row in tables.studies]
-    volumes = volume_files(folders.interim / "ingest/volumes", studies)
+    volumes = volume_files(VolumeFolders.of(folders.interim).native, studies)
     shown = sorted({row.study_id for row in tables.images})
     shards = [shard_path(folders.processed, study_id) for study_id in shown]
     sources: dict[str, list[Path]] = {

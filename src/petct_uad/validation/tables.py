@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
 
 from petct_uad.core.files import read_table, write_table
-from petct_uad.ingest.tables import InstanceRow, SeriesRow, StudyRow
-from petct_uad.registration.tables import RegistrationRow
+from petct_uad.ingest.tables import INSTANCES, SERIES, STUDIES, InstanceRow, SeriesRow, StudyRow
+from petct_uad.registration.tables import REGISTRATION, RegistrationRow
 from petct_uad.slices.tables import INDEX, REGIONS, SLICES, ImageRow, RegionRow, SliceRow
 
 if TYPE_CHECKING:  # the stage has no rows in clear, and need not rerun with them
     from petct_uad.ingest.found import FoundInstance, FoundSeries, FoundStudy
+
+VERDICT = Path("metrics/validation.json")  # every check, and what fails it
 
 
 @dataclass(frozen=True, order=True)
@@ -259,10 +261,10 @@ class Folders:
         measured: dict[Written, Path] = {"regions": regions} if regions.is_file() else {}
         return {
             **measured,
-            "instances": ingest / "instances.csv",
-            "series": ingest / "series.csv",
-            "studies": ingest / "studies.csv",
-            "registration": self.interim / "register/registration.csv",
+            "instances": ingest / INSTANCES,
+            "series": ingest / SERIES,
+            "studies": ingest / STUDIES,
+            "registration": self.interim / "register" / REGISTRATION,
             "slices": self.interim / "split" / SLICES,
             "images": self.processed / INDEX,
         }

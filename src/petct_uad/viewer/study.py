@@ -31,7 +31,7 @@ from petct_uad.volumes.resample import (
     resample_mask,
     resample_pet,
 )
-from petct_uad.volumes.study import StudyFolder, StudyVolumes, read_study
+from petct_uad.volumes.study import StudyFolder, StudyVolumes, VolumeFolders, read_study
 
 # So that a page stays below 30 MB, whatever the study: CT and PET compress to about half of their
 # two bytes per voxel, maps to about half of their one, and base64 adds a third.
@@ -58,8 +58,7 @@ class ViewPaths:
 
     def folder(self, study_id: str) -> StudyFolder:
         """The volumes of one study."""
-        native, registered = (self.interim / stage / "volumes" for stage in ("ingest", "register"))
-        return StudyFolder(native / study_id, registered / study_id)
+        return VolumeFolders.of(self.interim).study(study_id)
 
 
 @dataclass(frozen=True)

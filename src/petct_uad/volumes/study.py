@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import SimpleITK as sitk
 
 from petct_uad.core.errors import DatasetError
 from petct_uad.core.patient_split import SPLIT_CSV
-from petct_uad.ingest.tables import DRAWN_ON_CT, DRAWN_ON_PET, PICTURES_CSV
+from petct_uad.ingest.tables import DRAWN_ON_CT, DRAWN_ON_PET, PICTURES_CSV, VOLUMES
 from petct_uad.volumes.boxes import Box
 from petct_uad.volumes.motion.transforms import Transform, read_transform
 from petct_uad.volumes.resample import move_mask, native_slices
@@ -96,6 +97,11 @@ class VolumeFolders:
     native: Path
     registered: Path
 
+    @classmethod
+    def of(cls, interim: Path) -> Self:
+        """Those below ``data/interim/<dataset>``."""
+        return cls(interim / "ingest" / VOLUMES, interim / "register" / VOLUMES)
+
     def study(self, study_id: str) -> StudyFolder:
         """One study's files."""
         return StudyFolder(self.native / study_id, self.registered / study_id)
@@ -124,7 +130,7 @@ class StudyVolumes:
 
     Attributes:
         ct: float32 HU on its native grid, reduced to the slices of ``body``.
-        pet: float32 SUVbw on its native grid.
+        pet: float32 SUV on its native grid.
         lesion: uint8, 1 inside a lesion, on a native grid with the slices of ``body``.
         body: uint8, 1 inside the body, on the grid of register cut to the body's bounding box
             in-plane.

@@ -11,6 +11,7 @@ import SimpleITK as sitk
 
 from petct_uad.core.volumes import voxel_count
 from petct_uad.registration.register import bytes_of_study
+from petct_uad.volumes.study import StudyFolder
 
 GIB = 1 << 30
 SLICES_AT = 46  # NIfTI-1: dim[3], int16
@@ -30,7 +31,7 @@ def test_long_axial_field_of_view_takes_what_was_measured(tmp_path: Path) -> Non
     header_only(tmp_path / "ct.nii.gz", 512, 644, sitk.sitkInt16)
     header_only(tmp_path / "pet.nii.gz", 440, 644, sitk.sitkFloat32)
     assert voxel_count(tmp_path / "pet.nii.gz") == 440 * 440 * 644
-    assert 6.2 < bytes_of_study(tmp_path) / GIB < 9.0
+    assert 6.2 < bytes_of_study(StudyFolder(tmp_path, tmp_path)) / GIB < 9.0
 
 
 @pytest.mark.parametrize("content", [None, b"no volume"])

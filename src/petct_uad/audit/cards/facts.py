@@ -11,16 +11,17 @@ from typing import Any
 
 from petct_uad.core.errors import LineageError
 from petct_uad.core.files import read_table, sha256_file
-from petct_uad.core.patient_split import SPLIT_CSV
 from petct_uad.core.provenance.record import ACTIVITY
 from petct_uad.core.sources import SourceRow, read_sources
 from petct_uad.evaluation.figures import FIGURES, Figure
 from petct_uad.evaluation.results import ResultPaths, read_results
 from petct_uad.evaluation.tables import Measured, RunMetrics
-from petct_uad.ingest.tables import RejectedRow, StudyRow
+from petct_uad.ingest.tables import IDENTITY, REJECTED, STUDIES, RejectedRow, StudyRow
 from petct_uad.lineage.git import try_git
-from petct_uad.lineage.names import RUNS, family_of
-from petct_uad.slices.tables import SliceRow
+from petct_uad.lineage.names import RUNS, family_of, metrics_file
+from petct_uad.slices.tables import INDEX, SLICES, SliceRow
+from petct_uad.validation.tables import VERDICT
+from petct_uad.volumes.study import VolumeFolders
 
 _PARTS = ("train", "val", "test", "excluded")
 
@@ -107,12 +108,13 @@ def dataset_facts(dataset: str) -> DatasetFacts:
         LineageError: a table is missing.
     """
     interim, raw = Path("data/interim") / dataset, Path("data/raw") / dataset
-    studies = read_table(_there(interim / "ingest/studies.csv"), StudyRow)
-    slices = read_table(_there(interim / "split/slices.csv"), SliceRow)
-    rejected = read_table(_there(interim / "ingest/rejected.csv"), RejectedRow)
-    validation = _json(Path("metrics/validation.json"))
-    index = _there(Path("data/processed") / dataset / "index.csv")
-    lineage = (interim / "ingest", interim / "register", interim / "split", index.parent)
+    ingest = interim / "ingest"
+    studies = read_table(_there(ingest / STUDIES), StudyRow)
+    slices = read_table(_there(interim / "split" / SLICES), SliceRow)
+    rejected = read_table(_there(ingest / REJECTED), RejectedRow)
+    validation = _json(VERDICT)
+    index = _there(Path("data/processed") / dataset / INDEX)
+    lineage = (ingest, interim / "register", interim / "split", index.parent)
     return DatasetFacts(
         name=dataset,
         commit=_commit(),
@@ -124,9 +126,9 @@ def dataset_facts(dataset: str) -> DatasetFacts:
         rejected=_counted(row.code for row in rejected),
         parts=tuple(_part(name, slices) for name in _PARTS),
         excluded=_counted(row.reason for row in slices if row.split == "excluded"),
-        own_split=(interim / "ingest/volumes" / SPLIT_CSV).is_file(),
+        own_split=VolumeFolders.of(interim).patient_split is not None,
         sources=tuple(read_sources(raw)),
-        pseudonyms=_json(interim / "ingest/identity.json")["pseudonyms"],
+        pseudonyms=_json(ingest / IDENTITY)["pseudonyms"],
         checks=validation["checks"],
         failing=tuple(
             f"{x['name']} ({x['table']}, {x['severity']}): {x['reason']}"
@@ -145,7 +147,7 @@ def model_facts(run: str) -> ModelFacts:
         LineageError: the row was not evaluated here.
     """
     family = family_of(run)
-    _there(RUNS / family / run / "metrics.json")
+    _there(metrics_file(run))
     metrics = read_results(ResultPaths.of(RUNS.parent, family, run)).metrics
     home = Path("models") / family / run
     weights = sorted(home.glob("seed-*/weights.safetensors"))

@@ -38,7 +38,7 @@ from petct_uad.ingest.params import IngestParams
 from petct_uad.ingest.rejections import rejected_row
 from petct_uad.ingest.tables import StudyId
 
-VOLUMES = ("ct.nii.gz", "pet.nii.gz", "label.nii.gz")
+_FILES = ("ct.nii.gz", "pet.nii.gz", "label.nii.gz")
 
 # Image types (0008,0008) that are no axial reconstruction.
 _NO_VOLUME = ("LOCALIZER", "MIP", "MAX_IP", "PROJECTION IMAGE", "SCREEN SAVE", "DOSE", "FUSED")
@@ -72,7 +72,7 @@ class StudyTask(Storable):
     def outputs(self) -> Mapping[str, Path]:
         """Its volumes; a refused study has none."""
         folder = self.volumes / self.study_id
-        return {name: folder / name for name in VOLUMES}
+        return {name: folder / name for name in _FILES}
 
 
 @dataclass(frozen=True)

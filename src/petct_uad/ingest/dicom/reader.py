@@ -35,7 +35,7 @@ from petct_uad.ingest.params import IngestParams
 from petct_uad.ingest.pseudonyms import Pseudonyms, check_key, choose_pseudonyms
 from petct_uad.ingest.reader import Reader, Reading, Whose, Written, instance_entity, is_uid
 from petct_uad.ingest.rejections import gathered, maybe_stop, names, rejected_row, shown
-from petct_uad.ingest.tables import FINDINGS, UNLABELLED, InstanceRow, StudyRow
+from petct_uad.ingest.tables import FINDINGS, UNLABELLED, VOLUMES, InstanceRow, StudyRow
 from petct_uad.ingest.withdrawn import withdrawn_patients
 
 _NAMED = 5  # studies of one note, on the owner's screen
@@ -78,12 +78,12 @@ class DicomReader(Reader):
         contours, bad_lines = _contours(raw, index.headers, params)
         refused += bad_lines
         maybe_stop(refused, params)
-        task = partial(StudyTask, raw=raw, volumes=out / "volumes", params=params)
+        task = partial(StudyTask, raw=raw, volumes=out / VOLUMES, params=params)
         tasks = _tasks(studies, contours, pseudonyms, task)
         results = map_stored(
             ingest_study, tasks, StudyResult, "reading studies", workers=workers, store=store
         )
-        results, twins = refuse_twins(results, out / "volumes")
+        results, twins = refuse_twins(results, out / VOLUMES)
         refused += [*twins, *(row for result in results for row in result.rejected)]
         _ask_for_pattern(results)
         refused += [_label_alone(study) for study in studies if not study.of("CT", "PT")]
@@ -91,7 +91,7 @@ class DicomReader(Reader):
         found = _tables(index.headers, results, refused)
         _check_usable(raw, found, results, params)
         published = publish(found, _identities(raw, index.headers, refused), pseudonyms)
-        _publish_split(raw, out / "volumes", published.studies, pseudonyms)
+        _publish_split(raw, out / VOLUMES, published.studies, pseudonyms)
         _say(found, pseudonyms)
         return Reading(published, found, pseudonyms, _counts(found), _remarks(found))
 
@@ -107,8 +107,8 @@ class DicomReader(Reader):
         for study in written.studies:
             contours = (_labels_csv(raw),) if study.label_kind == "csv" else ()
             yield from _study_derivations(study, by_study[study.study_id], written, contours)
-        if written.has(f"volumes/{SPLIT_CSV}"):
-            table = written.entity(f"volumes/{SPLIT_CSV}")
+        if written.has(f"{VOLUMES}/{SPLIT_CSV}"):
+            table = written.entity(f"{VOLUMES}/{SPLIT_CSV}")
             yield Derivation(table, (Entity.of_file(raw / SPLIT_CSV),))
 
     def whose(self, path: Path) -> Whose:
@@ -129,7 +129,7 @@ def _study_derivations(
     contours: tuple[Entity, ...],
 ) -> Iterator[Derivation]:
     for name, roles in _SOURCES.items():
-        file = f"volumes/{study.study_id}/{name}.nii.gz"
+        file = f"{VOLUMES}/{study.study_id}/{name}.nii.gz"
         if written.has(file):
             sources = (instance_entity(row) for row in mine if row.role in roles)
             inputs = (*sources, *(contours if name == "label" else ()))

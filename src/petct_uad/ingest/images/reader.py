@@ -31,12 +31,14 @@ from petct_uad.ingest.pseudonyms import Pseudonyms, check_distinct, check_key, c
 from petct_uad.ingest.reader import Reader, Reading, Written, instance_entity
 from petct_uad.ingest.rejections import maybe_stop, rejected_row, shown
 from petct_uad.ingest.tables import (
+    INSTANCES,
     LESION,
     MASK,
     NEGATIVE,
     NO_STUDY,
     PICTURE,
     PICTURES_CSV,
+    VOLUMES,
     InstanceRow,
     PictureRow,
     PublicText,
@@ -51,7 +53,7 @@ from petct_uad.ingest.withdrawn import withdrawn_patients
 
 _SCANNER = "unknown"
 _NO_UID = UidPseudonym("")
-_ASSIGNED = f"volumes/{PICTURES_CSV}"
+_ASSIGNED = f"{VOLUMES}/{PICTURES_CSV}"
 _FILES = {PICTURE: "image.png", MASK: "mask.png"}
 _SPLITS = ("train", "val", "test")
 
@@ -91,7 +93,7 @@ class ImageReader(Reader):
         layout = find_layout(raw)
         pseudonyms = choose_pseudonyms(params.pseudonyms, (True,))
         check_key(pseudonyms, params.key)
-        work = partial(_ingest_image, raw=raw, volumes=out / "volumes", colour=params.colour)
+        work = partial(_ingest_image, raw=raw, volumes=out / VOLUMES, colour=params.colour)
         read = map_in_processes(work, _tasks(layout, pseudonyms), "reading pictures", workers)
         found = [item.rejected for item in read if item.rejected]
         found += map(_unlabelled, layout.unlabelled)
@@ -118,9 +120,9 @@ class ImageReader(Reader):
     def derivations(self, raw: Path, written: Written) -> Iterator[Derivation]:
         """Each PNG from its file; which split and label each has from all files and the listing."""
         for row in written.instances:
-            name = f"volumes/{row.study_id}/{_FILES[row.role]}"
+            name = f"{VOLUMES}/{row.study_id}/{_FILES[row.role]}"
             yield Derivation(written.entity(name), (instance_entity(row),))
-        index = written.entity("instances.csv")
+        index = written.entity(INSTANCES)
         yield Derivation(written.entity(_ASSIGNED), (index,))
 
     def listings(self, raw: Path) -> Sequence[Path]:
