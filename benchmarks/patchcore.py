@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from petct_uad.core.console import console
 from petct_uad.core.files import read_table
 from petct_uad.core.params.reading import ParamsFile
-from petct_uad.ingest.run import ingest_data
+from petct_uad.ingest.run import ingest_with_lineage
 from petct_uad.ingest.tables import StudyRow
 from petct_uad.models.common.batch import Batch
 from petct_uad.models.common.device import peak_memory_mib
@@ -108,7 +108,7 @@ def _preprocess(raw: Path, home: Path, processed: Path, image_size_px: int) -> N
     volumes = VolumeFolders(home / "volumes", home)
     with chdir(home):  # lineage takes no file outside the working directory
         link.symlink_to(raw)
-        ingest_data(link, Path(), Path(), params.ingest)
+        ingest_with_lineage(link, Path(), Path(), params.ingest)
     split = params.split.model_copy(update={"duplicates": "keep"})
     slices = split_slices(read_table(home / "studies.csv", StudyRow), volumes, split)
     wanted = params.preprocess.model_copy(update={"image_size_px": image_size_px})

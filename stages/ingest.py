@@ -7,7 +7,7 @@ import typer
 from petct_uad.core.files import atomic_folder
 from petct_uad.core.provenance.stage import run_stage
 from petct_uad.ingest.params import IngestParams
-from petct_uad.ingest.run import ingest_data
+from petct_uad.ingest.run import ingest_with_lineage
 
 
 def main() -> None:
@@ -18,7 +18,7 @@ def main() -> None:
         home = Path("data/interim") / run.params.dataset / "ingest"
         with atomic_folder(home) as folder:
             workers, store = run.params.workers, run.store()
-            made = ingest_data(raw, folder, home, params, workers, store=store)
+            made = ingest_with_lineage(raw, folder, home, params, workers, store=store)
             run.record(folder, made)
 
 

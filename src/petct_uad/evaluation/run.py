@@ -114,7 +114,7 @@ class _Lesions:
 def evaluate_entry(
     paths: EvaluationPaths, params: EvaluateParams, on: MeasuredOn
 ) -> dict[str, tuple[Derivation, ...]]:
-    """Measure and draw every scored row; the only function that opens test labels and masks.
+    """Measure and draw every scored row by the labels and lesion masks of the test split.
 
     Returns:
         For each row, what each written file was made from.

@@ -33,7 +33,7 @@ ACCEPTED = " or ".join(reader.name for reader in READERS)
 _FROM_INSTANCES = (SERIES, STUDIES, REJECTED, IDENTITY)
 
 
-def ingest_data(
+def ingest_with_lineage(
     raw: Path,
     folder: Path,
     home: Path,

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from petct_uad.cli.app import app
 from petct_uad.core.errors import DatasetError, InputsRefusedError, NothingUsableError, SplitError
 from petct_uad.core.files import read_table, sha256_file
-from petct_uad.ingest.run import ingest_data
+from petct_uad.ingest.run import ingest_with_lineage
 from petct_uad.ingest.tables import InstanceRow, PictureRow, RejectedRow
 from petct_uad.ingest.withdrawn import WITHDRAWN
 from petct_uad.lineage import trace
@@ -222,7 +222,7 @@ def test_the_papers_leaking_protocol_is_refused(
 
 def ingest(out: str = "out", **changes: object) -> list[RejectedRow]:
     params = load_params().ingest.model_copy(update=changes)
-    ingest_data(RAW, Path(out), Path(out), params)
+    ingest_with_lineage(RAW, Path(out), Path(out), params)
     return read_table(Path(out) / "rejected.csv", RejectedRow)
 
 

@@ -73,7 +73,7 @@ def letters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_new_kind_of_input_is_its_reader_and_a_line_among_the_readers(letters: Path) -> None:
     out = Path("out")
     out.mkdir()
-    found = run.ingest_data(letters, out, Path("data/interim/x/ingest"), PARAMS)
+    found = run.ingest_with_lineage(letters, out, Path("data/interim/x/ingest"), PARAMS)
     (row,) = read_table(out / "instances.csv", InstanceRow)
     assert (out / f"volumes/{row.study_id}/copy.txt").read_text() == "Dear colleague"
     assert json.loads((out / "identity.json").read_text())["pseudonyms"] == "public"
