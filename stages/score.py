@@ -1,5 +1,6 @@
 """score: one model over validation normals and test, ``python stages/score.py cmad``."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,6 +12,9 @@ from petct_uad.models.common.device import choose_device
 from petct_uad.scoring.params import ScoreParams
 from petct_uad.scoring.run import ScoringPaths, score_entry
 
+# Under another fusion or smoothing no network runs again.
+FORWARD = Path("src/petct_uad/scoring/forward.py")
+
 
 def main(name: Annotated[str, typer.Argument(help="a key of benchmark in params.yaml")]) -> None:
     """Write data/scores/<name>, metrics/cost, and data/scores-lineage/<name> beside the maps."""
@@ -19,8 +23,9 @@ def main(name: Annotated[str, typer.Argument(help="a key of benchmark in params.
         device = choose_device(run.params.section(DevicePart, "train").device)
         params = run.params.section(ScoreParams, "score")
         paths = ScoringPaths.of(run.params.dataset, name)
-        derivations = score_entry(entry, params, paths, device)
-        run.record(paths.record, derivations, loaded=(model_folder(entry.model),))
+        model = model_folder(entry.model)
+        derivations = score_entry(entry, params, paths, device, run.store(FORWARD, model))
+        run.record(paths.record, derivations, loaded=(model,))
 
 
 if __name__ == "__main__":

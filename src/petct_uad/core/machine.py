@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import platform
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,11 @@ import psutil
 
 _ROOT = Path("/")
 _GROUPS = Path("sys/fs/cgroup")
+# What Linux says alike of all processors of one kind, on x86 and on ARM.
+_SAME_KIND = (
+    "vendor_id", "cpu family", "model", "model name", "stepping", "flags",
+    "CPU implementer", "CPU architecture", "CPU variant", "CPU part", "CPU revision", "Features",
+)  # fmt: skip
 
 
 def cores(root: Path = _ROOT) -> int:
@@ -36,6 +42,19 @@ def free_bytes(root: Path = _ROOT) -> int:
     free: int = psutil.virtual_memory().available
     left = (_bytes_left(group) for group in _groups("memory", root))
     return max(0, min([free, *(x for x in left if x is not None)]))
+
+
+def processor(root: Path = _ROOT) -> str:
+    """Which processor this is, with its instruction sets; as much of it as the system tells.
+
+    Args:
+        root: under which ``proc`` lies.
+    """
+    first, _, _ = _text(root / "proc/cpuinfo").partition("\n\n")
+    lines = (line.partition(":") for line in first.splitlines())
+    told = {key.strip(): value.strip() for key, _, value in lines}
+    known = [told[key] for key in _SAME_KIND if key in told]
+    return "; ".join(known or [platform.machine(), platform.processor()])
 
 
 def share_cores(root: Path = _ROOT) -> None:

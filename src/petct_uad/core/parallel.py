@@ -41,7 +41,7 @@ def map_in_processes(
     function: Callable[[Item], Result],
     items: Sequence[Item],
     description: str,
-    workers: int,
+    workers: int | None,
     bytes_of: Callable[[Item], int] | None = None,
 ) -> list[Result]:
     """Apply ``function`` to every item as the machine says; results keep the order of ``items``.
@@ -51,7 +51,7 @@ def map_in_processes(
 
     Args:
         workers: number of processes; 0 means one per core, 1 means no extra process. A cluster has
-            its own.
+            its own. None keeps the items here, for a function that takes all cores or the GPU.
         bytes_of: memory that an item takes, where that is much; no more of them are worked on at
             once than the free memory of this machine holds, and a line says so.
 
@@ -62,7 +62,7 @@ def map_in_processes(
     kind = os.environ.get(EXECUTOR) or _KINDS[0]
     if kind not in _KINDS:
         raise ExecutorError(f"{EXECUTOR}: found {kind!r}, expected one of {', '.join(_KINDS)}.")
-    if kind == "none" or not items:
+    if workers is None or kind == "none" or not items:
         return _map_here(function, items, description)
     if kind == "processes":
         return _map_in_processes(function, items, description, workers, bytes_of)

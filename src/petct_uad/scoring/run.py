@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from heapq import merge
-from itertools import groupby
+from itertools import groupby, islice
 from operator import attrgetter
 from pathlib import Path
 
@@ -19,13 +19,16 @@ from numpy.typing import NDArray
 from petct_uad.core.errors import DatasetError
 from petct_uad.core.files import atomic_folder, write_json
 from petct_uad.core.provenance.record import Derivation, Entity
+from petct_uad.core.store.map_stored import map_stored
+from petct_uad.core.store.study_store import StudyStore
 from petct_uad.models.benchmark import BenchmarkEntry
 from petct_uad.models.build import ModelConfig
 from petct_uad.models.common.batch import at_side
-from petct_uad.models.common.device import deterministic, peak_memory_mib
+from petct_uad.models.common.device import name_arithmetic, peak_memory_mib
 from petct_uad.models.common.fusion import MapFusion
 from petct_uad.models.common.params import AnyModelParams
 from petct_uad.scoring.context import smooth_along_z, z_positions_mm
+from petct_uad.scoring.forward import BATCH, ScoredSlices, Scorer, ScoringTask
 from petct_uad.scoring.inference import (
     Cost,
     Part,
@@ -33,8 +36,6 @@ from petct_uad.scoring.inference import (
     fused,
     fusion_of_normals,
     gflops_of_one_pair,
-    regrouped,
-    score_slices,
     scored_anew,
     scores_its_maps,
 )
@@ -51,8 +52,6 @@ from petct_uad.scoring.tables import (
 from petct_uad.scoring.trained import TrainedModel, load_trained, model_files, seeds_of
 from petct_uad.slices.store import SliceStore, files_of
 from petct_uad.slices.tables import INDEX, SLICES, ImageRow, shard_path
-
-_SEED = 0  # of torch's generator; no model draws anything once it is trained
 
 
 @dataclass(frozen=True)
@@ -111,8 +110,14 @@ class _Split:
             )
         return tuple(studies)
 
-    def by_study(self, parts: Iterable[Part]) -> Iterator[Part]:
-        return regrouped(parts, (len(study.rows) for study in self.studies))
+    @cached_property
+    def groups(self) -> tuple[tuple[_Study, ...], ...]:
+        """What a model sees together: a study, or some of those that are a single picture."""
+        found: list[tuple[_Study, ...]] = []
+        for single, run in groupby(self.studies, lambda study: len(study.rows) == 1):
+            studies, step = tuple(run), BATCH if single else 1
+            found += [studies[i : i + step] for i in range(0, len(studies), step)]
+        return tuple(found)
 
 
 @dataclass(frozen=True)
@@ -124,6 +129,7 @@ class _Data:
     val: _Split  # the normals
     test: _Split
     device: torch.device
+    store: StudyStore | None = None  # where what networks say is kept
 
     @classmethod
     def of(
@@ -184,16 +190,13 @@ class _Row:
     def _studies(self, members: Sequence[Scored], split: _Split) -> Iterator[Part]:
         """Fused where there are two, and smoothed along the body."""
         model, parts = self.members[0].trained.model, [x.parts() for x in members]
-        if self.fusion is None:
-            studies = split.by_study(parts[0])
-        else:
-            studies = split.by_study(fused(model, self.fusion, parts))
+        studies = parts[0] if self.fusion is None else fused(model, self.fusion, parts)
         if self.data.params.z_sigma_mm == 0:
             return studies
         smooth = map(self._smoothed, studies, split.studies)
         if self.fusion is None and not scores_its_maps(type(model)):
             return smooth
-        return split.by_study(scored_anew(model, smooth, len(split.indices)))
+        return (scored_anew(model, part) for part in smooth)
 
     def _smoothed(self, part: Part, study: _Study) -> Part:
         """Scores too, as a score that is no function of its map must be."""
@@ -206,13 +209,17 @@ class _Row:
 
 
 def score_entry(
-    entry: BenchmarkEntry, params: ScoreParams, paths: ScoringPaths, device: torch.device
+    entry: BenchmarkEntry,
+    params: ScoreParams,
+    paths: ScoringPaths,
+    device: torch.device,
+    store: StudyStore | None = None,
 ) -> tuple[Derivation, ...]:
     """Score every row of an entry; the only function that runs a network on the test split.
 
     Neither labels of test slices nor lesion masks are read. Every seed's model runs once, and a
-    row of two joins their float32 maps. Those wait on the disk of ``paths.scores``, in files
-    without a name; the maps of one study and of one batch are in memory at a time.
+    row of two joins their float32 maps. Those wait on the disk of ``paths.scores``; the maps of one
+    study are in memory at a time. With a ``store`` a model sees only what it has not seen before.
 
     Returns:
         What each written file was made from.
@@ -222,10 +229,9 @@ def score_entry(
         DatasetError: the splits hold nothing, or a shard is missing.
     """
     stores = [SliceStore.open(paths.processed, split) for split in ("val", "test")]
-    data = _Data.of(paths, params, stores, device)
+    data = replace(_Data.of(paths, params, stores, device), store=store)
     seeds = seeds_of([paths.models / row for row in entry.trained])
-    # In float32, whatever train.tf32 says.
-    with deterministic(_SEED, tf32=False), atomic_folder(paths.scores) as out:
+    with atomic_folder(paths.scores) as out:
         for seed in seeds:
             with ExitStack() as files:
                 for run, row in _score_seed(entry, seed, data, out, files).items():
@@ -267,7 +273,7 @@ def score_stores(
         By row: scores of the validation normals and of the other slices; no maps.
     """
     data = _Data.of(paths, params, (val, other), device)
-    with deterministic(_SEED, tf32=False), ExitStack() as files:
+    with ExitStack() as files:
         rows = _score_seed(entry, seed, data, None, files)
         return {run: SeedScores(seed, _scores(x.val), _scores(x.test)) for run, x in rows.items()}
 
@@ -279,7 +285,7 @@ def _scores(parts: Iterable[Part]) -> NDArray[np.float64]:
 def _score_seed(
     entry: BenchmarkEntry, seed: int, data: _Data, folder: Path | None, files: ExitStack
 ) -> dict[str, _Row]:
-    """Every row of one seed; maps wait in files below ``folder``, which ``files`` closes."""
+    """Every row of one seed; maps wait in files below ``folder``, which ``files`` removes."""
     members = {row: _score_member(row, seed, data, folder, files) for row in entry.trained}
     return {
         run: _joined(tuple(members[part] for part in parts), data)
@@ -291,20 +297,42 @@ def _score_member(
     row: str, seed: int, data: _Data, folder: Path | None, files: ExitStack
 ) -> _Member:
     trained = load_trained(data.paths.models / row, seed, data.device)
-    side_px = data.test.store.image_size_px
+    read = model_files([data.paths.models / row], [seed])
 
     def scored(split: _Split, what: str) -> Scored:
-        return score_slices(
-            trained.model,
-            at_side(split.store, trained.config.image_size_px),
-            split.indices,
-            device=data.device,
-            what=f"{row}, seed {seed}: {what}",
-            side_px=side_px,
-            file=files.enter_context(tempfile.TemporaryFile(dir=folder, buffering=0)),
+        waiting = Path(files.enter_context(tempfile.TemporaryDirectory(dir=folder)))
+        tasks = _tasks(split, data, read, waiting)
+        store = at_side(split.store, trained.config.image_size_px)
+        found = map_stored(
+            Scorer(trained.model, store, data.device).score,
+            tasks,
+            ScoredSlices,
+            f"{row}, seed {seed}: {what}",
+            workers=None,
+            store=data.store,
         )
+        sizes = tuple(tuple(map(len, task.shard_rows)) for task in tasks)
+        return Scored(tuple(found), tuple(task.planes for task in tasks), sizes)
 
     return _Member(trained, scored(data.val, "val normals"), scored(data.test, "test"))
+
+
+def _tasks(
+    split: _Split, data: _Data, trained: tuple[Path, ...], waiting: Path
+) -> list[ScoringTask]:
+    places, arithmetic = iter(split.indices), name_arithmetic(data.device)
+    return [
+        ScoringTask(
+            trained=trained,
+            shards=tuple(shard_path(data.paths.processed, study.study_id) for study in group),
+            shard_rows=tuple(tuple(row.shard_row for row in study.rows) for study in group),
+            places=tuple(islice(places, sum(len(study.rows) for study in group))),
+            side_px=data.test.store.image_size_px,
+            arithmetic=arithmetic,
+            planes=waiting / f"{group[0].study_id}.safetensors",
+        )
+        for group in split.groups
+    ]
 
 
 def _joined(members: tuple[_Member, ...], data: _Data) -> _Row:

@@ -37,8 +37,8 @@ from petct_uad.models.common.batch import Batch, at_side
 from petct_uad.models.common.fusion import MapFusion
 from petct_uad.models.common.params import Fusion
 from petct_uad.models.patchcore.params import PatchcoreParams
+from petct_uad.models.patchcore.patchcore import Patchcore
 from petct_uad.scoring.context import smooth_along_z
-from petct_uad.scoring.inference import score_slices
 from petct_uad.scoring.params import ScoreParams
 from petct_uad.scoring.run import ScoringPaths, score_entry
 from petct_uad.scoring.tables import read_study
@@ -349,16 +349,17 @@ def test_scores_are_computed_in_float32_whatever_a_training_left(
     evaluated: Evaluated, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
-    seen = []
+    seen = set()
+    detect = Patchcore.detect
 
-    def watched(*args: Any, **named: Any) -> Any:
+    def watched(model: Patchcore, batch: Batch) -> Any:
         algorithms = torch.are_deterministic_algorithms_enabled()
-        seen.append((matmul.allow_tf32, cudnn.allow_tf32, algorithms))
-        return score_slices(*args, **named)
+        seen.add((matmul.allow_tf32, cudnn.allow_tf32, algorithms))
+        return detect(model, batch)
 
-    monkeypatch.setattr("petct_uad.scoring.run.score_slices", watched)
+    monkeypatch.setattr(Patchcore, "detect", watched)
     score(evaluated.paths.processed, Path("float32"))
-    assert seen == [(False, False, True)] * (2 * 2 * len(SEEDS))  # splits, modalities
+    assert seen == {(False, False, True)}
     assert (matmul.allow_tf32, cudnn.allow_tf32) == (True, True)
 
 

@@ -393,6 +393,16 @@ def forget_imports() -> None:
     sources._owners.cache_clear()
 
 
+def test_scores_make_room_for_what_is_kept_of_the_data(house: House) -> None:
+    store = store_at(house.home)
+    house.run(store)
+    house.run(replace(store, stage="score"))  # used last
+    kept = entries(store.root)
+    data = sum(entry.size_bytes for entry in kept if entry.stage == "shout")
+    trim(store.root, data)
+    assert [entry.stage for entry in entries(store.root)] == ["shout"] * 3
+
+
 @pytest.fixture
 def _another_project() -> Iterator[None]:
     """This process is in another project while the test runs."""

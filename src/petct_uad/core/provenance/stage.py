@@ -46,12 +46,13 @@ class StageRun:
         """Where this stage keeps what it computes of single studies; None where that is off.
 
         Args:
-            code: files from whose imports the code follows that computes; by default the stage's.
+            code: files, or folders of them, from whose imports the code follows that computes; by
+                default the stage's.
 
         Raises:
             SettingError: the machine's settings of the store cannot be taken.
         """
-        return StudyStore.of_stage(self.name, *(code or (self.entry,)))
+        return StudyStore.of_stage(self.entry.stem, *(code or (self.entry,)))
 
     def record(
         self,

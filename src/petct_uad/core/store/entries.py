@@ -12,6 +12,8 @@ from time import time
 
 MANIFEST = "manifest.json"  # its time is when the entry was last used
 TEMPORARY = ".tmp-"
+# Megabytes for a second's work: it makes room for what stages keep of the data, however new it is.
+_CHEAP = ("score",)
 _ABANDONED_S = 24 * 3600.0  # a temporary folder this old is of a run that was killed
 
 
@@ -42,12 +44,13 @@ def entries(root: Path) -> list[Entry]:
 def trim(root: Path, most_bytes: int) -> int:
     """Remove the least recently used entries until all take at most so much; bytes that are left.
 
-    What a killed run left behind goes first, once no run can still be writing it.
+    What a killed run left behind goes first, once no run can still be writing it; then scores.
     """
     left = entries(root)
     total = sum(entry.size_bytes for entry in left)
     abandoned = [x for x in left if not x.stage and x.used_s < time() - _ABANDONED_S]
-    oldest = sorted((x for x in left if x.stage), key=lambda x: (x.used_s, x.folder))
+    kept = (x for x in left if x.stage)
+    oldest = sorted(kept, key=lambda x: (x.stage not in _CHEAP, x.used_s, x.folder))
     for entry in (*abandoned, *oldest):
         if total <= most_bytes and entry.stage:
             break

@@ -29,7 +29,7 @@ def map_stored(
     result: type[Result],
     description: str,
     *,
-    workers: int,
+    workers: int | None,
     store: StudyStore | None,
     bytes_of: Callable[[Task], int] | None = None,
     finish: Callable[[Task, Result], None] | None = None,
@@ -41,7 +41,7 @@ def map_stored(
         tasks: one per study.
         result: the function's, a dataclass of plain values.
         description: of the progress.
-        workers: number of processes; 0 means one per core.
+        workers: number of processes; 0 means one per core, None this one whatever the machine says.
         store: None computes every study, and keeps nothing.
         bytes_of: as :func:`map_in_processes` has it.
         finish: what is done with each study once its files are there, wherever they came from;

@@ -95,7 +95,8 @@ class StudyStore:
 
         Args:
             stage: its name.
-            code: files below the working directory, from whose imports the code follows.
+            code: files below the working directory, or folders of them, from whose imports the code
+                follows.
 
         Raises:
             SettingError: an environment variable that cannot be taken.
@@ -103,7 +104,7 @@ class StudyStore:
         if not is_on():
             return None
         modules = library_modules(*code)
-        files = [*(path for path in code if path not in modules), *modules]
+        files = [*(path for path in code if path.is_file() and path not in modules), *modules]
         packages = json.dumps(package_versions(files), sort_keys=True)
         told = (source_hash(files), packages, platform.python_version())
         return cls(store_folder(), stage, sha256_bytes("\0".join(told).encode()), bound_bytes())

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from petct_uad.core.errors import ParamsError
+from petct_uad.core.machine import processor
 
 _CPU_BFLOAT16 = ("amx_bf16", "avx512_bf16", "bf16", "sve_bf16")
 
@@ -81,6 +82,16 @@ def deterministic(seed: int, *, algorithms: bool = True, tf32: bool = False) -> 
         finally:
             torch.use_deterministic_algorithms(before, warn_only=warned)
             matmul.allow_tf32, cudnn.allow_tf32 = allowed
+
+
+def name_arithmetic(device: torch.device) -> str:
+    """What the last bits of a network's output depend on beside its input, as a text.
+
+    Libraries choose their kernels by the processor, and sum in as many parts as there are threads.
+    """
+    if device.type == "cuda":
+        return f"{torch.cuda.get_device_name(device)}, CUDA {torch.version.cuda}"
+    return f"{processor()}, {torch.get_num_threads()} threads"
 
 
 def pinned(tensor: Tensor, device: torch.device) -> Tensor:
