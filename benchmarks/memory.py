@@ -37,8 +37,9 @@ from petct_uad.models.benchmark import BenchmarkEntry
 from petct_uad.models.common.batch import Batch
 from petct_uad.models.common.device import peak_memory_mib
 from petct_uad.models.patchcore.params import PatchcoreParams
+from petct_uad.scoring.data import ScoringPaths
 from petct_uad.scoring.params import ScoreParams
-from petct_uad.scoring.run import ScoringPaths, score_entry
+from petct_uad.scoring.run import score_entry
 from petct_uad.slices.store import Shard, SliceStore, write_index, write_shard
 from petct_uad.slices.tables import ImageRow, SliceRow, shard_path
 from petct_uad.teachers.params import TeacherParams

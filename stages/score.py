@@ -9,8 +9,9 @@ from petct_uad.core.params.base import DevicePart
 from petct_uad.core.provenance.stage import run_stage
 from petct_uad.models.benchmark import BenchmarkEntry, model_folder
 from petct_uad.models.common.device import choose_device
+from petct_uad.scoring.data import ScoringPaths
 from petct_uad.scoring.params import ScoreParams
-from petct_uad.scoring.run import ScoringPaths, score_entry
+from petct_uad.scoring.run import score_entry
 
 # Under another fusion or smoothing no network runs again.
 FORWARD = Path("src/petct_uad/scoring/forward.py")

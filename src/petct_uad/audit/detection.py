@@ -34,8 +34,9 @@ from petct_uad.evaluation.metrics import threshold_from_normals
 from petct_uad.evaluation.stacks import pixel_area_mm2
 from petct_uad.models.benchmark import BenchmarkEntry
 from petct_uad.scoring.context import REACH_SIGMAS, z_positions_mm
+from petct_uad.scoring.data import ScoringPaths
 from petct_uad.scoring.params import ScoreParams
-from petct_uad.scoring.run import ScoringPaths, score_stores
+from petct_uad.scoring.run import score_stores
 from petct_uad.scoring.tables import SeedScores
 from petct_uad.scoring.trained import seeds_of
 from petct_uad.slices.store import SliceStore, read_bodies

@@ -6,17 +6,15 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property, partial
+from functools import partial
 from heapq import merge
 from itertools import groupby, islice
-from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from petct_uad.core.errors import DatasetError
 from petct_uad.core.files import atomic_folder, write_json
 from petct_uad.core.provenance.record import Derivation, Entity
 from petct_uad.core.store.map_stored import map_stored
@@ -27,8 +25,9 @@ from petct_uad.models.common.batch import at_side
 from petct_uad.models.common.device import name_arithmetic, peak_memory_mib
 from petct_uad.models.common.fusion import MapFusion
 from petct_uad.models.common.params import AnyModelParams
-from petct_uad.scoring.context import smooth_along_z, z_positions_mm
-from petct_uad.scoring.forward import BATCH, ScoredSlices, Scorer, ScoringTask
+from petct_uad.scoring.context import smooth_along_z
+from petct_uad.scoring.data import ScoringData, ScoringPaths, SplitToScore, StudySlices
+from petct_uad.scoring.forward import ScoredSlices, Scorer, ScoringTask
 from petct_uad.scoring.inference import (
     Cost,
     Part,
@@ -41,7 +40,6 @@ from petct_uad.scoring.inference import (
 )
 from petct_uad.scoring.params import ScoreParams
 from petct_uad.scoring.tables import (
-    LINEAGE,
     ROW_FILE,
     RowIdentity,
     ScoredRow,
@@ -51,109 +49,7 @@ from petct_uad.scoring.tables import (
 )
 from petct_uad.scoring.trained import TrainedModel, load_trained, model_files, seeds_of
 from petct_uad.slices.store import SliceStore, files_of
-from petct_uad.slices.tables import INDEX, SLICES, ImageRow, shard_path
-
-
-@dataclass(frozen=True)
-class ScoringPaths:
-    """Where the rows of an entry are read from and written to, a folder or file per row."""
-
-    processed: Path  # data/processed/<dataset>
-    slices: Path  # slices.csv of the split stage; read where slices are seen in context
-    models: Path  # models/<entry>
-    scores: Path  # data/scores/<entry>
-    costs: Path  # metrics/cost; differs between machines, so no output of a stage
-
-    @classmethod
-    def of(cls, dataset: str, entry: str) -> ScoringPaths:
-        """Those of a data set and an entry, below the repository's root."""
-        return cls(
-            processed=Path("data/processed") / dataset,
-            slices=Path("data/interim") / dataset / "split" / SLICES,
-            models=Path("models") / entry,
-            scores=Path("data/scores") / entry,
-            costs=Path("metrics/cost"),
-        )
-
-    @property
-    def record(self) -> Path:
-        """Receives the lineage, apart from the maps, at each of which DVC would look for it."""
-        return LINEAGE / self.scores.name
-
-
-@dataclass(frozen=True)
-class _Study:
-    """Slices of one study that stand together in a split."""
-
-    study_id: str
-    rows: tuple[ImageRow, ...]
-
-
-@dataclass(frozen=True)
-class _Split:
-    """What is scored of one split, in the order of the index."""
-
-    store: SliceStore
-    indices: list[int]
-
-    @property
-    def rows(self) -> tuple[ImageRow, ...]:
-        return tuple(self.store.rows[i] for i in self.indices)
-
-    @cached_property
-    def studies(self) -> tuple[_Study, ...]:
-        groups = groupby(self.rows, key=attrgetter("study_id"))
-        studies = [_Study(study_id, tuple(rows)) for study_id, rows in groups]
-        if len({study.study_id for study in studies}) < len(studies):
-            raise DatasetError(
-                "index.csv: slices of one study stand apart. Run `dvc repro preprocess`."
-            )
-        return tuple(studies)
-
-    @cached_property
-    def groups(self) -> tuple[tuple[_Study, ...], ...]:
-        """What a model sees together: a study, or some of those that are a single picture."""
-        found: list[tuple[_Study, ...]] = []
-        for single, run in groupby(self.studies, lambda study: len(study.rows) == 1):
-            studies, step = tuple(run), BATCH if single else 1
-            found += [studies[i : i + step] for i in range(0, len(studies), step)]
-        return tuple(found)
-
-
-@dataclass(frozen=True)
-class _Data:
-    """What every row is scored on."""
-
-    paths: ScoringPaths
-    params: ScoreParams
-    val: _Split  # the normals
-    test: _Split
-    device: torch.device
-    store: StudyStore | None = None  # where what networks say is kept
-
-    @classmethod
-    def of(
-        cls,
-        paths: ScoringPaths,
-        params: ScoreParams,
-        stores: Sequence[SliceStore],
-        on: torch.device,
-    ) -> _Data:
-        val, test = stores
-        normals = [i for i, row in enumerate(val.rows) if row.label == 0]
-        return cls(paths, params, _Split(val, normals), _Split(test, list(range(len(test)))), on)
-
-    @property
-    def scored_rows(self) -> tuple[ImageRow, ...]:
-        """The slices that are scored: the validation normals, then the test split."""
-        return (*self.val.rows, *self.test.rows)
-
-    @cached_property
-    def z_mm(self) -> dict[str, float]:
-        """Of each scored slice, by its name."""
-        rows = self.scored_rows
-        z_mm = z_positions_mm(self.paths.slices, rows)
-        return {row.slice_id: float(z) for row, z in zip(rows, z_mm, strict=True)}
+from petct_uad.slices.tables import INDEX, shard_path
 
 
 @dataclass(frozen=True)
@@ -171,7 +67,7 @@ class _Row:
 
     members: tuple[_Member, ...]
     fusion: MapFusion | None
-    data: _Data
+    data: ScoringData
 
     @property
     def configs(self) -> list[ModelConfig[AnyModelParams]]:
@@ -187,7 +83,7 @@ class _Row:
         """Of the test split, study by study."""
         return self._studies([member.test for member in self.members], self.data.test)
 
-    def _studies(self, members: Sequence[Scored], split: _Split) -> Iterator[Part]:
+    def _studies(self, members: Sequence[Scored], split: SplitToScore) -> Iterator[Part]:
         """Fused where there are two, and smoothed along the body."""
         model, parts = self.members[0].trained.model, [x.parts() for x in members]
         studies = parts[0] if self.fusion is None else fused(model, self.fusion, parts)
@@ -198,7 +94,7 @@ class _Row:
             return smooth
         return (scored_anew(model, part) for part in smooth)
 
-    def _smoothed(self, part: Part, study: _Study) -> Part:
+    def _smoothed(self, part: Part, study: StudySlices) -> Part:
         """Scores too, as a score that is no function of its map must be."""
         z_mm = np.array([self.data.z_mm[row.slice_id] for row in study.rows])
         names = [study.study_id] * len(study.rows)
@@ -229,7 +125,7 @@ def score_entry(
         DatasetError: the splits hold nothing, or a shard is missing.
     """
     stores = [SliceStore.open(paths.processed, split) for split in ("val", "test")]
-    data = replace(_Data.of(paths, params, stores, device), store=store)
+    data = ScoringData.of(paths, params, stores, device, store)
     seeds = seeds_of([paths.models / row for row in entry.trained])
     with atomic_folder(paths.scores) as out:
         for seed in seeds:
@@ -272,7 +168,7 @@ def score_stores(
     Returns:
         By row: scores of the validation normals and of the other slices; no maps.
     """
-    data = _Data.of(paths, params, (val, other), device)
+    data = ScoringData.of(paths, params, (val, other), device)
     with ExitStack() as files:
         rows = _score_seed(entry, seed, data, None, files)
         return {run: SeedScores(seed, _scores(x.val), _scores(x.test)) for run, x in rows.items()}
@@ -283,7 +179,7 @@ def _scores(parts: Iterable[Part]) -> NDArray[np.float64]:
 
 
 def _score_seed(
-    entry: BenchmarkEntry, seed: int, data: _Data, folder: Path | None, files: ExitStack
+    entry: BenchmarkEntry, seed: int, data: ScoringData, folder: Path | None, files: ExitStack
 ) -> dict[str, _Row]:
     """Every row of one seed; maps wait in files below ``folder``, which ``files`` removes."""
     members = {row: _score_member(row, seed, data, folder, files) for row in entry.trained}
@@ -294,12 +190,12 @@ def _score_seed(
 
 
 def _score_member(
-    row: str, seed: int, data: _Data, folder: Path | None, files: ExitStack
+    row: str, seed: int, data: ScoringData, folder: Path | None, files: ExitStack
 ) -> _Member:
     trained = load_trained(data.paths.models / row, seed, data.device)
     read = model_files([data.paths.models / row], [seed])
 
-    def scored(split: _Split, what: str) -> Scored:
+    def scored(split: SplitToScore, what: str) -> Scored:
         waiting = Path(files.enter_context(tempfile.TemporaryDirectory(dir=folder)))
         tasks = _tasks(split, data, read, waiting)
         store = at_side(split.store, trained.config.image_size_px)
@@ -318,7 +214,7 @@ def _score_member(
 
 
 def _tasks(
-    split: _Split, data: _Data, trained: tuple[Path, ...], waiting: Path
+    split: SplitToScore, data: ScoringData, trained: tuple[Path, ...], waiting: Path
 ) -> list[ScoringTask]:
     places, arithmetic = iter(split.indices), name_arithmetic(data.device)
     return [
@@ -335,7 +231,7 @@ def _tasks(
     ]
 
 
-def _joined(members: tuple[_Member, ...], data: _Data) -> _Row:
+def _joined(members: tuple[_Member, ...], data: ScoringData) -> _Row:
     """One member as it is; several with their maps fused, scored as the first scores its own."""
     if len(members) == 1:
         return _Row(members, None, data)
@@ -343,7 +239,7 @@ def _joined(members: tuple[_Member, ...], data: _Data) -> _Row:
     return _Row(members, fusion, data)
 
 
-def _name(scored: tuple[_Study, Part]) -> str:
+def _name(scored: tuple[StudySlices, Part]) -> str:
     return scored[0].study_id
 
 
@@ -404,7 +300,7 @@ def _cost(identity: RowIdentity, row: _Row) -> Cost:
     )
 
 
-def _derivations(row: ScoredRow, parts: Sequence[str], data: _Data) -> list[Derivation]:
+def _derivations(row: ScoredRow, parts: Sequence[str], data: ScoringData) -> list[Derivation]:
     """A study's scores from the models of its seed and its own shard.
 
     Joined maps are calibrated on the validation normals, so they come from those shards too.

@@ -39,8 +39,9 @@ from petct_uad.models.common.params import Fusion
 from petct_uad.models.patchcore.params import PatchcoreParams
 from petct_uad.models.patchcore.patchcore import Patchcore
 from petct_uad.scoring.context import smooth_along_z
+from petct_uad.scoring.data import ScoringPaths
 from petct_uad.scoring.params import ScoreParams
-from petct_uad.scoring.run import ScoringPaths, score_entry
+from petct_uad.scoring.run import score_entry
 from petct_uad.scoring.tables import read_study
 from petct_uad.slices.store import (
     Shard,
