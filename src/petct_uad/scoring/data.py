@@ -127,7 +127,7 @@ class ScoringData:
         device: torch.device,
         store: StudyStore | None = None,
     ) -> ScoringData:
-        """Of the validation split and the test split, or what stands in its place."""
+        """Of the validation split and the test split, or of what is scored in its place."""
         val, test = stores
         normals = [i for i, row in enumerate(val.rows) if row.label == 0]
         every = list(range(len(test)))
