@@ -67,6 +67,17 @@ def test_the_same_input_gives_the_same_transform(
     assert refine_rigid(pair, PARAMS) == refined
 
 
+def test_a_large_volume_takes_no_more_samples_than_a_histogram_needs(aligned: Pair) -> None:
+    large = make_comparable(*aligned)
+    few = PARAMS.model_copy(update={"iterations": 2})
+    half, whole = (
+        refine_rigid(large, few.model_copy(update={"sampling_fraction": fraction}))
+        for fraction in (0.5, 1.0)
+    )
+    assert half == whole
+    assert refine_rigid(large, few) != whole
+
+
 def test_an_aligned_pair_stays_aligned(aligned: Pair) -> None:
     ct, pet = aligned
     decision = align(ct, pet, PARAMS)
