@@ -64,10 +64,34 @@ class Box:
         """
         if isinstance(transform, BsplineTransform):
             return cls((0, 0, 0), tuple(image.GetSize()))
-        ends = np.array(list(np.ndindex(2, 2, 2))) * (np.array(other.GetSize()) - 1)
-        corners = [other.TransformIndexToPhysicalPoint(end.tolist()) for end in ends]
-        moved = transform.apply(np.array(corners)).tolist()
-        at = np.array([image.TransformPhysicalPointToContinuousIndex(mm) for mm in moved])
+        moved = transform.apply(np.array(_corners_mm(other))).tolist()
+        return cls._around(image, moved, margin_px)
+
+    @classmethod
+    def reached(
+        cls, part: sitk.Image, image: sitk.Image, margin_px: Sequence[int], transform: Transform
+    ) -> Self:
+        """Where ``image`` holds what lies on ``part`` once ``transform`` has moved it.
+
+        Args:
+            part: of ``image``.
+            image: in whose voxels the box is.
+            margin_px: along x, y and z.
+            transform: from a point of the moved image to where that lay; of one that bends, all of
+                ``image`` is given.
+        """
+        if isinstance(transform, BsplineTransform):
+            return cls((0, 0, 0), tuple(image.GetSize()))
+        inverse = transform.inverse_sitk()
+        moved = [inverse.TransformPoint(corner) for corner in _corners_mm(part)]
+        return cls._around(image, moved, margin_px)
+
+    @classmethod
+    def _around(
+        cls, image: sitk.Image, points_mm: Sequence[Sequence[float]], margin_px: Sequence[int]
+    ) -> Self:
+        """The smallest that holds points of the image's frame, with a margin."""
+        at = np.array([image.TransformPhysicalPointToContinuousIndex(mm) for mm in points_mm])
         return cls._between(image, at.min(0), at.max(0), margin_px)
 
     def __bool__(self) -> bool:
@@ -80,3 +104,9 @@ class Box:
     def put(self, part: sitk.Image, image: sitk.Image) -> sitk.Image:
         """An image with these voxels replaced."""
         return sitk.Paste(image, part, self.size, [0] * len(self.size), self.first)
+
+
+def _corners_mm(image: sitk.Image) -> list[tuple[float, ...]]:
+    """The centres of an image's eight outermost voxels."""
+    ends = np.array(list(np.ndindex(2, 2, 2))) * (np.array(image.GetSize()) - 1)
+    return [image.TransformIndexToPhysicalPoint(end.tolist()) for end in ends]

@@ -72,7 +72,18 @@ def move_mask(mask: sitk.Image, transform: Transform) -> sitk.Image:
 
     A voxel is 1 where the linear interpolation of what lies there after the motion is 0.5 or more.
     """
-    return sitk.Cast(interpolate(mask, mask, transform) >= 0.5, sitk.sitkUInt8)
+    # Beyond a voxel of 0 around what was drawn there is nothing to interpolate.
+    box = Box.occupied(mask, (1, 1, 1))
+    if not box or transform == _IDENTITY:
+        return sitk.Cast(mask, sitk.sitkUInt8)
+    drawn = box.of(mask)
+    reached = Box.reached(drawn, mask, (1, 1, 1), transform)
+    moved = sitk.Image(mask.GetSize(), sitk.sitkUInt8)
+    moved.CopyInformation(mask)
+    if not reached:
+        return moved
+    there = interpolate(drawn, reached.of(moved), transform) >= 0.5
+    return reached.put(sitk.Cast(there, sitk.sitkUInt8), moved)
 
 
 def interpolate(

@@ -13,6 +13,7 @@ from petct_uad.volumes.motion.transforms import AffineTransform, Transform
 from petct_uad.volumes.resample import (
     antialias,
     interpolate,
+    move_mask,
     resample_ct,
     resample_mask,
     resample_pet,
@@ -87,6 +88,29 @@ def test_a_mask_is_resampled_as_if_all_of_its_matrix_were_blurred(
     mask, grid = ct > -300, _grid(ct, spacing_mm)
     whole = interpolate(antialias(mask, grid.GetSpacing()), grid) >= 0.5
     np.testing.assert_array_equal(_array(resample_mask(mask, grid)), _array(whole))
+
+
+@pytest.mark.parametrize("first", [(30, 40, 2), (0, 0, 0), (114, 83, 4)])
+@pytest.mark.parametrize(
+    "motion",
+    [
+        RigidTransform(),
+        RigidTransform(translation_mm=(3.3, -2.1, 4.7)),
+        RigidTransform((3.0, -6.0, 18.0), (9.0, -5.0, 5.0), (-10.0, 50.0, 110.0)),
+        RigidTransform(translation_mm=(0.0, 900.0, 0.0)),
+        AffineTransform((1.1, 0, 0.1, 0, 0.9, 0, 0, 0.2, 1), (3.0, 4.0, -2.0), (0.0, 40.0, 110.0)),
+    ],
+)
+def test_a_lesion_is_moved_as_if_all_of_its_matrix_were(
+    ct: sitk.Image, motion: Transform, first: tuple[int, int, int]
+) -> None:
+    x, y, z = first
+    drawn = np.zeros((7, 90, 120), np.uint8)
+    drawn[z : z + 3, y : y + 7, x : x + 6] = 1
+    mask = sitk.GetImageFromArray(drawn)
+    mask.CopyInformation(ct)
+    whole = interpolate(mask, mask, motion) >= 0.5
+    np.testing.assert_array_equal(_array(move_mask(mask, motion)), _array(whole))
 
 
 def test_an_empty_mask_stays_empty(ct: sitk.Image) -> None:
