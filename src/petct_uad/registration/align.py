@@ -41,30 +41,33 @@ def align(
 
 
 def _aligned(pair: ComparablePair, ct: sitk.Image, params: RegisterParams, one: bool) -> Decision:
+    near = pair.near_body()
     if params.refine == "none":
-        return keep_identity(pair, "refinement is switched off (register.refine: none)", params)
+        return keep_identity(near, "refinement is switched off (register.refine: none)", params)
     try:
-        if params.refine == "auto" and one and not find_mismatch(pair, params):
-            return keep_identity(pair, "aligned by the scanner, no mismatch is found", params)
-        decision, fixed = _rigid(pair, params)
+        if params.refine == "auto" and one and not find_mismatch(near, params):
+            return keep_identity(near, "aligned by the scanner, no mismatch is found", params)
+        decision, fixed = _rigid(pair, near, params)
         if one and decision.accepted:
             null = make_null(pair, ct, params)
             bias = refine_rigid(null, params, fixed_axes=fixed)
-            decision = confirm(pair, decision, bias, params)
+            decision = confirm(near, decision, bias, params)
         return _further(pair, decision, params)
     except RegistrationError as error:
-        return keep_identity(pair, str(error), params, attempted=True)
+        return keep_identity(near, str(error), params, attempted=True)
 
 
-def _rigid(pair: ComparablePair, params: RegisterParams) -> tuple[Decision, tuple[int, ...]]:
+def _rigid(
+    pair: ComparablePair, near: ComparablePair, params: RegisterParams
+) -> tuple[Decision, tuple[int, ...]]:
     """The rigid refinement, and the axes along which it was held."""
-    decision = decide(pair, refine_rigid(pair, params), params)
+    decision = decide(near, refine_rigid(pair, params), params)
     if not 0 < len(decision.flat) < 3:
         return decision, ()
     # Mutual information says nothing along these axes: the scanner is believed there.
     fixed = decision.flat
     constrained = refine_rigid(pair, params, fixed_axes=fixed)
-    return decide(pair, constrained, params, fixed_axes=fixed), fixed
+    return decide(near, constrained, params, fixed_axes=fixed), fixed
 
 
 def _further(pair: ComparablePair, rigid: Decision, params: RegisterParams) -> Decision:

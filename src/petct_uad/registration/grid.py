@@ -59,7 +59,7 @@ def covered_slices(body: sitk.Image, pet: sitk.Image, transform: Transform) -> S
         pet: gives the extent, half a voxel beyond the centres of its first and last slice.
     """
     total = body.GetSize()[2]
-    inside = [_slice_covered(body[:, :, z : z + 1], pet, transform) for z in range(total)]
+    inside = [_slice_covered(body, z, pet, transform) for z in range(total)]
     best, first = SliceRange(0, 0, total), 0
     for end, covered in enumerate([*inside, False]):
         if not covered:
@@ -71,17 +71,17 @@ def covered_slices(body: sitk.Image, pet: sitk.Image, transform: Transform) -> S
 
 def cut(image: sitk.Image, slices: SliceRange) -> sitk.Image:
     """The image reduced to a range of slices."""
-    return image[:, :, slices.first : slices.end]
+    return image[:, :, slices.first : slices.end] if slices.cut else image
 
 
 def _fitting(count: int, native_mm: float, target_mm: float) -> int:
     return math.floor((count - 1) * native_mm / target_mm + _TOLERANCE_PX) + 1
 
 
-def _slice_covered(body_slice: sitk.Image, pet: sitk.Image, transform: Transform) -> bool:
-    points = points_mm(body_slice)
+def _slice_covered(body: sitk.Image, z: int, pet: sitk.Image, transform: Transform) -> bool:
+    points = points_mm(body, z, z + 1)
     if not len(points):
-        points = np.array([middle_mm(body_slice)])
+        points = np.array([middle_mm(body[:, :, z : z + 1])])
     axis = np.array(pet.GetDirection()).reshape(3, 3)[:, 2]
     depth_mm = (transform.apply(points) - np.array(pet.GetOrigin())) @ axis
     depth_px = depth_mm / pet.GetSpacing()[2]

@@ -62,9 +62,9 @@ def middle_mm(image: sitk.Image) -> tuple[float, float, float]:
     return (x, y, z)
 
 
-def points_mm(mask: sitk.Image) -> NDArray[np.float64]:
-    """Centres of the voxels inside a mask: (n, 3), in the patient frame."""
-    indices = np.argwhere(sitk.GetArrayViewFromImage(mask) > 0)[:, ::-1]
+def points_mm(mask: sitk.Image, first: int = 0, end: int | None = None) -> NDArray[np.float64]:
+    """Centres of the voxels inside a mask, or some of its slices: (n, 3), in the patient frame."""
+    indices = np.argwhere(sitk.GetArrayViewFromImage(mask)[first:end] > 0)[:, ::-1] + (0, 0, first)
     direction = np.array(mask.GetDirection()).reshape(3, 3)
     points = indices * np.array(mask.GetSpacing()) @ direction.T + np.array(mask.GetOrigin())
     return np.asarray(points, dtype=np.float64)

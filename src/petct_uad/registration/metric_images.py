@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import SimpleITK as sitk
 
 from petct_uad.registration.masks import ct_body, pet_body
+from petct_uad.registration.slabs import shrink
+from petct_uad.volumes.boxes import Box
 
 # The motion is sought to a fraction of a PET voxel of 3 to 5.5 mm: nothing finer is needed.
 _SPACING_MM = 4.0
@@ -35,11 +37,21 @@ class ComparablePair:
     pet: sitk.Image
     pet_body: sitk.Image
 
+    def near_body(self) -> ComparablePair:
+        """The pair whose CT and masks are cut in-plane to the region: all that is measured on."""
+        box = Box.occupied(self.region, (0, 0, 0))
+        if not box:
+            return self
+        (x, y, _), (width, height, _) = box.first, box.size
+        ct, body, region = (
+            image[x : x + width, y : y + height, :] for image in (self.ct, self.body, self.region)
+        )
+        return replace(self, ct=ct, body=body, region=region)
+
 
 def make_comparable(ct: sitk.Image, pet: sitk.Image) -> ComparablePair:
     """Prepare a CT in HU and a PET in SUVbw, each on its own grid."""
-    factors = [max(1, round(_SPACING_MM / spacing)) for spacing in ct.GetSpacing()[:2]]
-    coarse = sitk.BinShrink(sitk.Cast(ct, sitk.sitkFloat32), [*factors, 1])
+    coarse = shrink(ct, _SPACING_MM)
     body = ct_body(coarse)
     margin = [round(_REGION_MARGIN_MM / spacing) for spacing in coarse.GetSpacing()[:2]]
     return ComparablePair(

@@ -14,12 +14,15 @@ from petct_uad.registration.masks import ct_body
 from petct_uad.registration.metric_images import ComparablePair
 from petct_uad.registration.params import RegisterParams
 from petct_uad.registration.quality import resample_under
+from petct_uad.registration.slabs import shrink
+from petct_uad.volumes.boxes import Box
 from petct_uad.volumes.motion.rigid import RigidTransform
 from petct_uad.volumes.resample import FWHM_PER_SIGMA
 
 _SPACING_MM = 2.0  # half a PET voxel: skin and lung edges are placed to a fraction of that
 # Beyond the CT's field of view its outermost values continue, as far as a small motion looks.
 _BEYOND_MM = 25.0
+_AROUND_PX = (2, 2, 1)  # the rim and one voxel of scatter, which continues beyond
 _FEWEST = 200  # voxels of 4 mm
 _SCATTER_SUV = 0.012  # around the body, after correction
 _AIR_HU, _FAT_HU = -1000.0, -100.0
@@ -62,7 +65,7 @@ def make_null(pair: ComparablePair, ct: sitk.Image, params: RegisterParams) -> C
         ct: HU, the one that ``pair`` was made of.
         params: of the stage.
     """
-    suv = _uptake(_fine(ct), _levels(pair))
+    suv = _uptake(shrink(ct, _SPACING_MM), _levels(pair))
     sigma_mm = params.null_fwhm_mm / FWHM_PER_SIGMA
     more = [math.ceil(_BEYOND_MM / mm) for mm in suv.GetSpacing()]
     blurred = sitk.DiscreteGaussian(
@@ -73,11 +76,6 @@ def make_null(pair: ComparablePair, ct: sitk.Image, params: RegisterParams) -> C
     pet = sitk.GetImageFromArray(root.clip(0.0).astype(np.float32))
     pet.CopyInformation(pair.pet)
     return replace(pair, pet=pet)
-
-
-def _fine(ct: sitk.Image) -> sitk.Image:
-    factors = [max(1, round(_SPACING_MM / spacing)) for spacing in ct.GetSpacing()[:2]]
-    return sitk.BinShrink(sitk.Cast(ct, sitk.sitkFloat32), [*factors, 1])
 
 
 def _levels(pair: ComparablePair) -> tuple[float, ...]:
@@ -96,8 +94,10 @@ def _median(roots: NDArray[np.float32], typical: float) -> float:
 
 
 def _uptake(ct: sitk.Image, levels: Sequence[float]) -> sitk.Image:
-    """SUVbw on the CT's grid. The skin's own voxels hold as much as they are filled."""
+    """SUVbw around the body. The skin's own voxels hold as much as they are filled."""
     body = ct_body(ct)
+    box = Box.occupied(body, _AROUND_PX)
+    ct, body = box.of(ct), box.of(body)
     rim = sitk.BinaryDilate(body, [1, 1, 0]) - body
     hu = sitk.GetArrayViewFromImage(ct)
     knots = [end for tissue in _TISSUES for end in (tissue.low_hu, tissue.high_hu)]

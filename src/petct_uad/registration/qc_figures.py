@@ -134,7 +134,7 @@ def _views(study: RegisteredStudy) -> tuple[_View, _View]:
 
 def _around_body(body: sitk.Image) -> tuple[slice, slice, slice]:
     """All slices, and in-plane the body with a margin; everything where there is no body."""
-    inside = _array(body) > 0
+    inside = sitk.GetArrayViewFromImage(body) > 0
     planes = [np.flatnonzero(inside.any(axis=axes)) for axes in ((0, 2), (0, 1))]
     margins = [
         round(_MARGIN_MM / spacing) for spacing in (body.GetSpacing()[1], body.GetSpacing()[0])
@@ -188,4 +188,4 @@ def _tiles(view: _View) -> NDArray[np.bool_]:
 
 
 def _array(image: sitk.Image) -> Plane:
-    return np.asarray(sitk.GetArrayFromImage(image), dtype=np.float32)
+    return np.asarray(sitk.GetArrayViewFromImage(image), dtype=np.float32)

@@ -25,6 +25,7 @@ from petct_uad.registration.masks import body_mask
 from petct_uad.registration.params import RegisterParams
 from petct_uad.registration.qc_figures import RegisteredStudy, draw_registration
 from petct_uad.registration.skin import ALL_SIDES
+from petct_uad.registration.slabs import by_slabs
 from petct_uad.registration.summary import summarise
 from petct_uad.registration.tables import (
     AFTER_MOTION,
@@ -191,7 +192,7 @@ def _register_study(task: _Task) -> _Registered:
 def _write_study(task: _Task) -> _Registered:
     ct = _read(task.folder.ct, sitk.sitkInt16)
     pet = _read(task.folder.pet, sitk.sitkFloat32)
-    ct_on_grid = resample_ct(ct, target_grid(ct, task.params.spacing_mm))
+    ct_on_grid = _on_grid(ct, task.params.spacing_mm)
     body = body_mask(ct_on_grid, task.params.body_threshold_hu)
     covered = covered_slices(body, pet, RigidTransform())
     if not covered.count:
@@ -215,6 +216,10 @@ def _write_study(task: _Task) -> _Registered:
     ranges = _Ranges(covered, kept)
     lost = _cut_slices(task, ct, ranges, decision.transform)
     return _Registered(_row(task.study_id, decision, ranges, lost), lost)
+
+
+def _on_grid(ct: sitk.Image, spacing_mm: float) -> sitk.Image:
+    return by_slabs(ct, lambda slab: resample_ct(slab, target_grid(slab, spacing_mm)))
 
 
 def _cut_slices(
