@@ -15,6 +15,7 @@ from petct_uad.registration.metric_images import ComparablePair
 from petct_uad.registration.params import RegisterParams
 from petct_uad.registration.quality import resample_under
 from petct_uad.registration.slabs import shrink
+from petct_uad.volumes.blur import blur
 from petct_uad.volumes.boxes import Box
 from petct_uad.volumes.motion.rigid import RigidTransform
 from petct_uad.volumes.resample import FWHM_PER_SIGMA
@@ -68,9 +69,7 @@ def make_null(pair: ComparablePair, ct: sitk.Image, params: RegisterParams) -> C
     suv = _uptake(shrink(ct, _SPACING_MM), _levels(pair))
     sigma_mm = params.null_fwhm_mm / FWHM_PER_SIGMA
     more = [math.ceil(_BEYOND_MM / mm) for mm in suv.GetSpacing()]
-    blurred = sitk.DiscreteGaussian(
-        sitk.ZeroFluxNeumannPad(suv, more, more), [sigma_mm**2] * 3, maximumKernelWidth=64
-    )
+    blurred = blur(sitk.ZeroFluxNeumannPad(suv, more, more), [sigma_mm**2] * 3)
     sampled = sitk.Resample(blurred, pair.pet, sitk.Transform(), sitk.sitkLinear, _SCATTER_SUV)
     root = np.sqrt(sitk.GetArrayFromImage(sampled).clip(0.0)) + _noise(pair, params.seed)
     pet = sitk.GetImageFromArray(root.clip(0.0).astype(np.float32))
@@ -115,13 +114,14 @@ def _noise(pair: ComparablePair, seed: int) -> NDArray[np.float64]:
     body = sitk.GetArrayViewFromImage(pair.pet_body) > 0
     white = np.random.default_rng([seed, _STREAM]).standard_normal(body.shape, dtype=np.float32)
     image = sitk.GetImageFromArray(white)
-    field = sitk.DiscreteGaussian(image, [_CORRELATED_PX**2] * 3, 32, 0.01, False)
+    field = blur(image, [_CORRELATED_PX**2] * 3)
     here = _roughness(pair.pet, body)
     return np.asarray(sitk.GetArrayFromImage(field) * (here / _roughness(field, body)), np.float64)
 
 
 def _roughness(image: sitk.Image, body: NDArray[np.bool_]) -> float:
     """The median deviation of the body's voxels from their neighbourhood's mean, in-plane."""
-    smooth = sitk.DiscreteGaussian(image, [1.0, 1.0, 0.0], 32, 0.01, False)
+    x_mm, y_mm, _ = image.GetSpacing()
+    smooth = blur(image, [x_mm**2, y_mm**2, 0.0])
     rough = np.abs(sitk.GetArrayFromImage(image - smooth))
     return float(np.median(rough[body])) if body.any() else 0.0

@@ -13,6 +13,7 @@ from petct_uad.registration.masks import centroid_mm
 from petct_uad.registration.metric_images import ComparablePair
 from petct_uad.registration.params import RegisterParams
 from petct_uad.registration.quality import resample_under
+from petct_uad.volumes.blur import blur
 from petct_uad.volumes.motion.rigid import RigidTransform
 from petct_uad.volumes.motion.transforms import AffineTransform, BsplineTransform
 
@@ -203,4 +204,4 @@ def _blur(image: sitk.Image, sigma_mm: float) -> sitk.Image:
     # Never across slices: the CT stack ends inside the body, where a blur would bend the profile.
     if not sigma_mm:
         return image
-    return sitk.DiscreteGaussian(image, [sigma_mm**2, sigma_mm**2, 0.0], maximumKernelWidth=64)
+    return blur(image, [sigma_mm**2, sigma_mm**2, 0.0])

@@ -12,6 +12,7 @@ import SimpleITK as sitk
 
 from petct_uad.core.errors import RegistrationError
 from petct_uad.core.volumes import AIR_HU
+from petct_uad.volumes.blur import blur
 from petct_uad.volumes.boxes import Box
 from petct_uad.volumes.motion.rigid import RigidTransform
 from petct_uad.volumes.motion.transforms import Transform
@@ -152,7 +153,7 @@ def _reach_px(image: sitk.Image, variance_mm2: Sequence[float]) -> list[int]:
 
 
 def _blurred(image: sitk.Image, variance_mm2: Sequence[float]) -> sitk.Image:
-    return sitk.DiscreteGaussian(image, variance_mm2, maximumKernelWidth=64, maximumError=1e-3)
+    return blur(image, variance_mm2, error=1e-3)
 
 
 def _blurred_in(box: Box, image: sitk.Image, variance_mm2: Sequence[float]) -> sitk.Image:
