@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
@@ -70,14 +72,47 @@ def points_mm(mask: sitk.Image, first: int = 0, end: int | None = None) -> NDArr
     return np.asarray(points, dtype=np.float64)
 
 
+def open_slices(mask: sitk.Image, x_px: int, y_px: int) -> sitk.Image:
+    """A mask opened within its slices by an ellipse with these half axes: uint8.
+
+    The same as ``sitk.BinaryMorphologicalOpening``, in a tenth of its time.
+    """
+    point = sitk.Image(2 * x_px + 1, 2 * y_px + 1, sitk.sitkUInt8)
+    point[x_px, y_px] = 1
+    ellipse = sitk.GetArrayFromImage(sitk.BinaryDilate(point, [x_px, y_px]))
+    reach = (ellipse.sum(axis=1) // 2).tolist()  # to either side, in each row of the ellipse
+    eroded = _all_around(sitk.GetArrayViewFromImage(mask) > 0, reach)
+    opened = sitk.GetImageFromArray((~_all_around(~eroded, reach)).astype(np.uint8))
+    opened.CopyInformation(mask)
+    return opened
+
+
+def _all_around(mask: NDArray[np.bool_], reach: Sequence[int]) -> NDArray[np.bool_]:
+    """Where all pixels of an ellipse around a pixel are set: (z, y, x); those outside count as set.
+
+    Args:
+        mask: (z, y, x).
+        reach: of the ellipse to either side, row by row.
+    """
+    y_px, x_px = len(reach) // 2, max(reach)
+    _, rows, columns = mask.shape
+    wide = np.pad(mask, ((0, 0), (y_px, y_px), (x_px, x_px)), constant_values=True)
+    line, found = wide[:, :, x_px : x_px + columns].copy(), np.ones_like(mask)
+    for px in range(x_px + 1):
+        for first in {x_px - px, x_px + px}:
+            line &= wide[:, :, first : first + columns]
+        for row in (row for row, other in enumerate(reach) if other == px):
+            found &= line[:, row : row + rows]
+    return found
+
+
 def _body(tissue: sitk.Image) -> sitk.Image:
     """What is wide enough of a mask and of its large parts, with holes filled: uint8."""
-    radius = [max(1, round(_OPENING_MM / spacing)) for spacing in tissue.GetSpacing()[:2]] + [0]
-    box = Box.occupied(tissue, [r + 1 for r in radius])
+    x_px, y_px = (max(1, round(_OPENING_MM / mm)) for mm in tissue.GetSpacing()[:2])
+    box = Box.occupied(tissue, (x_px + 1, y_px + 1, 1))
     if not box:
         return tissue
-    opened = sitk.BinaryMorphologicalOpening(box.of(tissue), radius)
-    parts = _large_parts(sitk.ConnectedComponent(opened))
+    parts = _large_parts(sitk.ConnectedComponent(open_slices(box.of(tissue), x_px, y_px)))
     return box.put(_fill_slices(parts), tissue)
 
 
