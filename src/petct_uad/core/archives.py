@@ -142,9 +142,13 @@ def find_extent(path: Path) -> Extent:
         FileNotFoundError: there is none, or what has the name is no file: a pipe waits for ever.
         ArchiveError: the archive cannot be read.
     """
-    archive = None if os.path.lexists(path) else archive_of(path)
-    if archive is None:
+    try:
         seen = path.stat()
+    except OSError:
+        archive = None if os.path.lexists(path) else archive_of(path)
+        if archive is None:
+            raise
+    else:
         if not stat.S_ISREG(seen.st_mode):
             raise FileNotFoundError(f"{path}: is no file")
         return Extent(path, 0, seen.st_size)

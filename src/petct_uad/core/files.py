@@ -30,6 +30,7 @@ _KNOWN_SHA256: dict[tuple[int, ...], str] = {}
 _MOST_KNOWN = 1 << 16
 # A file that changed less long ago may change again under the same time, or leave its inode to one.
 _SETTLED_S = 2.0
+_PIECE = 1 << 18  # bytes that are hashed at once: a slice whole, and no large file is held
 
 
 def rounded(value: float) -> float:
@@ -39,15 +40,7 @@ def rounded(value: float) -> float:
 
 def sha256_file(path: Path) -> str:
     """SHA-256 of the bytes of a file, or of a member of an archive, in hexadecimal."""
-    extent = find_extent(path)
-    with extent.open() as stream:
-        seen = extent.file.stat()
-        found = hashlib.file_digest(stream, "sha256").hexdigest()  # type: ignore[arg-type]
-    if len(_KNOWN_SHA256) >= _MOST_KNOWN:
-        _KNOWN_SHA256.clear()
-    if time() - seen.st_mtime > _SETTLED_S:
-        _KNOWN_SHA256[_same(seen, extent)] = found
-    return found
+    return _hashed(find_extent(path))
 
 
 def sha256_once(path: Path) -> str:
@@ -57,7 +50,20 @@ def sha256_once(path: Path) -> str:
     hashed once. For inputs and outputs of a stage; what may be damaged is hashed each time.
     """
     extent = find_extent(path)
-    return _KNOWN_SHA256.get(_same(extent.file.stat(), extent)) or sha256_file(path)
+    return _KNOWN_SHA256.get(_same(extent.file.stat(), extent)) or _hashed(extent)
+
+
+def _hashed(extent: Extent) -> str:
+    digest = hashlib.sha256()
+    with extent.raw() as stream:
+        seen = extent.file.stat()
+        while piece := stream.read(_PIECE):
+            digest.update(piece)
+    if len(_KNOWN_SHA256) >= _MOST_KNOWN:
+        _KNOWN_SHA256.clear()
+    if time() - seen.st_mtime > _SETTLED_S:
+        _KNOWN_SHA256[_same(seen, extent)] = digest.hexdigest()
+    return digest.hexdigest()
 
 
 def _same(seen: os.stat_result, extent: Extent) -> tuple[int, ...]:

@@ -6,9 +6,9 @@ import os
 import re
 import stat
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePath
 
-from petct_uad.core.archives import is_archive, member_path, read_members
+from petct_uad.core.archives import SUFFIX, is_archive, member_path, read_members
 from petct_uad.core.errors import ArchiveError, RejectedInputError, UnreadableFileError
 from petct_uad.ingest.found import FoundRejection
 from petct_uad.ingest.rejections import FORMULA, printable, rejected_row
@@ -25,10 +25,9 @@ def find_files(raw: Path) -> tuple[list[str], list[FoundRejection]]:
     """
     files: list[str] = []
     rejected: list[FoundRejection] = []
-    for folder, path in _walk(raw, rejected):
-        name = path.relative_to(raw).as_posix()
+    for folder, name in _walk(raw, rejected):
         try:
-            check_kind(path, name, folder)
+            check_kind(raw / name, name, folder)
         except RejectedInputError as error:
             rejected.append(rejected_row(error))
         else:
@@ -42,7 +41,8 @@ def find_inputs(raw: Path) -> tuple[list[str], list[FoundRejection]]:
     found: list[str] = []
     for file in files:
         try:
-            found += _members(raw, file) if is_archive(raw / file) else [file]
+            packed = file.lower().endswith(SUFFIX) and is_archive(raw / file)
+            found += _members(raw, file) if packed else [file]
         except RejectedInputError as error:
             rejected.append(rejected_row(error))
     return sorted(found), rejected
@@ -81,19 +81,20 @@ def check_kind(path: Path, name: str, folder: bool) -> None:
         raise refuse(printable(name), found="a name that is not UTF-8, holds control characters or "
                      "would be a formula in a spreadsheet",
                      expected="a plain UTF-8 name", advice="Rename the file.")  # fmt: skip
-    if folder or path.is_symlink():
+    mode = path.lstat().st_mode
+    if folder or stat.S_ISLNK(mode):
         target = path.readlink()
         if folder or not _DVC_CACHE_OBJECT.fullmatch(os.path.realpath(path)):
             raise refuse(printable(name), found=f"a symbolic link to {printable(str(target))}",
                          expected="a regular file or folder",
                          advice="Replace the link by what it points to.")  # fmt: skip
-    elif not stat.S_ISREG(path.lstat().st_mode):
+    elif not stat.S_ISREG(mode):
         raise refuse(printable(name), found="a FIFO, socket or device",
                      expected="a regular file", advice="Remove it from the data set.")  # fmt: skip
 
 
-def _walk(raw: Path, rejected: list[FoundRejection]) -> Iterator[tuple[bool, Path]]:
-    """Each file (False) and each symbolic link to a folder (True)."""
+def _walk(raw: Path, rejected: list[FoundRejection]) -> Iterator[tuple[bool, str]]:
+    """Each file (False) and each symbolic link to a folder (True), by its name below ``raw``."""
 
     def refuse(error: OSError) -> None:
         name = os.path.relpath(error.filename, raw)
@@ -104,5 +105,7 @@ def _walk(raw: Path, rejected: list[FoundRejection]) -> Iterator[tuple[bool, Pat
         )
 
     for folder, names, files in os.walk(raw, onerror=refuse):
-        yield from ((False, Path(folder, file)) for file in files)
-        yield from ((True, Path(folder, n)) for n in names if Path(folder, n).is_symlink())
+        below = PurePath(folder).relative_to(raw).as_posix()
+        start = "" if below == "." else f"{below}/"
+        yield from ((False, start + file) for file in files)
+        yield from ((True, start + n) for n in names if Path(folder, n).is_symlink())
