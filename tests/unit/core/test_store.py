@@ -330,7 +330,8 @@ def test_an_entry_that_another_run_trims_meanwhile_is_computed(
     assert "warning" not in said.getvalue()
 
 
-def test_the_least_recently_used_go_first_and_the_bound_holds(house: House) -> None:
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_least_recently_used_go_first_and_the_bound_holds(house: House, workers: int) -> None:
     store = store_at(house.home)
     house.run(store)
     sizes = {entry.folder: entry.size_bytes for entry in entries(store.root)}
@@ -341,7 +342,7 @@ def test_the_least_recently_used_go_first_and_the_bound_holds(house: House) -> N
 
     small = replace(store, bound_bytes=max(sizes.values()) + 10)
     house.write(**{f"study{i}": f"number {i}" for i in range(8)})
-    house.run(small)
+    house.run(small, workers)
     assert 0 < sum(entry.size_bytes for entry in entries(store.root)) <= small.bound_bytes
 
 
@@ -389,8 +390,13 @@ def test_what_a_killed_run_left_behind_goes_after_a_day(house: House) -> None:
 
 def forget_imports() -> None:
     """What a process reads once of the project in which it began."""
-    sources._imported_names.cache_clear()
-    sources._owners.cache_clear()
+    for read_once in (
+        sources._imported_names,
+        sources._own_files,
+        sources._owner,
+        sources._project_packages,
+    ):
+        read_once.cache_clear()
 
 
 def test_scores_make_room_for_what_is_kept_of_the_data(house: House) -> None:

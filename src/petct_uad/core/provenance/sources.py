@@ -65,17 +65,17 @@ def package_versions(files: Iterable[Path]) -> dict[str, str]:
         LineageError: a file imports what pyproject.toml does not name.
     """
     modules = {(name.split(".")[0], file) for file in files for name in _imported_names(file)}
-    owners = _owners()
     packages: set[str] = set()
     for module, file in sorted(modules):
         if module in sys.stdlib_module_names or module == _PACKAGE:
             continue
-        if module not in owners:
+        package = _owner(module)
+        if package is None:
             raise LineageError(
                 f"{file}: imports {module}, which belongs to no installed package that "
                 f"{_PROJECT} names. Add the package to its dependencies and install it."
             )
-        if package := owners[module]:
+        if package:
             packages |= {package, *_PLUGINS.get(package, ())}
     return dict(sorted(map(_name_and_version, packages)))
 
@@ -113,34 +113,53 @@ def _is_for_type_checkers(node: ast.AST) -> bool:
     return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
 
 
-def _own_files(path: Path) -> set[Path]:
+@cache
+def _own_files(path: Path) -> frozenset[Path]:
     names = (name for name in _imported_names(path) if name.split(".")[0] == _PACKAGE)
     files = (_SOURCE_ROOT / f"{name.replace('.', '/')}.py" for name in names)
-    return {file for file in files if file.is_file()}
+    return frozenset(file for file in files if file.is_file())
 
 
 @cache
-def _owners() -> dict[str, str]:
+def _owner(module: str) -> str | None:
     """Which of the project's packages brings a module, by the name that the project has for it.
 
-    "" for one that is not installed.
+    "" where that is not installed; None where no package brings it.
 
-    Only these are searched: asking every installed package, as ``importlib.metadata`` does, takes
-    a second.
+    Those that are named like it are asked first: to read what each of them brings takes a tenth of
+    the time of a stage that finds its studies in the store.
+    """
+    packages = _project_packages()
+    order = sorted(packages, key=lambda x: not _as_module(x).startswith(module.lower()))
+    owner = next((name for name in order if module in _brought_by(name)), None)
+    return "" if owner is None and module in map(_as_module, packages) else owner
+
+
+@cache
+def _project_packages() -> tuple[str, ...]:
+    """As pyproject.toml names them, the last first, which counts where two bring a module.
+
+    To ask every installed package, as ``importlib.metadata`` does, takes a second.
     """
     project = tomllib.loads(_PROJECT.read_text(encoding="utf-8"))["project"]
     optional = project["optional-dependencies"].values()
-    owners: dict[str, str] = {}
-    for line in [*project["dependencies"], *(line for lines in optional for line in lines)]:
-        name = re.split(r"[^\w.-]", line, maxsplit=1)[0]
-        try:
-            found = distribution(name)
-        except PackageNotFoundError:
-            owners.setdefault(name.replace("-", "_").lower(), "")
-            continue
-        declared = (found.read_text("top_level.txt") or "").split()
-        owners |= dict.fromkeys(declared or _top_level(found), name)
-    return owners
+    lines = [*project["dependencies"], *(line for lines in optional for line in lines)]
+    return tuple(re.split(r"[^\w.-]", line, maxsplit=1)[0] for line in reversed(lines))
+
+
+@cache
+def _brought_by(package: str) -> frozenset[str]:
+    """The modules of a package; none where it is not installed."""
+    try:
+        found = distribution(package)
+    except PackageNotFoundError:
+        return frozenset()
+    declared = (found.read_text("top_level.txt") or "").split()
+    return frozenset(declared or _top_level(found))
+
+
+def _as_module(package: str) -> str:
+    return package.replace("-", "_").lower()
 
 
 @cache

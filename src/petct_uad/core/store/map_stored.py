@@ -14,7 +14,6 @@ from pydantic import ValidationError
 from petct_uad.core.console import console
 from petct_uad.core.machine import cores
 from petct_uad.core.parallel import map_in_processes
-from petct_uad.core.store.entries import trim
 from petct_uad.core.store.study_store import Storable, StudyStore, adapter_of
 
 _MOST_THREADS = 8  # that hash at once; more wait for the disk
@@ -57,7 +56,7 @@ def map_stored(
     weigh = None if bytes_of is None else partial(_weigh, bytes_of=bytes_of)
     done = map_in_processes(work, missing, description, workers, weigh) if missing else []
     if missing and store is not None:
-        trim(store.root, store.bound_bytes)
+        store.trim()
     computed = iter(done)
     return [next(computed) if item.found is None else item.found for item in looked]
 

@@ -18,11 +18,11 @@ from typing import Any, Self, TypeVar, cast
 
 from pydantic import TypeAdapter, ValidationError
 
-from petct_uad.core.archives import exists
 from petct_uad.core.console import console
+from petct_uad.core.errors import ArchiveError
 from petct_uad.core.files import sha256_bytes, sha256_file, sha256_once
 from petct_uad.core.provenance.sources import library_modules, package_versions, source_hash
-from petct_uad.core.store.entries import MANIFEST, TEMPORARY, entries, remove, trim
+from petct_uad.core.store.entries import MANIFEST, TEMPORARY, remove, trim
 from petct_uad.core.store.settings import GIB, bound_bytes, is_on, store_folder
 
 _FORMAT = 1  # of entries; under another number nothing that lies there is found
@@ -67,6 +67,7 @@ class _KnownSize:
 
     total: int | None = None  # bytes; None before it was measured
     added: int = 0  # since then
+    asked: bool = False  # whether there is room, by this process, since the store was last trimmed
 
 
 class _DamagedError(Exception):
@@ -166,6 +167,16 @@ class StudyStore:
             if not self._folder(key).is_dir():  # else another run was faster
                 _warn_once(f"{self.root}: {error.strerror}; what {self.stage} computes is not kept")
 
+    def trim(self) -> None:
+        """Keep to the bound what several processes may have added together beyond it.
+
+        Where this process has added something since, it knows that there was room.
+        """
+        known = _known_size(self.root)
+        if not known.asked:
+            trim(self.root, self.bound_bytes)
+        known.asked = False
+
     def _add(self, key: str, written: Mapping[str, Path], content: bytes) -> None:
         with tempfile.TemporaryDirectory(dir=self.root, prefix=TEMPORARY) as name:
             entry = Path(name, key)
@@ -182,8 +193,9 @@ class StudyStore:
         if shutil.disk_usage(self.root).free < _LEAST_FREE_BYTES + size:
             return False
         known = _known_size(self.root)
+        known.asked = True
         if known.total is None or known.added + size > self.bound_bytes / _LOOKS:
-            known.total, known.added = sum(item.size_bytes for item in entries(self.root)), 0
+            known.total, known.added = trim(self.root, self.bound_bytes), 0
         if known.total + size > self.bound_bytes:
             known.total = trim(self.root, int(_ROOM * self.bound_bytes) - size)
         fits = known.total + size <= self.bound_bytes
@@ -212,7 +224,11 @@ def _known_size(_root: Path) -> _KnownSize:
 
 
 def _digest(path: Path) -> str | None:
-    return sha256_once(path) if exists(path) else None
+    """None where there is no such file, or no such member of an archive."""
+    try:
+        return sha256_once(path)
+    except (FileNotFoundError, NotADirectoryError, ArchiveError):
+        return None
 
 
 def _verified(folder: Path, key: str, outputs: Mapping[str, Path]) -> dict[str, str]:
@@ -220,11 +236,13 @@ def _verified(folder: Path, key: str, outputs: Mapping[str, Path]) -> dict[str, 
     manifest = adapter_of(_Manifest).validate_json((folder / MANIFEST).read_bytes())
     if manifest.key != key:
         raise _DamagedError(f"its manifest is that of {manifest.key[:12]}")
-    there = {path.name for path in folder.iterdir()} - {MANIFEST}
+    with os.scandir(folder) as found:
+        links = {item.name: item.is_symlink() for item in found if item.name != MANIFEST}
+    there = links.keys()
     if there != manifest.files.keys() or not {_RESULT} <= there <= {_RESULT, *outputs}:
         raise _DamagedError(f"it holds {', '.join(sorted(there))}, which is not what was kept")
     for name, kept in manifest.files.items():
-        if (folder / name).is_symlink() or sha256_file(folder / name) != kept:
+        if links[name] or sha256_file(folder / name) != kept:
             raise _DamagedError(f"{name} differs from its SHA-256")
     return manifest.files
 
