@@ -100,7 +100,7 @@ def _row(slice_id: str, row: int, planes: dict[str, NDArray[np.generic]]) -> Sha
     content = {name: plane.tobytes() for name, plane in stored.items()}
     return ShardRow(
         slice_id=slice_id,
-        finite=all(bool(np.isfinite(x).all()) for x in stored.values()),
+        finite=all(bool(np.isfinite(x).all()) for x in stored.values() if x.dtype.kind == "f"),
         ct_minimum=float(ct.min()),
         ct_maximum=float(ct.max()),
         ct_mean=_mean(ct, body),
@@ -124,7 +124,8 @@ def _from_afar(planes: NDArray[np.generic]) -> NDArray[np.float32]:
     """Block means (n, 16 * 16), each row with mean 0 and length 1; 0 for a constant image."""
     count, side, _ = planes.shape
     edges = np.arange(FEATURE_SIDE_PX + 1) * side // FEATURE_SIDE_PX
-    sums = np.nan_to_num(planes.astype(np.float32), posinf=0.0, neginf=0.0)
+    sums = planes.astype(np.float32)
+    sums[~np.isfinite(sums)] = 0.0
     for axis in (1, 2):
         sums = np.add.reduceat(sums, edges[:-1], axis=axis)
     widths = np.diff(edges).astype(np.float32)

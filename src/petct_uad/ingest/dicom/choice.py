@@ -64,15 +64,21 @@ class StudyTask(Storable):
 
     @property
     def said(self) -> str:
-        """Every header of the study, and all else but where it lies."""
-        told = (self.study_id, self.study, self.params, self.contours, self.frame_shared)
-        return repr(told)
+        """Every file and its stack, and all else but where it lies."""
+        stacks = [(item.frame, list(map(_told, item.headers))) for item in self.study.series]
+        told = (self.study_id, self.study.uid, self.params, self.contours, self.frame_shared)
+        return repr((*told, stacks))
 
     @property
     def outputs(self) -> Mapping[str, Path]:
         """Its volumes; a refused study has none."""
         folder = self.volumes / self.study_id
         return {name: folder / name for name in _FILES}
+
+
+def _told(header: Header) -> tuple[object, ...]:
+    """Its file's SHA-256, from which most of it follows, and what other files have a say in."""
+    return header.file, header.sha256, header.frame, header.stack, header.referenced_series
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,9 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import Annotated, BinaryIO
 
+from pydantic import AfterValidator
 from pydicom import uid
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
@@ -23,7 +24,13 @@ from petct_uad.core.errors import (
     UnreadableFileError,
     UnsupportedObjectError,
 )
-from petct_uad.ingest.dicom.identity import IDENTITY_TAGS, NOBODY, Identity, read_identity
+from petct_uad.ingest.dicom.identity import (
+    IDENTITY_TAGS,
+    NOBODY,
+    Identity,
+    read_identity,
+    shared,
+)
 from petct_uad.ingest.dicom.multiframe import (
     FUNCTIONAL_GROUPS,
     MULTIFRAME_MODALITIES,
@@ -106,7 +113,8 @@ class Header:
     position_mm: tuple[float, ...] | None  # (0020,0032), LPS
     orientation: tuple[float, ...] | None  # (0020,0037)
     referenced_series: tuple[str, ...]  # of a label object
-    identity: Identity = NOBODY  # what no output may hold
+    # What no output may hold; files of a patient share one object, also those from the store.
+    identity: Annotated[Identity, AfterValidator(shared)] = NOBODY
     slice_thickness_mm: float | None = None
     acquisition_number: str = ""
     acquisition_time: str = ""  # date and time

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from petct_uad.core.errors import IdentityError, RejectedInputError
@@ -68,12 +68,7 @@ def index_files(raw: Path, workers: int, store: StudyStore | None = None) -> Ind
     results = map_stored(
         _read_batch, batches, _Headers, "reading headers", workers=workers, store=store
     )
-    known: dict[Identity, Identity] = {}  # one object for the many files that share it
-    headers = [
-        replace(header, identity=known.setdefault(header.identity, header.identity))
-        for found in results
-        for header in found.read
-    ]
+    headers = [header for found in results for header in found.read]
     rejected += [row for found in results for row in found.refused]
     unique, shared = _without_shared_uids(headers)
     return Index(tuple(sorted(unique)), tuple(sorted([*rejected, *shared])))

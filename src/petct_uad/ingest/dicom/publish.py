@@ -146,6 +146,7 @@ class _Scrub:
         self._telling: dict[str, bool] = {}
         self._phrases: dict[str, list[tuple[Words, str]]] = {}
         self._own: dict[Identity, tuple[str, ...]] = {}
+        self._folders: dict[tuple[str, Identity], str] = {}
         for identity in sorted({item for item in identities.values() if item is not None}):
             self._learn(identity)
         self._paths = {file: self._path(file, who) for file, who in identities.items() if who}
@@ -194,13 +195,17 @@ class _Scrub:
                 known.sort(key=lambda item: -len(item[0]))
 
     def _path(self, file: str, who: Identity) -> str:
-        parts = file.split("/")
-        return "/".join(
-            self.pseudonyms.patient(part) if part == who.patient
-            else self.pseudonyms.token(part) + _suffix(part, place == len(parts) - 1)
-            if self._tells(part, self._own[who]) else part
-            for place, part in enumerate(parts)
-        )  # fmt: skip
+        folder, slash, name = file.rpartition("/")
+        if (folder, who) not in self._folders:  # which many files share
+            parts = folder.split("/") if folder else []
+            self._folders[folder, who] = "/".join(self._part(x, who, False) for x in parts)
+        return self._folders[folder, who] + slash + self._part(name, who, True)
+
+    def _part(self, part: str, who: Identity, is_file: bool) -> str:
+        if part == who.patient:
+            return self.pseudonyms.patient(part)
+        told = self._tells(part, self._own[who])
+        return self.pseudonyms.token(part) + _suffix(part, is_file) if told else part
 
     def _unread(self, file: str, kept: set[str]) -> str:
         """A file without an identity: under a secret key, any new name may be a person's."""

@@ -163,7 +163,7 @@ def _close(
     one: tuple[float, ...] | None, other: tuple[float, ...] | None, tolerance: float
 ) -> bool:
     # A missing tag tells nothing apart: stack_slices will name it.
-    if one is None or other is None:
+    if one is None or other is None or one == other:
         return True
     return all(abs(x - y) <= tolerance for x, y in zip(one, other, strict=True))
 
