@@ -25,11 +25,12 @@ from petct_uad.core.console import track
 from petct_uad.core.errors import ArchiveError, DatasetError
 from petct_uad.core.files import atomic_folder, sha256_file
 from petct_uad.ingest.files import find_files
-from petct_uad.ingest.run import whose_file
+from petct_uad.ingest.run import ACCEPTED, READERS, whose_file
 
 RAW = Path("data/raw")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _MADE_HERE = "phantom"
+_DICM = slice(128, 132)  # of the first bytes of a DICOM file (PS3.10, 7.1)
 _SHOWN = 5
 
 
@@ -80,13 +81,16 @@ def add_dataset(name: str, source: Path, raw: Path = RAW, *, pack: bool = False)
 
     Raises:
         DatasetError: a name that params.yaml would not take; a file that is there with other bytes;
-            a source that is missing, empty, or holds links, FIFOs or undecodable names; a data set
-            whose files are loose, for ``pack``; ``dvc add`` failed.
+            a source that is missing, empty, or holds links, FIFOs or undecodable names; a new data
+            set without DICOM or pictures; one whose files are loose, for ``pack``; ``dvc add``
+            failed.
     """
     target = raw / name
     _check_name(name, target)
     _check_source(source, target)
     files = _files(source)
+    if not target.is_dir():
+        _check_kind(source, files)
     pieces = _pieces(source, target, files, pack)
     writes, added = _compare(target, pieces)
     put_in_place(target, writes)
@@ -134,6 +138,26 @@ def _files(source: Path) -> list[str]:
     if not files:
         raise DatasetError(f"{source}: holds no files. Name the folder that holds the data set.")
     return files
+
+
+def _check_kind(source: Path, files: Sequence[str]) -> None:
+    """A data set that is there may get a table alone; a new one begins with what can be read."""
+    if any(reader.recognises(source) for reader in READERS[:-1]):
+        return
+    if not any(_is_dicom(source / file) or is_archive(source / file) for file in files):
+        raise DatasetError(
+            f"{source}: none of its {len(files):,} files is DICOM, and its folders are no layout "
+            f"of pictures (docs/image_benchmarks.md). Name a folder that holds {ACCEPTED}; nothing "
+            "was added."
+        )
+
+
+def _is_dicom(path: Path) -> bool:
+    try:
+        with path.open("rb") as stream:
+            return stream.read(_DICM.stop)[_DICM] == b"DICM"
+    except OSError:  # why, the copying will say
+        return True
 
 
 def _pieces(source: Path, target: Path, files: Sequence[str], pack: bool) -> list[_Piece]:

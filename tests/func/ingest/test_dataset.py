@@ -14,6 +14,7 @@ from petct_uad.cli.app import app
 from petct_uad.core.errors import DatasetError
 
 ROOT = Path(__file__).parents[3]
+DICOM = bytes(128) + b"DICM"
 
 
 @pytest.fixture
@@ -26,11 +27,11 @@ def raw(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    """A read-only folder with two old files."""
+    """A read-only folder with two old files, one of which begins as DICOM does."""
     folder = tmp_path / "from hospital"
     (folder / "a" / "b").mkdir(parents=True)
-    for name in ("a/one.dcm", "a/b/two"):
-        (folder / name).write_bytes(name.encode())
+    for name, content in {"a/one.dcm": DICOM, "a/b/two": b"a/b/two"}.items():
+        (folder / name).write_bytes(content)
         (folder / name).chmod(0o440)
         os.utime(folder / name, (1e9, 1e9))
     return folder
@@ -103,6 +104,27 @@ def test_empty_or_missing_source_is_refused(raw: Path, tmp_path: Path) -> None:
             add_dataset("clinic", folder, raw)
 
 
+@pytest.mark.parametrize("pack", [False, True])
+def test_new_data_set_without_dicom_or_pictures_is_refused(
+    raw: Path, tmp_path: Path, pack: bool
+) -> None:
+    (tmp_path / "reports").mkdir()
+    (tmp_path / "reports" / "notes.txt").write_text("no DICOM, and shorter than its preamble")
+    with pytest.raises(DatasetError, match="none of its 1 files is DICOM"):
+        add_dataset("clinic", tmp_path / "reports", raw, pack=pack)
+    assert list(raw.iterdir()) == []
+
+
+def test_table_alone_is_added_to_a_data_set_that_is_there(
+    repository: Path, source: Path, tmp_path: Path
+) -> None:
+    target = add_dataset("clinic", source).target
+    (tmp_path / "tables").mkdir()
+    (tmp_path / "tables" / "labels.csv").write_text("a,b\n")
+    assert add_dataset("clinic", tmp_path / "tables").new == ("labels.csv",)
+    assert (target / "labels.csv").is_file()
+
+
 def test_command_tracks_the_copy_and_says_what_comes_next(
     repository: Path, source: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -114,7 +136,7 @@ def test_command_tracks_the_copy_and_says_what_comes_next(
     assert state(source) == before
     folder = repository / "data" / "raw"
     assert (folder / "clinic.dvc").is_file()
-    assert (folder / "clinic" / "a" / "one.dcm").read_bytes() == b"a/one.dcm"
+    assert (folder / "clinic" / "a" / "one.dcm").read_bytes() == DICOM
     assert "/clinic" in (folder / ".gitignore").read_text()
     (source / "a" / "one.dcm").chmod(0o640)
     (source / "a" / "one.dcm").write_bytes(b"another")

@@ -115,8 +115,8 @@ def test_file_with_other_bytes_is_never_overwritten(
 
 
 def test_packing_what_is_no_dicom_is_refused(repository: Path, tmp_path: Path) -> None:
-    (tmp_path / "pictures").mkdir()
-    (tmp_path / "pictures" / "a.png").write_bytes(b"no DICOM")
+    (tmp_path / "pictures" / "train" / "good").mkdir(parents=True)
+    (tmp_path / "pictures" / "train" / "good" / "a.png").write_bytes(b"no DICOM")
     with pytest.raises(DatasetError, match="without --pack"):
         add_dataset("mine", tmp_path / "pictures", pack=True)
     assert not (repository / "data/raw/mine").exists()
