@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 from petct_uad.core.archives import archive_of
+from petct_uad.core.console import track
+from petct_uad.core.errors import PseudonymError
 from petct_uad.core.files import sha256_file
 from petct_uad.core.store.settings import store_folder
+from petct_uad.ingest.run import whose_file
 from petct_uad.lineage.git import try_git
 from petct_uad.lineage.instances import inputs_below, instance_rows
+from petct_uad.lineage.names import patient_pseudonyms
 from petct_uad.lineage.store import Store, cache_store, remotes, tracked
 
 
@@ -38,13 +44,31 @@ def find_beyond(patient: str, root: Path = Path()) -> Beyond:
 
 
 def _raw_files(patient: str, root: Path) -> list[Path]:
-    """By their bytes: the names in the tables are pseudonyms. Of a member, its archive."""
-    rows = instance_rows(f"{patient}_")
-    folders = {root / Path(*Path(row.file).parts[:3]) for row in rows}
-    digests = {row.sha256 for row in rows}
-    files = (folder / name for folder in folders for name in inputs_below(folder))
-    held = {archive_of(path) or path for path in files if sha256_file(path) in digests}
-    return sorted(held)
+    """By what they say of themselves, in every data set: once a patient is out, no table has them.
+
+    A file that says nothing, such as a picture, is known by its bytes. Of a member, its archive.
+    """
+    digests = {row.sha256 for row in instance_rows(f"{patient}_")}
+    files = [folder / name for folder in _data_sets(root) for name in inputs_below(folder)]
+    owners = [whose_file(path).patient for path in track(files, "looking for raw files")]
+    names = {owner: _pseudonyms(owner) if owner else set() for owner in {*owners}}
+    held = (
+        path
+        for path, owner in zip(files, owners, strict=True)
+        if (patient in names[owner] if names[owner] else sha256_file(path) in digests)
+    )
+    return sorted({archive_of(path) or path for path in held})
+
+
+def _data_sets(root: Path) -> list[Path]:
+    return sorted(path for path in (root / "data/raw").glob("*") if path.is_dir())
+
+
+def _pseudonyms(patient_id: str) -> set[str]:
+    """None where the key is not here."""
+    with suppress(PseudonymError):
+        return patient_pseudonyms(patient_id)
+    return set()
 
 
 def _cached(cache: Store, patient: str, raw: list[Path], root: Path) -> list[str]:
@@ -77,11 +101,11 @@ def advice(patient: str, beyond: Beyond) -> list[str]:
     """What to do about each, in the order to do it."""
     lines = ["Next: dvc repro, then petct lineage impact " + patient + ", which must find nothing."]
     lines.append("What dvc repro cannot reach:")
-    if beyond.raw:
+    for folder, files in groupby(beyond.raw, lambda path: path.parents[-4]):
+        first, *others = files
         lines.append(
-            f"  {len(beyond.raw)} raw files below {beyond.raw[0].parents[-4]}, such as "
-            f"{beyond.raw[0]}: delete them, then `dvc add` the data set again (a phantom's are "
-            "made anew by its stage)"
+            f"  {len(others) + 1} raw files below {folder}, such as {first}: delete them, then "
+            f"`dvc add {folder}` (a phantom's are made anew by its stage)"
         )
     lines.append(
         f"  {len(beyond.cached)} objects of theirs in the cache, and {beyond.idle} that this "

@@ -50,6 +50,12 @@ def test_patient_is_behind_every_number_drawn_from_the_index(at_filled: Path) ->
     assert set(found["numbers"]) == PETCT_BASELINES  # type: ignore[call-overload]
 
 
+def test_a_stage_that_runs_once_per_row_is_shown_once(at_filled: Path) -> None:
+    done = CliRunner().invoke(app, ["lineage", "impact", "PHANTOM-0001"])
+    stages = [line.split()[0] for line in done.stdout.splitlines() if line.strip()]
+    assert stages.count("evaluate_trivial") == 1
+
+
 def test_patient_id_and_pseudonym_are_one_patient(at_filled: Path) -> None:
     assert outputs("PHANTOM-0001") == outputs(PUBLIC.patient("PHANTOM-0001"))
 
@@ -131,6 +137,10 @@ def test_withdrawn_patient_is_behind_nothing_after_the_stages_ran_again(reposito
     assert len({row.patient for row in rows()}) == PATIENTS - 1
     for path in Path("data/interim").rglob("*.csv"):
         assert patient not in path.read_text()
+    again = CliRunner().invoke(app, ["lineage", "impact", "PHANTOM-0002"])
+    assert "raw files below data/raw/phantom, such as data/raw/phantom/PHANTOM-0002/" in (
+        again.stderr
+    ), "they are still there, and no table names them any more"
 
 
 def test_what_ran_before_a_patient_was_added_is_older_and_not_behind(repository: Path) -> None:
