@@ -305,9 +305,10 @@ def models(
     # torch and timm take seconds that `petct --help` need not wait for.
     from petct_uad.cli.accounting import ENTRIES, HEADER, cells, size_row
     from petct_uad.comparison.markdown import markdown_table
+    from petct_uad.core.console import track
 
     with fail_cleanly():
-        rows = [size_row(entry) for entry in ENTRIES]
+        rows = [size_row(entry) for entry in track(ENTRIES, "building each model")]
     if as_json:
         typer.echo(rows_json(rows))
         return

@@ -23,7 +23,7 @@ from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 from sklearn.preprocessing import StandardScaler
 
-from petct_uad.core.errors import EvaluationError
+from petct_uad.core.errors import EvaluationError, did_you_mean
 from petct_uad.core.files import atomic_path
 from petct_uad.evaluation.metrics import in_chunks
 from petct_uad.models.benchmark import BenchmarkEntry, rows_of
@@ -79,7 +79,8 @@ def embed_row(
     """
     known = rows_of(benchmark)
     if row not in known:
-        raise EvaluationError(f"{row}: no row of the benchmark. There are: {', '.join(known)}.")
+        near, rows = did_you_mean(row, known), ", ".join(known)
+        raise EvaluationError(f"{row}: no row of the benchmark.{near} There are: {rows}.")
     name = known[row]
     scored = ScoredRow.read(paths.scores / name / row)
     test = SliceStore.open(paths.processed, "test")

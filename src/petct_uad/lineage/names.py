@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from petct_uad.core.archives import exists
-from petct_uad.core.errors import LineageError, PseudonymError
+from petct_uad.core.errors import LineageError, PseudonymError, did_you_mean
 from petct_uad.core.files import sha256_file
 from petct_uad.ingest.pseudonyms import PUBLIC, Pseudonyms, key_file, read_key
 from petct_uad.ingest.tables import IDENTITY
@@ -48,7 +48,9 @@ def find_traced(graph: Graph, name: str) -> Subject:
         found = find(graph, name)
         if found is not None:
             return found
-    raise LineageError(f"{name}: the lineage knows nothing of that name; expected {_FORMS}.")
+    raise LineageError(
+        f"{name}: the lineage knows nothing of that name; expected {_FORMS}.{_nearest(name)}"
+    )
 
 
 def find_cause(graph: Graph, name: str) -> Subject:
@@ -65,7 +67,15 @@ def find_cause(graph: Graph, name: str) -> Subject:
     raise LineageError(
         f"{name}: nothing in this workspace comes from it. Expected a patient (PatientID or "
         f"pseudonym), a SeriesInstanceUID, a params key (model.cmpt), a source file, or {_FORMS}."
+        f"{_nearest(name)}"
     )
+
+
+def _nearest(name: str) -> str:
+    """The row, or the metric of a row, that a name was perhaps meant to be."""
+    _, colon, figure = name.partition(":")
+    runs = [path.parent.name for path in RUNS.glob("*/*/metrics.json")]
+    return did_you_mean(name, sorted(f"{run}{colon}{figure}" for run in runs))
 
 
 def family_of(run: str) -> str:
@@ -117,7 +127,8 @@ def _metric(graph: Graph, name: str) -> Subject | None:
     content = _json(path)
     numbers = [key for key, value in content.items() if type(value) in (int, float)]
     if figure not in numbers:
-        raise LineageError(f"{path}: has no figure {figure}; it has {', '.join(numbers)}.")
+        near = did_you_mean(figure, numbers)
+        raise LineageError(f"{path}: has no figure {figure}.{near} It has {', '.join(numbers)}.")
     keys = keys_of([f"file:{path.as_posix()}"])
     return Subject(name, "metric", keys, float(content[figure]))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
@@ -88,8 +89,10 @@ def impact_table(found: Impact) -> RenderableType:
     if not found.affected:
         return Group(title, Text("Nothing in this workspace derives from it."), *older)
     table = Table("stage", "slices", "files", box=None)
-    for item in found.affected:
-        table.add_row(item.lineage.activity.stage, str(item.slices or ""), str(item.files or ""))
+    for stage, runs in groupby(found.affected, lambda item: item.lineage.activity.stage):
+        made = [(item.slices, item.files) for item in runs]  # evaluate_trivial runs once per row
+        slices, files = map(sum, zip(*made, strict=True))
+        table.add_row(stage, str(slices or ""), str(files or ""))
     lines = [
         f"{found.slices()} slices",
         f"models: {', '.join(found.models()) or 'none'}",

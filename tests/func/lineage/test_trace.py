@@ -163,3 +163,14 @@ def test_unknown_name_is_refused_by_name(at_filled: Path, name: str) -> None:
     done = CliRunner().invoke(app, ["lineage", "trace", name])
     assert done.exit_code == 1
     assert "Traceback" not in done.output
+
+
+@pytest.mark.parametrize(("name", "meant"), [("suvmx:auroc", "suvmax:auroc"), ("suvmx", "suvmax")])
+def test_misspelt_row_gets_the_one_that_was_meant(at_filled: Path, name: str, meant: str) -> None:
+    done = CliRunner().invoke(app, ["lineage", "trace", name])
+    assert f"Did you mean '{meant}'?" in done.stderr
+
+
+def test_misspelt_figure_gets_the_one_that_was_meant(at_filled: Path) -> None:
+    done = CliRunner().invoke(app, ["lineage", "trace", "suvmax:aurok"])
+    assert "has no figure aurok. Did you mean 'auroc'?" in done.stderr
