@@ -100,11 +100,12 @@ def _uptake(ct: sitk.Image, levels: Sequence[float]) -> sitk.Image:
     rim = sitk.BinaryDilate(body, [1, 1, 0]) - body
     hu = sitk.GetArrayViewFromImage(ct)
     knots = [end for tissue in _TISSUES for end in (tissue.low_hu, tissue.high_hu)]
-    inside = np.interp(hu, knots, np.repeat(levels, 2))
-    filled = np.clip((hu - _AIR_HU) / (_FAT_HU - _AIR_HU), 0.0, 1.0) * levels[_FAT]
-    suv = np.where(sitk.GetArrayViewFromImage(body) > 0, inside, _SCATTER_SUV)
-    suv = np.where(sitk.GetArrayViewFromImage(rim) > 0, np.maximum(filled, _SCATTER_SUV), suv)
-    image = sitk.GetImageFromArray(suv.astype(np.float32))
+    suv = np.interp(hu, knots, np.repeat(levels, 2)).astype(np.float32)
+    suv[sitk.GetArrayViewFromImage(body) == 0] = _SCATTER_SUV
+    skin = sitk.GetArrayViewFromImage(rim) > 0
+    filled = np.clip((hu[skin] - _AIR_HU) / (_FAT_HU - _AIR_HU), 0.0, 1.0) * levels[_FAT]
+    suv[skin] = np.maximum(filled, _SCATTER_SUV)
+    image = sitk.GetImageFromArray(suv)
     image.CopyInformation(ct)
     return image
 

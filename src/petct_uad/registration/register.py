@@ -111,6 +111,15 @@ class _Ranges:
 
 
 @dataclass(frozen=True)
+class _Aligned:
+    """What is decided of one study."""
+
+    decision: Decision
+    ranges: _Ranges
+    z_mm: tuple[float, ...]  # of each of the CT's slices
+
+
+@dataclass(frozen=True)
 class _Registered:
     """What the tables say of one study."""
 
@@ -190,6 +199,13 @@ def _register_study(task: _Task) -> _Registered:
 
 
 def _write_study(task: _Task) -> _Registered:
+    # The label is as large as the CT, and read once that is let go.
+    aligned = _write_alignment(task)
+    lost = _cut_slices(task, aligned)
+    return _Registered(_row(task.study_id, aligned, lost), lost)
+
+
+def _write_alignment(task: _Task) -> _Aligned:
     ct = _read(task.folder.ct, sitk.sitkInt16)
     pet = _read(task.folder.pet, sitk.sitkFloat32)
     ct_on_grid = _on_grid(ct, task.params.spacing_mm)
@@ -213,29 +229,26 @@ def _write_study(task: _Task) -> _Registered:
     write_volume(registered.body, task.folder.body)
     write_transform(task.folder.transform, decision.transform)
     draw_registration(task.picture, registered)
-    ranges = _Ranges(covered, kept)
-    lost = _cut_slices(task, ct, ranges, decision.transform)
-    return _Registered(_row(task.study_id, decision, ranges, lost), lost)
+    z_mm = [ct.TransformIndexToPhysicalPoint((0, 0, z))[2] for z in range(kept.total)]
+    return _Aligned(decision, _Ranges(covered, kept), tuple(z_mm))
 
 
 def _on_grid(ct: sitk.Image, spacing_mm: float) -> sitk.Image:
     return by_slabs(ct, lambda slab: resample_ct(slab, target_grid(slab, spacing_mm)))
 
 
-def _cut_slices(
-    task: _Task, ct: sitk.Image, ranges: _Ranges, motion: Transform
-) -> tuple[CutSliceRow, ...]:
+def _cut_slices(task: _Task, aligned: _Aligned) -> tuple[CutSliceRow, ...]:
     """The CT slices that go no further, each with its reason and what lesion it holds."""
-    areas_mm2 = _lesion_areas_mm2(task.folder.label, motion)
+    areas_mm2 = _lesion_areas_mm2(task.folder.label, aligned.decision.transform)
     rows = [
         CutSliceRow(
             study_id=task.study_id,
             slice_index=index,
-            z_mm=ct.TransformIndexToPhysicalPoint((0, 0, index))[2],
+            z_mm=z_mm,
             lesion_area_mm2=float(areas_mm2[index]) if len(areas_mm2) else 0.0,
-            reason=ranges.reason_cut(index),
+            reason=aligned.ranges.reason_cut(index),
         )
-        for index in range(ranges.kept.total)
+        for index, z_mm in enumerate(aligned.z_mm)
     ]
     return tuple(row for row in rows if row.reason)
 
@@ -250,9 +263,8 @@ def _lesion_areas_mm2(label: Path | None, motion: Transform) -> NDArray[np.float
     return np.asarray(pixels * x_mm * y_mm, dtype=np.float64)
 
 
-def _row(
-    study_id: str, decision: Decision, ranges: _Ranges, lost: Sequence[CutSliceRow]
-) -> RegistrationRow:
+def _row(study_id: str, aligned: _Aligned, lost: Sequence[CutSliceRow]) -> RegistrationRow:
+    decision, kept = aligned.decision, aligned.ranges.kept
     test = decision.null_test
     return RegistrationRow(
         study_id=study_id,
@@ -265,8 +277,8 @@ def _row(
         body_overlap_after=decision.after.body_overlap,
         displacement_median_mm=decision.displacement_median_mm,
         displacement_max_mm=decision.displacement_max_mm,
-        slices=ranges.kept.count,
-        slices_cut=ranges.kept.cut,
+        slices=kept.count,
+        slices_cut=kept.cut,
         skin=" ".join(decision.skin),
         cropped=decision.skin != ALL_SIDES,
         null_tested=test is not None,

@@ -7,16 +7,20 @@ from collections.abc import Callable
 import numpy as np
 import SimpleITK as sitk
 
+from petct_uad.volumes.boxes import Box
+
 _SLICES = 32
 
 
 def by_slabs(image: sitk.Image, function: Callable[[sitk.Image], sitk.Image]) -> sitk.Image:
     """What ``function`` makes of an image, whose slices it must keep and look at one by one."""
-    total = image.GetSize()[2]
+    columns, rows, total = image.GetSize()
     if total <= _SLICES:
         return function(image)
-    slabs = (image[:, :, z : z + _SLICES] for z in range(0, total, _SLICES))
-    parts = [function(slab) for slab in slabs]
+    slabs = (
+        Box((0, 0, z), (columns, rows, min(_SLICES, total - z))) for z in range(0, total, _SLICES)
+    )
+    parts = [function(slab.of(image)) for slab in slabs]
     whole = sitk.GetImageFromArray(
         np.concatenate([sitk.GetArrayViewFromImage(part) for part in parts])
     )

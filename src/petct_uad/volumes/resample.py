@@ -68,23 +68,23 @@ def resample_mask(mask: sitk.Image, grid: sitk.Image) -> sitk.Image:
     return sitk.Cast(soft >= 0.5, sitk.sitkUInt8)
 
 
-def move_mask(mask: sitk.Image, transform: Transform) -> sitk.Image:
-    """A mask that was drawn on the PET, moved with it: uint8, 0 or 1, on its own grid.
+def add_moved(mask: sitk.Image, onto: sitk.Image, transform: Transform) -> sitk.Image:
+    """A mask with what was drawn on the PET, and is moved with it: uint8, 0 or 1.
 
-    A voxel is 1 where the linear interpolation of what lies there after the motion is 0.5 or more.
+    A voxel is 1 where it was, or where the linear interpolation of what lies there after the motion
+    is 0.5 or more.
+
+    Args:
+        mask: what was drawn on the PET: part of the grid of ``onto``, 0 at its sides unless that
+            ends there.
+        onto: uint8, 0 or 1.
+        transform: maps a point of the CT frame to the PET frame.
     """
-    # Beyond a voxel of 0 around what was drawn there is nothing to interpolate.
-    box = Box.occupied(mask, (1, 1, 1))
-    if not box or transform == _IDENTITY:
-        return sitk.Cast(mask, sitk.sitkUInt8)
-    drawn = box.of(mask)
-    reached = Box.reached(drawn, mask, (1, 1, 1), transform)
-    moved = sitk.Image(mask.GetSize(), sitk.sitkUInt8)
-    moved.CopyInformation(mask)
+    reached = Box.reached(mask, onto, (1, 1, 1), transform)
     if not reached:
-        return moved
-    there = interpolate(drawn, reached.of(moved), transform) >= 0.5
-    return reached.put(sitk.Cast(there, sitk.sitkUInt8), moved)
+        return onto
+    there = reached.of(onto)
+    return reached.put(sitk.Or(there, interpolate(mask, there, transform) >= 0.5), onto)
 
 
 def interpolate(

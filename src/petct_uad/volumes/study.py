@@ -14,7 +14,7 @@ from petct_uad.core.patient_split import SPLIT_CSV
 from petct_uad.ingest.tables import DRAWN_ON_CT, DRAWN_ON_PET, PICTURES_CSV, VOLUMES
 from petct_uad.volumes.boxes import Box
 from petct_uad.volumes.motion.transforms import Transform, read_transform
-from petct_uad.volumes.resample import move_mask, native_slices
+from petct_uad.volumes.resample import add_moved, native_slices
 
 
 @dataclass(frozen=True)
@@ -191,11 +191,14 @@ def read_moved_label(label: Path, motion: Transform) -> sitk.Image:
         DatasetError: the label cannot be read.
     """
     drawn = _read(label, sitk.sitkUInt8)
-    on_ct = sitk.And(drawn, DRAWN_ON_CT) > 0
-    if not (sitk.GetArrayViewFromImage(drawn) & DRAWN_ON_PET).any():
-        return on_ct
-    on_pet = sitk.And(drawn, DRAWN_ON_PET) > 0
-    return sitk.Or(on_ct, move_mask(on_pet, motion))
+    box = Box.occupied(drawn, (1, 1, 1))
+    if not box:
+        return drawn
+    lesion = box.of(drawn)
+    on_ct = box.put(sitk.And(lesion, DRAWN_ON_CT) > 0, drawn)
+    on_pet = sitk.And(lesion, DRAWN_ON_PET) > 0
+    moves = sitk.GetArrayViewFromImage(on_pet).any()
+    return add_moved(on_pet, on_ct, motion) if moves else on_ct
 
 
 def read_mask(path: Path) -> sitk.Image:

@@ -11,9 +11,9 @@ from petct_uad.volumes.boxes import Box
 from petct_uad.volumes.motion.rigid import RigidTransform
 from petct_uad.volumes.motion.transforms import AffineTransform, Transform
 from petct_uad.volumes.resample import (
+    add_moved,
     antialias,
     interpolate,
-    move_mask,
     resample_ct,
     resample_mask,
     resample_pet,
@@ -109,8 +109,12 @@ def test_a_lesion_is_moved_as_if_all_of_its_matrix_were(
     drawn[z : z + 3, y : y + 7, x : x + 6] = 1
     mask = sitk.GetImageFromArray(drawn)
     mask.CopyInformation(ct)
-    whole = interpolate(mask, mask, motion) >= 0.5
-    np.testing.assert_array_equal(_array(move_mask(mask, motion)), _array(whole))
+    on_ct = sitk.Image(mask.GetSize(), sitk.sitkUInt8)
+    on_ct.CopyInformation(mask)
+    on_ct[60:70, 40:44, 1:3] = 1
+    whole = sitk.Or(on_ct, interpolate(mask, mask, motion) >= 0.5)
+    part = Box.occupied(mask, (1, 1, 1)).of(mask)
+    np.testing.assert_array_equal(_array(add_moved(part, on_ct, motion)), _array(whole))
 
 
 def test_an_empty_mask_stays_empty(ct: sitk.Image) -> None:
