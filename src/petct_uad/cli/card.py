@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from petct_uad.cli.found import note_other_dataset
 from petct_uad.core.console import console, fail_cleanly
 from petct_uad.core.params.reading import ParamsFile
 
@@ -25,8 +26,11 @@ def card(
     nothing reads it, git and DVC leave it out.
     """
     # The figures of merit take a second that `petct --help` need not wait for.
+    from petct_uad.audit.cards.facts import evaluated_runs
     from petct_uad.audit.cards.write import write_cards
+    from petct_uad.lineage.names import metrics_file
 
     with fail_cleanly():
         written = write_cards(out, ParamsFile.read().dataset, rows or ())
+        note_other_dataset(map(metrics_file, rows or evaluated_runs()))
     console.print(f"{out} has {len(written)} cards, {written[0].name} first.", markup=False)

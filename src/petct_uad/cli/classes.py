@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from petct_uad.cli.found import AsJson, print_table, rows_json
+from petct_uad.cli.found import AsJson, note_other_dataset, print_table, rows_json
 from petct_uad.core.console import fail_cleanly
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ def classes(
         files = sorted(_RUNS.glob("*/*/classes.csv"))
         if not files:
             raise EvaluationError(f"{_RUNS}: no */*/classes.csv. Run `dvc repro` first.")
+        note_other_dataset(file.with_name("metrics.json") for file in files)
         rows = sorted(row for file in files for row in read_table(file, ClassRow))
         if csv is not None:
             write_table(csv, ClassRow, rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ def test_classes_are_the_rows_of_classes_csv(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    shutil.copy(ROOT / "params.yaml", tmp_path)
     row = ClassRow("cmad-pet", "effusion", 12, 3, 0.75, 0.5, 1.0)
     write_table(tmp_path / "metrics/runs/cmad/cmad-pet/classes.csv", ClassRow, [row])
     (found,) = said("classes")

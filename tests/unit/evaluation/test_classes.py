@@ -28,6 +28,7 @@ ROWS = [
 ]
 # The first seed ranks CNV above both normals and drusen between them; the second drusen below.
 SCORES = {1: (0.1, 0.9, 0.3, 0.5, 0.8), 2: (0.1, 1.0, 0.0, 0.2, 0.9)}
+ROOT = Path(__file__).parents[3]
 IDENTITY = RunIdentity(
     run="patchcore-pet", model="patchcore", modality="pet", dataset="tiny", protocol="patient"
 )
@@ -71,10 +72,28 @@ def test_the_command_shows_the_table_and_writes_it(
     none_yet = CliRunner().invoke(app, ["classes"])
     assert "Run `dvc repro` first" in none_yet.output
     write_results(ResultPaths.of(Path("metrics"), "patchcore", "patchcore-pet"), results(KINDS))
+    name_dataset("tiny")
     done = CliRunner().invoke(app, ["classes", "--csv", "classes.csv"])
     assert done.exit_code == 0, done.output
     assert "drusen" in done.stdout
+    assert "figures of" not in done.stderr
     assert [x.lesion_kind for x in read_table(Path("classes.csv"), ClassRow)] == ["CNV", "drusen"]
+
+
+def test_figures_of_another_data_set_than_params_yaml_names_are_said_to_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_results(ResultPaths.of(Path("metrics"), "patchcore", "patchcore-pet"), results(KINDS))
+    name_dataset("mine")
+    done = CliRunner().invoke(app, ["classes"])
+    assert "figures of tiny, not of mine" in done.stderr
+
+
+def name_dataset(name: str) -> None:
+    """In params.yaml, the committed one otherwise."""
+    committed = (ROOT / "params.yaml").read_text(encoding="utf-8")
+    Path("params.yaml").write_text(committed.replace("dataset: phantom", f"dataset: {name}"))
 
 
 def test_studies_of_another_data_set_are_refused(tmp_path: Path) -> None:
