@@ -94,10 +94,10 @@ class _Window(io.RawIOBase):
 
     def readinto(self, buffer: Any, /) -> int:
         size = min(len(buffer), max(0, self._extent.size - self._at))
-        content = os.pread(self._file.fileno(), size, self._extent.start + self._at)
-        buffer[: len(content)] = content
-        self._at += len(content)
-        return len(content)
+        place = self._extent.start + self._at
+        count = os.preadv(self._file.fileno(), [memoryview(buffer)[:size]], place)
+        self._at += count
+        return count
 
     def close(self) -> None:
         self._file.close()
