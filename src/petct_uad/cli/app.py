@@ -14,6 +14,7 @@ from petct_uad.cli.classes import classes
 from petct_uad.cli.fetch import fetch
 from petct_uad.cli.found import AsJson, print_table, rows_json
 from petct_uad.cli.lineage import lineage
+from petct_uad.cli.out import out_file, out_folder
 from petct_uad.cli.power import power
 from petct_uad.cli.presets import preset_content, preset_names
 from petct_uad.core.console import console, fail_cleanly
@@ -197,7 +198,9 @@ def view(
     row: Annotated[
         list[str] | None, typer.Option(help="a row of the table; by default all")
     ] = None,
-    out: Annotated[Path, typer.Option(help="folder of the pages")] = Path("reports/viewer"),
+    out: Annotated[Path, typer.Option(help="folder of the pages", callback=out_folder)] = Path(
+        "reports/viewer"
+    ),
 ) -> None:
     """Make a page of each study to scroll through: CT, PET, every anomaly map and the label.
 
@@ -227,7 +230,9 @@ def panels(
     row: Annotated[
         list[str] | None, typer.Option(help="a row of the table; by default all on PET and CT")
     ] = None,
-    out: Annotated[Path, typer.Option(help="is replaced")] = Path("reports/panels.png"),
+    out: Annotated[Path, typer.Option(help="is replaced", callback=out_file)] = Path(
+        "reports/panels.png"
+    ),
 ) -> None:
     """Draw chosen slices with every model's anomaly map beside them, as papers do.
 
@@ -255,7 +260,9 @@ def sweep(
         list[str] | None,
         typer.Argument(help="by default all experiments that differ in this param alone"),
     ] = None,
-    out: Annotated[Path, typer.Option(help="is replaced")] = Path("reports/sweep.png"),
+    out: Annotated[Path, typer.Option(help="is replaced", callback=out_file)] = Path(
+        "reports/sweep.png"
+    ),
 ) -> None:
     """AUROC, AP and F1 of a row by the value of a param, as CMAD's Fig. 6 has it.
 
@@ -277,7 +284,10 @@ app.command(rich_help_panel=LOOK)(classes)
 @app.command(rich_help_panel=LOOK)
 def embed(
     row: Annotated[str, typer.Argument(help="a row of the table, such as cmad-petct")],
-    out: Annotated[Path | None, typer.Option(help="by default reports/embedding-ROW.png")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="by default reports/embedding-ROW.png", callback=out_file),
+    ] = None,
 ) -> None:
     """Draw where a model has normal and abnormal slices, by t-SNE of its encoder and of its map.
 
@@ -324,7 +334,9 @@ app.command(rich_help_panel=LOOK)(card)
 
 @app.command(name="data-docs", rich_help_panel=LOOK)
 def data_docs(
-    folder: Annotated[Path, typer.Argument(help="is replaced")] = Path("reports/data_docs"),
+    folder: Annotated[Path, typer.Argument(help="is replaced", callback=out_folder)] = Path(
+        "reports/data_docs"
+    ),
 ) -> None:
     """Write Great Expectations' own pages on what the stage `validate` has measured.
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from petct_uad.cli.out import out_file
 from petct_uad.core.console import console, fail_cleanly
 
 if TYPE_CHECKING:
@@ -36,7 +37,10 @@ def audit_split(
     name_column: Annotated[str | None, typer.Option(help="that says what")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="all findings, as JSON")] = False,
     badge: Annotated[
-        Path | None, typer.Option(help="is replaced: a picture (.svg), or JSON for shields.io")
+        Path | None,
+        typer.Option(
+            help="is replaced: a picture (.svg), or JSON for shields.io", callback=out_file
+        ),
     ] = None,
     worth: Annotated[
         tuple[str, str] | None,

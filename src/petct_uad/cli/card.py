@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from petct_uad.cli.found import note_other_dataset
+from petct_uad.cli.out import out_folder
 from petct_uad.core.console import console, fail_cleanly
 from petct_uad.core.params.reading import ParamsFile
 
@@ -16,9 +17,9 @@ def card(
     rows: Annotated[
         list[str] | None, typer.Argument(help="of the table; by default all that were evaluated")
     ] = None,
-    out: Annotated[Path, typer.Option(help="a folder; cards in it are replaced")] = Path(
-        "reports/cards"
-    ),
+    out: Annotated[
+        Path, typer.Option(help="a folder; cards in it are replaced", callback=out_folder)
+    ] = Path("reports/cards"),
 ) -> None:
     """Write a datasheet of the data set and a model card per row, as Markdown.
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from petct_uad.cli.found import AsJson, note_other_dataset, print_table, rows_json
+from petct_uad.cli.out import out_file
 from petct_uad.core.console import fail_cleanly
 
 if TYPE_CHECKING:
@@ -17,7 +18,9 @@ _RUNS = Path("metrics/runs")
 
 
 def classes(
-    csv: Annotated[Path | None, typer.Option(help="receives the table; is replaced")] = None,
+    csv: Annotated[
+        Path | None, typer.Option(help="receives the table; is replaced", callback=out_file)
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """AUROC of each row by class: the disease of a picture, the lesion's name of a study.

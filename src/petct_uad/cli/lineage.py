@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from petct_uad.cli.found import AsJson, rows_json
+from petct_uad.cli.out import out_file
 from petct_uad.core.console import console, fail_cleanly
 from petct_uad.core.errors import LineageError
 
@@ -134,9 +135,9 @@ def _say_findings(findings: Sequence[Finding], *, as_json: bool) -> NoReturn:
 
 @lineage.command()
 def seal(
-    output: Annotated[Path, typer.Option("--output", "-o", help="the manifest")] = Path(
-        "seal.json"
-    ),
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="the manifest", callback=out_file)
+    ] = Path("seal.json"),
 ) -> None:
     """Write a manifest of raw data, shards, weights, metrics and code under one Merkle root."""
     from petct_uad.lineage.seal import make_seal, write_seal
@@ -178,7 +179,10 @@ def export(
         Literal["prov", "rocrate", "croissant"], typer.Option("--format", help="which standard")
     ] = "prov",
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="paths in it are relative to the root")
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="paths in it are relative to the root", callback=out_file
+        ),
     ] = None,
 ) -> None:
     """Write the lineage as W3C PROV or RO-Crate, or the data set as Croissant."""
