@@ -218,8 +218,10 @@ def view(
         paths, params = ViewPaths.of(file.dataset), file.section(PreprocessParams, "preprocess")
         for study in studies:
             page = out / f"{study}.html"
-            write_page(page, view_study(study, paths, params, row or ()), params.suv_high)
-            console.print(f"{page}: open it in a browser.", markup=False, soft_wrap=True)
+            shown = view_study(study, paths, params, row or ())
+            write_page(page, shown, params.suv_high)
+            said = f"{page}: open it in a browser. {shown.no_map_note}".strip()
+            console.print(said, markup=False, soft_wrap=True)
         if linked := link_studies(REPORT, out):
             console.print(f"{linked} is the report with links to these pages.", markup=False)
 

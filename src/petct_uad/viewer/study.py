@@ -121,6 +121,7 @@ class StudyView:
         label_note: what is shown of the label, and why not more.
         lesions: by falling SUVmax.
         rows: by falling AUROC.
+        no_map_note: why there is no map to show; empty where there is one.
     """
 
     study_id: str
@@ -133,6 +134,7 @@ class StudyView:
     label_note: str
     lesions: tuple[Place, ...]
     rows: tuple[RowView, ...]
+    no_map_note: str
 
 
 @dataclass(frozen=True)
@@ -175,6 +177,7 @@ def view_study(
     lesions = _lesions(label, pet)
     most = MOST_MAP_VOXELS // max(len(scored), 1)
     maps = _Maps(slices, images, model_grid(volumes.body, params), most)
+    rows = tuple(view for x in scored if (view := maps.of(x)))
     return StudyView(
         study_id=study_id,
         split=split,
@@ -185,7 +188,8 @@ def view_study(
         label=mask_nifti(label) if lesions else None,
         label_note=_label_note(split, opened, bool(lesions), paths.folder(study_id)),
         lesions=lesions,
-        rows=tuple(view for x in scored if (view := maps.of(x))),
+        rows=rows,
+        no_map_note="" if rows else _no_map_note(split, scored, paths.scores),
     )
 
 
@@ -274,6 +278,17 @@ def _label_note(
     if has_lesions:
         return f"Label shown{where or ' on all slices'}."
     return f"No lesion is labelled{where}." if folder.label else "The study has no label."
+
+
+def _no_map_note(split: str, scored: Sequence[_Scored], scores: Path) -> str:
+    if not scored:
+        return f"No map shown: {scores} holds no scores of any model. Run `dvc repro`."
+    if split == _TEST:
+        return f"No map shown: {scores} holds no scores of this study. Run `dvc repro`."
+    return (
+        "No map shown: no model was asked about this study, since only validation normals and test "
+        "slices are scored."
+    )
 
 
 def _lesions(label: sitk.Image, pet: sitk.Image) -> tuple[Place, ...]:

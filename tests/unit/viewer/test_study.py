@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +75,15 @@ def test_of_a_training_study_the_whole_label_is_shown_and_no_map(
     shown = view(trained)
     assert labelled_slices(shown, tmp_path) == [1, 2, LEFT_OUT, 5]
     assert shown.rows == ()
+    assert "only validation normals and test slices are scored" in shown.no_map_note
+
+
+def test_a_page_without_a_map_says_why_and_what_to_run(tested: Study) -> None:
+    assert view(tested).no_map_note == ""
+    next(tested.paths.scores.rglob(f"*{STUDY}*")).unlink()
+    assert "holds no scores of this study. Run `dvc repro`" in render_page(view(tested), 5.0)
+    shutil.rmtree(tested.paths.scores)
+    assert "holds no scores of any model. Run `dvc repro`" in render_page(view(tested), 5.0)
 
 
 def test_lesions_lead_to_their_suvmax_the_highest_first(tested: Study) -> None:
