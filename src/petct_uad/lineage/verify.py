@@ -29,6 +29,7 @@ from petct_uad.lineage.hashing import Expected, files_below, hash_files, md5_of_
 from petct_uad.lineage.records import Change
 from petct_uad.lineage.store import Store, Tracked, absent_folders, cache_store, due, tracked
 from petct_uad.lineage.table import LineageTable
+from petct_uad.lineage.trace import count_of
 
 _SHOWN = 3  # stages named in one line
 
@@ -235,7 +236,9 @@ def _check_files(workspace: _Workspace, claims: dict[str, Made]) -> tuple[list[F
         for item in workspace.folders
         for name in files_below(Path(item.out.path))
     }
-    wanted = _wanted(workspace, claims)
+    gone = _untracked_folders(workspace, claims)
+    nowhere = {path for paths in gone.values() for path in paths}
+    wanted = {path: x for path, x in _wanted(workspace, claims).items() if path not in nowhere}
     hashes = hash_files(list(wanted.values()), "workspace")
     digests = dict(zip(wanted, hashes, strict=True))
     found = [
@@ -244,6 +247,7 @@ def _check_files(workspace: _Workspace, claims: dict[str, Made]) -> tuple[list[F
         if expected.digest and digests[path] != expected.digest
     ]
     found += map(_absent, workspace.absent)
+    found += [_unmade(folder, paths, claims) for folder, paths in gone.items()]
     found += _strangers(present, workspace)
     found += _blind_folders(workspace)
     return found, len(wanted)
@@ -260,6 +264,35 @@ def _absent(out: Tracked) -> Finding:
     """One folder, and not one finding for each file that should be in it."""
     get = f"`dvc checkout {out.path}`, else `dvc pull {out.path}`, else `dvc repro {out.stage}`"
     return Finding(out.path, "is not here", f"Get it: {get}.")
+
+
+def _untracked_folders(workspace: _Workspace, claims: dict[str, Made]) -> dict[str, list[str]]:
+    """Folders that are not here and that no lock lists, with the files that stages name there: of
+    the data set before, where ``dataset`` names another now."""
+    parents = {Path(path).parent for path in claims}
+    missing = {folder: _missing_folder(folder) for folder in parents}
+    found: dict[str, list[str]] = {}
+    for path in claims:
+        folder = missing[Path(path).parent]
+        if folder and workspace.out_of(path) is None:
+            found.setdefault(folder, []).append(path)
+    return found
+
+
+def _missing_folder(folder: Path) -> str:
+    """The folder itself or the first on the way to it that is not here; else nothing."""
+    missing = [x for x in (folder, *folder.parents) if not x.is_dir()]
+    return missing[-1].as_posix() if missing else ""
+
+
+def _unmade(folder: str, paths: Sequence[str], claims: dict[str, Made]) -> Finding:
+    """One folder, and not one finding for each file of it."""
+    stages = _some(sorted({claims[path].stage for path in paths}))
+    problem = (
+        f"is not here and dvc.lock does not list it, but records of {stages} name "
+        f"{count_of(len(paths), 'file')} of it"
+    )
+    return Finding(folder, problem, "Run `dvc repro`: it makes anew what was made from it.")
 
 
 def _wrong(

@@ -20,6 +20,7 @@ from petct_uad.core.files import sha256_file, write_json
 from petct_uad.core.provenance.record import Activity, Derivation, Entity, write_lineage
 from petct_uad.lineage.store import cache_store
 from petct_uad.lineage.verify import verify
+from tests.func.conftest import RUN
 
 TIMES = 3  # each kind of corruption; the long run is benchmarks/corruption.py
 
@@ -138,6 +139,19 @@ def test_a_folder_that_is_not_here_is_one_finding_and_not_one_for_each_file(
     found = findings()
     assert found.keys() == {without_slices}
     assert f"dvc pull {without_slices}`, else `dvc repro preprocess`" in found[without_slices]
+
+
+def test_a_folder_of_another_data_set_is_one_finding_and_not_one_for_each_file(
+    repository: Path,
+) -> None:
+    """A model of the phantom in a clone where only own data were made: dvc.lock lists no phantom's
+    folder any more."""
+    shutil.rmtree("data/processed/phantom")
+    Path("data/processed/mine").mkdir()
+    found = {at: text for at, text in findings().items() if at.startswith("data/processed")}
+    assert found.keys() == {"data/processed/phantom"}
+    assert f"evaluate_trivial, train {RUN} name 6 files of it" in found["data/processed/phantom"]
+    assert "dvc repro" in found["data/processed/phantom"]
 
 
 def test_stage_that_read_other_bytes_than_were_written_is_named(repository: Path) -> None:
