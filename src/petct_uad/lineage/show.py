@@ -43,12 +43,25 @@ def _row(step: Step) -> tuple[str, ...]:
 
 def _files(found: Trace) -> Text:
     count = found.count("instance")
+    if not count:
+        return Text(_end(found.ends()))
     shown = found.instances()[:_FILES] if count <= _MANY else []
     lines = [f"{found.counted(count, 'instance')}{':' if shown else ' (--json names them)'}"]
     lines += [f"  {row.file}  sha256 {row.sha256}" for row in shown]
     if shown and count > len(shown):
         lines.append(f"  and {count - len(shown)} more (--json names all)")
     return Text("\n".join(lines))
+
+
+def _end(files: list[str]) -> str:
+    """No count of instances, which would read as a result."""
+    if not files:
+        return "No DICOM instance or picture is behind it."
+    where = f" and {len(files) - 1} more" if len(files) > 1 else ""
+    return (
+        f"The way ends before DICOM, at {files[0]}{where}: the record of what made them is not "
+        "here. Run `dvc checkout`, `dvc pull` or `dvc repro`."
+    )
 
 
 _MANY = 5000  # above which reading all their rows takes longer than a person waits

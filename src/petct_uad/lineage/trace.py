@@ -9,10 +9,11 @@ from typing import Any
 
 from petct_uad.core.provenance.record import Entity
 from petct_uad.ingest.tables import PICTURES_CSV, VOLUMES
+from petct_uad.ingest.withdrawn import WITHDRAWN
 from petct_uad.lineage.graph import Graph, StageLineage, made_by
 from petct_uad.lineage.instances import InstanceFile, instance_rows
 from petct_uad.lineage.names import Subject
-from petct_uad.lineage.sets import Keys, within
+from petct_uad.lineage.sets import Keys, union, within, without
 from petct_uad.lineage.table import keys_of
 
 KINDS = ("slice", "file", "instance", "teacher")
@@ -69,6 +70,15 @@ class Trace:
         studies = self._studies() if len(uids) < 5000 else set()
         rows = instance_rows(studies.pop() if len(studies) == 1 else "")
         return sorted({row for row in rows if uids.get(row.sop_instance_uid) == row.sha256})
+
+    def ends(self) -> list[str]:
+        """The files that no record here says the making of, sorted: where the way ends."""
+        made = union(
+            step.lineage.table.keys[made_by(step.lineage, self.keys)] for step in self.steps
+        )
+        unmade = self.graph.entities(without(self._of_kind("file"), made))
+        files = [item.id.removeprefix("file:") for item in unmade]
+        return [file for file in files if file != WITHDRAWN.as_posix()]  # a person writes it
 
     def _of_kind(self, kind: str) -> Keys:
         return self.graph.of_kind(self.keys, kind)

@@ -44,6 +44,8 @@ def test_a_trace_that_ends_early_says_which_folder_is_not_here(without_slices: s
     done = CliRunner().invoke(app, ["lineage", "trace", RUN])
     assert done.exit_code == 0, done.output
     assert f"missing here: 1 folder that dvc.lock lists, such as {without_slices}" in done.stderr
+    assert f"The way ends before DICOM, at {without_slices}/" in done.stdout
+    assert "0 DICOM instances" not in done.stdout
 
 
 def test_slice_rebuilt_from_the_traced_files_alone_has_the_same_bytes(
