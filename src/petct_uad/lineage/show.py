@@ -50,6 +50,10 @@ def _files(found: Trace) -> Text:
     lines += [f"  {row.file}  sha256 {row.sha256}" for row in shown]
     if shown and count > len(shown):
         lines.append(f"  and {count - len(shown)} more (--json names all)")
+    if any("/p-" in row.file for row in shown):
+        lines.append(
+            "Names in these paths are replaced by pseudonyms; --own-names shows the files'."
+        )
     return Text("\n".join(lines))
 
 

@@ -134,6 +134,13 @@ def test_own_names_are_those_on_disk_as_sha256sum_lists_them(at_filled: Path) ->
     assert listed == {digest: on_disk[digest].as_posix() for digest in digests}
 
 
+def test_a_trace_says_that_it_shows_pseudonyms_in_place_of_the_files_own_names(
+    at_filled: Path,
+) -> None:
+    shown = lineage("trace", slice_ids()[0])
+    assert "replaced by pseudonyms; --own-names shows the files'" in shown
+
+
 def test_metric_is_traced_with_its_value_to_every_patient(at_filled: Path) -> None:
     value = json.loads(Path("metrics/runs/trivial/suvmax/metrics.json").read_text())["auroc"]
     traced = json.loads(lineage("trace", "suvmax:auroc", "--json"))
