@@ -372,6 +372,10 @@ def _key(params: Params | None) -> Iterator[Finding]:
         advice = "Only data that still name patients need one: `petct key create`."
         yield Finding("pseudonym key", "note", f"{path}: none", advice)
         return
+    if _only_below_here(path):
+        found = f"{path}: not looked at, since it lies below this folder, which is no repository"
+        yield Finding("pseudonym key", "note", found, _ROOT)
+        return
     try:
         key = Pseudonyms("secret", read_key(path))
         check_key(key, params.ingest.key if params else "any")
@@ -379,6 +383,18 @@ def _key(params: Params | None) -> Iterator[Finding]:
         yield Finding("pseudonym key", "problem", str(error))
         return
     yield Finding("pseudonym key", "ok", f"{path}: {key.fingerprint()}")
+
+
+def _only_below_here(key: Path) -> bool:
+    """Does the key lie below the working folder and in no repository of git or DVC?
+
+    ``read_key`` takes the working folder for the repository, which a home folder is not.
+    """
+    here, folders = Path.cwd().resolve(), key.resolve().parents
+    if here not in folders or any((folder / ".dvc").is_dir() for folder in folders):
+        return False
+    there = next(folder for folder in folders if folder.is_dir())
+    return try_git("rev-parse", "--show-toplevel", folder=there) is None
 
 
 def _store(root: Path) -> Iterator[Finding]:

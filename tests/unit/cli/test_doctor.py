@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -16,6 +17,7 @@ from typer.testing import CliRunner
 
 from petct_uad.cli.app import app
 from petct_uad.cli.doctor import Finding, examine, exit_code
+from petct_uad.ingest.pseudonyms import create_key
 from petct_uad.ops.selective_scan import scan
 
 # DVC's own.
@@ -163,6 +165,21 @@ def test_a_key_is_needed_only_where_params_ask_for_it(
     (key,) = of("pseudonym key", project)
     assert key.state == "problem"
     assert "petct key create" in key.found
+
+
+def test_a_key_below_a_folder_that_is_no_repository_is_not_accused_of_lying_in_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As from a home folder, which holds ~/.config/petct."""
+    create_key(tmp_path / "keys/pseudonym.key")
+    home = tmp_path / "keys"
+    monkeypatch.setenv("PETCT_KEY_FILE", str(home / "pseudonym.key"))
+    monkeypatch.chdir(home)
+    (key,) = of("pseudonym key", Path())
+    assert (key.state, key.advice) == ("note", "Run it from the repository's root.")
+    subprocess.run(["git", "init", "-q"], check=True)
+    (key,) = of("pseudonym key", Path())
+    assert (key.state, "lies inside a repository" in key.found) == ("problem", True)
 
 
 @pytest.mark.parametrize(("told", "state"), [("100000", "note"), ("many", "problem"), ("1", "ok")])
