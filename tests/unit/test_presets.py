@@ -9,6 +9,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from petct_uad.cli.presets import preset_content, values_alone, without_questions
+from petct_uad.core.errors import ParamsError
 
 ROOT = Path(__file__).resolve().parents[2]
 BASE = """\
@@ -48,6 +49,13 @@ def test_preset_differs_from_the_base_in_what_it_says_and_no_more(
     assert "# of everything" in text
     assert text.startswith("# The 'mine' preset")
     assert "The 'other' preset" not in text
+
+
+def test_a_misspelt_preset_gets_the_one_that_was_meant() -> None:
+    with pytest.raises(
+        ParamsError, match=r"preset 'smok': not found. Did you mean 'smoke'\? There"
+    ):
+        preset_content("smok", ROOT / "params")
 
 
 def test_the_base_is_generated_from_params_yaml_and_holds_no_question() -> None:

@@ -16,7 +16,7 @@ from scipy import optimize, stats
 
 from petct_uad.comparison.markdown import markdown_table
 from petct_uad.comparison.paired import Pair, PairedAurocs
-from petct_uad.core.errors import EvaluationError
+from petct_uad.core.errors import EvaluationError, did_you_mean
 from petct_uad.evaluation.params import EvaluateParams
 from petct_uad.evaluation.results import RunResults
 from petct_uad.evaluation.trivial import SUVMAX
@@ -68,7 +68,8 @@ def power_of_runs(
     """
     if unknown := [run for run in chosen if run not in runs]:
         raise EvaluationError(
-            f"{unknown[0]}: no row of the table. There are: {', '.join(sorted(runs))}."
+            f"{unknown[0]}: no row of the table.{did_you_mean(unknown[0], runs)} There are: "
+            f"{', '.join(sorted(runs))}."
         )
     both = [run for run, x in runs.items() if x.metrics.identity.modality == "petct"]
     names = [run for run in chosen or both if run != SUVMAX.name]

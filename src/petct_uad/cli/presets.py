@@ -15,7 +15,7 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 
-from petct_uad.core.errors import ParamsError
+from petct_uad.core.errors import ParamsError, did_you_mean
 from petct_uad.core.files import write_text
 from petct_uad.core.params.reading import PARAMS_FILE
 
@@ -43,7 +43,9 @@ def preset_values(name: str, folder: Path = PRESETS) -> dict[str, Any]:
     """
     names = preset_names(folder)
     if name not in names:
-        raise ParamsError(f"preset {name!r}: not found; expected one of {', '.join(names)}")
+        raise ParamsError(
+            f"preset {name!r}: not found.{did_you_mean(name, names)} There are: {', '.join(names)}."
+        )
     found: dict[str, Any] = YAML(typ="safe", pure=True).load(folder / f"{name}.yaml")
     return found
 

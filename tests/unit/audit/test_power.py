@@ -71,7 +71,7 @@ def test_rows_are_held_against_each_other_and_suvmax() -> None:
     ]  # fmt: skip
 
 
-def test_an_unknown_row_is_named_with_those_that_there_are() -> None:
+def test_an_unknown_row_is_named_with_the_nearest_and_those_that_there_are() -> None:
     runs = {"suvmax": small_results("suvmax", NONE)}
-    with pytest.raises(EvaluationError, match=r"frist: no row of the table\. There are: suvmax"):
-        power_of_runs(runs, ["frist"], PARAMS, 0.8)
+    with pytest.raises(EvaluationError, match=r"'suvmax'\? There are: suvmax"):
+        power_of_runs(runs, ["suvmex"], PARAMS, 0.8)
