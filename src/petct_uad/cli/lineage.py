@@ -85,7 +85,7 @@ def impact(
 
     with fail_cleanly():
         graph = Graph.open()
-        _say_absent()
+        complete = _say_absent()
         found = impacts.impact(graph, find_cause(graph, name))
         if withdraw:
             _withdraw(found.subject.name, found.subject.kind, date)
@@ -95,7 +95,7 @@ def impact(
             _out.print(show.impact_table(found), soft_wrap=True)
         gone = not found.affected and not found.older
         if withdraw or (found.subject.kind == "patient" and gone):
-            _say_beyond(found.subject.name)
+            _say_beyond(found.subject.name, gone=gone and complete)
 
 
 @lineage.command()
@@ -197,8 +197,8 @@ def export(
     console.print(f"{path}: written", markup=False, soft_wrap=True)
 
 
-def _say_absent() -> None:
-    """A walk ends where the next stage's record is not here, as in a fresh clone."""
+def _say_absent() -> bool:
+    """A walk ends where the next stage's record is not here, as in a fresh clone. Are all here?"""
     from petct_uad.lineage.store import absent_folders, due, tracked
     from petct_uad.lineage.trace import count_of
 
@@ -211,21 +211,27 @@ def _say_absent() -> None:
             markup=False,
             soft_wrap=True,
         )
+    return not absent
 
 
 def _withdraw(patient: str, kind: str, date: str) -> None:
-    from petct_uad.ingest.withdrawn import WITHDRAWN, add_withdrawn
+    from petct_uad.ingest.withdrawn import WITHDRAWN, add_withdrawn, withdrawn_patients
 
     if kind != "patient":
         raise LineageError(f"{patient}: is a {kind}; only a patient can be withdrawn.")
-    for name in patient.split(", "):  # one per key, where data sets have several
+    names = patient.split(", ")  # one per key, where data sets have several
+    if not date and not withdrawn_patients().issuperset(names):
+        raise LineageError(
+            f"{patient}: --withdraw needs the day of the withdrawal. Add --date YYYY-MM-DD."
+        )
+    for name in names:
         state = "is now" if add_withdrawn(name, date) else "was already"
         console.print(f"{name} {state} in {WITHDRAWN}: commit that file.", markup=False)
 
 
-def _say_beyond(patient: str) -> None:
+def _say_beyond(patient: str, *, gone: bool) -> None:
     from petct_uad.lineage.withdraw import advice, find_beyond
 
     for name in patient.split(", "):
-        lines = advice(name, find_beyond(name))
+        lines = advice(name, find_beyond(name), gone=gone)
         console.print("\n".join(lines), markup=False, soft_wrap=True)

@@ -97,9 +97,16 @@ def _commits(root: Path) -> int:
     return int(try_git(*words, folder=root) or 0)
 
 
-def advice(patient: str, beyond: Beyond) -> list[str]:
-    """What to do about each, in the order to do it."""
-    lines = ["Next: dvc repro, then petct lineage impact " + patient + ", which must find nothing."]
+def advice(patient: str, beyond: Beyond, *, gone: bool) -> list[str]:
+    """What to do about each, in the order to do it.
+
+    Args:
+        patient: the pseudonym.
+        beyond: what holds them.
+        gone: nothing that a stage has made depends on them any more.
+    """
+    next_step = f"Next: dvc repro, then petct lineage impact {patient}, which must find nothing."
+    lines = [f"dvc repro has nothing left to do for {patient}." if gone else next_step]
     lines.append("What dvc repro cannot reach:")
     for folder, files in groupby(beyond.raw, lambda path: path.parents[-4]):
         first, *others = files
@@ -109,7 +116,8 @@ def advice(patient: str, beyond: Beyond) -> list[str]:
         )
     lines.append(
         f"  {len(beyond.cached)} objects of theirs in the cache, and {beyond.idle} that this "
-        "workspace no longer uses: after dvc repro and git commit, `dvc gc --workspace`"
+        f"workspace no longer uses: after {'' if gone else 'dvc repro and '}git commit, "
+        "`dvc gc --workspace`"
     )
     lines.append(f"  what stages keep of studies, in {store_folder()}: `petct cache trim --gib 0`")
     for remote in beyond.remotes:

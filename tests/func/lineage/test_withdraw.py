@@ -5,6 +5,9 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+from typer.testing import CliRunner
+
+from petct_uad.cli.app import app
 from petct_uad.ingest.pseudonyms import PUBLIC
 from petct_uad.lineage.store import cache_store, tracked
 from petct_uad.lineage.withdraw import advice, find_beyond
@@ -29,7 +32,7 @@ def test_raw_files_to_delete_are_the_patients_and_no_one_elses(at_tracked: Path)
     assert set(beyond.raw) == mine
     assert len(beyond.raw) == len(mine)
     assert f"{len(mine)} raw files below {RAW}, such as {RAW / NAME}/" in "\n".join(
-        advice(PATIENT, beyond)
+        advice(PATIENT, beyond, gone=False)
     )
 
 
@@ -67,4 +70,20 @@ def test_every_remote_is_named(at_tracked: Path) -> None:
     finally:
         config.write_text(before)
     assert beyond.remotes == ("far (s3://far/away)",)
-    assert "remote far (s3://far/away): `dvc gc" in "\n".join(advice(PATIENT, beyond))
+    assert "remote far (s3://far/away): `dvc gc" in "\n".join(advice(PATIENT, beyond, gone=False))
+
+
+def test_what_to_do_next_begins_with_dvc_repro_only_until_it_has_been_done(
+    at_tracked: Path,
+) -> None:
+    beyond = find_beyond(PATIENT)
+    before, after = ("\n".join(advice(PATIENT, beyond, gone=gone)) for gone in (False, True))
+    assert before.startswith(f"Next: dvc repro, then petct lineage impact {PATIENT}")
+    assert after.startswith(f"dvc repro has nothing left to do for {PATIENT}.")
+    assert "after dvc repro" not in after
+
+
+def test_a_withdrawal_without_its_day_asks_for_it(at_tracked: Path) -> None:
+    done = CliRunner().invoke(app, ["lineage", "impact", PATIENT, "--withdraw"])
+    assert done.exit_code == 1
+    assert "--withdraw needs the day of the withdrawal. Add --date YYYY-MM-DD." in done.stderr
