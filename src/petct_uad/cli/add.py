@@ -257,6 +257,8 @@ def _extended(path: Path, piece: _Piece, fresh: tuple[tuple[str, Path], ...]) ->
 
 
 def _write(folder: Path, pieces: Sequence[_Piece]) -> None:
+    if not pieces:
+        return
     for piece in track(pieces, "packing" if any(x.packed for x in pieces) else "copying"):
         path = folder / piece.name
         path.parent.mkdir(parents=True, exist_ok=True)

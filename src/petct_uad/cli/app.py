@@ -241,6 +241,7 @@ def panels(
     A side output of the last `dvc repro`: nothing reads it, git and DVC leave it out.
     """
     from petct_uad.cli.side_by_side import write_side_by_side
+    from petct_uad.lineage.trace import count_of
 
     with fail_cleanly():
         write_side_by_side(
@@ -251,7 +252,7 @@ def panels(
             metrics=METRICS,
             runs=row or (),
         )
-    console.print(f"{out} shows {len(slices)} slices.", markup=False)
+    console.print(f"{out} shows {count_of(len(slices), 'slice')}.", markup=False)
 
 
 @app.command(rich_help_panel=LOOK)
@@ -345,6 +346,7 @@ def data_docs(
     A side output: nothing reads it, git and DVC leave it out. The pages load styles, scripts and a
     logo from other hosts when they are opened; reports/index.html shows the same without.
     """
+    console.print("Great Expectations takes seconds to load.")
     from petct_uad.cli.data_docs import write_data_docs
     from petct_uad.validation.checks import Promises
     from petct_uad.validation.tables import Folders

@@ -14,6 +14,7 @@ from typing import Any
 
 import pandas as pd
 
+from petct_uad.core.console import track
 from petct_uad.core.errors import DatasetError
 from petct_uad.core.files import atomic_folder
 from petct_uad.validation.checks import Check, Promises, checks
@@ -37,7 +38,7 @@ def write_data_docs(folders: Folders, promises: Promises, out: Path) -> None:
     tables = replace(read_tables(folders), measured=Measured.read(folders.validated))
     frames = {name: table for name, table in frames_of(tables, promises).items() if len(table)}
     with atomic_folder(out) as folder:
-        for name, table in frames.items():
+        for name, table in track(list(frames.items()), "writing a page per table"):
             chosen = [check for check in checks(promises) if check.table == name]
             (folder / f"{name}.html").write_text(_page(name, table, chosen), encoding="utf-8")
         links = "".join(f'<li><a href="{name}.html">{name}</a></li>' for name in frames)
