@@ -203,7 +203,7 @@ def _method(
 
 
 def _most_fraction(region: sitk.Image) -> float:
-    return _MOST_SAMPLES / region.GetNumberOfPixels()
+    return _MOST_SAMPLES / int(region.GetNumberOfPixels())
 
 
 def _blur(image: sitk.Image, sigma_mm: float) -> sitk.Image:
