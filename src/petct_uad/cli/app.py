@@ -14,7 +14,7 @@ from petct_uad.cli.classes import classes
 from petct_uad.cli.fetch import fetch
 from petct_uad.cli.found import AsJson, print_table, rows_json
 from petct_uad.cli.lineage import lineage
-from petct_uad.cli.out import out_file, out_folder
+from petct_uad.cli.out import out_file, out_folder, pages_folder
 from petct_uad.cli.power import power
 from petct_uad.cli.presets import preset_content, preset_names
 from petct_uad.core.console import console, fail_cleanly
@@ -337,7 +337,7 @@ app.command(rich_help_panel=LOOK)(card)
 
 @app.command(name="data-docs", rich_help_panel=LOOK)
 def data_docs(
-    folder: Annotated[Path, typer.Argument(help="is replaced", callback=out_folder)] = Path(
+    folder: Annotated[Path, typer.Argument(help="is replaced", callback=pages_folder)] = Path(
         "reports/data_docs"
     ),
 ) -> None:

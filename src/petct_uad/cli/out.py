@@ -35,6 +35,24 @@ def out_folder(path: Path) -> Path:
     return path
 
 
+def pages_folder(path: Path) -> Path:
+    """A folder of pages, which is replaced whole.
+
+    Raises:
+        BadParameter: it cannot be one, or it holds anything but pages.
+    """
+    out_folder(path)
+    others = (
+        [item.name for item in path.iterdir() if item.suffix != ".html"] if path.is_dir() else []
+    )
+    if others:
+        raise typer.BadParameter(
+            f"{path} would be replaced, and holds {min(others)}. Name a new folder, or one that "
+            "holds pages only."
+        )
+    return path
+
+
 def _refuse_below_a_file(path: Path) -> None:
     for folder in path.parents:
         if folder.exists() and not folder.is_dir():

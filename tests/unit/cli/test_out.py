@@ -54,3 +54,14 @@ def test_a_place_below_a_file_is_refused(
     monkeypatch.chdir(tmp_path)
     Path("there").write_text("kept")
     assert "there is a file, so nothing can lie below it." in refusal(line, Path("there/below/x"))
+
+
+def test_a_folder_that_is_replaced_may_hold_pages_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("src").mkdir()
+    Path("src/index.html").write_text("a page")
+    Path("src/mine.py").write_text("kept")
+    assert "src would be replaced, and holds mine.py" in refusal("data-docs", Path("src"))
+    assert Path("src/mine.py").read_text() == "kept"
