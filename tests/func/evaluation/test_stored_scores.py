@@ -175,10 +175,17 @@ def test_a_damaged_map_in_the_store_is_not_believed(home: Path) -> None:
     assert files() == before
 
 
+@pytest.mark.parametrize(
+    ("what", "other"),
+    [
+        ("torch.get_num_threads", 99),
+        ("petct_uad.models.common.device.processor", "another processor"),
+    ],
+)
 def test_on_another_processor_or_number_of_threads_nothing_is_taken(
-    home: Path, monkeypatch: pytest.MonkeyPatch
+    home: Path, monkeypatch: pytest.MonkeyPatch, what: str, other: object
 ) -> None:
-    monkeypatch.setattr("torch.get_num_threads", lambda: 99)
+    monkeypatch.setattr(what, lambda: other)
     assert "taken from" not in score(home)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from petct_uad.core.machine import cores, free_bytes, share_cores
+from petct_uad.core.machine import cores, free_bytes, processor, share_cores
 
 ROOT = Path(__file__).parents[3]
 V2 = Path("sys/fs/cgroup")
@@ -89,6 +90,28 @@ def test_limit_of_cgroup_version_1_bounds_memory(tmp_path: Path) -> None:
     (folder / "memory.usage_in_bytes").write_text(f"{40 * MIB}\n")
     (folder / "memory.stat").write_text(f"total_inactive_file {8 * MIB}\n")
     assert free_bytes(tmp_path) == 32 * MIB
+
+
+@pytest.mark.parametrize(
+    ("kind", "apart"),
+    [
+        ("vendor_id\t: GenuineIntel\nmodel\t: 143\nflags\t: fpu avx2", "avx2"),
+        ("CPU implementer\t: 0x41\nCPU part\t: 0xd40\nFeatures\t: fp asimd sve", "sve"),
+    ],
+)
+def test_processors_of_one_kind_are_told_apart_by_instruction_sets_and_not_by_clock(
+    tmp_path: Path, kind: str, apart: str
+) -> None:
+    def told(core: str, kind: str) -> str:
+        write(tmp_path, proc__cpuinfo=f"processor\t: {core}\ncpu MHz\t: {core}900\n{kind}\n")
+        return processor(tmp_path)
+
+    assert told("1", kind) == told("2", kind)
+    assert told("1", kind.removesuffix(f" {apart}")) != told("1", kind)
+
+
+def test_a_system_that_says_little_of_its_processor_still_names_it(tmp_path: Path) -> None:
+    assert platform.machine() in processor(tmp_path)
 
 
 def test_threads_are_those_of_a_quota_and_else_what_torch_takes(
