@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -50,7 +51,7 @@ def _files(found: Trace) -> Text:
     lines += [f"  {row.file}  sha256 {row.sha256}" for row in shown]
     if shown and count > len(shown):
         lines.append(f"  and {count - len(shown)} more (--json names all)")
-    if any("/p-" in row.file for row in shown):
+    if any(_PSEUDONYM.search(row.file) for row in shown):
         lines.append(
             "Names in these paths are replaced by pseudonyms; --own-names shows the files'."
         )
@@ -68,6 +69,8 @@ def _end(files: list[str]) -> str:
     )
 
 
+# Of a patient, or of another name that would tell who it is (ingest.pseudonyms).
+_PSEUDONYM = re.compile(r"/[px]-[0-9a-f]{10}\b")
 _MANY = 5000  # above which reading all their rows takes longer than a person waits
 
 
