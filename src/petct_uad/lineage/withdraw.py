@@ -73,11 +73,13 @@ def _pseudonyms(patient_id: str) -> set[str]:
 
 def _cached(cache: Store, patient: str, raw: list[Path], root: Path) -> list[str]:
     """Objects that some folder, now or once, held under the patient's name or in their raw data."""
-    names = {path.relative_to(root / Path(*path.parts[:3])).as_posix() for path in raw}
-    mine = {item.path for item in tracked(root) if item.path.startswith("data/raw")}
-    raw_folders = {item.md5 for item in tracked(root) if item.path in mine}
+    held = {path.relative_to(root).as_posix() for path in raw}
+    folders = [item for item in tracked(root) if item.path.startswith("data/raw")]
     found = {
-        member.md5 for md5 in raw_folders for member in cache.folder(md5) if member.path in names
+        member.md5
+        for folder in folders
+        for member in cache.folder(folder.md5)
+        if f"{folder.path}/{member.path}" in held
     }
     for members in cache.folders():
         found |= {member.md5 for member in members if patient in member.path}
