@@ -13,8 +13,8 @@ from petct_uad.scoring.data import ScoringPaths
 from petct_uad.scoring.params import ScoreParams
 from petct_uad.scoring.run import score_entry
 
-# Under another fusion or smoothing no network runs again.
-FORWARD = Path("src/petct_uad/scoring/forward.py")
+# Under another fusion or smoothing no network runs again: what loads a model and what it is asked.
+NETWORK = tuple(Path("src/petct_uad/scoring", name) for name in ("trained.py", "forward.py"))
 
 
 def main(name: Annotated[str, typer.Argument(help="a key of benchmark in params.yaml")]) -> None:
@@ -25,7 +25,7 @@ def main(name: Annotated[str, typer.Argument(help="a key of benchmark in params.
         params = run.params.section(ScoreParams, "score")
         paths = ScoringPaths.of(run.params.dataset, name)
         model = model_folder(entry.model)
-        derivations = score_entry(entry, params, paths, device, run.store(FORWARD, model))
+        derivations = score_entry(entry, params, paths, device, run.store(*NETWORK, model))
         run.record(paths.record, derivations, loaded=(model,))
 
 

@@ -1,4 +1,4 @@
-"""A real browser, for the pages that a person opens; and Triton without a GPU."""
+"""A real browser, for the pages that a person opens; Triton without a GPU; one folder a test."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+
+from petct_uad.core.provenance import sources
 
 # Triton settles when it is imported, by whomever, whether kernels are compiled or interpreted.
 if not shutil.which("nvidia-smi"):
@@ -25,6 +27,16 @@ FLAGS = [
     "--disable-sync",
 ]
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+
+
+@pytest.fixture(autouse=True)
+def _sources_of_this_folder() -> None:
+    """A process reads each source file once, by its name below one working directory.
+
+    A stage has one; tests go from one repository to another.
+    """
+    for read in (sources._imported_names, sources._own_files):
+        read.cache_clear()
 
 
 @pytest.fixture(scope="module")

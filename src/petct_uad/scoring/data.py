@@ -18,7 +18,7 @@ from petct_uad.scoring.forward import BATCH
 from petct_uad.scoring.params import ScoreParams
 from petct_uad.scoring.tables import LINEAGE
 from petct_uad.slices.store import SliceStore
-from petct_uad.slices.tables import SLICES, ImageRow
+from petct_uad.slices.tables import OPTIONAL_PLANES, SLICES, ImageRow
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,11 @@ class SplitToScore:
     def rows(self) -> tuple[ImageRow, ...]:
         """Of the slices that are scored."""
         return tuple(self.store.rows[i] for i in self.indices)
+
+    @property
+    def seen(self) -> tuple[str, ...]:
+        """Which images there are beside the two of each slice, by name."""
+        return tuple(name for name in OPTIONAL_PLANES if getattr(self.store, name) is not None)
 
     @cached_property
     def studies(self) -> tuple[StudySlices, ...]:

@@ -20,8 +20,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from petct_uad.core.store.study_store import Storable
-from petct_uad.models.common.batch import Batch
-from petct_uad.models.common.device import deterministic
+from petct_uad.models.common.batch import Batch, at_side
+from petct_uad.models.common.device import deterministic, peak_memory_mib
 from petct_uad.models.common.fusion import FusedMaps
 from petct_uad.models.common.interface import AnomalyModel
 from petct_uad.slices.store import SliceStore
@@ -41,6 +41,7 @@ class ScoringTask(Storable):
         shard_rows: which slices of each.
         places: (n,) where all of them are in the store of slices.
         side_px: of the grid that maps are brought to.
+        seen: which images of a slice there are, such as its colour.
         arithmetic: of the device, as ``name_arithmetic`` has it.
         planes: the file that receives the maps.
     """
@@ -50,6 +51,7 @@ class ScoringTask(Storable):
     shard_rows: tuple[tuple[int, ...], ...]
     places: tuple[int, ...]
     side_px: int
+    seen: tuple[str, ...]
     arithmetic: str
     planes: Path
 
@@ -60,8 +62,8 @@ class ScoringTask(Storable):
 
     @property
     def said(self) -> str:
-        """Which slices, the side of the maps, and what computes them."""
-        return json.dumps([self.shard_rows, self.side_px, self.arithmetic])
+        """Which slices, what is seen of them, the side of the maps, and what computes them."""
+        return json.dumps([self.shard_rows, self.seen, self.side_px, self.arithmetic])
 
     @property
     def outputs(self) -> Mapping[str, Path]:
@@ -76,18 +78,28 @@ class ScoredSlices:
     Attributes:
         scores: (n,) higher is more abnormal.
         seconds: that maps and scores took, images already in memory; nothing warms the model up.
+        peak_memory_mib: of the process so far, or of the GPU.
     """
 
     scores: tuple[float, ...]
     seconds: float
+    peak_memory_mib: float
 
 
 @dataclass(frozen=True)
 class Scorer:
-    """A model, on its device, and the images that it is asked about, of the size it takes."""
+    """A model, on its device, and the slices that it is asked about.
+
+    Attributes:
+        model: on ``device``.
+        slices: of any size.
+        side_px: of the images that the model takes; None: as they are.
+        device: that it runs on.
+    """
 
     model: AnomalyModel
-    store: SliceStore
+    slices: SliceStore
+    side_px: int | None
     device: torch.device
 
     def score(self, task: ScoringTask) -> ScoredSlices:
@@ -95,17 +107,18 @@ class Scorer:
         planes: list[NDArray[np.float32]] = []
         scores: list[float] = []
         seconds = 0.0
+        slices = at_side(self.slices, self.side_px)
         # In float32, whatever train.tf32 says.
         with deterministic(_SEED, tf32=False), torch.inference_mode():
             for places in _chunks(task.places):
-                batch = Batch.of(self.store, places).to(self.device)
+                batch = Batch.of(slices, places).to(self.device)
                 began = perf_counter()
                 found, score = _detect(self.model, batch)
                 scores += score.double().tolist()  # which waits for a GPU
                 seconds += perf_counter() - began
                 planes.append(_at_side(found.float().cpu(), task.side_px).numpy())
         save_file({_PLANES: np.concatenate(planes, axis=1)}, task.planes)
-        return ScoredSlices(tuple(scores), seconds)
+        return ScoredSlices(tuple(scores), seconds, peak_memory_mib(self.device))
 
 
 def read_planes(path: Path) -> NDArray[np.float32]:

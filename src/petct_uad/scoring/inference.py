@@ -88,6 +88,11 @@ class Scored:
         pairs = sum(map(sum, self.sizes))
         return sum(group.seconds for group in self.groups) / max(pairs, 1)
 
+    @property
+    def peak_memory_mib(self) -> float:
+        """The most that any group was scored in."""
+        return max((group.peak_memory_mib for group in self.groups), default=0.0)
+
 
 @dataclass(frozen=True)
 class Cost:

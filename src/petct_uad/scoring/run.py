@@ -22,7 +22,7 @@ from petct_uad.core.store.study_store import StudyStore
 from petct_uad.models.benchmark import BenchmarkEntry
 from petct_uad.models.build import ModelConfig
 from petct_uad.models.common.batch import at_side
-from petct_uad.models.common.device import name_arithmetic, peak_memory_mib
+from petct_uad.models.common.device import name_arithmetic
 from petct_uad.models.common.fusion import MapFusion
 from petct_uad.models.common.params import AnyModelParams
 from petct_uad.scoring.context import smooth_along_z
@@ -198,9 +198,9 @@ def _score_member(
     def scored(split: SplitToScore, what: str) -> Scored:
         waiting = Path(files.enter_context(tempfile.TemporaryDirectory(dir=folder)))
         tasks = _tasks(split, data, read, waiting)
-        store = at_side(split.store, trained.config.image_size_px)
+        side_px = trained.config.image_size_px
         found = map_stored(
-            Scorer(trained.model, store, data.device).score,
+            Scorer(trained.model, split.store, side_px, data.device).score,
             tasks,
             ScoredSlices,
             f"{row}, seed {seed}: {what}",
@@ -224,6 +224,7 @@ def _tasks(
             shard_rows=tuple(tuple(row.shard_row for row in study.rows) for study in group),
             places=tuple(islice(places, sum(len(study.rows) for study in group))),
             side_px=data.test.store.image_size_px,
+            seen=split.seen,
             arithmetic=arithmetic,
             planes=waiting / f"{group[0].study_id}.safetensors",
         )
@@ -296,7 +297,7 @@ def _cost(identity: RowIdentity, row: _Row) -> Cost:
         gflops_per_pair=identity.gflops_per_pair,
         pairs=len(row.data.test.indices),
         seconds_per_pair=sum(member.test.seconds_per_pair for member in row.members),
-        process_peak_memory_mib=peak_memory_mib(device),
+        process_peak_memory_mib=max(member.test.peak_memory_mib for member in row.members),
     )
 
 
