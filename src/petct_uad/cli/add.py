@@ -13,6 +13,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from pydicom.misc import is_dicom
+
 from petct_uad.core.archives import (
     SUFFIX,
     find_extent,
@@ -30,7 +32,6 @@ from petct_uad.ingest.run import ACCEPTED, READERS, whose_file
 RAW = Path("data/raw")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _MADE_HERE = "phantom"
-_DICM = slice(128, 132)  # of the first bytes of a DICOM file (PS3.10, 7.1)
 _SHOWN = 5
 
 
@@ -142,7 +143,8 @@ def _files(source: Path) -> list[str]:
 
 def _check_kind(source: Path, files: Sequence[str]) -> None:
     """A data set that is there may get a table alone; a new one begins with what can be read."""
-    if any(reader.recognises(source) for reader in READERS[:-1]):
+    *others, _ = READERS  # the last, of DICOM, takes what nobody else knows
+    if any(reader.recognises(source) for reader in others):
         return
     if not any(_is_dicom(source / file) or is_archive(source / file) for file in files):
         raise DatasetError(
@@ -154,8 +156,7 @@ def _check_kind(source: Path, files: Sequence[str]) -> None:
 
 def _is_dicom(path: Path) -> bool:
     try:
-        with path.open("rb") as stream:
-            return stream.read(_DICM.stop)[_DICM] == b"DICM"
+        return bool(is_dicom(path))
     except OSError:  # why, the copying will say
         return True
 
