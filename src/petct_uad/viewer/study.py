@@ -36,7 +36,7 @@ from petct_uad.volumes.study import StudyFolder, StudyVolumes, VolumeFolders, re
 # So that a page stays below 30 MB, whatever the study: CT and PET compress to about half of their
 # two bytes per voxel, maps to about half of their one, and base64 adds a third.
 MOST_VOXELS, MOST_MAP_VOXELS = 5_000_000, 12_000_000
-_TEST = "test"
+_VAL, _TEST = "val", "test"
 _MOST_PLACES = 20
 Point = tuple[float, float, float]
 
@@ -189,7 +189,7 @@ def view_study(
         label_note=_label_note(split, opened, bool(lesions), paths.folder(study_id)),
         lesions=lesions,
         rows=rows,
-        no_map_note="" if rows else _no_map_note(split, scored, paths.scores),
+        no_map_note="" if rows else _no_map_note(images, scored, paths.scores),
     )
 
 
@@ -246,7 +246,7 @@ def _opened(study_id: str, split: str, scored: Iterable[_Scored]) -> frozenset[s
     Labels of the test split are those of evaluate to open, so that the page of a test study shows
     them on the slices in its results and on no other.
     """
-    if split in ("train", "val"):
+    if split in ("train", _VAL):
         return None
     results = [x.results for x in scored if x.results]
     return frozenset(
@@ -280,15 +280,20 @@ def _label_note(
     return f"No lesion is labelled{where}." if folder.label else "The study has no label."
 
 
-def _no_map_note(split: str, scored: Sequence[_Scored], scores: Path) -> str:
+def _no_map_note(images: Sequence[ImageRow], scored: Sequence[_Scored], scores: Path) -> str:
     if not scored:
         return f"No map shown: {scores} holds no scores of any model. Run `dvc repro`."
-    if split == _TEST:
+    if any(map(_to_be_scored, images)):
         return f"No map shown: {scores} holds no scores of this study. Run `dvc repro`."
     return (
-        "No map shown: no model was asked about this study, since only validation normals and test "
-        "slices are scored."
+        "No map shown: only validation normals and test slices are scored, and this study has none "
+        "of them."
     )
+
+
+def _to_be_scored(image: ImageRow) -> bool:
+    """As the stage score has it: the validation normals, and all of the test split."""
+    return image.split == _TEST or (image.split == _VAL and image.label == 0)
 
 
 def _lesions(label: sitk.Image, pet: sitk.Image) -> tuple[Place, ...]:

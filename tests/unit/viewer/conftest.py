@@ -152,6 +152,12 @@ def tested(tmp_path: Path) -> Study:
 
 
 @pytest.fixture
+def validating(tmp_path: Path) -> Study:
+    """A study of the validation split, with its normal and its abnormal slices."""
+    return build(tmp_path, "val")
+
+
+@pytest.fixture
 def trained(tmp_path: Path) -> Study:
     """A study of the training split."""
     return build(tmp_path, "train")

@@ -10,11 +10,21 @@ import pytest
 import SimpleITK as sitk
 
 from petct_uad.core.errors import DatasetError, EvaluationError
+from petct_uad.core.files import write_table
+from petct_uad.slices.tables import ImageRow
 from petct_uad.viewer.grids import view_grid, within
 from petct_uad.viewer.nifti import pet_nifti
 from petct_uad.viewer.page import render_page
 from petct_uad.viewer.study import Place, StudyView, view_study
-from tests.unit.viewer.conftest import HOT, LEFT_OUT, PREPROCESS, STUDY, WARM, Study
+from tests.unit.viewer.conftest import (
+    HOT,
+    LEFT_OUT,
+    PREPROCESS,
+    STUDY,
+    WARM,
+    Study,
+    image_rows,
+)
 
 
 def view(study: Study, *runs: str) -> StudyView:
@@ -84,6 +94,16 @@ def test_a_page_without_a_map_says_why_and_what_to_run(tested: Study) -> None:
     assert "holds no scores of this study. Run `dvc repro`" in render_page(view(tested), 5.0)
     shutil.rmtree(tested.paths.scores)
     assert "holds no scores of any model. Run `dvc repro`" in render_page(view(tested), 5.0)
+
+
+def test_a_validation_study_lacks_a_map_by_right_only_where_no_slice_is_normal(
+    validating: Study,
+) -> None:
+    next(validating.paths.scores.rglob(f"*{STUDY}*")).unlink()
+    assert "holds no scores of this study. Run `dvc repro`" in view(validating).no_map_note
+    abnormal = [row for row in image_rows("val") if row.label == 1]
+    write_table(validating.paths.processed / "index.csv", ImageRow, abnormal)
+    assert "this study has none of them" in view(validating).no_map_note
 
 
 def test_lesions_lead_to_their_suvmax_the_highest_first(tested: Study) -> None:
