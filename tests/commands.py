@@ -222,7 +222,7 @@ PARSED_ONLY: Mapping[str, str] = {
     "dvc remote ": "of somebody's server; tests/func/lineage/test_remotes.py has its own",
     "dvc gc": "removes data of a person's own",
     "dvc remove": "removes data of a person's own",
-    "rm -r data/raw/mine": "removes data of a person's own",
+    "rm -rf data/raw/mine": "removes data of a person's own",
     "git restore params.yaml": "git's own",
     "dvc repro ": "a part of what tests/e2e/test_pipeline.py rebuilds",
     "petct add ": "of data that are not here; tests/e2e/test_first_run.py adds a folder",
