@@ -159,7 +159,7 @@ def _grown(
     taken = []
     for what, words in (stages | {"what is left": (), "nothing to do": ()}).items():
         taken.append((what, _took(clone.root, "repro", *words)))
-        console.print(f"{patients}: {what} {' '.join(taken[-1][1].line(patients))}")
+        console.print(f"{patients} patients: {what} {taken[-1][1].wall_s:.0f} s")
     return taken
 
 
